@@ -1,0 +1,125 @@
+"""From tensors of a checkpoint to the content of the graph's weights.
+
+Each method returns a function without arguments that makes one array when the data file is written, so
+that at no time more than one weight is held in memory. Content is checked in the same pass: NaN, infinity,
+or a value that half precision cannot hold is an error that names the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vla_edge.runtime.errors import CheckpointError
+
+HALF_MAX = 65504.0
+Load = Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows `start:stop` of a Linear's weight [out, in] and bias [out], times `scale`."""
+
+    weight: str
+    bias: str
+    start: int
+    stop: int
+    scale: float = 1.0
+
+    @property
+    def count(self) -> int:
+        return self.stop - self.start
+
+    def scaled(self, scale: float) -> Rows:
+        return replace(self, scale=scale)
+
+
+class Parameters:
+    """Reads a state dict of float tensors, memory-mapped or not."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._tensors[name].shape)
+
+    def linear(self, name: str) -> Rows:
+        """All rows of the Linear called `name`."""
+        return Rows(f"{name}.weight", f"{name}.bias", 0, self.shape(f"{name}.weight")[0])
+
+    def thirds(self, weight: str, bias: str) -> tuple[Rows, Rows, Rows]:
+        """Query, key and value rows of a merged projection."""
+        width = self.shape(weight)[0] // 3
+        q, k, v = (Rows(weight, bias, at * width, (at + 1) * width) for at in range(3))
+        return q, k, v
+
+    def matrix(self, parts: Sequence[Rows], dtype: str) -> Load:
+        """Weights side by side as MatMul wants them: [in, sum of rows]."""
+
+        def load() -> np.ndarray:
+            pieces = [self._get(part.weight)[part.start : part.stop] for part in parts]
+            blocks = [finish(piece, dtype, part.weight, part.scale) for piece, part in zip(pieces, parts, strict=True)]
+            return np.ascontiguousarray(np.concatenate(blocks, axis=0).T)
+
+        return load
+
+    def bias(self, parts: Sequence[Rows], dtype: str) -> Load:
+        """Biases one after the other: [sum of rows]."""
+
+        def load() -> np.ndarray:
+            pieces = [self._get(part.bias)[part.start : part.stop] for part in parts]
+            return np.concatenate(
+                [finish(piece, dtype, part.bias, part.scale) for piece, part in zip(pieces, parts, strict=True)]
+            )
+
+        return load
+
+    def plain(self, name: str, dtype: str, shape: Sequence[int] | None = None) -> Load:
+        """The tensor as it is, reshaped."""
+        return lambda: finish(self._get(name), dtype, name).reshape(shape or self.shape(name))
+
+    def rows(self, name: str, ids: Sequence[int], dtype: str) -> Load:
+        """Chosen rows of a table: [len(ids), width]."""
+        return lambda: finish(self._get(name)[torch.tensor(list(ids))], dtype, name)
+
+    def folded(self, compute: Callable[[Callable[[str], Tensor]], Tensor], dtype: str, name: str) -> Load:
+        """The result of arithmetic on tensors, done in FP32: `compute` is given a reader of tensors by name."""
+        return lambda: finish(compute(self._get), dtype, name)
+
+    def _get(self, name: str) -> Tensor:
+        return self._tensors[name].detach().float()
+
+
+def finish(tensor: Tensor, dtype: str, name: str, scale: float = 1.0) -> np.ndarray:
+    """Scale, check and convert a tensor.
+
+    Raises:
+        CheckpointError: NaN or infinity, or beyond half's range where half is asked for.
+    """
+    if scale != 1.0:
+        tensor = tensor * scale
+    if tensor.numel():
+        low, high = (float(bound) for bound in torch.aminmax(tensor))
+        _check_range(low, high, tensor, dtype, name)
+    return tensor.to(getattr(torch, dtype)).contiguous().numpy()
+
+
+def _check_range(low: float, high: float, tensor: Tensor, dtype: str, name: str) -> None:
+    if not (np.isfinite(low) and np.isfinite(high)):
+        count = int((~torch.isfinite(tensor)).sum())
+        raise CheckpointError(
+            f"{name} holds {count} values that are NaN or infinite.",
+            "The training run diverged or the file is damaged: take an earlier epoch, or copy it again and compare SHA-256.",
+        )
+    if dtype == "float16" and max(-low, high) > HALF_MAX:
+        raise CheckpointError(
+            f"{name} holds {max(-low, high):.4g}, beyond half precision's {HALF_MAX:.0f}.",
+            "Export it with --fp32.",
+        )

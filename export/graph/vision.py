@@ -1,0 +1,169 @@
+"""Image towers: Kosmos-2's ViT-L/14 and CLIP's ViT-B/32, which differ in names, sizes and activation only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..architecture import Clip, VisionTower
+from .layers import Builder
+from .parameters import Parameters, Rows
+from .writer import Value
+
+
+@dataclass(frozen=True)
+class BlockNames:
+    """Where one transformer block keeps its parts."""
+
+    qkv: tuple[Rows, Rows, Rows]
+    out: Rows
+    norm1: str
+    norm2: str
+    fc1: Rows
+    fc2: Rows
+
+
+@dataclass(frozen=True)
+class TowerNames:
+    """Where a tower keeps its parts, in transformers' or open_clip's form."""
+
+    patch: str
+    class_embedding: str
+    positions: str
+    pre_norm: str
+    post_norm: str
+    blocks: tuple[BlockNames, ...]
+
+
+def transformers_names(params: Parameters, root: str, depth: int) -> TowerNames:
+    """`root` is such as "kosmos_model.vision_model.model" or "clip_model.vision_model"."""
+
+    def block(at: int) -> BlockNames:
+        layer = f"{root}.encoder.layers.{at}"
+        q, k, v = (params.linear(f"{layer}.self_attn.{letter}_proj") for letter in "qkv")
+        return BlockNames(
+            qkv=(q, k, v),
+            out=params.linear(f"{layer}.self_attn.out_proj"),
+            norm1=f"{layer}.layer_norm1",
+            norm2=f"{layer}.layer_norm2",
+            fc1=params.linear(f"{layer}.mlp.fc1"),
+            fc2=params.linear(f"{layer}.mlp.fc2"),
+        )
+
+    return TowerNames(
+        patch=f"{root}.embeddings.patch_embedding.weight",
+        class_embedding=f"{root}.embeddings.class_embedding",
+        positions=f"{root}.embeddings.position_embedding.weight",
+        pre_norm=f"{root}.pre_layrnorm",
+        post_norm=f"{root}.post_layernorm",
+        blocks=tuple(block(at) for at in range(depth)),
+    )
+
+
+def open_clip_names(params: Parameters, root: str, depth: int) -> TowerNames:
+    """`root` is "clip_model.visual"."""
+
+    def block(at: int) -> BlockNames:
+        layer = f"{root}.transformer.resblocks.{at}"
+        return BlockNames(
+            qkv=params.thirds(f"{layer}.attn.in_proj_weight", f"{layer}.attn.in_proj_bias"),
+            out=params.linear(f"{layer}.attn.out_proj"),
+            norm1=f"{layer}.ln_1",
+            norm2=f"{layer}.ln_2",
+            fc1=params.linear(f"{layer}.mlp.c_fc"),
+            fc2=params.linear(f"{layer}.mlp.c_proj"),
+        )
+
+    return TowerNames(
+        patch=f"{root}.conv1.weight",
+        class_embedding=f"{root}.class_embedding",
+        positions=f"{root}.positional_embedding",
+        pre_norm=f"{root}.ln_pre",
+        post_norm=f"{root}.ln_post",
+        blocks=tuple(block(at) for at in range(depth)),
+    )
+
+
+def write_tower(
+    builder: Builder, pixels: Value, tower: VisionTower, names: TowerNames, activation: str, class_token_only: bool
+) -> Value:
+    """pixel_values [B, 3, H, W] -> states before the last LayerNorm, [B, tokens, width] or [B, 1, width].
+
+    With `class_token_only` the last block computes only what the class token needs.
+    """
+    x = builder.layer_norm(_embed(builder, pixels, tower, names), names.pre_norm)
+    for at, block in enumerate(names.blocks):
+        is_last = at == len(names.blocks) - 1
+        x = _block(builder, x, block, activation, rows=1 if class_token_only and is_last else None)
+    return x if x.shape[1] == 1 or not class_token_only else builder.graph.slice(x, 1, 0, 1)
+
+
+def write_clip_image(builder: Builder, pixels: Value, clip: Clip, activation: str, normalized: bool) -> Value:
+    """CLIP's projected image embedding: [B, 3, H, W] -> [B, embed] float32."""
+    graph, params = builder.graph, builder.params
+    is_open = clip.form == "open_clip"
+    names = (
+        open_clip_names(params, "clip_model.visual", clip.vision.depth)
+        if is_open
+        else transformers_names(params, "clip_model.vision_model", clip.vision.depth)
+    )
+    states = write_tower(builder, pixels, clip.vision, names, activation, class_token_only=True)
+    pooled = graph.pick(builder.layer_norm(states, names.post_norm), 1, 0)
+    dtype = builder.precision.matmul
+    shape = (clip.vision.width, clip.embed)
+    if is_open:  # open_clip keeps the projection as [in, out]
+        load = params.plain("clip_model.visual.proj", dtype)
+    else:
+        load = params.matrix([Rows("clip_model.visual_projection.weight", "", 0, clip.embed)], dtype)
+    projection = graph.weight("clip_model.visual_projection", dtype, shape, load)
+    with graph.scope("clip_model.visual_projection"):
+        feature = graph.cast(graph.matmul(graph.cast(pooled, dtype), projection), "float32")
+        return builder.normalize(feature) if normalized else feature
+
+
+def _embed(builder: Builder, pixels: Value, tower: VisionTower, names: TowerNames) -> Value:
+    """Patches by convolution, the class token before them, positions added in FP32: [B, tokens, width]."""
+    graph, params, dtype = builder.graph, builder.params, builder.precision.matmul
+    batch, side = pixels.shape[0], tower.image_size // tower.patch
+    shape = (tower.width, 3, tower.patch, tower.patch)
+    kernel = graph.weight(names.patch, dtype, shape, params.plain(names.patch, dtype))
+    token = graph.weight(
+        names.class_embedding,
+        "float32",
+        (1, 1, tower.width),
+        params.plain(names.class_embedding, "float32", (1, 1, tower.width)),
+    )
+    positions = graph.weight(
+        names.positions, "float32", (tower.tokens, tower.width), params.plain(names.positions, "float32")
+    )
+    with graph.scope(names.patch):
+        grid = graph.node(
+            "Conv",
+            [graph.cast(pixels, dtype), kernel],
+            dtype,
+            (batch, tower.width, side, side),
+            strides=[tower.patch] * 2,
+            kernel_shape=[tower.patch] * 2,
+        )
+        flat = graph.transpose(graph.reshape(grid, (batch, tower.width, side * side)), (0, 2, 1))
+        token = graph.broadcast(token, (batch, 1, tower.width))
+        tokens = graph.concat([token, graph.cast(flat, "float32")], axis=1)
+        return graph.add(tokens, positions)
+
+
+def _block(builder: Builder, x: Value, names: BlockNames, activation: str, rows: int | None) -> Value:
+    """A pre-LayerNorm transformer block: [B, T, C] -> [B, T or rows, C]."""
+    graph = builder.graph
+    with graph.scope(names.norm1.rpartition(".")[0]):
+        normed = builder.layer_norm(x, names.norm1)
+        dtype = builder.precision.matmul
+        mixed = builder.self_attention(
+            graph.cast(normed, dtype), names.qkv, None, names.norm1.rpartition(".")[0] + ".attn", rows
+        )
+        if rows is not None:
+            x = graph.slice(x, 1, 0, rows)
+        x = builder.residual(x, builder.linear(mixed, [names.out], names.out.weight.removesuffix(".weight")))
+        hidden = builder.linear(
+            builder.layer_norm(x, names.norm2), [names.fc1], names.fc1.weight.removesuffix(".weight")
+        )
+        hidden = builder.activation(hidden, activation)
+        return builder.residual(x, builder.linear(hidden, [names.fc2], names.fc2.weight.removesuffix(".weight")))

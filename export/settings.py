@@ -1,0 +1,272 @@
+"""The forward pass as settings: what a checkpoint does not say about how it was used.
+
+A state dict fixes shapes, not behaviour: which token states are pooled, whether the last activation is
+a tanh, how outputs become metres per second. Each such choice is a field here, with the default that
+the training code makes likeliest, and its standing ("exact", "likely", "unknown") goes into the
+manifest beside the value and its origin. Nothing about the forward pass is decided anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.manifest import Manifest, Setting
+
+from .architecture import Architecture
+
+Feature = Literal["text", "image_projection", "vision", "clip_image", "clip_text"]
+Origin = Literal["default", "checkpoint", "file", "option"]
+
+FULL_SCALE_MPS = 2.0  # training targets were action / 2.0, clipped to +-1
+ROBOT_LIMIT_MPS = 1.15
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LEFT = "가장 왼쪽 외곽으로 돌아 컵까지 가세요"
+RIGHT = "가장 오른쪽 외곽으로 돌아 컵까지 가세요"
+STRAIGHT = "컵까지 가세요"
+
+Per3 = tuple[float, float, float]
+NonEmpty = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class PolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every choice of the forward pass. `defaults_for` gives the values for an architecture."""
+
+    frame: Literal["current", "first"] = "current"
+    features: Annotated[tuple[Feature, ...], Meta(min_length=1)] = ("text",)
+    pooling: Literal["max", "mean", "last"] = "max"
+    prompt: Literal["image_first", "image_first_grounding"] = "image_first"
+    image_start: Annotated[int, Meta(ge=0, le=64)] = 2
+    clip_feature: Literal["projected", "projected_normalized"] = "projected"
+    clip_activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    lstm: Literal["single", "window", "carried"] = "single"
+    lstm_window: Annotated[int, Meta(ge=1, le=64)] = 8
+    lstm_outputs: Annotated[int, Meta(ge=1, le=64)] = 1
+    final_tanh: bool = False
+    image_mean: Per3 = IMAGENET_MEAN
+    image_std: Per3 = IMAGENET_STD
+    image_resample: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    action_names: tuple[NonEmpty, ...] = ("linear_x", "linear_y")
+    action_scale: tuple[float, ...] = (FULL_SCALE_MPS, FULL_SCALE_MPS)
+    action_offset: tuple[float, ...] = (0.0, 0.0)
+    action_limit: tuple[Annotated[float, Meta(gt=0)], ...] = (ROBOT_LIMIT_MPS, ROBOT_LIMIT_MPS)
+    instructions: Annotated[tuple[NonEmpty, ...], Meta(min_length=1, max_length=1000)] = (STRAIGHT, LEFT, RIGHT)
+    default_instruction: NonEmpty = STRAIGHT
+
+
+STANDING: Mapping[str, str] = {
+    "frame": "likely: training used the first frame of an episode, the robot sees the current one",
+    "features": "unknown: no learned projection exists, so token states of these widths are what fits",
+    "pooling": "likely: AdaptiveMaxPool1d in the training code; siblings use mean",
+    "prompt": "unknown: Kosmos-2 form, image first, then the instruction",
+    "image_start": "exact: Kosmos2Processor writes <s> <image> before the image tokens",
+    "clip_feature": "likely: pooled, projected image embedding",
+    "clip_activation": "likely: quick_gelu for OpenAI's ViT-B/32, gelu for open_clip's own",
+    "lstm": "likely: one step from a zero state",
+    "lstm_window": "unknown: 8 where a window is used",
+    "lstm_outputs": "unknown: 2 where a window is used",
+    "final_tanh": "likely on for the pure policy (RoboVLMs MLPTanhHead), unknown and off for the hybrid",
+    "image_mean": "exact: training transform",
+    "image_std": "exact: training transform",
+    "image_resample": "exact: training transform, PIL bilinear",
+    "action_names": "exact: two linear velocities, no rotation",
+    "action_scale": "exact: targets were action / 2.0",
+    "action_offset": "exact: none in training",
+    "action_limit": "exact: the robot moves within +-1.15 m/s",
+    "instructions": "exact: the training data's",
+    "default_instruction": "exact: the training data's",
+}
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """Settings for one checkpoint, and who chose each."""
+
+    values: PolicySettings
+    origins: Mapping[str, Origin]
+
+    def for_manifest(self) -> dict[str, Setting]:
+        plain = msgspec.to_builtins(self.values)
+        return {
+            name: Setting(value=plain[name], origin=self.origins[name], standing=STANDING[name])
+            for name in PolicySettings.__struct_fields__
+        }
+
+
+def feature_width(arch: Architecture, feature: Feature) -> int:
+    """The width of one feature, or 0 where the architecture does not have it."""
+    if feature in ("text", "image_projection"):
+        return arch.text.width
+    if feature == "vision":
+        return arch.vision.width
+    return arch.clip.embed if arch.clip else 0
+
+
+def defaults_for(arch: Architecture) -> dict[str, Any]:
+    """The defaults that depend on the layout; all others are the fields' own."""
+    features: dict[str, tuple[Feature, ...]] = {
+        "pure": ("text",),
+        "hybrid-a": ("text", "clip_image"),
+        "hybrid-b": ("vision", "clip_image"),
+        "hybrid-c": ("vision", "clip_image", "clip_text"),
+    }
+    is_open_clip = arch.clip is not None and arch.clip.form == "open_clip"
+    return {
+        "features": features[arch.layout],
+        "final_tanh": arch.layout == "pure",
+        "clip_activation": "gelu" if is_open_clip else "quick_gelu",
+    }
+
+
+def resolve_settings(
+    arch: Architecture,
+    *,
+    checkpoint: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> ResolvedSettings:
+    """Lay defaults, what the checkpoint carries, a settings file and command-line options over each other.
+
+    Args:
+        arch: the recognised architecture.
+        checkpoint: settings found in the checkpoint (`action_mean` and `action_std` become offset and scale).
+        file: a YAML or JSON file with any of the fields.
+        options: values given on the command line; they win.
+
+    Raises:
+        InputError: an unknown field, a value that does not fit, or settings that contradict the shapes.
+    """
+    layers: list[tuple[Origin, Mapping[str, Any]]] = [
+        ("default", defaults_for(arch)),
+        ("checkpoint", checkpoint or {}),
+        ("file", read_settings_file(file) if file else {}),
+        ("option", options or {}),
+    ]
+    merged: dict[str, Any] = {}
+    origins: dict[str, Origin] = dict.fromkeys(PolicySettings.__struct_fields__, "default")
+    for origin, values in layers:
+        _refuse_unknown(values, origin)
+        for name, value in values.items():
+            merged[name] = value
+            origins[name] = origin
+    if "default_instruction" not in merged and "instructions" in merged:
+        merged["default_instruction"] = next(iter(merged["instructions"]), "")
+        origins["default_instruction"] = origins["instructions"]
+    values_struct = _convert(merged)
+    _check_against(arch, values_struct)
+    return ResolvedSettings(values_struct, origins)
+
+
+def settings_from_manifest(manifest: Manifest) -> PolicySettings:
+    """The settings that a bundle was exported with."""
+    return _convert({name: setting.value for name, setting in manifest.settings.items()})
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """Read a YAML or JSON settings file into a dictionary.
+
+    Raises:
+        InputError: unreadable, not YAML, or not a mapping.
+    """
+    try:
+        content = msgspec.yaml.decode(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the settings file {path}: {error.strerror}.", "Check the path.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML or JSON: {error}.", "Write one 'name: value' a line.") from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} holds a {type(content).__name__}, not a mapping.", "Write one 'name: value' a line."
+        )
+    return content
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turn `--set name=value` texts into values; JSON where it parses as JSON, else plain text.
+
+    Raises:
+        InputError: a text without "=".
+    """
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign:
+            raise InputError(f"--set {pair!r} has no '='.", "Write --set name=value, such as --set pooling=mean.")
+        try:
+            result[name.strip()] = msgspec.json.decode(text.encode())
+        except msgspec.DecodeError:
+            result[name.strip()] = text
+    return result
+
+
+def _refuse_unknown(values: Mapping[str, Any], origin: str) -> None:
+    unknown = [str(name) for name in values if name not in PolicySettings.__struct_fields__]
+    if unknown:
+        known = ", ".join(PolicySettings.__struct_fields__)
+        raise InputError(f"unknown setting {unknown[0]!r} (from the {origin}).", f"Known settings: {known}.")
+
+
+def _convert(values: Mapping[str, Any]) -> PolicySettings:
+    try:
+        return msgspec.convert(dict(values), PolicySettings)
+    except msgspec.ValidationError as error:
+        raise InputError(f"a setting does not fit: {error}.", _hint(str(error))) from error
+
+
+def _hint(message: str) -> str:
+    """Name the choices where the error is about a field with a fixed set of them."""
+    for name, annotation in PolicySettings.__annotations__.items():
+        if f"`$.{name}`" in message and "Literal" in str(annotation):
+            choices = get_args(eval(annotation, globals()))  # noqa: S307 - our own annotation
+            return f"Choices for {name}: {', '.join(map(str, choices))}."
+    return "Look at the settings of a manifest for the form of each value."
+
+
+def _check_against(arch: Architecture, settings: PolicySettings) -> None:
+    """Refuse settings that cannot be meant for these shapes."""
+    for feature in settings.features:
+        if feature_width(arch, feature) == 0:
+            raise InputError(
+                f"setting features names {feature!r}, but layout {arch.layout} has no CLIP model.",
+                "Use text, image_projection or vision.",
+            )
+    widths = [feature_width(arch, feature) for feature in settings.features]
+    wanted = arch.fusion[0] if arch.fusion else arch.lstm.input
+    if sum(widths) != wanted:
+        target = "feature_fusion" if arch.fusion else "the LSTM"
+        raise InputError(
+            f"setting features={list(settings.features)} is {'+'.join(map(str, widths))} = {sum(widths)} wide, "
+            f"but {target} takes {wanted}.",
+            "Choose features whose widths add up.",
+        )
+    for name in ("action_names", "action_scale", "action_offset", "action_limit"):
+        if len(getattr(settings, name)) != arch.action_size:
+            raise InputError(
+                f"setting {name} has {len(getattr(settings, name))} values, the policy {arch.action_size} outputs.",
+                f"Give {arch.action_size} values.",
+            )
+    if settings.lstm != "window" and settings.lstm_outputs != 1:
+        raise InputError(
+            f"setting lstm_outputs={settings.lstm_outputs} needs lstm=window.", "Add --set lstm=window."
+        )
+    if settings.lstm_outputs > settings.lstm_window:
+        raise InputError(
+            f"setting lstm_outputs={settings.lstm_outputs} is more than lstm_window={settings.lstm_window}.",
+            "Take fewer outputs.",
+        )
+    if settings.default_instruction not in settings.instructions:
+        raise InputError(
+            f"setting default_instruction {settings.default_instruction!r} is not among the instructions.",
+            f"Instructions: {', '.join(map(repr, settings.instructions))}.",
+        )
+    if len(set(settings.instructions)) != len(settings.instructions):
+        raise InputError("setting instructions lists one twice.", "List each once.")
+    if any(value <= 0 for value in settings.image_std):
+        raise InputError("setting image_std has a value that is not positive.", "Standard deviations are above 0.")

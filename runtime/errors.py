@@ -1,0 +1,61 @@
+"""Errors that a user of the toolchain can meet.
+
+Each says what is wrong with which file or value, then how to mend it. Commands print them without a
+traceback and leave with `exit_code`: 1 when the thing asked for failed, 2 for wrong use or bad input.
+"""
+
+from __future__ import annotations
+
+
+class VlaError(Exception):
+    """Base of every error raised on purpose.
+
+    Args:
+        problem: what is wrong, naming the file or value.
+        mend: what the reader can do about it; one sentence, shown after the problem.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, mend: str = "") -> None:
+        self.problem = problem
+        self.mend = mend
+        super().__init__(f"{problem}\n{mend}" if mend else problem)
+
+
+class InputError(VlaError):
+    """An argument, setting or file given by the user cannot be used."""
+
+    exit_code = 2
+
+
+class BundleError(InputError):
+    """A bundle is incomplete, damaged, tampered with, or of another schema version."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint cannot be read, is refused, or is not one of the known layouts."""
+
+
+class ImageError(InputError):
+    """A frame is not an RGB image."""
+
+
+class InstructionError(InputError):
+    """The bundle does not hold the instruction asked for."""
+
+
+class EngineError(VlaError):
+    """An engine cannot be loaded or run on this machine."""
+
+
+class NonFiniteActionError(VlaError):
+    """The engine returned NaN or infinity; the robot must stop."""
+
+
+class ParityError(VlaError):
+    """A written or built model differs from the PyTorch FP32 policy by more than its gates allow."""
+
+
+class ResourceError(VlaError):
+    """Not enough disk or memory for the work ahead."""

@@ -1,0 +1,288 @@
+"""The manifest of a bundle: types, validation, and the published JSON Schema.
+
+`manifest.json` is the contract between an export and everything that later runs it. It is input from
+outside: `decode` accepts only what these types describe (unknown fields are refused), and raises
+`BundleError` naming the field. `engines/README.md` is the prose form of this file.
+
+The types are msgspec structs: decoding and validating takes well under a millisecond, and
+`python -m vla_edge.runtime.manifest` prints the JSON Schema that they imply.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .errors import BundleError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+MODEL_NAME = "model.onnx"
+WEIGHTS_NAME = "model.onnx.data"
+GOLDEN_NAME = "golden.npz"
+TOKENIZER_NAME = "tokenizer.json"
+MAX_MANIFEST_BYTES = 8 << 20
+
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(gt=0)]
+# msgspec accepts any finite JSON number as a float; JSON has no NaN.
+Channels = Annotated[tuple[float, float, float], Meta(description="one value per RGB channel")]
+
+
+class _Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Source(_Base):
+    """The checkpoint that the bundle was made from."""
+
+    file: Name
+    size_bytes: Count
+    sha256: Sha256 | None
+    epoch: int | None
+    val_mae: float | None
+    layout: Literal["pure", "hybrid-a", "hybrid-b", "hybrid-c"]
+    layout_reasons: tuple[str, ...]
+    parameters: Positive
+    # "checkpoint", or for a generated sample "sample: ..." so that no figure from random weights passes as real
+    weights_origin: Name
+
+
+class Setting(_Base):
+    """One choice of the forward pass, who made it, and how sure it is."""
+
+    value: Any
+    origin: Literal["default", "checkpoint", "file", "option"]
+    standing: str
+
+
+class TensorSpec(_Base):
+    """An input or output of the graph. Shapes are static."""
+
+    name: Name
+    dtype: Literal["float32", "float16", "int32"]
+    shape: tuple[Positive, ...]
+
+
+class Stage(_Base):
+    """A named intermediate value of the graph, kept so that errors can be located."""
+
+    name: Literal["vision", "text", "clip", "fusion", "action"]
+    tensor: Name
+    shape: tuple[Positive, ...]
+
+
+class Preprocessing(_Base):
+    """From an RGB frame to `pixel_values`, float32 [batch, 3, height, width]."""
+
+    height: Positive
+    width: Positive
+    color: Literal["rgb"]
+    # squash: both sides are scaled to the target, aspect ratio is not kept
+    fit: Literal["squash"]
+    resample: Literal["bilinear", "bicubic", "lanczos"]
+    antialias: Literal[True]
+    scale: float
+    mean: Channels
+    std: Channels
+
+
+class ActionSpec(_Base):
+    """From the graph's `actions`, float32 [batch, steps, size], to commands.
+
+    command = clip(output * scale + offset, -limit, +limit), per component.
+    """
+
+    names: tuple[Name, ...]
+    unit: Literal["m/s"]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    limit: tuple[Annotated[float, Meta(gt=0)], ...]
+
+
+class Instruction(_Base):
+    """An instruction that the bundle can follow.
+
+    `token_ids` are the tokenizer's, `graph_ids` what the graph is fed: the same, or row numbers of a
+    reduced embedding. Both are unpadded and hold `image_tokens` placeholders at `image_start`.
+    """
+
+    text: Name
+    token_ids: tuple[Count, ...]
+    graph_ids: tuple[Count, ...]
+
+
+class Prompt(_Base):
+    """How text and image tokens share the sequence."""
+
+    template: str
+    length: Positive
+    image_start: Count
+    image_tokens: Positive
+    pad_id: Count
+    # "full": graph_ids are token_ids, new instructions can be tokenised; "declared": only those listed
+    vocabulary: Literal["full", "declared"]
+    vocabulary_rows: Positive
+
+
+class Runtime(_Base):
+    """What the runtime does around the graph."""
+
+    frame: Literal["current", "first"]
+    # names of (input, output) pairs carried between calls, zero at reset
+    state: tuple[tuple[Name, Name], ...]
+
+
+class Gate(_Base):
+    """The largest error that a stage may have: `relative` = ||x - ref|| / ||ref||, or absolute m/s for actions."""
+
+    stage: Literal["vision", "text", "clip", "fusion", "action"]
+    metric: Literal["relative_l2", "max_abs_mps"]
+    limit: Annotated[float, Meta(gt=0)]
+
+
+class StageError(_Base):
+    """The largest error over all golden samples, as measured."""
+
+    stage: Literal["vision", "text", "clip", "fusion", "action"]
+    relative_l2: float
+    max_abs: float
+
+
+class Parity(_Base):
+    """Errors of the written file against the PyTorch FP32 policy."""
+
+    reference: str
+    engine: str
+    samples: Positive
+    gates: tuple[Gate, ...]
+    errors: tuple[StageError, ...]
+    max_abs_mps: float
+
+
+class Precision(_Base):
+    asked: Literal["fp16", "fp32"]
+    # what the written graph really holds
+    achieved: Literal["fp16", "fp32"]
+    weights_dtype: Literal["float16", "float32"]
+    # kinds of operations kept in float32
+    float32_islands: tuple[str, ...]
+
+
+class FileEntry(_Base):
+    path: Name
+    size_bytes: Count
+    sha256: Sha256
+
+
+class Manifest(_Base):
+    schema_version: Literal[1]
+    name: Name
+    created_utc: Name
+    source: Source
+    settings: dict[str, Setting]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    stages: tuple[Stage, ...]
+    preprocessing: Preprocessing
+    prompt: Prompt
+    instructions: Annotated[tuple[Instruction, ...], Meta(min_length=1)]
+    default_instruction: Name
+    runtime: Runtime
+    action: ActionSpec
+    precision: Precision
+    parity: Parity
+    tools: dict[str, str]
+    files: tuple[FileEntry, ...]
+
+
+def decode(data: bytes, origin: str = MANIFEST_NAME) -> Manifest:
+    """Validate the bytes of a manifest.
+
+    Args:
+        data: the content of `manifest.json`.
+        origin: what to call the file in errors.
+
+    Raises:
+        BundleError: not JSON, another schema version, or a field that does not fit; names the field.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{origin} has {len(data)} bytes, a manifest at most {MAX_MANIFEST_BYTES}.", "Export it again.")
+    version = _schema_version(data, origin)
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{origin} has schema version {version!r}; this runtime reads version {SCHEMA_VERSION}.",
+            "Export the checkpoint again with this version of vla-edge, or install the version that wrote the bundle.",
+        )
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{origin} is not a valid manifest: {error}.", "It was damaged or edited; export it again.") from error
+    _check_consistency(manifest, origin)
+    return manifest
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: UTF-8, indented, fields in the order of the types."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the manifest."""
+    schema = msgspec.json.schema(Manifest)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "vla-edge bundle manifest", **schema}
+
+
+def _schema_version(data: bytes, origin: str) -> Any:
+    try:
+        head = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{origin} is not JSON: {error}.", "It was damaged or truncated; export it again.") from error
+    if not isinstance(head, dict):
+        raise BundleError(f"{origin} is not a manifest: it holds a JSON {type(head).__name__}.", "Point at a folder that vla-export wrote.")
+    return head.get("schema_version")
+
+
+def _check_consistency(manifest: Manifest, origin: str) -> None:
+    """What the types alone cannot say."""
+
+    def refuse(problem: str) -> None:
+        raise BundleError(f"{origin} contradicts itself: {problem}.", "It was damaged or edited; export it again.")
+
+    size = len(manifest.action.names)
+    for field in ("scale", "offset", "limit"):
+        if len(getattr(manifest.action, field)) != size:
+            refuse(f"action.{field} has {len(getattr(manifest.action, field))} values for {size} action names")
+    if any(value <= 0 for value in manifest.preprocessing.std):
+        refuse("preprocessing.std has a value that is not positive")
+    texts = [instruction.text for instruction in manifest.instructions]
+    if manifest.default_instruction not in texts:
+        refuse(f"default_instruction {manifest.default_instruction!r} is not among the instructions")
+    if len(set(texts)) != len(texts):
+        refuse("an instruction is listed twice")
+    prompt = manifest.prompt
+    if prompt.image_start + prompt.image_tokens > prompt.length:
+        refuse("the image tokens do not fit the prompt")
+    for instruction in manifest.instructions:
+        if len(instruction.graph_ids) != len(instruction.token_ids):
+            refuse(f"instruction {instruction.text!r} has differing numbers of token and graph ids")
+        if not prompt.image_start + prompt.image_tokens <= len(instruction.graph_ids) <= prompt.length:
+            refuse(f"instruction {instruction.text!r} does not fit the prompt of {prompt.length} tokens")
+        if max(instruction.graph_ids) >= prompt.vocabulary_rows:
+            refuse(f"instruction {instruction.text!r} has an id beyond the {prompt.vocabulary_rows} embedding rows")
+    names = {tensor.name for tensor in (*manifest.inputs, *manifest.outputs)}
+    for pair in manifest.runtime.state:
+        if not set(pair) <= names:
+            refuse(f"runtime.state names {pair}, which the graph does not have")
+    paths = [entry.path for entry in manifest.files]
+    if len(set(paths)) != len(paths):
+        refuse("a file is listed twice")
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=1))

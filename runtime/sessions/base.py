@@ -1,0 +1,58 @@
+"""What every engine offers to `Policy`: buffers bound once, one call to run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EngineIdentity:
+    """Which engine really runs. Travels with every action, so that a log tells what moved the robot.
+
+    Attributes:
+        backend: "onnxruntime", "tensorrt" or "tensorrt-rtx".
+        version: of the backend's library.
+        device: such as "cpu: AMD EPYC (2 threads)" or "cuda:0 NVIDIA H200 (sm90)".
+        provider: the execution provider or plan file that runs.
+        precision: of the graph, "fp16" or "fp32".
+        compute: how the device does that arithmetic, when it differs: "fp32 (CPU widens fp16)".
+        bundle: the bundle's name and the first 12 digits of its manifest's SHA-256.
+    """
+
+    backend: str
+    version: str
+    device: str
+    provider: str
+    precision: str
+    compute: str
+    bundle: str
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.version} {self.precision} on {self.device} [{self.bundle}]"
+
+
+class Session(Protocol):
+    """A loaded engine with its buffers.
+
+    `inputs` and `outputs` are NumPy arrays over the engine's own host buffers (pinned where the engine
+    is a GPU's). The caller fills `inputs` in place, calls `run`, and reads `outputs`; nothing is
+    allocated in between. A session belongs to one thread at a time.
+    """
+
+    identity: EngineIdentity
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+
+    def run(self) -> None:
+        """Run the engine once on what `inputs` holds; returns when `outputs` holds the result.
+
+        Raises:
+            EngineError: the engine failed, or the session is closed.
+        """
+
+    def close(self) -> None:
+        """Free the engine and its buffers. Calling it again does nothing."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-
 from vla_edge.runtime.errors import CheckpointError
 
 from .architecture import Architecture, Clip, HeadLayer
@@ -35,7 +34,9 @@ class ActionHead(nn.Module):
         modules: list[nn.Module] = []
         for layer in layers:
             modules += [nn.Identity()] * (layer.index - len(modules))
-            modules.append(nn.Linear(layer.input, layer.output) if layer.kind == "linear" else nn.LayerNorm(layer.output))
+            modules.append(
+                nn.Linear(layer.input, layer.output) if layer.kind == "linear" else nn.LayerNorm(layer.output)
+            )
             if layer.relu:
                 modules.append(nn.ReLU())
         self.mlp = nn.Sequential(*modules)
@@ -118,7 +119,11 @@ class VlaPolicy(nn.Module):
         return [values[name] for name in wanted]
 
     def _kosmos_features(
-        self, pixel_values: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None, out: dict[str, Tensor]
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        out: dict[str, Tensor],
     ) -> dict[str, Tensor]:
         wanted = self.settings.features
         if "text" not in wanted and "image_projection" not in wanted:
@@ -140,14 +145,14 @@ class VlaPolicy(nn.Module):
     def _text(self, image: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
         if input_ids is None or attention_mask is None:
             raise ValueError("input_ids and attention_mask are needed where the text feature is used")
-        start, count = self.settings.image_start, self.arch.image_tokens
-        slots = torch.zeros_like(input_ids)
-        slots[:, start : start + count] = 1
+        # The image's place is fixed, so it is spliced by concatenation: Kosmos2Model's own way, by boolean
+        # mask, asks the GPU how many places there are and so cannot be captured in a CUDA graph. Positions
+        # count from the left either way, and padding on the right is never attended to.
+        start, stop = self.settings.image_start, self.settings.image_start + self.arch.image_tokens
+        words = self.kosmos_model.text_model.model.embed_tokens(input_ids.long())
         states = self.kosmos_model.text_model(
-            input_ids=input_ids.long(),
+            inputs_embeds=torch.cat([words[:, :start], image, words[:, stop:]], dim=1),
             attention_mask=attention_mask,
-            image_embeds=image,
-            image_embeds_position_mask=slots,
             use_cache=False,
         ).last_hidden_state
         return _pool(states, attention_mask, self.settings.pooling)
@@ -174,7 +179,9 @@ class VlaPolicy(nn.Module):
             return nn.functional.normalize(feature, dim=-1)
         return feature
 
-    def _recur(self, fused: Tensor, h_in: Tensor | None, c_in: Tensor | None, out: dict[str, Tensor]) -> Tensor:
+    def _recur(
+        self, fused: Tensor, h_in: Tensor | None, c_in: Tensor | None, out: dict[str, Tensor]
+    ) -> Tensor:
         if self.settings.lstm == "carried":
             if h_in is None or c_in is None:
                 raise ValueError("h_in and c_in are needed where the state is carried")
@@ -199,7 +206,9 @@ def build_empty(arch: Architecture, settings: PolicySettings) -> VlaPolicy:
     """The policy without weights: parameters on the meta device, buffers real."""
     with torch.device("meta"), _no_initialisation():
         policy = VlaPolicy(arch, settings)
-    policy.clip_ids = clip_instruction_ids(settings).long() if "clip_text" in settings.features else torch.zeros(0, 77)
+    policy.clip_ids = (
+        clip_instruction_ids(settings).long() if "clip_text" in settings.features else torch.zeros(0, 77)
+    )
     return policy.eval().requires_grad_(False)
 
 
@@ -226,7 +235,7 @@ def assign_weights(policy: VlaPolicy, tensors: Mapping[str, Tensor]) -> VlaPolic
 
 
 def clip_instruction_ids(settings: PolicySettings) -> Tensor:
-    """CLIP token ids of the declared instructions: int64 [N, 77], by open_clip's tokenizer (it ships its vocabulary)."""
+    """CLIP token ids of the declared instructions, int64 [N, 77]; open_clip ships the vocabulary."""
     import open_clip
 
     tokenize: Any = open_clip.get_tokenizer("ViT-B-32")
@@ -305,7 +314,9 @@ def _transformers_clip(clip: Clip, activation: str) -> nn.Module:
             "max_position_embeddings": clip.text.context,
             "hidden_act": activation,
             "projection_dim": clip.embed,
-            "eos_token_id": CLIP_END_ID,
+            # where the text tower is not used its vocabulary may be of any size
+            "bos_token_id": min(CLIP_END_ID, clip.text.vocabulary - 1) - 1,
+            "eos_token_id": min(CLIP_END_ID, clip.text.vocabulary - 1),
         },
         attn_implementation="eager",
     )

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
-
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Manifest, Setting
 
@@ -57,7 +56,11 @@ class PolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     action_scale: tuple[float, ...] = (FULL_SCALE_MPS, FULL_SCALE_MPS)
     action_offset: tuple[float, ...] = (0.0, 0.0)
     action_limit: tuple[Annotated[float, Meta(gt=0)], ...] = (ROBOT_LIMIT_MPS, ROBOT_LIMIT_MPS)
-    instructions: Annotated[tuple[NonEmpty, ...], Meta(min_length=1, max_length=1000)] = (STRAIGHT, LEFT, RIGHT)
+    instructions: Annotated[tuple[NonEmpty, ...], Meta(min_length=1, max_length=1000)] = (
+        STRAIGHT,
+        LEFT,
+        RIGHT,
+    )
     default_instruction: NonEmpty = STRAIGHT
 
 
@@ -178,9 +181,13 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     try:
         content = msgspec.yaml.decode(path.read_bytes())
     except OSError as error:
-        raise InputError(f"cannot read the settings file {path}: {error.strerror}.", "Check the path.") from error
+        raise InputError(
+            f"cannot read the settings file {path}: {error.strerror}.", "Check the path."
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML or JSON: {error}.", "Write one 'name: value' a line.") from error
+        raise InputError(
+            f"{path} is not YAML or JSON: {error}.", "Write one 'name: value' a line."
+        ) from error
     if not isinstance(content, dict):
         raise InputError(
             f"{path} holds a {type(content).__name__}, not a mapping.", "Write one 'name: value' a line."
@@ -198,7 +205,9 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign:
-            raise InputError(f"--set {pair!r} has no '='.", "Write --set name=value, such as --set pooling=mean.")
+            raise InputError(
+                f"--set {pair!r} has no '='.", "Write --set name=value, such as --set pooling=mean."
+            )
         try:
             result[name.strip()] = msgspec.json.decode(text.encode())
         except msgspec.DecodeError:
@@ -269,4 +278,6 @@ def _check_against(arch: Architecture, settings: PolicySettings) -> None:
     if len(set(settings.instructions)) != len(settings.instructions):
         raise InputError("setting instructions lists one twice.", "List each once.")
     if any(value <= 0 for value in settings.image_std):
-        raise InputError("setting image_std has a value that is not positive.", "Standard deviations are above 0.")
+        raise InputError(
+            "setting image_std has a value that is not positive.", "Standard deviations are above 0."
+        )

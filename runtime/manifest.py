@@ -212,7 +212,9 @@ def decode(data: bytes, origin: str = MANIFEST_NAME) -> Manifest:
         BundleError: not JSON, another schema version, or a field that does not fit; names the field.
     """
     if len(data) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{origin} has {len(data)} bytes, a manifest at most {MAX_MANIFEST_BYTES}.", "Export it again.")
+        raise BundleError(
+            f"{origin} has {len(data)} bytes, a manifest at most {MAX_MANIFEST_BYTES}.", "Export it again."
+        )
     version = _schema_version(data, origin)
     if version != SCHEMA_VERSION:
         raise BundleError(
@@ -222,7 +224,9 @@ def decode(data: bytes, origin: str = MANIFEST_NAME) -> Manifest:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.ValidationError as error:
-        raise BundleError(f"{origin} is not a valid manifest: {error}.", "It was damaged or edited; export it again.") from error
+        raise BundleError(
+            f"{origin} is not a valid manifest: {error}.", "It was damaged or edited; export it again."
+        ) from error
     _check_consistency(manifest, origin)
     return manifest
 
@@ -235,16 +239,25 @@ def encode(manifest: Manifest) -> bytes:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the manifest."""
     schema = msgspec.json.schema(Manifest)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "vla-edge bundle manifest", **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "vla-edge bundle manifest",
+        **schema,
+    }
 
 
 def _schema_version(data: bytes, origin: str) -> Any:
     try:
         head = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{origin} is not JSON: {error}.", "It was damaged or truncated; export it again.") from error
+        raise BundleError(
+            f"{origin} is not JSON: {error}.", "It was damaged or truncated; export it again."
+        ) from error
     if not isinstance(head, dict):
-        raise BundleError(f"{origin} is not a manifest: it holds a JSON {type(head).__name__}.", "Point at a folder that vla-export wrote.")
+        raise BundleError(
+            f"{origin} is not a manifest: it holds a JSON {type(head).__name__}.",
+            "Point at a folder that vla-export wrote.",
+        )
     return head.get("schema_version")
 
 
@@ -252,12 +265,16 @@ def _check_consistency(manifest: Manifest, origin: str) -> None:
     """What the types alone cannot say."""
 
     def refuse(problem: str) -> None:
-        raise BundleError(f"{origin} contradicts itself: {problem}.", "It was damaged or edited; export it again.")
+        raise BundleError(
+            f"{origin} contradicts itself: {problem}.", "It was damaged or edited; export it again."
+        )
 
     size = len(manifest.action.names)
     for field in ("scale", "offset", "limit"):
         if len(getattr(manifest.action, field)) != size:
-            refuse(f"action.{field} has {len(getattr(manifest.action, field))} values for {size} action names")
+            refuse(
+                f"action.{field} has {len(getattr(manifest.action, field))} values for {size} action names"
+            )
     if any(value <= 0 for value in manifest.preprocessing.std):
         refuse("preprocessing.std has a value that is not positive")
     texts = [instruction.text for instruction in manifest.instructions]
@@ -274,7 +291,9 @@ def _check_consistency(manifest: Manifest, origin: str) -> None:
         if not prompt.image_start + prompt.image_tokens <= len(instruction.graph_ids) <= prompt.length:
             refuse(f"instruction {instruction.text!r} does not fit the prompt of {prompt.length} tokens")
         if max(instruction.graph_ids) >= prompt.vocabulary_rows:
-            refuse(f"instruction {instruction.text!r} has an id beyond the {prompt.vocabulary_rows} embedding rows")
+            refuse(
+                f"instruction {instruction.text!r} has an id beyond the {prompt.vocabulary_rows} embedding rows"
+            )
     names = {tensor.name for tensor in (*manifest.inputs, *manifest.outputs)}
     for pair in manifest.runtime.state:
         if not set(pair) <= names:

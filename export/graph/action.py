@@ -105,7 +105,9 @@ def _recurrent_weight(builder: Builder, lstm: Lstm, layer: int) -> Value:
     rows = _gate_rows(lstm, layer, "hh", GATES)
     dtype = builder.precision.matmul
     shape = (lstm.hidden, 4 * lstm.hidden)
-    return builder.graph.weight(f"rnn.l{layer}.recurrent.weight", dtype, shape, builder.params.matrix(rows, dtype))
+    return builder.graph.weight(
+        f"rnn.l{layer}.recurrent.weight", dtype, shape, builder.params.matrix(rows, dtype)
+    )
 
 
 def _run_layer(builder: Builder, inputs: list[Value], lstm: Lstm, layer: int) -> list[Value]:
@@ -176,4 +178,3 @@ def _known(value: Value | None) -> Value:
     if value is None:
         raise RuntimeError("a cell's output is never zero")
     return value
-

@@ -58,7 +58,10 @@ def write_image_projection(builder: Builder, states: Value, arch: Architecture) 
 
     def latent(letter: str) -> Callable[[Read], Tensor]:
         scale = HEAD_SIZE**-0.5 if letter == "q" else 1.0
-        return lambda read: split(_apply(read, f"{PROJECTION}.x_attn.{letter}_proj", read(f"{PROJECTION}.latent_query"))) * scale
+        return lambda read: (
+            split(_apply(read, f"{PROJECTION}.x_attn.{letter}_proj", read(f"{PROJECTION}.latent_query")))
+            * scale
+        )
 
     def fixed(letter: str) -> Value:
         name = f"{PROJECTION}.latent_{letter}"
@@ -103,13 +106,17 @@ def write_pool(builder: Builder, states: Value, mask: Value | None, how: str) ->
         if how == "max":
             real = graph.reshape(graph.cast(mask, "bool"), (batch, length, 1))
             floor = graph.scalar(LOWEST, "float32")
-            return graph.reduce("ReduceMax", graph.node("Where", [real, states, floor], "float32", states.shape), 1)
+            return graph.reduce(
+                "ReduceMax", graph.node("Where", [real, states, floor], "float32", states.shape), 1
+            )
         weight = graph.reshape(graph.cast(mask, "float32"), (batch, length, 1))
         total = graph.reduce("ReduceSum", weight, 1)
         if how == "mean":
             return graph.binary("Div", graph.reduce("ReduceSum", graph.mul(states, weight), 1), total)
         place = graph.constant(np.arange(1, length + 1, dtype=np.float32)[None, :, None])
-        is_last = graph.node("Equal", [place, graph.reshape(total, (batch, 1, 1))], "bool", (batch, length, 1))
+        is_last = graph.node(
+            "Equal", [place, graph.reshape(total, (batch, 1, 1))], "bool", (batch, length, 1)
+        )
         return graph.reduce("ReduceSum", graph.mul(states, graph.cast(is_last, "float32")), 1)
 
 
@@ -136,7 +143,9 @@ def _folded_key_value(builder: Builder, arch: Architecture) -> tuple[Value, Valu
 
     name, size = f"{PROJECTION}.kv", 2 * arch.text.width
     return (
-        graph.weight(f"{name}.weight", dtype, (arch.vision.width, size), params.folded(weight, dtype, f"{name}.weight")),
+        graph.weight(
+            f"{name}.weight", dtype, (arch.vision.width, size), params.folded(weight, dtype, f"{name}.weight")
+        ),
         graph.weight(f"{name}.bias", dtype, (size,), params.folded(bias, dtype, f"{name}.bias")),
     )
 
@@ -181,6 +190,10 @@ def _block(builder: Builder, x: Value, name: str, causal: Value) -> Value:
         out = f"{name}.self_attn.out_proj"
         x = builder.residual(x, builder.linear(mixed, [params.linear(out)], out))
         hidden = builder.layer_norm(x, f"{name}.final_layer_norm")
-        hidden = builder.activation(builder.linear(hidden, [params.linear(f"{name}.ffn.fc1")], f"{name}.ffn.fc1"), "gelu")
+        hidden = builder.activation(
+            builder.linear(hidden, [params.linear(f"{name}.ffn.fc1")], f"{name}.ffn.fc1"), "gelu"
+        )
         hidden = builder.layer_norm(hidden, f"{name}.ffn.ffn_layernorm")
-        return builder.residual(x, builder.linear(hidden, [params.linear(f"{name}.ffn.fc2")], f"{name}.ffn.fc2"))
+        return builder.residual(
+            x, builder.linear(hidden, [params.linear(f"{name}.ffn.fc2")], f"{name}.ffn.fc2")
+        )

@@ -39,7 +39,9 @@ class Builder:
     def layer_norm(self, x: Value, name: str) -> Value:
         """LayerNorm in FP32: [.., C] of any dtype -> [.., C] float32."""
         graph, width = self.graph, x.shape[-1:]
-        gain = graph.weight(f"{name}.weight", "float32", width, self.params.plain(f"{name}.weight", "float32"))
+        gain = graph.weight(
+            f"{name}.weight", "float32", width, self.params.plain(f"{name}.weight", "float32")
+        )
         bias = graph.weight(f"{name}.bias", "float32", width, self.params.plain(f"{name}.bias", "float32"))
         with graph.scope(name):
             return graph.layer_norm(graph.cast(x, "float32"), gain, bias, NORM_EPSILON)
@@ -50,7 +52,7 @@ class Builder:
         return self.graph.add(self.graph.cast(stream, dtype), self.graph.cast(update, dtype))
 
     def activation(self, x: Value, kind: str) -> Value:
-        """"gelu" (erf) or "quick_gelu": x * sigmoid(1.702 x)."""
+        """ "gelu" (erf) or "quick_gelu": x * sigmoid(1.702 x)."""
         graph = self.graph
         x = graph.cast(x, self.precision.activation)
         if kind == "gelu":
@@ -78,7 +80,9 @@ class Builder:
         batch, tokens, heads, size = mixed.shape
         return graph.reshape(mixed, (batch, tokens, heads * size))
 
-    def self_attention(self, x: Value, qkv: Sequence[Rows], mask: Value | None, name: str, rows: int | None = None) -> Value:
+    def self_attention(
+        self, x: Value, qkv: Sequence[Rows], mask: Value | None, name: str, rows: int | None = None
+    ) -> Value:
         """Self-attention before its output projection: [B, T, C] -> [B, T, C].
 
         The three projections are one matrix product. The scale 1/8 is folded into the query's weights: a

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-
 from vla_edge.runtime.errors import CheckpointError
 
 HALF_MAX = 65504.0
@@ -65,7 +64,10 @@ class Parameters:
 
         def load() -> np.ndarray:
             pieces = [self._get(part.weight)[part.start : part.stop] for part in parts]
-            blocks = [finish(piece, dtype, part.weight, part.scale) for piece, part in zip(pieces, parts, strict=True)]
+            blocks = [
+                finish(piece, dtype, part.weight, part.scale)
+                for piece, part in zip(pieces, parts, strict=True)
+            ]
             return np.ascontiguousarray(np.concatenate(blocks, axis=0).T)
 
         return load
@@ -76,7 +78,10 @@ class Parameters:
         def load() -> np.ndarray:
             pieces = [self._get(part.bias)[part.start : part.stop] for part in parts]
             return np.concatenate(
-                [finish(piece, dtype, part.bias, part.scale) for piece, part in zip(pieces, parts, strict=True)]
+                [
+                    finish(piece, dtype, part.bias, part.scale)
+                    for piece, part in zip(pieces, parts, strict=True)
+                ]
             )
 
         return load
@@ -116,7 +121,7 @@ def _check_range(low: float, high: float, tensor: Tensor, dtype: str, name: str)
         count = int((~torch.isfinite(tensor)).sum())
         raise CheckpointError(
             f"{name} holds {count} values that are NaN or infinite.",
-            "The training run diverged or the file is damaged: take an earlier epoch, or copy it again and compare SHA-256.",
+            "The training run diverged or the file is damaged: take an earlier epoch, or copy it again.",
         )
     if dtype == "float16" and max(-low, high) > HALF_MAX:
         raise CheckpointError(

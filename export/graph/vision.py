@@ -84,7 +84,12 @@ def open_clip_names(params: Parameters, root: str, depth: int) -> TowerNames:
 
 
 def write_tower(
-    builder: Builder, pixels: Value, tower: VisionTower, names: TowerNames, activation: str, class_token_only: bool
+    builder: Builder,
+    pixels: Value,
+    tower: VisionTower,
+    names: TowerNames,
+    activation: str,
+    class_token_only: bool,
 ) -> Value:
     """pixel_values [B, 3, H, W] -> states before the last LayerNorm, [B, tokens, width] or [B, 1, width].
 
@@ -166,4 +171,6 @@ def _block(builder: Builder, x: Value, names: BlockNames, activation: str, rows:
             builder.layer_norm(x, names.norm2), [names.fc1], names.fc1.weight.removesuffix(".weight")
         )
         hidden = builder.activation(hidden, activation)
-        return builder.residual(x, builder.linear(hidden, [names.fc2], names.fc2.weight.removesuffix(".weight")))
+        return builder.residual(
+            x, builder.linear(hidden, [names.fc2], names.fc2.weight.removesuffix(".weight"))
+        )

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from .writer import Weight
+from .writer import GraphError, Weight
 
 PAGE_BYTES = 4096  # ONNX Runtime maps external data by pages
 LARGE_BYTES = 1 << 20
@@ -92,9 +92,8 @@ def _converted(weights: Sequence[Weight]) -> Iterator[tuple[Weight, np.ndarray]]
 def _load_checked(weight: Weight) -> np.ndarray:
     array = np.ascontiguousarray(weight.load())
     if array.shape != weight.value.shape or str(array.dtype) != weight.value.dtype:
-        raise RuntimeError(
-            f"weight {weight.value.name} is {array.dtype} {array.shape}, declared {weight.value.dtype} {weight.value.shape}"
-        )
+        found, declared = f"{array.dtype} {array.shape}", f"{weight.value.dtype} {weight.value.shape}"
+        raise GraphError(f"weight {weight.value.name} is {found}, declared {declared}")
     return array
 
 

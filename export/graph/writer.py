@@ -116,7 +116,9 @@ class GraphWriter:
     def scalar(self, number: float, dtype: str) -> Value:
         return self.constant(np.array(number, dtype=dtype))
 
-    def node(self, op: str, inputs: Sequence[Value], dtype: str, shape: Sequence[int], **attributes: Any) -> Value:
+    def node(
+        self, op: str, inputs: Sequence[Value], dtype: str, shape: Sequence[int], **attributes: Any
+    ) -> Value:
         return self._emit(op, inputs, Value(self._unique(op), dtype, tuple(shape)), **attributes)
 
     # Operations
@@ -206,7 +208,9 @@ class GraphWriter:
             graph_name,
             [_info(value) for value in self._inputs],
             [_info(value) for value in self._outputs],
-            initializer=[_inline(value, key) for key, value in self._constants.items() if not self._is_weight(value)],
+            initializer=[
+                _inline(value, key) for key, value in self._constants.items() if not self._is_weight(value)
+            ],
             value_info=[_info(value) for value in self.stages.values()],
         )
         opset = [helper.make_opsetid("", OPSET)]

@@ -1,0 +1,43 @@
+# `make demo` and `make test` both work as the first command on a fresh clone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types check clean help
+
+help:           ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/  -/'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)  ## sample checkpoints, exported, run on a photograph, compared with PyTorch
+	$(BIN)/vla-sample --layout pure --size small -o samples/ --force
+	$(BIN)/vla-sample --layout hybrid-a --size small -o samples/ --force
+	$(BIN)/vla-export --ckpt samples/best_simple_lstm_model.pth --fp16 -o engines/ --force
+	$(BIN)/vla-export --ckpt samples/best_simple_clip_lstm_model.pth --fp16 -o engines/ --force
+	$(BIN)/vla-run engines/best_simple_lstm_model-fp16 export/images/coffee.jpg
+	$(BIN)/vla-run engines/best_simple_clip_lstm_model-fp16 export/images/coffee.jpg
+	$(BIN)/vla-bench engines/
+
+test: $(STAMP)  ## the test suite, with coverage
+	$(BIN)/python -m pytest -m "not gpu and not full" -n 2 --cov --cov-report=term $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Type checkers do not see through the editable mapping of folders to packages: check an installed copy.
+types: $(STAMP) ## mypy over an installed copy
+	rm -rf build/typecheck && mkdir -p build/typecheck
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target build/typecheck .
+	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --python-executable $(abspath $(BIN))/python -p vla_edge
+
+check: lint types test ## everything that CI runs
+
+clean:          ## remove what the other targets made
+	rm -rf $(VENV) build samples .pytest_cache .mypy_cache .ruff_cache .coverage

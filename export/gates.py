@@ -1,0 +1,67 @@
+"""How much error an export may have.
+
+The action gate is set against what matters on the floor: the policies' own error is 0.21 to 0.22 of
+normalised action, 0.42 m/s after scaling; a gate of 0.02 m/s is a twentieth of that. Stage gates exist to
+locate a fault, not to judge it, and are wide enough for honest half precision (2^-11 an operation,
+growing with depth).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.manifest import Gate, StageError
+
+STAGES = ("vision", "text", "clip", "fusion", "action")
+STAGE_LIMITS = {"fp16": 0.03, "fp32": 1e-3}  # relative L2
+ACTION_LIMITS_MPS = {"fp16": 0.02, "fp32": 1e-3}
+
+
+def default_gates(precision: str, stages: Sequence[str]) -> tuple[Gate, ...]:
+    """A relative gate for each stage and one in m/s for the action."""
+    limit = STAGE_LIMITS[precision]
+    gates = [
+        Gate(stage=name, metric="relative_l2", limit=limit)
+        for name in STAGES
+        if name in stages and name != "action"
+    ]
+    return (*gates, Gate(stage="action", metric="max_abs_mps", limit=ACTION_LIMITS_MPS[precision]))
+
+
+def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
+    """Apply `--gate STAGE=LIMIT` texts.
+
+    Raises:
+        InputError: an unknown stage, or a limit that is not a positive number.
+    """
+    limits = {gate.stage: gate for gate in gates}
+    for text in texts:
+        match = re.fullmatch(r"(\w+)=([0-9.eE+-]+)", text)
+        if not match or match[1] not in limits:
+            raise InputError(
+                f"--gate {text!r} is not STAGE=LIMIT.", f"Stages of this policy: {', '.join(limits)}."
+            )
+        try:
+            limit = float(match[2])
+        except ValueError:
+            limit = -1.0
+        if not 0 < limit < float("inf"):
+            raise InputError(
+                f"--gate {text!r} has no positive limit.", "Give a number such as action=0.02 (m/s)."
+            )
+        limits[match[1]] = Gate(stage=limits[match[1]].stage, metric=limits[match[1]].metric, limit=limit)  # type: ignore[index]
+    return tuple(limits.values())
+
+
+def missed(gates: Sequence[Gate], errors: Sequence[StageError], max_abs_mps: float) -> list[str]:
+    """A sentence for each gate that is missed; NaN misses every gate."""
+    by_stage = {error.stage: error for error in errors}
+    result = []
+    for gate in gates:
+        value = max_abs_mps if gate.metric == "max_abs_mps" else by_stage[gate.stage].relative_l2
+        if not value <= gate.limit:
+            unit = " m/s" if gate.metric == "max_abs_mps" else " relative"
+            result.append(f"{gate.stage} {value:.3g}{unit}, gate {gate.limit:g}")
+    return result

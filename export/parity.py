@@ -1,0 +1,124 @@
+"""Run the written file with ONNX Runtime and measure it against the golden samples, stage by stage."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from vla_edge.runtime.bundle import Bundle, load_golden
+from vla_edge.runtime.manifest import MODEL_NAME, Stage, StageError
+
+from .golden import graph_inputs
+from .rounding import rounded
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Errors over all samples: per stage, and of the action in m/s."""
+
+    errors: tuple[StageError, ...]
+    max_abs_mps: float
+    engine: str
+
+
+def measure_bundle(bundle: Bundle, golden: dict[str, np.ndarray] | None = None) -> Measured:
+    """Measure a finished bundle's graph, its half precision made explicit (see `rounding`)."""
+    manifest = bundle.manifest
+    samples = golden if golden is not None else load_golden(bundle)
+    return measure_graph(bundle.folder, samples, manifest.stages, manifest.action.scale)
+
+
+def measure_graph(
+    folder: Path,
+    golden: dict[str, np.ndarray],
+    stages: Sequence[Stage],
+    scale: Sequence[float],
+    progress: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Measure `folder/model.onnx` on every golden sample.
+
+    Args:
+        folder: holds the graph and its data file; a temporary graph is written beside them and removed.
+        golden: inputs and references (see `golden.py`).
+        stages: which tensors to compare.
+        scale: m/s per unit of action, per component.
+        progress: called after each sample.
+    """
+    session = _session(folder, stages)
+    names = [value.name for value in session.get_inputs()]
+    batch = session.get_inputs()[0].shape[0]
+    worst = {stage.name: (0.0, 0.0) for stage in stages}
+    worst_mps = 0.0
+    for at in range(len(golden["names"])):
+        found = session.run([stage.tensor for stage in stages], graph_inputs(golden, at, names, batch))
+        for stage, value in zip(stages, found, strict=True):
+            wanted = golden["actions" if stage.name == "action" else f"stage_{stage.name}"][at]
+            worst[stage.name] = _larger(worst[stage.name], compare(value, wanted))
+            if stage.name == "action":
+                worst_mps = float(
+                    np.fmax(worst_mps, _nan_is_infinite(np.abs((value - wanted) * np.asarray(scale)).max()))
+                )
+        progress()
+    errors = tuple(
+        StageError(stage=stage.name, relative_l2=worst[stage.name][0], max_abs=worst[stage.name][1])
+        for stage in stages
+    )
+    return Measured(errors, worst_mps, _engine_name())
+
+
+def compare(value: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
+    """(||value - wanted|| / ||wanted||, max |value - wanted|) over the worst row of the batch; NaN becomes infinity."""
+    difference = value.astype(np.float64) - wanted[None]
+    rows = difference.reshape(len(value), -1)
+    norm = max(float(np.linalg.norm(wanted.astype(np.float64))), 1e-30)
+    relative = float(np.linalg.norm(rows, axis=1).max()) / norm
+    return _nan_is_infinite(relative), _nan_is_infinite(float(np.abs(rows).max()))
+
+
+def _larger(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    return max(a[0], b[0]), max(a[1], b[1])
+
+
+def _nan_is_infinite(value: float) -> float:
+    # JSON has neither; msgspec writes null for both, so the largest float stands for "not a number at all"
+    return float(value) if np.isfinite(value) else float(np.finfo(np.float64).max)
+
+
+def _session(folder: Path, stages: Sequence[Stage]) -> Any:
+    """A CPU session over the explicit graph with the stages as outputs.
+
+    Weights stay mapped in half: folding their casts to FP32 would hold twice the file in memory, and
+    packing them a third time. A cast per run costs a second at full size.
+    """
+    import onnxruntime
+
+    model = rounded(onnx.load(folder / MODEL_NAME, load_external_data=False))
+    have = {value.name for value in model.graph.output}
+    for stage in stages:
+        if stage.tensor not in have:
+            model.graph.output.append(
+                helper.make_tensor_value_info(stage.tensor, TensorProto.FLOAT, stage.shape)
+            )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".parity-", suffix=".onnx") as file:
+        file.write(model.SerializeToString())
+        file.flush()
+        return onnxruntime.InferenceSession(
+            file.name, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+        )
+
+
+def _engine_name() -> str:
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__} CPU, FP16 rounding explicit"

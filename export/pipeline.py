@@ -1,0 +1,402 @@
+"""The main path: a checkpoint goes in, a checked bundle comes out.
+
+`export_bundle` reads top to bottom: recognise, settle, tokenise, look at disk and memory, write the graph
+and its weights, run the PyTorch FP32 policy, run the written file, compare, publish.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from vla_edge.runtime import manifest as schema
+from vla_edge.runtime.errors import ParityError
+from vla_edge.runtime.version import VERSION
+
+from . import bundle_writer, gates, resources
+from .architecture import Architecture
+from .precision import FP16, FP32, Precision
+from .settings import ResolvedSettings, resolve_settings
+from .tokens import Prompts, build_prompts, find_tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .graph.writer import GraphWriter
+    from .parity import Measured
+    from .policies import VlaPolicy
+
+PRECISIONS: Mapping[str, Precision] = {"fp16": FP16, "fp32": FP32}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `vla-export` was asked for.
+
+    Attributes:
+        checkpoint: the file.
+        output: folder that receives the bundles.
+        precisions: "fp16", "fp32" or both.
+        name: of the bundle folder without the precision; by default the checkpoint's stem.
+        settings: values from the command line; `settings_file` from a file.
+        tokenizer: folder or hub id; None looks beside the checkpoint.
+        explicit_ids: token ids by instruction.
+        keep_vocabulary, prompt_length, batch: see `tokens.build_prompts` and `graph.policy`.
+        gates: `STAGE=LIMIT` texts.
+        images: folder with frames for golden samples; None takes the packaged ones.
+        force: replace existing bundles.
+    """
+
+    checkpoint: Path
+    output: Path
+    precisions: tuple[str, ...] = ("fp16",)
+    name: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings_file: Path | None = None
+    tokenizer: str | None = None
+    explicit_ids: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    keep_vocabulary: bool = False
+    prompt_length: int | None = None
+    batch: int = 1
+    gates: tuple[str, ...] = ()
+    images: Path | None = None
+    force: bool = False
+
+    def target(self, precision: str) -> Path:
+        return self.output / f"{self.name or self.checkpoint.stem}-{precision}"
+
+
+class Reporter(Protocol):
+    """Receives what happens; the command shows bars, tests collect, `Silent` ignores."""
+
+    def note(self, text: str) -> None: ...
+
+    def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]: ...
+
+
+class Silent:
+    """A reporter that shows nothing."""
+
+    def note(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Any:
+        yield lambda advance: None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished bundle, its errors and where the time went (seconds by stage)."""
+
+    folder: Path
+    manifest: schema.Manifest
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all precisions of one checkpoint share."""
+
+    options: ExportOptions
+    checkpoint: Checkpoint
+    settings: ResolvedSettings
+    prompts: Prompts
+    inputs: dict[str, np.ndarray]
+    clip_text: np.ndarray | None
+    preprocessing: schema.Preprocessing
+
+    @property
+    def arch(self) -> Architecture:
+        return self.checkpoint.architecture
+
+
+def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> list[Exported]:
+    """Export a checkpoint to one bundle for each precision asked.
+
+    Raises:
+        CheckpointError, InputError: the checkpoint, a setting or an option cannot be used.
+        ResourceError: too little disk or memory.
+        ParityError: a gate is missed; nothing is left behind.
+    """
+    from .checkpoint import read_checkpoint
+
+    reporter = reporter or Silent()
+    for precision in options.precisions:
+        bundle_writer.refuse_existing(options.target(precision), options.force)
+    clock = _Clock()
+    with clock("read"):
+        checkpoint = read_checkpoint(options.checkpoint)
+        settings = resolve_settings(
+            checkpoint.architecture,
+            checkpoint=action_normalisation(checkpoint.extra),
+            file=options.settings_file,
+            options=options.settings,
+        )
+    reporter.note(f"{checkpoint.architecture.layout}: {checkpoint.layout_reasons[-1]}")
+    job = _prepare(options, checkpoint, settings)
+    with clock("read"):
+        # transformers takes seconds to import: what is cheap to refuse was refused before
+        from .policies import build_policy
+
+        policy = build_policy(checkpoint, settings.values)
+    if "clip_text" in settings.values.features:
+        job = dataclasses.replace(job, clip_text=policy.clip_text(policy.clip_ids).detach().numpy())
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        source_hash = pool.submit(bundle_writer.sha256_of, options.checkpoint)
+        reference: dict[str, np.ndarray] = {}
+        return [
+            _export_one(job, PRECISIONS[name], policy, reference, source_hash.result, reporter, clock)
+            for name in options.precisions
+        ]
+
+
+def action_normalisation(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """`action_mean` and `action_std`, where a checkpoint carries them, as offset and scale."""
+    found = {}
+    for key, setting in (("action_std", "action_scale"), ("action_mean", "action_offset")):
+        if extra.get(key) is not None:
+            found[setting] = [float(value) for value in np.asarray(extra[key]).reshape(-1)]
+    return found
+
+
+def _prepare(options: ExportOptions, checkpoint: Checkpoint, settings: ResolvedSettings) -> _Job:
+    """Everything that is quick: tokens and frames."""
+    from .golden import make_inputs
+    from .samples import golden_frames, preprocess
+
+    arch, values = checkpoint.architecture, settings.values
+    prompts = build_prompts(
+        arch,
+        values,
+        tokenizer=_tokenizer(options, values.instructions),
+        explicit_ids=options.explicit_ids,
+        keep_vocabulary=options.keep_vocabulary,
+        length=options.prompt_length,
+    )
+    side = arch.vision.image_size
+    preprocessing = schema.Preprocessing(
+        height=side,
+        width=side,
+        color="rgb",
+        fit="squash",
+        resample=values.image_resample,
+        antialias=True,
+        scale=1 / 255,
+        mean=values.image_mean,
+        std=values.image_std,
+    )
+    frames = golden_frames(options.images)
+    pixels = preprocess(frames, preprocessing)
+    inputs = make_inputs(frames, pixels, prompts.instructions, prompts.prompt, values, arch)
+    return _Job(options, checkpoint, settings, prompts, inputs, None, preprocessing)
+
+
+def _tokenizer(options: ExportOptions, instructions: Sequence[str]) -> Any | None:
+    """The tokenizer, unless explicit ids make it needless."""
+    if (
+        options.tokenizer is None
+        and set(instructions) <= set(options.explicit_ids)
+        and not options.keep_vocabulary
+    ):
+        return None
+    return load_tokenizer(options.tokenizer or find_tokenizer(options.checkpoint))
+
+
+def _export_one(
+    job: _Job,
+    precision: Precision,
+    policy: VlaPolicy,
+    reference: dict[str, np.ndarray],
+    source_hash: Callable[[], str],
+    reporter: Reporter,
+    clock: _Clock,
+) -> Exported:
+    """Write, measure and publish one precision. `reference` is filled by the first and reused."""
+    from .golden import run_reference, save_golden
+    from .parity import measure_graph
+
+    target = job.options.target(precision.name)
+    graph = _write_graph(job, precision)
+    largest = max(int(np.prod(weight.value.shape)) * 4 for weight in graph.weights)
+    needs = resources.estimate(sum(weight.size_bytes for weight in graph.weights), largest)
+    reporter.note(resources.check(needs, target))
+    stages = stages_of(graph)
+    asked = gates.override(
+        gates.default_gates(precision.name, [stage.name for stage in stages]), job.options.gates
+    )
+    with bundle_writer.staging(target) as folder:
+        with clock("weights"):
+            files = _write_files(job, graph, folder, reporter)
+        count = len(job.inputs["names"])
+        if not reference:
+            with clock("reference"), reporter.stage("PyTorch FP32 reference", count, "images") as advance:
+                reference.update(run_reference(policy, job.inputs, lambda: advance(1)))
+        save_golden(folder / schema.GOLDEN_NAME, job.inputs, reference)
+        with clock("parity"), reporter.stage(f"{precision.name} parity", count, "images") as advance:
+            golden, scale = {**job.inputs, **reference}, job.settings.values.action_scale
+            measured = measure_graph(folder, golden, stages, scale, lambda: advance(1))
+        with clock("publish"):
+            files.append(bundle_writer.entry(folder / schema.GOLDEN_NAME))
+            parity = _parity(measured, count, asked)
+            manifest = _manifest(job, precision, graph, stages, parity, files, source_hash())
+            _check_gates(manifest, target)
+            bundle_writer.publish(folder, target, manifest, job.options.force)
+    return Exported(target, manifest, clock.take())
+
+
+def _write_graph(job: _Job, precision: Precision) -> GraphWriter:
+    from .graph.decoder import PromptShape
+    from .graph.policy import GraphOptions, write_policy
+
+    prompt = PromptShape(job.prompts.prompt.length, job.prompts.prompt.image_start, job.prompts.kept_ids)
+    options = GraphOptions(precision, prompt, job.options.batch, job.clip_text)
+    return write_policy(job.arch, job.settings.values, job.checkpoint.tensors, options)
+
+
+def _write_files(job: _Job, graph: GraphWriter, folder: Path, reporter: Reporter) -> list[schema.FileEntry]:
+    """model.onnx, its data, and the tokenizer where new instructions may come."""
+    import onnx
+
+    from .graph.weights import total_bytes, write_weights
+
+    model = graph.model(VERSION, job.options.checkpoint.stem)
+    with reporter.stage("weights", total_bytes(graph.weights), "bytes") as advance:
+        data = write_weights(model, graph.weights, folder / schema.WEIGHTS_NAME, advance)
+    onnx.save_model(model, folder / schema.MODEL_NAME)
+    onnx.checker.check_model(str(folder / schema.MODEL_NAME), full_check=False)
+    entries = [
+        bundle_writer.entry(folder / schema.MODEL_NAME),
+        bundle_writer.entry(folder / schema.WEIGHTS_NAME, data.sha256),
+    ]
+    if job.prompts.tokenizer_json is not None:
+        path = folder / schema.TOKENIZER_NAME
+        path.write_text(job.prompts.tokenizer_json, encoding="utf-8")
+        entries.append(bundle_writer.entry(path))
+    return entries
+
+
+def stages_of(graph: GraphWriter) -> tuple[schema.Stage, ...]:
+    """The named intermediate values, in the order of the forward pass."""
+    return tuple(
+        schema.Stage(name=name, tensor=graph.stages[name].name, shape=graph.stages[name].shape)  # type: ignore[arg-type]
+        for name in gates.STAGES
+        if name in graph.stages
+    )
+
+
+def _check_gates(manifest: schema.Manifest, target: Path) -> None:
+    missed = gates.missed(manifest.parity.gates, manifest.parity.errors, manifest.parity.max_abs_mps)
+    if missed:
+        raise ParityError(
+            f"{target.name} differs too much from the PyTorch FP32 policy: {'; '.join(missed)}.",
+            "Nothing was kept. Export with --fp32 to tell precision from structure, or set another limit with --gate.",
+        )
+
+
+def _manifest(
+    job: _Job,
+    precision: Precision,
+    graph: GraphWriter,
+    stages: tuple[schema.Stage, ...],
+    parity: schema.Parity,
+    files: Sequence[schema.FileEntry],
+    source_sha256: str,
+) -> schema.Manifest:
+    values = job.settings.values
+    state = (("h_in", "h_out"), ("c_in", "c_out")) if values.lstm == "carried" else ()
+    return schema.Manifest(
+        schema_version=1,
+        name=job.options.target(precision.name).name,
+        created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        source=_source(job.checkpoint, source_sha256),
+        settings=job.settings.for_manifest(),
+        inputs=tuple(_spec(value) for value in graph.inputs),
+        outputs=tuple(_spec(value) for value in graph.outputs),
+        stages=stages,
+        preprocessing=job.preprocessing,
+        prompt=job.prompts.prompt,
+        instructions=job.prompts.instructions,
+        default_instruction=values.default_instruction,
+        runtime=schema.Runtime(frame=values.frame, state=state),
+        action=schema.ActionSpec(
+            names=values.action_names,
+            unit="m/s",
+            scale=values.action_scale,
+            offset=values.action_offset,
+            limit=values.action_limit,
+        ),
+        precision=schema.Precision(
+            asked=precision.name,
+            achieved=precision.name,
+            weights_dtype=precision.matmul,
+            float32_islands=precision.islands,
+        ),
+        parity=parity,
+        tools=_tools(),
+        files=tuple(files),
+    )
+
+
+def _parity(measured: Measured, samples: int, asked: tuple[schema.Gate, ...]) -> schema.Parity:
+    return schema.Parity(
+        reference="PyTorch FP32 policy",
+        engine=measured.engine,
+        samples=samples,
+        gates=asked,
+        errors=measured.errors,
+        max_abs_mps=measured.max_abs_mps,
+    )
+
+
+def _source(checkpoint: Checkpoint, sha256: str) -> schema.Source:
+    import math
+
+    return schema.Source(
+        file=checkpoint.path.name,
+        size_bytes=checkpoint.size_bytes,
+        sha256=sha256,
+        epoch=checkpoint.epoch,
+        val_mae=checkpoint.val_mae,
+        layout=checkpoint.architecture.layout,
+        layout_reasons=checkpoint.layout_reasons,
+        parameters=sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values()),
+        weights_origin=checkpoint.weights_origin,
+    )
+
+
+def _spec(value: Any) -> schema.TensorSpec:
+    return schema.TensorSpec(name=value.name, dtype=value.dtype, shape=value.shape)
+
+
+def _tools() -> dict[str, str]:
+    from importlib.metadata import version
+
+    tools = {name: version(name) for name in ("torch", "transformers", "onnx", "numpy", "pillow")}
+    return {"vla-edge": VERSION, "python": platform.python_version(), **tools}
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Any:
+        start = time.perf_counter()
+        yield
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def take(self) -> dict[str, float]:
+        """What was measured since the last call."""
+        taken, self._seconds = self._seconds, {}
+        return taken

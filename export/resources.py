@@ -1,0 +1,66 @@
+"""Look before leaping: is there disk and memory for what is about to start?"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla_edge.runtime.errors import ResourceError
+
+GIB = 1 << 30
+LIBRARIES_BYTES = int(0.9 * GIB)  # torch, transformers and ONNX Runtime loaded
+SPARE_DISK_BYTES = 256 << 20  # golden samples, the graph, file system overhead
+# Parity keeps the graph's own buffers and one widened weight at a time beside the mapped files.
+ACTIVATION_BYTES = int(1.2 * GIB)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an export takes, in bytes. `mapped` is read through the page cache and can be evicted."""
+
+    disk: int
+    memory: int
+    mapped: int
+
+
+def estimate(weights_bytes: int, largest_weight_bytes: int) -> Needs:
+    """From the size of the data file and of its largest weight in FP32."""
+    memory = LIBRARIES_BYTES + ACTIVATION_BYTES + 6 * largest_weight_bytes
+    return Needs(disk=weights_bytes + SPARE_DISK_BYTES, memory=memory, mapped=weights_bytes)
+
+
+def available_memory_bytes() -> int:
+    """Memory that can be taken without swapping (MemAvailable)."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def check(needs: Needs, folder: Path) -> str:
+    """A line with the figures.
+
+    Args:
+        needs: from `estimate`.
+        folder: where the bundle goes; its nearest existing parent is asked.
+
+    Raises:
+        ResourceError: too little disk or memory, with the figures.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    memory = available_memory_bytes()
+    line = (
+        f"disk {needs.disk / GIB:.1f} of {free / GIB:.1f} GiB free, "
+        f"memory {needs.memory / GIB:.1f} of {memory / GIB:.1f} GiB available"
+    )
+    if needs.disk > free:
+        raise ResourceError(
+            f"not enough disk in {existing}: {line}.", "Free some, or write elsewhere with -o."
+        )
+    if needs.memory > memory:
+        raise ResourceError(
+            f"not enough memory: {line}.",
+            "Stop other programs or export on a larger machine; the bundle can be built and run on the robot.",
+        )
+    return line

@@ -1,0 +1,212 @@
+"""From instructions to token ids, in the form that Kosmos2Processor writes.
+
+`<s><image> <image>...<image> </image> text`: the repeated `<image>` are place holders, one for each image
+token. Their embeddings are replaced by the image, so their ids never matter.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.manifest import Instruction, Prompt
+
+from .architecture import Architecture
+from .settings import PolicySettings
+
+DEFAULT_TOKENIZER = "microsoft/kosmos-2-patch14-224"
+PAD_ID = 1
+LENGTH_STEP = 16  # prompts are padded to a multiple, which suits matrix tiles
+ROOM_FOR_NEW_TEXT = 32  # tokens left for instructions that are tokenised on the robot
+TEMPLATES = {
+    "image_first": "<s><image> {image_tokens} </image> {instruction}",
+    "image_first_grounding": "<s><image> {image_tokens} </image> <grounding> {instruction}",
+}
+MEND = (
+    "Give a Kosmos-2 tokenizer with --tokenizer (a folder with tokenizer.json, or a hub id), "
+    "or explicit ids with --instruction-ids 'TEXT=0,64003,...'."
+)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The declared instructions as ids, and the prompt that they share."""
+
+    prompt: Prompt
+    instructions: tuple[Instruction, ...]
+    kept_ids: tuple[int, ...] | None  # tokenizer id of each embedding row, None for all
+    tokenizer_json: str | None  # goes into the bundle where new instructions can be tokenised
+
+
+def find_tokenizer(checkpoint: Path) -> str:
+    """`tokenizer/` or `tokenizer.json` beside the checkpoint, else the published one's hub id."""
+    for candidate in (checkpoint.parent / "tokenizer", checkpoint.parent / "tokenizer.json"):
+        if candidate.exists():
+            return str(candidate)
+    return DEFAULT_TOKENIZER
+
+
+def load_tokenizer(source: str) -> Any:
+    """A `tokenizers.Tokenizer` from a folder, a tokenizer.json, or a hub id.
+
+    Raises:
+        InputError: not found, or not readable.
+    """
+    from tokenizers import Tokenizer
+
+    path = Path(source)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if file.is_file():
+        try:
+            return Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises plain Exception
+            raise InputError(f"{file} is not a tokenizer: {error}.", MEND) from error
+    if path.is_dir() or path.suffix == ".json" or source.startswith((".", "/")):
+        raise InputError(f"there is no tokenizer at {source}.", MEND)
+    return _from_hub(source)
+
+
+def build_prompts(
+    arch: Architecture,
+    settings: PolicySettings,
+    *,
+    tokenizer: Any | None,
+    explicit_ids: Mapping[str, Sequence[int]],
+    keep_vocabulary: bool,
+    length: int | None,
+) -> Prompts:
+    """Tokenise the declared instructions and lay out the prompt.
+
+    Args:
+        arch: for the number of image tokens and embedding rows.
+        settings: instructions, template, place of the image.
+        tokenizer: from `load_tokenizer`; may be None when every instruction has explicit ids.
+        explicit_ids: full sequences as Kosmos2Processor gives them, by instruction.
+        keep_vocabulary: keep every embedding row, so that new instructions can be tokenised later.
+        length: tokens in the padded prompt; by default what the longest instruction needs.
+
+    Raises:
+        InputError: an id beyond the embedding, a prompt that is too short, a tokenizer of another kind.
+    """
+    if keep_vocabulary and tokenizer is None:
+        raise InputError("--keep-vocabulary needs a tokenizer for the instructions to come.", MEND)
+    sequences = {
+        text: list(explicit_ids[text]) if text in explicit_ids else encode(tokenizer, text, arch, settings)
+        for text in settings.instructions
+    }
+    for text, ids in sequences.items():
+        _check_ids(text, ids, arch, settings)
+    chosen = _length(sequences, keep_vocabulary, length)
+    start, stop = settings.image_start, settings.image_start + arch.image_tokens
+    used = {PAD_ID} | {id_ for ids in sequences.values() for id_ in (*ids[:start], *ids[stop:])}
+    kept = None if keep_vocabulary else tuple(sorted(used))
+    row_of = {id_: row for row, id_ in enumerate(kept)} if kept is not None else None
+    pad_row = row_of[PAD_ID] if row_of else PAD_ID
+
+    def graph_ids(ids: Sequence[int]) -> tuple[int, ...]:
+        if row_of is None:
+            return tuple(ids)
+        return tuple(pad_row if start <= at < stop else row_of[id_] for at, id_ in enumerate(ids))
+
+    return Prompts(
+        prompt=Prompt(
+            template=TEMPLATES[settings.prompt],
+            length=chosen,
+            image_start=start,
+            image_tokens=arch.image_tokens,
+            pad_id=pad_row,
+            vocabulary="full" if kept is None else "declared",
+            vocabulary_rows=arch.text.vocabulary if kept is None else len(kept),
+        ),
+        instructions=tuple(
+            Instruction(text=text, token_ids=tuple(ids), graph_ids=graph_ids(ids))
+            for text, ids in sequences.items()
+        ),
+        kept_ids=kept,
+        tokenizer_json=tokenizer.to_str() if keep_vocabulary else None,
+    )
+
+
+def encode(tokenizer: Any, text: str, arch: Architecture, settings: PolicySettings) -> list[int]:
+    """The full sequence of an instruction, image place holders included."""
+    if tokenizer is None:
+        raise InputError(f"instruction {text!r} has no explicit ids and there is no tokenizer.", MEND)
+    slots = " ".join(["<image>"] * arch.image_tokens)
+    filled = TEMPLATES[settings.prompt].format(
+        image_tokens=slots, instruction=unicodedata.normalize("NFC", text.strip())
+    )
+    ids: list[int] = tokenizer.encode(filled, add_special_tokens=False).ids
+    begin, image, end = (tokenizer.token_to_id(token) for token in ("<s>", "<image>", "</image>"))
+    start, stop = settings.image_start, settings.image_start + arch.image_tokens
+    if (
+        None in (begin, image, end)
+        or ids[:2] != [begin, image]
+        or set(ids[start:stop]) != {image}
+        or ids[stop] != end
+    ):
+        raise InputError("the tokenizer does not write Kosmos-2's <s> <image> ... </image> form.", MEND)
+    return ids
+
+
+def parse_explicit_ids(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read `--instruction-ids 'TEXT=0,64003,4,5,...'`.
+
+    Raises:
+        InputError: no "=", or something that is not a list of numbers.
+    """
+    result = {}
+    for item in texts:
+        text, sign, numbers = item.rpartition("=")
+        try:
+            ids = tuple(int(number) for number in numbers.split(","))
+        except ValueError:
+            ids = ()
+        if not sign or not text.strip() or not ids or min(ids) < 0:
+            raise InputError(
+                f"--instruction-ids {item!r} is not TEXT=ID,ID,...", "Write the ids with commas between them."
+            )
+        result[text.strip()] = ids
+    return result
+
+
+def _from_hub(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source).backend_tokenizer
+    except (OSError, ValueError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"the tokenizer {source!r} cannot be loaded: {reason}", MEND) from error
+
+
+def _check_ids(text: str, ids: Sequence[int], arch: Architecture, settings: PolicySettings) -> None:
+    least = settings.image_start + arch.image_tokens
+    if len(ids) < least:
+        raise InputError(
+            f"instruction {text!r} has {len(ids)} ids; {settings.image_start} before the image "
+            f"and {arch.image_tokens} image place holders are {least} already.",
+            "Give the whole sequence, as Kosmos2Processor returns it.",
+        )
+    if max(ids) >= arch.text.vocabulary:
+        raise InputError(
+            f"instruction {text!r} has id {max(ids)}, the checkpoint's embedding {arch.text.vocabulary} rows.",
+            "This tokenizer is not the one that the policy was trained with; give another with --tokenizer.",
+        )
+
+
+def _length(sequences: Mapping[str, Sequence[int]], keep_vocabulary: bool, length: int | None) -> int:
+    longest = max(sequences, key=lambda text: len(sequences[text]))
+    needed = len(sequences[longest])
+    if length is None:
+        room = ROOM_FOR_NEW_TEXT if keep_vocabulary else 0
+        return -(-(needed + room) // LENGTH_STEP) * LENGTH_STEP
+    if length < needed:
+        raise InputError(
+            f"--prompt-length {length} is too short: {longest!r} takes {needed} tokens.",
+            f"Give at least {needed}.",
+        )
+    return length

@@ -1,0 +1,65 @@
+"""Real tiny checkpoints and bundles, made once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+# (layout, clip form) of everything the toolchain knows.
+LAYOUTS = (
+    ("pure", "none"),
+    ("hybrid-a", "transformers"),
+    ("hybrid-a", "open_clip"),
+    ("hybrid-b", "transformers"),
+    ("hybrid-c", "transformers"),
+    ("hybrid-c", "open_clip"),
+)
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Gives the path of the tiny sample of a layout, its tokenizer beside it. Do not write to it."""
+    from vla_edge.export.sample import SampleOptions, write_sample
+    from vla_edge.export.sample_tokenizer import write_tokenizer
+
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    @cache
+    def make(layout: str = "pure", clip_form: str = "none") -> Path:
+        form = "transformers" if layout != "pure" and clip_form == "none" else clip_form
+        folder = root / f"{layout}-{form}"
+        path = folder / (
+            "best_simple_lstm_model.pth" if layout == "pure" else "best_simple_clip_lstm_model.pth"
+        )
+        if path.exists():
+            return path
+        folder.mkdir()
+        options = SampleOptions(layout=layout, clip_form=form, size="tiny")  # type: ignore[arg-type]
+        write_sample(path, options)
+        write_tokenizer(folder / "tokenizer")
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle_of(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint_of: Callable[..., Path]
+) -> Callable[..., Path]:
+    """Gives the folder of a tiny bundle: `bundle_of("hybrid-a", "open_clip", "fp16")`. Do not write to it."""
+    from vla_edge.export.pipeline import ExportOptions, export_bundle
+
+    root = tmp_path_factory.mktemp("bundles")
+
+    @cache
+    def make(layout: str = "pure", clip_form: str = "none", precision: str = "fp16") -> Path:
+        options = ExportOptions(
+            checkpoint_of(layout, clip_form), root / f"{layout}-{clip_form}", (precision,)
+        )
+        target = options.target(precision)
+        return target if target.exists() else export_bundle(options)[0].folder
+
+    return make

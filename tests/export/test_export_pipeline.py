@@ -1,0 +1,291 @@
+"""From a checkpoint to a checked bundle, and everything that must leave nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import LAYOUTS
+from vla_edge.export import resources
+from vla_edge.export.parity import measure_bundle, measure_graph
+from vla_edge.export.pipeline import ExportOptions, Silent, export_bundle
+from vla_edge.export.settings import settings_from_manifest
+from vla_edge.runtime.bundle import Bundle, load_golden
+from vla_edge.runtime.errors import CheckpointError, InputError, ParityError, ResourceError
+from vla_edge.runtime.policy import Policy
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.mark.parametrize(("layout", "form"), LAYOUTS)
+def test_every_layout_becomes_a_bundle_whose_actions_are_the_policys(bundle_of, layout, form) -> None:
+    bundle = Bundle.open(bundle_of(layout, form, "fp16"))
+    manifest, golden = bundle.manifest, load_golden(bundle)
+    assert manifest.source.layout == layout
+    assert manifest.precision.achieved == "fp16"
+    assert manifest.parity.samples == len(golden["names"]) >= 8
+    photographs = [name for name in golden["names"] if name.endswith(".jpg")]
+    assert len(photographs) >= 4
+    assert np.ptp(golden["actions"], axis=0).max() > 1e-3, "different images must give different actions"
+    with Policy.load(bundle.folder, backend="onnxruntime") as policy:
+        for at in range(3):
+            text = manifest.instructions[int(golden["instruction_index"][at])].text
+            action = policy.act_preprocessed(golden["pixel_values"][at : at + 1], text)
+            np.testing.assert_allclose(np.ravel(action.raw), golden["actions"][at][0], atol=0.01)
+
+
+def test_an_fp32_bundle_is_a_thousand_times_closer_than_an_fp16_bundle(bundle_of) -> None:
+    single, half = (measure_bundle(Bundle.open(bundle_of("pure", "none", name))) for name in ("fp32", "fp16"))
+    for a, b in zip(single.errors, half.errors, strict=True):
+        assert a.relative_l2 < 1e-4 < b.relative_l2 < 0.03
+
+
+def test_the_data_file_holds_no_more_than_the_policy_uses(bundle_of) -> None:
+    folder = bundle_of("pure", "none", "fp16")
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    width = {onnx.TensorProto.FLOAT16: 2, onnx.TensorProto.FLOAT: 4}
+    used = sum(
+        int(np.prod(tensor.dims)) * width[tensor.data_type]
+        for tensor in model.graph.initializer
+        if tensor.external_data
+    )
+    assert (folder / "model.onnx.data").stat().st_size <= 1.01 * used + 4096
+
+
+def test_both_precisions_come_from_one_call_and_share_the_reference(tmp_path: Path, checkpoint_of) -> None:
+    results = export_bundle(
+        ExportOptions(checkpoint_of("pure"), tmp_path, precisions=("fp16", "fp32"), name="robot")
+    )
+    assert leftovers(tmp_path) == ["robot-fp16", "robot-fp32"]
+    assert "reference" in results[0].seconds
+    assert "reference" not in results[1].seconds
+    digests = {
+        entry.sha256 for result in results for entry in result.manifest.files if entry.path == "golden.npz"
+    }
+    assert len(digests) == 1
+
+
+def test_the_manifest_tells_what_was_chosen_and_by_whom(tmp_path: Path, checkpoint_of) -> None:
+    options = ExportOptions(checkpoint_of("pure"), tmp_path, settings={"pooling": "mean"})
+    manifest = export_bundle(options)[0].manifest
+    assert manifest.settings["pooling"].origin == "option"
+    assert manifest.settings["frame"].origin == "default"
+    assert settings_from_manifest(manifest).pooling == "mean"
+    assert manifest.source.weights_origin.startswith("sample: ")
+    assert manifest.source.sha256 is not None
+    assert manifest.source.epoch == 4
+
+
+@pytest.mark.parametrize("lstm", ["carried", "window"])
+def test_recurrent_policies_are_checked_from_states_that_are_not_zero(
+    tmp_path: Path, checkpoint_of, lstm: str
+) -> None:
+    result = export_bundle(
+        ExportOptions(checkpoint_of("pure"), tmp_path, precisions=("fp32",), settings={"lstm": lstm})
+    )[0]
+    golden = load_golden(Bundle.open(result.folder))
+    if lstm == "carried":
+        assert np.abs(golden["h_in"][1::2]).max() > 0.1
+        assert result.manifest.runtime.state == (("h_in", "h_out"), ("c_in", "c_out"))
+
+
+def test_a_missed_gate_leaves_nothing_behind_and_names_the_stage(tmp_path: Path, checkpoint_of) -> None:
+    with pytest.raises(ParityError, match=r"differs too much.*text .* relative, gate 1e-09"):
+        export_bundle(ExportOptions(checkpoint_of("pure"), tmp_path, gates=("text=1e-9",)))
+    assert leftovers(tmp_path) == []
+
+
+def test_a_graph_with_one_wrong_weight_misses_its_gates(tmp_path: Path, bundle_of) -> None:
+    import shutil
+
+    folder = tmp_path / "broken"
+    shutil.copytree(bundle_of("pure", "none", "fp16"), folder)
+    bundle = Bundle.open(folder)
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    tensor = next(t for t in model.graph.initializer if t.name.endswith("layers.0.self_attn.qkv.weight"))
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    data = np.memmap(
+        folder / "model.onnx.data", np.float16, "r+", int(place["offset"]), (int(place["length"]) // 2,)
+    )
+    data[: len(data) // 3] *= -1
+    data.flush()
+    manifest = bundle.manifest
+    errors = measure_graph(folder, load_golden(bundle), manifest.stages, manifest.action.scale).errors
+    assert max(error.relative_l2 for error in errors) > 0.03
+
+
+@contextmanager
+def _explode(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    if "parity" in name:
+        raise KeyboardInterrupt
+    yield lambda advance: None
+
+
+def test_an_interrupt_leaves_nothing_half_written(tmp_path: Path, checkpoint_of) -> None:
+    reporter = Silent()
+    reporter.stage = _explode  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(ExportOptions(checkpoint_of("pure"), tmp_path), reporter)
+    assert leftovers(tmp_path) == []
+
+
+def test_an_existing_bundle_is_refused_unless_forced(tmp_path: Path, checkpoint_of) -> None:
+    options = ExportOptions(checkpoint_of("pure"), tmp_path)
+    first = export_bundle(options)[0].manifest.created_utc
+    with pytest.raises(InputError, match=r"exists already.*\n.*--force"):
+        export_bundle(options)
+    again = export_bundle(_forced(options))[0]
+    assert again.manifest.created_utc >= first
+    assert leftovers(tmp_path) == [again.folder.name]
+
+
+def _forced(options: ExportOptions) -> ExportOptions:
+    return dataclasses.replace(options, force=True)
+
+
+def test_force_does_not_replace_what_is_no_bundle(tmp_path: Path, checkpoint_of) -> None:
+    target = tmp_path / "best_simple_lstm_model-fp16"
+    target.mkdir()
+    (target / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is not a bundle, so --force does not replace it"):
+        export_bundle(_forced(ExportOptions(checkpoint_of("pure"), tmp_path)))
+    assert (target / "thesis.tex").read_text() == "years of work"
+
+
+def test_nan_weights_are_refused_by_name_and_nothing_is_left(tmp_path: Path, checkpoint_of) -> None:
+    source = checkpoint_of("pure")
+    content = torch.load(source, weights_only=False)
+    content["model_state_dict"]["actions.mlp.0.weight"][0, 0] = float("nan")
+    path = tmp_path / "diverged.pth"
+    torch.save(content, path)
+    options = ExportOptions(path, tmp_path / "out", tokenizer=str(source.parent / "tokenizer"))
+    with pytest.raises(
+        CheckpointError, match=r"actions.mlp.0.weight holds 1 values that are NaN or infinite"
+    ):
+        export_bundle(options)
+    assert leftovers(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("needs", "words"),
+    [
+        (resources.Needs(disk=1 << 60, memory=1, mapped=1), "not enough disk"),
+        (resources.Needs(disk=1, memory=1 << 60, mapped=1), "not enough memory"),
+    ],
+)
+def test_too_little_disk_or_memory_is_said_with_figures(tmp_path: Path, needs, words: str) -> None:
+    with pytest.raises(
+        ResourceError, match=rf"{words}.*disk .* of .* GiB free, memory .* of .* GiB available"
+    ):
+        resources.check(needs, tmp_path / "not" / "yet")
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(
+    tmp_path: Path, checkpoint_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from vla_edge.export.graph import weights
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(weights.os, "fsync", full)
+    with pytest.raises(ResourceError, match=r"filled up while .* was written; nothing was kept"):
+        export_bundle(ExportOptions(checkpoint_of("pure"), tmp_path))
+    assert leftovers(tmp_path) == []
+
+
+def test_kept_vocabulary_lets_the_robot_take_a_new_instruction(tmp_path: Path, checkpoint_of) -> None:
+    result = export_bundle(ExportOptions(checkpoint_of("pure"), tmp_path, keep_vocabulary=True))[0]
+    declared = result.manifest.instructions[1]
+    with Policy.load(result.folder, backend="onnxruntime") as policy:
+        frame = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        assert len(policy.act(frame, declared.text).raw) == len(policy.act(frame, "go to the red cup").raw)
+
+
+def test_frames_of_the_users_own_become_golden_samples(tmp_path: Path, checkpoint_of) -> None:
+    from PIL import Image
+
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    rng = np.random.default_rng(1)
+    for at in range(7):
+        Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(frames / f"{at}.png")
+    options = ExportOptions(checkpoint_of("pure"), tmp_path / "out", images=frames)
+    with pytest.raises(InputError, match="holds 7 images; golden samples need at least eight"):
+        export_bundle(options)
+    Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(frames / "7.png")
+    golden = load_golden(Bundle.open(export_bundle(options)[0].folder))
+    assert list(golden["names"]) == [f"{at}.png" for at in range(8)]
+
+
+def test_the_command_prints_json_and_help_is_instant(tmp_path: Path, checkpoint_of) -> None:
+    command = [sys.executable, "-m", "vla_edge.export.cli"]
+    done = subprocess.run(
+        [
+            *command,
+            "--ckpt",
+            str(checkpoint_of("pure")),
+            "--fp16",
+            "-o",
+            str(tmp_path),
+            "--json",
+            "--no-build",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result = json.loads(done.stdout)[0]
+    assert Path(result["folder"]).is_dir()
+    assert set(result["seconds"]) >= {"weights", "reference", "parity"}
+    heavy = "{'torch', 'onnx', 'transformers'}"
+    code = f"import sys; from vla_edge.export.cli import command; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--ckpt", "missing.pth"], 2, "missing.pth"),
+        (["--ckpt", "CKPT", "--set", "pooling=median"], 2, "Choices for pooling"),
+        (["--ckpt", "CKPT", "--gate", "vision=1e-12"], 1, "differs too much"),
+        (["--ckpt", "CKPT", "--gate", "nose=1"], 2, "is not STAGE=LIMIT"),
+        (["--ckpt", "CKPT", "--gate", "vision=-1"], 2, "no positive limit"),
+        (["--ckpt", "CKPT", "--tokenizer", "./nowhere"], 2, "there is no tokenizer at ./nowhere"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_command_explains_itself_and_leaves_nothing(
+    tmp_path: Path,
+    checkpoint_of,
+    arguments,
+    code,
+    words,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from vla_edge.export.cli import main
+
+    filled = [str(checkpoint_of("pure")) if part == "CKPT" else part for part in arguments]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vla-export", *filled, "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == code
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert "Traceback" not in shown
+    assert leftovers(tmp_path / "out") == []

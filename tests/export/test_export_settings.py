@@ -1,0 +1,129 @@
+"""Settings of the forward pass: defaults by layout, layering, and the words of refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from vla_edge.export.checkpoint import read_checkpoint
+from vla_edge.export.sample_sizes import sample_architecture
+from vla_edge.export.settings import (
+    STANDING,
+    PolicySettings,
+    parse_options,
+    read_settings_file,
+    resolve_settings,
+)
+from vla_edge.runtime.errors import InputError
+
+PURE = sample_architecture("pure", "none", "tiny")
+HYBRID = sample_architecture("hybrid-a", "transformers", "tiny")
+
+
+def test_every_setting_states_its_standing() -> None:
+    assert set(STANDING) == set(PolicySettings.__struct_fields__)
+    assert all(text.split(":")[0].split()[0] in ("exact", "likely", "unknown") for text in STANDING.values())
+
+
+@pytest.mark.parametrize(
+    ("layout", "form", "features", "tanh", "activation"),
+    [
+        ("pure", "none", ("text",), True, "quick_gelu"),
+        ("hybrid-a", "transformers", ("text", "clip_image"), False, "quick_gelu"),
+        ("hybrid-a", "open_clip", ("text", "clip_image"), False, "gelu"),
+        ("hybrid-b", "transformers", ("vision", "clip_image"), False, "quick_gelu"),
+        ("hybrid-c", "transformers", ("vision", "clip_image", "clip_text"), False, "quick_gelu"),
+    ],
+)
+def test_defaults_follow_the_layout(layout, form, features, tanh, activation) -> None:
+    values = resolve_settings(sample_architecture(layout, form, "tiny")).values
+    assert (values.features, values.final_tanh, values.clip_activation) == (features, tanh, activation)
+
+
+def test_an_option_wins_over_the_file_and_the_file_over_the_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("action_scale: [3.0, 3.0]\npooling: mean\n")
+    resolved = resolve_settings(
+        PURE,
+        checkpoint={"action_scale": [4.0, 4.0], "action_offset": [0.1, 0.1]},
+        file=file,
+        options={"pooling": "last"},
+    )
+    assert resolved.values.action_scale == (3.0, 3.0)
+    assert resolved.values.pooling == "last"
+    assert resolved.origins["action_scale"] == "file"
+    assert resolved.origins["action_offset"] == "checkpoint"
+    assert resolved.origins["pooling"] == "option"
+    assert resolved.origins["frame"] == "default"
+
+
+def test_the_first_instruction_given_becomes_the_default() -> None:
+    resolved = resolve_settings(PURE, options={"instructions": ["go left", "go right"]})
+    assert resolved.values.default_instruction == "go left"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"poling": "max"}, "unknown setting 'poling'"),
+        ({"pooling": "median"}, "Choices for pooling: max, mean, last"),
+        ({"features": ["text", "clip_image"]}, "has no CLIP model"),
+        ({"features": ["vision"]}, "but the LSTM takes"),
+        ({"lstm_outputs": 2}, "needs lstm=window"),
+        ({"lstm": "window", "lstm_window": 2, "lstm_outputs": 3}, "is more than lstm_window=2"),
+        ({"action_limit": [1.0]}, "has 1 values, the policy 2 outputs"),
+        ({"action_limit": [0.0, 1.0]}, "action_limit"),
+        ({"default_instruction": "fly"}, "'fly' is not among the instructions"),
+        ({"instructions": ["a", "a"]}, "lists one twice"),
+        ({"image_std": [0.2, 0.0, 0.2]}, "not positive"),
+        ({"lstm_window": "many"}, "a setting does not fit"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_in_words(options, words: str) -> None:
+    with pytest.raises(InputError, match=words.replace("(", r"\(").replace("+", r"\+")):
+        resolve_settings(PURE, options=options)
+
+
+def test_widths_that_do_not_add_up_are_shown_with_their_sum() -> None:
+    with pytest.raises(InputError, match=r"= \d+ wide, but feature_fusion takes \d+"):
+        resolve_settings(HYBRID, options={"features": ["text"]})
+
+
+def test_options_are_json_where_they_parse_and_text_where_not() -> None:
+    assert parse_options(["final_tanh=true", "pooling=mean", "action_scale=[1, 2]"]) == {
+        "final_tanh": True,
+        "pooling": "mean",
+        "action_scale": [1, 2],
+    }
+    with pytest.raises(InputError, match="has no '='"):
+        parse_options(["pooling"])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("- a\n- b\n", "not a mapping"), ("a: [", "is not YAML or JSON")]
+)
+def test_a_settings_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=words):
+        read_settings_file(path)
+
+
+def test_a_checkpoint_with_action_statistics_brings_its_own_scale(checkpoint_of: Callable[..., Path]) -> None:
+    from vla_edge.export.pipeline import action_normalisation
+
+    assert read_checkpoint(checkpoint_of("pure")).extra.get("action_mean") is None
+    assert action_normalisation({"action_mean": [0.1, 0.2], "action_std": [0.5, 0.6]}) == {
+        "action_scale": [0.5, 0.6],
+        "action_offset": [0.1, 0.2],
+    }
+
+
+def test_settings_survive_the_way_through_a_manifest() -> None:
+    resolved = resolve_settings(HYBRID, options={"pooling": "mean"})
+    plain = msgspec.json.decode(
+        msgspec.json.encode({name: setting.value for name, setting in resolved.for_manifest().items()})
+    )
+    assert msgspec.convert(plain, PolicySettings) == resolved.values

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import click
 
-def build_here(bundle: Path, wanted: bool | None) -> None:
-    """Build a TensorRT plan where that is possible and wanted; print one line otherwise.
+from vla_edge.runtime.errors import EngineError
+
+INSTALL = (
+    "On the robot TensorRT comes with JetPack 6.1 or later; elsewhere: pip install 'vla-edge[tensorrt]'."
+)
+
+
+def build_here(folder: Path, wanted: bool | None) -> None:
+    """Build a TensorRT plan where that is possible and wanted; say in one line how otherwise.
 
     Args:
-        bundle: a finished bundle.
-        wanted: True insists (an EngineError tells what is missing), False declines, None builds where a
-            GPU and TensorRT are there.
+        folder: a finished bundle.
+        wanted: True insists, False declines, None builds where a GPU and TensorRT are there.
+
+    Raises:
+        EngineError: insisted, and TensorRT or the GPU is missing; or the build failed.
+        ParityError: the plan missed a gate and was set aside; the bundle itself stays.
     """
     if wanted is False:
         return
-    print(f"build the engine on the robot: vla-build {bundle}", file=sys.stderr)
+    missing = _missing()
+    if missing and wanted:
+        raise EngineError(missing, INSTALL)
+    if missing:
+        click.echo(f"no TensorRT plan built: {missing} On the target: vla-build {folder}", err=True)
+        return
+    from vla_edge.runtime.bundle import Bundle
+    from vla_edge.runtime.console import stderr_console
+
+    from .build import build_plan
+    from .build_progress import ShownProgress
+
+    with ShownProgress(stderr_console()) as progress:
+        result = build_plan(Bundle.open(folder), progress=progress)
+    facts, checked = result.record.build, result.record.verification
+    click.echo(f"{result.path}  built in {facts.seconds:.0f} s; {checked.note}")
+
+
+def _missing() -> str:
+    """Why no plan can be built here; empty where one can."""
+    if find_spec("tensorrt") is None:
+        return "the package tensorrt is not installed here."
+    from .build_target import open_target
+
+    try:
+        with open_target("tensorrt", 0, "cuda-bindings", None):
+            return ""
+    except EngineError as error:
+        return error.problem

@@ -14,10 +14,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from vla_edge.runtime.bundle import PARTIAL_SUFFIX
 from vla_edge.runtime.errors import InputError, ResourceError
 from vla_edge.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, encode
-
-PARTIAL_SUFFIX = ".partial"
 
 
 def refuse_existing(target: Path, force: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from vla_edge.runtime.console import run_command
 from vla_edge.runtime.version import VERSION
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from vla_edge.runtime.errors import CheckpointError
 from vla_edge.runtime.manifest import Instruction, Prompt
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+
 from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.manifest import MODEL_NAME, Stage, StageError
 
@@ -96,8 +97,9 @@ def _session(folder: Path, stages: Sequence[Stage]) -> Any:
     Weights stay mapped in half: folding their casts to FP32 would hold twice the file in memory, and
     packing them a third time. A cast per run costs a second at full size.
     """
-    import onnxruntime
+    from vla_edge.runtime.sessions.onnxruntime import import_onnxruntime
 
+    onnxruntime = import_onnxruntime()
     model = rounded(onnx.load(folder / MODEL_NAME, load_external_data=False))
     have = {value.name for value in model.graph.output}
     for stage in stages:
@@ -119,6 +121,7 @@ def _session(folder: Path, stages: Sequence[Stage]) -> Any:
 
 
 def _engine_name() -> str:
-    import onnxruntime
+    from vla_edge.runtime.sessions.onnxruntime import import_onnxruntime
 
+    onnxruntime = import_onnxruntime()
     return f"onnxruntime {onnxruntime.__version__} CPU, FP16 rounding explicit"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
 from vla_edge.runtime import manifest as schema
 from vla_edge.runtime.errors import ParityError
 from vla_edge.runtime.version import VERSION

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Preprocessing
 from vla_edge.runtime.preprocess import Preprocessor

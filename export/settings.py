@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
+
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Manifest, Setting
 

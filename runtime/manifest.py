@@ -38,7 +38,7 @@ class _Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
-class Source(_Base):
+class Source(_Base, frozen=True):
     """The checkpoint that the bundle was made from."""
 
     file: Name
@@ -53,7 +53,7 @@ class Source(_Base):
     weights_origin: Name
 
 
-class Setting(_Base):
+class Setting(_Base, frozen=True):
     """One choice of the forward pass, who made it, and how sure it is."""
 
     value: Any
@@ -61,7 +61,7 @@ class Setting(_Base):
     standing: str
 
 
-class TensorSpec(_Base):
+class TensorSpec(_Base, frozen=True):
     """An input or output of the graph. Shapes are static."""
 
     name: Name
@@ -69,7 +69,7 @@ class TensorSpec(_Base):
     shape: tuple[Positive, ...]
 
 
-class Stage(_Base):
+class Stage(_Base, frozen=True):
     """A named intermediate value of the graph, kept so that errors can be located."""
 
     name: Literal["vision", "text", "clip", "fusion", "action"]
@@ -77,7 +77,7 @@ class Stage(_Base):
     shape: tuple[Positive, ...]
 
 
-class Preprocessing(_Base):
+class Preprocessing(_Base, frozen=True):
     """From an RGB frame to `pixel_values`, float32 [batch, 3, height, width]."""
 
     height: Positive
@@ -92,7 +92,7 @@ class Preprocessing(_Base):
     std: Channels
 
 
-class ActionSpec(_Base):
+class ActionSpec(_Base, frozen=True):
     """From the graph's `actions`, float32 [batch, steps, size], to commands.
 
     command = clip(output * scale + offset, -limit, +limit), per component.
@@ -105,7 +105,7 @@ class ActionSpec(_Base):
     limit: tuple[Annotated[float, Meta(gt=0)], ...]
 
 
-class Instruction(_Base):
+class Instruction(_Base, frozen=True):
     """An instruction that the bundle can follow.
 
     `token_ids` are the tokenizer's, `graph_ids` what the graph is fed: the same, or row numbers of a
@@ -117,7 +117,7 @@ class Instruction(_Base):
     graph_ids: tuple[Count, ...]
 
 
-class Prompt(_Base):
+class Prompt(_Base, frozen=True):
     """How text and image tokens share the sequence."""
 
     template: str
@@ -130,7 +130,7 @@ class Prompt(_Base):
     vocabulary_rows: Positive
 
 
-class Runtime(_Base):
+class Runtime(_Base, frozen=True):
     """What the runtime does around the graph."""
 
     frame: Literal["current", "first"]
@@ -138,7 +138,7 @@ class Runtime(_Base):
     state: tuple[tuple[Name, Name], ...]
 
 
-class Gate(_Base):
+class Gate(_Base, frozen=True):
     """The largest error that a stage may have: `relative` = ||x - ref|| / ||ref||, or absolute m/s for actions."""
 
     stage: Literal["vision", "text", "clip", "fusion", "action"]
@@ -146,7 +146,7 @@ class Gate(_Base):
     limit: Annotated[float, Meta(gt=0)]
 
 
-class StageError(_Base):
+class StageError(_Base, frozen=True):
     """The largest error over all golden samples, as measured."""
 
     stage: Literal["vision", "text", "clip", "fusion", "action"]
@@ -154,7 +154,7 @@ class StageError(_Base):
     max_abs: float
 
 
-class Parity(_Base):
+class Parity(_Base, frozen=True):
     """Errors of the written file against the PyTorch FP32 policy."""
 
     reference: str
@@ -165,7 +165,7 @@ class Parity(_Base):
     max_abs_mps: float
 
 
-class Precision(_Base):
+class Precision(_Base, frozen=True):
     asked: Literal["fp16", "fp32"]
     # what the written graph really holds
     achieved: Literal["fp16", "fp32"]
@@ -174,13 +174,13 @@ class Precision(_Base):
     float32_islands: tuple[str, ...]
 
 
-class FileEntry(_Base):
+class FileEntry(_Base, frozen=True):
     path: Name
     size_bytes: Count
     sha256: Sha256
 
 
-class Manifest(_Base):
+class Manifest(_Base, frozen=True):
     schema_version: Literal[1]
     name: Name
     created_utc: Name

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+
 from vla_edge.runtime.errors import CheckpointError
 
 HALF_MAX = 65504.0

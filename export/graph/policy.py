@@ -60,8 +60,7 @@ def write_policy(
         graph.stage("fusion", fused)
     hidden = write_lstm(builder, fused, arch, settings)
     actions = write_head(builder, hidden, arch.head, settings.final_tanh)
-    graph.stage("action", actions)
-    graph.output("actions", actions)
+    graph.stage("action", graph.output("actions", actions))
     return graph
 
 

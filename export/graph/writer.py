@@ -87,9 +87,10 @@ class GraphWriter:
         self._inputs.append(value)
         return value
 
-    def output(self, name: str, value: Value) -> None:
-        self._emit("Identity", [value], Value(name, value.dtype, value.shape))
-        self._outputs.append(Value(name, value.dtype, value.shape))
+    def output(self, name: str, value: Value) -> Value:
+        named = self._emit("Identity", [value], Value(name, value.dtype, value.shape))
+        self._outputs.append(named)
+        return named
 
     def stage(self, name: str, value: Value) -> Value:
         """Give an intermediate value a stable name, so that parity can be measured there."""
@@ -211,7 +212,7 @@ class GraphWriter:
             initializer=[
                 _inline(value, key) for key, value in self._constants.items() if not self._is_weight(value)
             ],
-            value_info=[_info(value) for value in self.stages.values()],
+            value_info=[_info(value) for value in self.stages.values() if value not in self._outputs],
         )
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, producer_name="vla-edge", opset_imports=opset, ir_version=IR_VERSION)

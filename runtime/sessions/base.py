@@ -44,8 +44,14 @@ class Session(Protocol):
     """
 
     identity: EngineIdentity
-    inputs: Mapping[str, np.ndarray]
-    outputs: Mapping[str, np.ndarray]
+
+    @property
+    def inputs(self) -> Mapping[str, np.ndarray]:
+        """Arrays to fill in place, by input name."""
+
+    @property
+    def outputs(self) -> Mapping[str, np.ndarray]:
+        """Arrays that hold the result after `run`, until the next."""
 
     def run(self) -> None:
         """Run the engine once on what `inputs` holds; returns when `outputs` holds the result.

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from conftest import LAYOUTS
+
 from vla_edge.export.architecture import Architecture, Clip, HeadLayer, Lstm, TextTower, VisionTower
 from vla_edge.export.graph.decoder import PromptShape
 from vla_edge.export.graph.policy import GraphOptions, write_policy

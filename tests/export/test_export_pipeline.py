@@ -15,6 +15,7 @@ import onnx
 import pytest
 import torch
 from conftest import LAYOUTS
+
 from vla_edge.export import resources
 from vla_edge.export.parity import measure_bundle, measure_graph
 from vla_edge.export.pipeline import ExportOptions, Silent, export_bundle

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from vla_edge.export.checkpoint import read_checkpoint
 from vla_edge.export.sample_sizes import sample_architecture
 from vla_edge.export.settings import (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vla_edge.export.sample_sizes import sample_architecture
 from vla_edge.export.sample_tokenizer import build_tokenizer, write_tokenizer
 from vla_edge.export.settings import resolve_settings

@@ -1,0 +1,136 @@
+"""`vla-bisect`: the first tensor that TensorRT, or another file, computes differently."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vla_edge.runtime.console import run_command, stderr_console, verbose_option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vla_edge.runtime.bundle import Bundle
+
+    from .bisect import Finding
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--candidate", type=click.Path(path_type=Path), help="Another ONNX file instead of a TensorRT engine."
+)
+@click.option(
+    "--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]), default="tensorrt", show_default=True
+)
+@click.option(
+    "--device", "device_index", type=click.IntRange(0), default=0, show_default=True, help="CUDA's index."
+)
+@click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="As of vla-build.")
+@click.option(
+    "--sample", type=click.IntRange(0), default=0, show_default=True, help="Which golden sample to feed."
+)
+@click.option(
+    "--limit", type=float, default=0.01, show_default=True, help="Relative error that counts as bad."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every comparison as JSON.")
+@verbose_option
+def bisect(
+    bundle: Path, candidate: Path | None, sample: int, limit: float, as_json: bool, **options: Any
+) -> int:
+    """Find the first tensor of BUNDLE's graph where TensorRT leaves ONNX Runtime.
+
+    Both compute one golden sample. The stages are compared first, then tensors between the last good and
+    the first bad one, until a single node is left. Each round builds an engine that returns the tensors
+    in question, so it takes as long as vla-build. The exit code is 1 when a bad tensor was found.
+
+    \b
+    Examples:
+      vla-bisect engines/hybrid-fp16
+      vla-bisect engines/hybrid-fp16 --sample 3 --limit 0.002
+      vla-bisect engines/hybrid-fp16 --candidate broken.onnx
+    """
+    from vla_edge.runtime.bundle import Bundle, load_golden
+
+    from .build_verify import sample_inputs
+
+    opened = Bundle.open(bundle)
+    golden = load_golden(opened)
+    if sample >= len(golden["names"]):
+        raise click.UsageError(f"--sample {sample}: the bundle has {len(golden['names'])}, numbered from 0.")
+    feeds = sample_inputs(opened.manifest, golden, sample)
+    if candidate is None:
+        finding = _against_tensorrt(opened, feeds, limit, options)
+    else:
+        finding = _against_file(opened, candidate, feeds, limit)
+    _print(finding, limit, as_json)
+    return int(finding.first_bad is not None)
+
+
+def _against_file(bundle: Bundle, candidate: Path, feeds: dict[str, np.ndarray], limit: float) -> Finding:
+    from .bisect import first_bad, graph_values, onnxruntime_runner
+
+    theirs = {value.name for value in graph_values(candidate)}
+    values = [value for value in graph_values(bundle.model_path) if value.name in theirs]
+    if not values:
+        raise click.UsageError(f"{candidate} shares no tensor names with {bundle.model_path}.")
+    reference, other = (onnxruntime_runner(path, feeds) for path in (bundle.model_path, candidate))
+    return first_bad(values, reference, other, limit, [stage.tensor for stage in bundle.manifest.stages])
+
+
+def _against_tensorrt(
+    bundle: Bundle, feeds: dict[str, np.ndarray], limit: float, options: dict[str, Any]
+) -> Finding:
+    from .bisect import first_bad, graph_values, onnxruntime_runner
+    from .build import BuildOptions
+    from .build_progress import ShownProgress
+    from .build_stages import tapped_runner
+    from .build_target import open_target
+
+    build = BuildOptions(**options)
+    start = [stage.tensor for stage in bundle.manifest.stages]
+    with (
+        ShownProgress(stderr_console()) as progress,
+        open_target(build.backend, build.device_index, build.memory, None) as target,
+    ):
+        run, names = tapped_runner(bundle, feeds, target, build, progress)
+        values = [value for value in graph_values(bundle.model_path) if value.name in names]
+        return first_bad(values, onnxruntime_runner(bundle.model_path, feeds), run, limit, start)
+
+
+def _print(finding: Finding, limit: float, as_json: bool) -> None:
+    if as_json:
+        probes = [
+            {
+                "tensor": probe.value.name,
+                "node": probe.value.node,
+                "relative_l2": probe.relative_l2,
+                "bad": probe.bad,
+            }
+            for probe in finding.probes
+        ]
+        found = finding.first_bad.value.name if finding.first_bad else None
+        click.echo(
+            json.dumps(
+                {"first_bad": found, "limit": limit, "rounds": finding.rounds, "probes": probes}, indent=1
+            )
+        )
+        return
+    for probe in finding.probes:
+        click.echo(
+            f"{'BAD ' if probe.bad else 'good'} {probe.relative_l2:10.3g}  {probe.value.name}  {probe.value.node}"
+        )
+    if finding.first_bad is None:
+        click.echo(f"No tensor differs by more than {limit:g}.")
+    else:
+        value = finding.first_bad.value
+        click.echo(
+            f"First bad tensor: {value.name}, of node {value.node}, relative error {finding.first_bad.relative_l2:.3g}."
+        )
+
+
+def main() -> None:
+    run_command(bisect)

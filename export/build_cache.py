@@ -1,0 +1,73 @@
+"""TensorRT's timing cache in a file beside the plan: the second build of a model measures little anew."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from vla_edge.runtime.sessions.atomic import write_atomically
+
+_log = logging.getLogger(__name__)
+
+
+class TimingCache:
+    """A file of measured kernel times.
+
+    Only a shortcut: a cache of another GPU or version, or a damaged one, is refused by TensorRT and
+    written anew, and one that cannot be written costs the next build its time.
+
+    Attributes:
+        state: "none", "new", or "reused" once `attach` found a usable file.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """`path` is None for no cache at all."""
+        self.path = path
+        self.state: Literal["none", "new", "reused"] = "none"
+        self._config: Any = None
+
+    def attach(self, config: Any) -> None:
+        """Give the cache to a builder configuration."""
+        if self.path is None:
+            return
+        self._config = config
+        self.state = "new"
+        data = self._read()
+        if data and self._set(data):
+            self.state = "reused"
+        elif not self._set(b""):
+            _log.warning("TensorRT accepts no timing cache; building without one")
+            self._config, self.state = None, "none"
+
+    def save(self) -> None:
+        """Write what was measured, together with what another build has written meanwhile."""
+        if self._config is None or self.path is None:
+            return
+        cache = self._config.get_timing_cache()
+        if cache is None:
+            return
+        present = self._read()
+        if present:
+            other = self._config.create_timing_cache(present)
+            if other is None or not cache.combine(other, False):
+                _log.info("%s is of another GPU or version and is written anew", self.path)
+        data = cache.serialize()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, lambda file: file.write(memoryview(data).cast("B")))
+        except OSError as error:
+            _log.warning("the timing cache %s cannot be written: %s", self.path, error)
+
+    def _set(self, data: bytes) -> bool:
+        cache = self._config.create_timing_cache(data)
+        return cache is not None and bool(self._config.set_timing_cache(cache, False))
+
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes() if self.path is not None else b""
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            _log.warning("the timing cache %s cannot be read: %s", self.path, error)
+            return b""

@@ -1,0 +1,158 @@
+"""`vla-build`: a bundle's TensorRT plan, built and checked on the machine that will use it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vla_edge.runtime.console import run_command, stderr_console, verbose_option
+
+if TYPE_CHECKING:
+    from vla_edge.runtime.sessions.plan import PlanRecord
+
+    from .build import BuildOptions, BuildResult
+    from .build_verify import StageMeasure
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]), default="tensorrt", show_default=True
+)
+@click.option(
+    "--device", "device_index", type=click.IntRange(0), default=0, show_default=True, help="CUDA's index."
+)
+@click.option(
+    "--sm",
+    "sms",
+    type=click.IntRange(10),
+    multiple=True,
+    help="TensorRT-RTX: build for this compute capability (89 is 8.9) although that GPU is not here; repeatable.",
+)
+@click.option(
+    "--level",
+    type=click.IntRange(0, 5),
+    default=3,
+    show_default=True,
+    help="How long to search for fast kernels.",
+)
+@click.option(
+    "--aux-streams", type=click.IntRange(0), help="Most streams beside the main one [TensorRT's choice]."
+)
+@click.option(
+    "--workspace-mib", type=click.IntRange(1), help="Most scratch memory of a layer [all there is]."
+)
+@click.option("--tf32/--no-tf32", default=False, show_default=True, help="Let FP32 matmuls round to 10 bits.")
+@click.option(
+    "--timing-cache", "cache_path", type=click.Path(path_type=Path), help="File of kernel times [in plans/]."
+)
+@click.option("--no-timing-cache", is_flag=True, help="Measure every kernel anew and keep nothing.")
+@click.option(
+    "--memory",
+    type=click.Choice(["cuda-bindings", "pycuda"]),
+    default="cuda-bindings",
+    show_default=True,
+    help="Package for device memory.",
+)
+@click.option("--force", is_flag=True, help="Build even where a good plan is there.")
+@click.option("--verify", "verify_only", is_flag=True, help="Build nothing: check the plan that is there.")
+@click.option("--stages", "stages_only", is_flag=True, help="Keep nothing: measure the error of each stage.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the plan's side file (or the stages' errors) as JSON."
+)
+@verbose_option
+def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json: bool, **options: Any) -> int:
+    """Build BUNDLE's TensorRT plan for this GPU and check it against the golden samples.
+
+    Needs TensorRT 10.3 or later (JetPack 6.1 or later), no torch. The plan and its side file go into
+    BUNDLE/plans. A plan that misses the gates of the manifest is set aside (.rejected), and the exit code
+    is 1. Where a good plan is there already, nothing is built.
+
+    \b
+    Examples:
+      vla-build engines/pure-fp16
+      vla-build engines/pure-fp16 --level 5 --force
+      vla-build engines/pure-fp16 --backend tensorrt-rtx --sm 89 --sm 120
+      vla-build engines/pure-fp16 --verify
+      vla-build engines/pure-fp16 --stages
+    """
+    verify_only, stages_only = options.pop("verify_only"), options.pop("stages_only")
+    sms = options.pop("sms") or (None,)
+    if verify_only and stages_only:
+        raise click.UsageError("--verify and --stages exclude each other.")
+    if no_timing_cache and cache_path:
+        raise click.UsageError("--timing-cache and --no-timing-cache exclude each other.")
+    from vla_edge.runtime.bundle import Bundle
+
+    from .build import BuildOptions
+
+    opened = Bundle.open(bundle)
+    chosen = [
+        BuildOptions(**options, sm=sm, timing_cache=not no_timing_cache, timing_cache_path=cache_path)
+        for sm in sms
+    ]
+    if stages_only:
+        return _stages(opened, chosen[0], as_json)
+    results = [_build(opened, option, verify_only) for option in chosen]
+    _print_results(results, as_json)
+    return 0
+
+
+def _build(bundle: Any, options: BuildOptions, verify_only: bool) -> BuildResult:
+    from .build import build_plan, verify_existing
+    from .build_progress import ShownProgress
+
+    work = verify_existing if verify_only else build_plan
+    with ShownProgress(stderr_console()) as progress:
+        return work(bundle, options, progress)
+
+
+def _stages(bundle: Any, options: BuildOptions, as_json: bool) -> int:
+    from .build_progress import ShownProgress
+    from .build_stages import measure_stages
+
+    with ShownProgress(stderr_console()) as progress:
+        errors = measure_stages(bundle, options, progress)
+    if as_json:
+        click.echo(json.dumps({name: vars(error) for name, error in errors.items()}, indent=1))
+    else:
+        _print_stages(errors)
+    return 0
+
+
+def _print_stages(errors: dict[str, StageMeasure]) -> None:
+    for name, error in errors.items():
+        unit = " m/s" if name == "action" else ""
+        click.echo(f"{name:8} relative {error.relative_l2:.3g}, largest {error.max_abs:.3g}{unit}")
+
+
+def _print_results(results: list[BuildResult], as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        records = [msgspec.to_builtins(result.record) for result in results]
+        click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=1))
+        return
+    for result in results:
+        click.echo(f"{result.path}" + ("" if result.fresh else " (was there already)"))
+        for line in _summary(result.record):
+            click.echo(f"  {line}")
+
+
+def _summary(record: PlanRecord) -> list[str]:
+    machine, facts, checked = record.machine, record.build, record.verification
+    dtypes = ", ".join(f"{name} {count}" for name, count in record.contents.dtypes.items())
+    verdict = {True: "checked", False: "REJECTED", None: "NOT checked"}[checked.passed]
+    return [
+        f"{machine.backend} {machine.version}, SM {machine.sm / 10:.1f}, {machine.gpu or 'GPU not here'}",
+        f"built in {facts.seconds:.1f} s, host memory {facts.peak_host_mib} MiB, timing cache {facts.timing_cache}",
+        f"{record.size_bytes / 1e6:.1f} MB, {sum(record.contents.layers.values())} layers; values: {dtypes}",
+        f"{verdict}: {checked.note}",
+    ]
+
+
+def main() -> None:
+    run_command(build)

@@ -1,0 +1,74 @@
+"""Run exported policies: `Policy.load(folder)`, then `.act(frame)`.
+
+Everything is imported on first use, so that `import vla_edge.runtime` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from .action import Action
+    from .bundle import Bundle, find_bundles, load_golden
+    from .errors import (
+        BundleError,
+        EngineError,
+        ImageError,
+        InputError,
+        InstructionError,
+        NonFiniteActionError,
+        VlaError,
+    )
+    from .policy import Policy
+    from .preprocess import Preprocessor
+    from .sessions import open_session
+
+__version__ = VERSION
+
+_HOME = {
+    "Action": "action",
+    "Bundle": "bundle",
+    "BundleError": "errors",
+    "EngineError": "errors",
+    "ImageError": "errors",
+    "InputError": "errors",
+    "InstructionError": "errors",
+    "NonFiniteActionError": "errors",
+    "Policy": "policy",
+    "Preprocessor": "preprocess",
+    "VlaError": "errors",
+    "find_bundles": "bundle",
+    "load_golden": "bundle",
+    "open_session": "sessions",
+}
+
+__all__ = [
+    "Action",
+    "Bundle",
+    "BundleError",
+    "EngineError",
+    "ImageError",
+    "InputError",
+    "InstructionError",
+    "NonFiniteActionError",
+    "Policy",
+    "Preprocessor",
+    "VlaError",
+    "__version__",
+    "find_bundles",
+    "load_golden",
+    "open_session",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,107 @@
+"""The action that a policy returns, and how it is made from the graph's output."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import NonFiniteActionError
+from .manifest import ActionSpec
+from .sessions.base import EngineIdentity
+
+
+@dataclass(frozen=True)
+class Action:
+    """A command for the robot, and how it came about.
+
+    Each component is also an attribute by its name: `action.linear_x`.
+
+    Attributes:
+        names: of the components.
+        values: the command now, m/s, clamped to the limits: `chunk[0]`.
+        raw: the graph's own output for it, before scale, offset and limits.
+        clamped: whether a limit changed a value of `values`.
+        held: whether this is the episode's first action, repeated (policies trained on first frames).
+        chunk: all steps that the policy predicts, m/s, clamped; [steps][components].
+        instruction: that was followed.
+        engine: that computed it.
+        timings_ms: "preprocess", "engine" and "total", wall clock.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    raw: tuple[float, ...]
+    clamped: bool
+    held: bool
+    chunk: tuple[tuple[float, ...], ...]
+    instruction: str
+    engine: EngineIdentity
+    timings_ms: dict[str, float]
+
+    def __getattr__(self, name: str) -> float:
+        # Called only where ordinary lookup fails; copies look up dunders before any field is set.
+        names = self.__dict__.get("names", ())
+        if name in names:
+            return self.values[names.index(name)]
+        raise AttributeError(f"the action has no component {name!r}; it has {', '.join(names)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types; `action` maps names to m/s."""
+        return {
+            "action": dict(zip(self.names, self.values, strict=True)),
+            "unit": "m/s",
+            "raw": list(self.raw),
+            "clamped": self.clamped,
+            "held": self.held,
+            "chunk": [list(step) for step in self.chunk],
+            "instruction": self.instruction,
+            "engine": dataclasses.asdict(self.engine),
+            "timings_ms": dict(self.timings_ms),
+        }
+
+
+class ActionDecoder:
+    """Applies scale, offset and limits of the manifest, in float64."""
+
+    def __init__(self, spec: ActionSpec) -> None:
+        self._names = spec.names
+        self._scale = np.array(spec.scale, np.float64)
+        self._offset = np.array(spec.offset, np.float64)
+        self._limit = np.array(spec.limit, np.float64)
+
+    def __call__(
+        self, output: np.ndarray, *, instruction: str, engine: EngineIdentity, timings_ms: dict[str, float]
+    ) -> Action:
+        """Make the action of one call.
+
+        Args:
+            output: the graph's `actions` for one frame, float32 [steps, components]; copied.
+            instruction: that was followed.
+            engine: that computed it.
+            timings_ms: kept as it is.
+
+        Raises:
+            NonFiniteActionError: NaN or infinity among them.
+        """
+        commands = output * self._scale + self._offset
+        if not np.isfinite(commands).all():
+            shown = dict(zip(self._names, output[0].tolist(), strict=True))
+            raise NonFiniteActionError(
+                f"the engine returned an action that is not finite: {shown} for {instruction!r}.",
+                "Stop the robot. Look at the frame that caused it, then call reset() before the next act().",
+            )
+        clamped = np.clip(commands, -self._limit, self._limit)
+        return Action(
+            names=self._names,
+            values=tuple(clamped[0].tolist()),
+            raw=tuple(output[0].tolist()),
+            clamped=bool((clamped[0] != commands[0]).any()),
+            held=False,
+            chunk=tuple(map(tuple, clamped.tolist())),
+            instruction=instruction,
+            engine=engine,
+            timings_ms=timings_ms,
+        )

@@ -1,0 +1,304 @@
+"""Reading a bundle: nothing in it is used before its schema, paths, sizes and hashes were checked.
+
+`engines/README.md` specifies the format; `manifest.py` holds its types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zipfile
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from .errors import BundleError, InputError
+from .manifest import (
+    GOLDEN_NAME,
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    MODEL_NAME,
+    WEIGHTS_NAME,
+    FileEntry,
+    Manifest,
+    decode,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Verification = Literal["full", "size"]
+
+REQUIRED_FILES = (MODEL_NAME, WEIGHTS_NAME, GOLDEN_NAME)
+PARTIAL_SUFFIX = ".partial"  # of a folder that an export is still writing
+
+# SHA-256 of one file runs on one core: 1.45 GiB/s here, 3.4 GB in 2.3 s. Read calls of 1 MiB are as fast
+# as larger ones or a memory map, and a second thread that reads ahead gains nothing over the kernel's.
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: every listed file was there and as the manifest says.
+
+    Attributes:
+        folder: where it lies, absolute.
+        manifest: its validated manifest.
+        manifest_sha256: of the manifest's bytes; it covers every other file through their hashes.
+    """
+
+    folder: Path
+    manifest: Manifest
+    manifest_sha256: str
+
+    @property
+    def identity(self) -> str:
+        """The bundle's name and the first 12 digits of its manifest's SHA-256."""
+        return f"{self.manifest.name} {self.manifest_sha256[:12]}"
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder / MODEL_NAME
+
+    def has(self, path: str) -> bool:
+        """Whether the manifest lists this file; a file that it does not list was never checked."""
+        return any(entry.path == path for entry in self.manifest.files)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], verify: Verification = "full") -> Bundle:
+        """Open a bundle and check it.
+
+        Args:
+            folder: what `vla-export` wrote.
+            verify: "full" hashes every file (about 0.7 s per GB, one core for the weights); "size" compares
+                sizes only, for a bundle whose hashes were checked before and a start that must be quick.
+
+        Raises:
+            BundleError: no bundle there, or its manifest, paths, sizes or hashes do not hold.
+            InputError: `verify` is neither of the two.
+        """
+        require_known(verify)
+        root = Path(folder).absolute()
+        data = _read_manifest(root)
+        manifest = decode(data, str(root / MANIFEST_NAME))
+        paths = _contained_paths(root, manifest.files)
+        _check_sizes(paths, manifest.files)
+        if verify == "full":
+            _check_hashes(paths, manifest.files)
+        return cls(root, manifest, hashlib.sha256(data).hexdigest())
+
+    def check_hashes(self, unread: Collection[str] = ()) -> None:
+        """Hash the listed files, except those that the caller will not read.
+
+        Raises:
+            BundleError: a file changed since the export.
+        """
+        files = tuple(entry for entry in self.manifest.files if entry.path not in unread)
+        _check_hashes(
+            {entry.path: _resolve_inside(self.folder.resolve(), entry.path) for entry in files}, files
+        )
+
+
+def require_known(verify: str) -> None:
+    """Raise InputError unless `verify` is one of `Verification`."""
+    if verify not in ("full", "size"):
+        raise InputError(f"verify={verify!r} is not known.", 'Use verify="full" or verify="size".')
+
+
+def find_bundles(folder: str | os.PathLike[str]) -> list[Path]:
+    """Every bundle in a folder: the folder itself, or those one level down, sorted by name.
+
+    Folders that an export has not finished (named `.*` or `*.partial`) are left out.
+
+    Raises:
+        BundleError: there is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise BundleError(f"{root} is not a folder.", "Give a bundle, or a folder that holds bundles.")
+    if (root / MANIFEST_NAME).is_file() and not _is_unfinished(root.absolute()):
+        return [root]
+    children = (child for child in root.iterdir() if not _is_unfinished(child))
+    return sorted(child for child in children if (child / MANIFEST_NAME).is_file())
+
+
+def load_golden(bundle: Bundle) -> dict[str, np.ndarray]:
+    """The golden samples: inputs, stage features and actions of the PyTorch FP32 policy.
+
+    Returns:
+        `names` unicode [N]; one array [N, ...] per graph input, without its batch axis (carried state
+        [layers, B, hidden] becomes [N, layers, hidden]); `actions` float32 [N, steps, size];
+        `stage_<name>` float32 [N, ...] per stage that the manifest lists. `input_ids`, `token_ids` and
+        `attention_mask` int32 [N, L] and `instruction_index` int32 [N] may be there without an input.
+
+    Raises:
+        BundleError: not an archive of plain arrays, or names, dtypes or shapes are not the manifest's.
+    """
+    import numpy as np
+
+    path = bundle.folder / GOLDEN_NAME
+    try:
+        # Pickled arrays could run code when they are read.
+        with np.load(path, allow_pickle=False) as archive:
+            golden = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
+        raise BundleError(f"{path} cannot be read: {error}.", "Export the bundle again.") from error
+    _check_golden(golden, bundle.manifest, path)
+    return golden
+
+
+def _read_manifest(root: Path) -> bytes:
+    path = root / MANIFEST_NAME
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_MANIFEST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _no_bundle(root) from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+
+
+def _no_bundle(root: Path) -> BundleError:
+    mend = "Give a folder that vla-export wrote."
+    parent = root.parent
+    siblings = sorted(child.name for child in parent.iterdir()) if parent.is_dir() else []
+    partial = [name for name in siblings if name.endswith(PARTIAL_SUFFIX) and root.name in name]
+    if partial or root.name.endswith(PARTIAL_SUFFIX):
+        unfinished = partial[0] if partial else root.name
+        mend = f"{parent / unfinished} is left of an interrupted export: delete it and export again."
+    if root.is_dir():
+        return BundleError(f"{root} is not a bundle: it has no {MANIFEST_NAME}.", mend)
+    return BundleError(f"{root} is not a folder." if root.exists() else f"{root} does not exist.", mend)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    return folder.name.startswith(".") or folder.name.endswith(PARTIAL_SUFFIX)
+
+
+def _contained_paths(root: Path, files: Iterable[FileEntry]) -> dict[str, Path]:
+    """Where each listed file lies, by its path in the manifest: all inside the folder, none twice."""
+    resolved_root = root.resolve()
+    paths: dict[str, Path] = {}
+    seen: set[Path] = set()
+    for entry in files:
+        path = _resolve_inside(resolved_root, entry.path)
+        if path in seen:
+            raise _damaged(f"{root}: two entries of the manifest are the same file, {entry.path!r}.")
+        seen.add(path)
+        paths[entry.path] = path
+    missing = [name for name in REQUIRED_FILES if name not in paths]
+    if missing:
+        raise _damaged(f"{root}: the manifest does not list {', '.join(missing)}.")
+    return paths
+
+
+def _damaged(problem: str) -> BundleError:
+    return BundleError(problem, "The bundle was damaged or edited; copy it again, or export it again.")
+
+
+def _resolve_inside(root: Path, path: str) -> Path:
+    """The file behind a path of the manifest, symbolic links followed.
+
+    Raises:
+        BundleError: absolute, with "..", "." or an empty part, with a backslash or a NUL (a path that means
+            different files on different systems), or a link that leaves the folder.
+    """
+    relative = PurePosixPath(path)
+    plain = "\\" not in path and "\0" not in path and ":" not in path and str(relative) == path
+    if not plain or relative.is_absolute() or ".." in relative.parts or path == ".":
+        raise _damaged(f"{root}: the manifest lists {path!r}, not a plain path inside the bundle.")
+    try:
+        resolved = (root / path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _damaged(f"{root}: the manifest lists {path!r}, which cannot be followed: {error}.") from error
+    if not resolved.is_relative_to(root):
+        raise _damaged(f"{root}: {path!r} is a link to {resolved}, outside the bundle.")
+    return resolved
+
+
+def _check_sizes(paths: dict[str, Path], files: Iterable[FileEntry]) -> None:
+    for entry in files:
+        path = paths[entry.path]
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise _damaged(f"{path}, listed in the manifest, cannot be read: {error.strerror}.") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise _damaged(f"{path} is not a regular file.")
+        if status.st_size != entry.size_bytes:
+            kind = "truncated" if status.st_size < entry.size_bytes else "too long"
+            raise _damaged(
+                f"{path} is {kind}: it has {status.st_size} bytes, the manifest says {entry.size_bytes}."
+            )
+
+
+def _check_hashes(paths: dict[str, Path], files: tuple[FileEntry, ...]) -> None:
+    """Hash all files, several at a time: hashlib lets other threads run while it works."""
+    largest_first = sorted(files, key=lambda entry: -entry.size_bytes)
+    with ThreadPoolExecutor(max_workers=max(1, min(len(files), os.cpu_count() or 1))) as pool:
+        digests = pool.map(_sha256, [paths[entry.path] for entry in largest_first])
+        for entry, digest in zip(largest_first, digests, strict=True):
+            if digest != entry.sha256:
+                raise _damaged(
+                    f"{paths[entry.path]} was changed: its SHA-256 is {digest}, not {entry.sha256}."
+                )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_READ_BYTES))
+    try:
+        with path.open("rb", buffering=0) as file:
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}.", "Check the disk.") from error
+    return digest.hexdigest()
+
+
+def _check_golden(golden: dict[str, np.ndarray], manifest: Manifest, path: Path) -> None:
+    required, optional = _golden_shapes(manifest)
+
+    def refuse(problem: str) -> None:
+        raise BundleError(f"{path} does not fit its manifest: {problem}.", "Export the bundle again.")
+
+    if missing := {"names", *required} - golden.keys():
+        refuse(f"it lacks {', '.join(sorted(missing))}")
+    names = golden["names"]
+    if names.ndim != 1 or names.dtype.kind != "U" or len(names) == 0:
+        refuse(f"names is {names.dtype} {list(names.shape)} instead of unicode [N]")
+    specs = {**optional, **required}
+    for name, array in golden.items():
+        if name == "names":
+            continue
+        if name not in specs:
+            refuse(f"it has an unknown array {name!r}")
+        dtype, tail = specs[name]
+        if array.dtype != dtype or array.shape != (len(names), *tail):
+            refuse(f"{name} is {array.dtype} {list(array.shape)} instead of {dtype} {[len(names), *tail]}")
+
+
+_Shapes = dict[str, tuple[str, tuple[int, ...]]]
+
+
+def _golden_shapes(manifest: Manifest) -> tuple[_Shapes, _Shapes]:
+    """Dtype and shape of one sample of each array: those that must be there, and those that may be."""
+    length = (manifest.prompt.length,)
+    optional: _Shapes = dict.fromkeys(("input_ids", "token_ids", "attention_mask"), ("int32", length))
+    optional["instruction_index"] = ("int32", ())
+    state_inputs = {source for source, _ in manifest.runtime.state}
+    state_outputs = {target for _, target in manifest.runtime.state}
+    required: _Shapes = {}
+    for tensor in (*manifest.inputs, *manifest.outputs):
+        if tensor.name in state_inputs:  # [layers, B, hidden]: the batch is its second axis
+            required[tensor.name] = (tensor.dtype, (tensor.shape[0], *tensor.shape[2:]))
+        elif tensor.name not in state_outputs:
+            required[tensor.name] = (tensor.dtype, tensor.shape[1:])
+    stages = (stage for stage in manifest.stages if stage.name != "action")
+    required |= {f"stage_{stage.name}": ("float32", stage.shape[1:]) for stage in stages}
+    return required, optional

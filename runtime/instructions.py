@@ -1,0 +1,169 @@
+"""From an instruction's text to what the graph is fed."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from .bundle import Bundle
+from .errors import BundleError, InstructionError
+from .manifest import TOKENIZER_NAME, Instruction
+
+_LISTED_AT_MOST = 10
+_TEXTS_KEPT = 64  # tokenised texts remembered; a robot repeats few
+
+
+@dataclass(frozen=True)
+class EncodedInstruction:
+    """An instruction as the graph's inputs hold it.
+
+    Attributes:
+        text: as declared, or as given.
+        input_ids: int32 [L], padded on the right.
+        attention_mask: int32 [L], 1 for tokens.
+        index: among the declared instructions; None for a new one.
+    """
+
+    text: str
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+    index: int | None
+
+
+class InstructionEncoder:
+    """Looks up declared instructions, and tokenises new ones where the bundle can.
+
+    Texts are compared in Unicode's composed form (NFC) without surrounding space: Korean typed on macOS
+    arrives decomposed.
+
+    Args:
+        bundle: an opened bundle.
+
+    Raises:
+        BundleError: two declared instructions are the same text.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._manifest = bundle.manifest
+        self._tokenizer_path = bundle.folder / TOKENIZER_NAME
+        full = self._manifest.prompt.vocabulary == "full" and bundle.has(TOKENIZER_NAME)
+        # Where CLIP's text feature is used, the graph holds it for the declared instructions only.
+        indexed = any(tensor.name == "instruction_index" for tensor in self._manifest.inputs)
+        self._takes_new_text = full and not indexed
+        self._declared = {
+            _normal(each.text): self._padded(each.text, each.graph_ids, at)
+            for at, each in enumerate(self._manifest.instructions)
+        }
+        if len(self._declared) != len(self._manifest.instructions):
+            raise BundleError(
+                f"{bundle.folder} declares one instruction in two forms of Unicode.", "Export it again."
+            )
+        self._new = lru_cache(maxsize=_TEXTS_KEPT)(self._tokenise)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The declared instructions."""
+        return tuple(each.text for each in self._manifest.instructions)
+
+    def encode(self, text: str | None) -> EncodedInstruction:
+        """Encode an instruction; None stands for the bundle's default.
+
+        Raises:
+            InstructionError: not declared, and the bundle cannot take new ones; or it is too long.
+        """
+        wanted = self._manifest.default_instruction if text is None else text
+        if not isinstance(wanted, str):
+            raise InstructionError(f"an instruction is text, not {type(wanted).__name__}.", "Give a str.")
+        key = _normal(wanted)
+        found = self._declared.get(key)
+        if found is not None:
+            return found
+        if not self._takes_new_text or not key:
+            raise self._unknown(wanted)
+        return self._new(key)
+
+    def _unknown(self, text: str) -> InstructionError:
+        listed = ", ".join(repr(each) for each in self.texts[:_LISTED_AT_MOST])
+        more = len(self.texts) - _LISTED_AT_MOST
+        listed += f" and {more} more" if more > 0 else ""
+        near = difflib.get_close_matches(_normal(text), self._declared, n=1)
+        hint = f"Did you mean {self._declared[near[0]].text!r}? " if near else ""
+        return InstructionError(
+            f"the bundle {self._manifest.name!r} does not hold the instruction {text!r}; "
+            f"it holds {len(self.texts)}: {listed}.",
+            f"{hint}Use one that it holds, or export with this one declared (or with --keep-vocabulary).",
+        )
+
+    def _tokenise(self, text: str) -> EncodedInstruction:
+        """Fill the manifest's template and tokenise it, as the export did.
+
+        The declared default must come out as the manifest has it, and the part before the text must stay
+        what it is; otherwise this tokenizer works differently here, and a guess would move the robot.
+        """
+        default = self._default
+        start_of_text = self._manifest.prompt.image_start + self._manifest.prompt.image_tokens + 1
+        if self._ids(_normal(default.text)) != default.token_ids or default.graph_ids != default.token_ids:
+            raise InstructionError(
+                f"{self._tokenizer_path} does not give the ids of the default instruction {default.text!r} "
+                "that the manifest has, so new instructions cannot be trusted.",
+                "Use a declared instruction, or export the bundle again.",
+            )
+        ids = self._ids(text)
+        if ids[:start_of_text] != default.graph_ids[:start_of_text]:
+            raise InstructionError(f"{text!r} changes the prompt's image part.", "Leave out special tokens.")
+        return self._padded(text, ids, None)
+
+    @cached_property
+    def _default(self) -> Instruction:
+        wanted = self._manifest.default_instruction
+        return next(each for each in self._manifest.instructions if each.text == wanted)
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        prompt = self._manifest.prompt
+        slots = " ".join(["<image>"] * prompt.image_tokens)
+        filled = prompt.template.replace("{image_tokens}", slots).replace("{instruction}", text)
+        return tuple(self._tokenizer.encode(filled, add_special_tokens=False).ids)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise InstructionError(
+                "a new instruction needs the package tokenizers, which is missing.", "pip install tokenizers"
+            ) from error
+        try:
+            return Tokenizer.from_file(str(self._tokenizer_path))
+        except Exception as error:  # the library raises plain Exception
+            raise BundleError(
+                f"{self._tokenizer_path} is not a tokenizer: {error}.", "Export the bundle again."
+            ) from error
+
+    def _padded(self, text: str, ids: Iterable[int], index: int | None) -> EncodedInstruction:
+        prompt = self._manifest.prompt
+        tokens = np.fromiter(ids, np.int32)
+        if len(tokens) > prompt.length:
+            raise InstructionError(
+                f"{text!r} makes a prompt of {len(tokens)} tokens, the graph takes {prompt.length}.",
+                f"Shorten it by {len(tokens) - prompt.length} tokens, or export with a longer prompt.",
+            )
+        if tokens.max(initial=0) >= prompt.vocabulary_rows:
+            raise InstructionError(
+                f"{text!r} has a token beyond the {prompt.vocabulary_rows} embedding rows.",
+                "Use a declared instruction.",
+            )
+        input_ids = np.full(prompt.length, prompt.pad_id, np.int32)
+        input_ids[: len(tokens)] = tokens
+        attention_mask = np.zeros(prompt.length, np.int32)
+        attention_mask[: len(tokens)] = 1
+        return EncodedInstruction(text, input_ids, attention_mask, index)
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()

@@ -1,0 +1,335 @@
+"""A policy on an engine: frames in, actions out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .action import Action, ActionDecoder
+from .bundle import Bundle, Verification, require_known
+from .errors import BundleError, EngineError, ImageError, InputError, InstructionError, NonFiniteActionError
+from .instructions import EncodedInstruction, InstructionEncoder
+from .manifest import Manifest
+from .preprocess import Frame, Preprocessor
+from .sessions import Backend, EngineIdentity, Session, choose_backend, open_session, unread_files
+
+PIXELS = "pixel_values"
+ACTIONS = "actions"
+# Inputs that this class fills from an instruction; all others but pixels must be carried state.
+_PROMPT_INPUTS = ("input_ids", "attention_mask", "instruction_index")
+
+
+class Policy:
+    """An exported policy, loaded and ready to act.
+
+    Not thread safe: the engine's buffers belong to one call at a time. A call from a second thread while
+    one is under way raises EngineError instead of mixing two frames.
+
+    Example:
+        with Policy.load("engines/hybrid-fp16") as policy:
+            policy.warmup()
+            action = policy.act(frame, "컵까지 가세요")
+            drive(action.linear_x, action.linear_y)
+
+    Args:
+        bundle: an opened bundle of batch 1.
+        session: that bundle in an engine; the policy closes it.
+
+    Raises:
+        BundleError: the manifest describes a graph that this class cannot feed.
+        InputError: the bundle's batch is not 1.
+    """
+
+    def __init__(self, bundle: Bundle, session: Session) -> None:
+        manifest = bundle.manifest
+        _check_graph(manifest)
+        self._bundle = bundle
+        self._session = session
+        self._preprocess = Preprocessor(manifest.preprocessing)
+        self._instructions = InstructionEncoder(bundle)
+        self._decode = ActionDecoder(manifest.action)
+        self._pixels = session.inputs[PIXELS]
+        self._output = session.outputs[ACTIONS][0]
+        state = manifest.runtime.state
+        self._state = [(session.inputs[source], session.outputs[target]) for source, target in state]
+        self._holds_first = manifest.runtime.frame == "first"
+        self._held: Action | None = None
+        self._bound: EncodedInstruction | None = None
+        self._faulted = False
+        self._closed = False
+        self._busy = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        backend: Backend = "auto",
+        verify: Verification = "full",
+        **options: Any,
+    ) -> Policy:
+        """Open a bundle, check it, and load it into an engine.
+
+        Args:
+            folder: the bundle.
+            backend: see `open_session`.
+            verify: "full" hashes every file that this engine reads, before it is read (a plan by its own
+                side file, which is checked always); "size" compares sizes only.
+            **options: of the engine, such as `threads=4` for ONNX Runtime.
+
+        Raises:
+            BundleError: the bundle is missing, incomplete, damaged, or not one for this class.
+            EngineError: the engine is missing or cannot run it.
+            InputError: an unknown option, or a bundle of another batch than 1.
+        """
+        require_known(verify)
+        bundle = Bundle.open(folder, "size")
+        _check_graph(bundle.manifest)
+        if verify == "full":
+            bundle.check_hashes(unread=unread_files(choose_backend(bundle) if backend == "auto" else backend))
+        session = open_session(bundle, backend, **options)
+        try:
+            return cls(bundle, session)
+        except BaseException:
+            session.close()
+            raise
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """The engine that runs."""
+        return self._session.identity
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._bundle.manifest
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The declared instructions."""
+        return self._instructions.texts
+
+    def warmup(self, runs: int = 3) -> None:
+        """Act on an even grey frame, result unused, so that the first `act` is as fast as later ones.
+
+        What an episode carries (state, held action) stays as it is.
+
+        Args:
+            runs: how many times.
+
+        Raises:
+            EngineError: the engine failed, or the policy is closed or in use.
+        """
+        with self._exclusive():
+            height, width = self._pixels.shape[2:]
+            # Another size than the target's, so that Pillow's resize is warm too.
+            self._preprocess(np.full((2 * height, 2 * width, 3), 128, np.uint8), self._pixels)
+            self._feed(self._bound or self._instructions.encode(None))
+            for _ in range(runs):
+                self._session.run()
+
+    def act(self, frame: Frame, instruction: str | None = None) -> Action:
+        """One step: the action for a camera frame.
+
+        Args:
+            frame: uint8 RGB [height, width, 3] of any size, a Pillow image, or the path of an image file.
+            instruction: one that the bundle holds; None for its default.
+
+        Returns:
+            The action, m/s, within the manifest's limits. For a policy trained on first frames: the action
+            of the first frame since `reset`, marked as held.
+
+        Raises:
+            ImageError: not an RGB image.
+            InstructionError: the bundle does not hold the instruction, or it changed while an action is held.
+            NonFiniteActionError: the engine returned NaN or infinity; `reset` before the next call.
+            EngineError: the engine failed, or the policy is closed, in use, or refuses after such a fault.
+        """
+        with self._exclusive():
+            start = time.perf_counter()
+            chosen = self._accept(instruction)
+            if self._held is not None:
+                return self._repeat(self._held, chosen, start)
+            self._preprocess(frame, self._pixels)
+            return self._step(chosen, start, time.perf_counter())
+
+    def act_preprocessed(self, pixel_values: np.ndarray, instruction: str | None = None) -> Action:
+        """One step on pixels that are resized and normalised already.
+
+        Args:
+            pixel_values: float32 [1, 3, H, W] or [3, H, W], as `Preprocessor` makes them.
+            instruction: as for `act`.
+
+        Raises:
+            ImageError: another shape or dtype, or NaN or infinity among the values.
+            InstructionError, NonFiniteActionError, EngineError: as for `act`.
+        """
+        with self._exclusive():
+            start = time.perf_counter()
+            chosen = self._accept(instruction)
+            if self._held is not None:
+                return self._repeat(self._held, chosen, start)
+            self._copy_pixels(pixel_values)
+            return self._step(chosen, start, time.perf_counter())
+
+    def reset(self) -> None:
+        """Begin an episode: carried state becomes zero, a held action is dropped, a fault is forgiven.
+
+        Raises:
+            EngineError: the policy is closed or in use.
+        """
+        with self._exclusive():
+            for source, _ in self._state:
+                source.fill(0)
+            self._held = None
+            self._faulted = False
+
+    def close(self) -> None:
+        """Free the engine. Calling it again does nothing.
+
+        Raises:
+            EngineError: another thread is using the policy.
+        """
+        if self._closed:
+            return
+        with self._exclusive():
+            self._closed = True
+            self._session.close()
+
+    def __enter__(self) -> Policy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise EngineError(
+                "this policy is in use by another thread.",
+                "Give each thread its own policy, or take turns with a lock.",
+            )
+        try:
+            if self._closed:
+                raise EngineError("this policy is closed.", "Load it again with Policy.load.")
+            yield
+        finally:
+            self._busy.release()
+
+    def _accept(self, instruction: str | None) -> EncodedInstruction:
+        if self._faulted:
+            raise EngineError(
+                "this policy returned an action that was not finite and refuses to go on.",
+                "Stop the robot, look at what happened, then call reset().",
+            )
+        return self._instructions.encode(instruction)
+
+    def _copy_pixels(self, pixel_values: np.ndarray) -> None:
+        target = self._pixels
+        if not isinstance(pixel_values, np.ndarray) or pixel_values.dtype != np.float32:
+            kind = getattr(pixel_values, "dtype", type(pixel_values).__name__)
+            raise ImageError(f"pixel_values are {kind} instead of float32.", "Make them with Preprocessor.")
+        if pixel_values.shape not in (target.shape, target.shape[1:]):
+            raise ImageError(
+                f"pixel_values have shape {list(pixel_values.shape)} instead of {list(target.shape)}.",
+                "Make them with Preprocessor, or give the raw frame to act().",
+            )
+        np.copyto(target, pixel_values)
+        if not np.isfinite(target).all():
+            raise ImageError("pixel_values hold NaN or infinity.", "Look at what normalises the frames.")
+
+    def _step(self, chosen: EncodedInstruction, start: float, prepared: float) -> Action:
+        self._feed(chosen)
+        began = time.perf_counter()
+        self._session.run()
+        ended = time.perf_counter()
+        timings_ms = {"preprocess": (prepared - start) * 1e3, "engine": (ended - began) * 1e3, "total": 0.0}
+        try:
+            action = self._decode(
+                self._output, instruction=chosen.text, engine=self._session.identity, timings_ms=timings_ms
+            )
+            self._carry_state()
+        except NonFiniteActionError:
+            self._faulted = True
+            raise
+        if self._holds_first:
+            self._held = action
+        timings_ms["total"] = (time.perf_counter() - start) * 1e3
+        return action
+
+    def _feed(self, chosen: EncodedInstruction) -> None:
+        """Write the prompt, unless the buffers hold it from the last call."""
+        if chosen is self._bound:
+            return
+        inputs = self._session.inputs
+        values = (chosen.input_ids, chosen.attention_mask, chosen.index)
+        for name, value in zip(_PROMPT_INPUTS, values, strict=True):
+            if name in inputs:
+                inputs[name][0] = value
+        self._bound = chosen
+
+    def _carry_state(self) -> None:
+        for _, target in self._state:
+            if not np.isfinite(target).all():
+                raise NonFiniteActionError(
+                    "the engine returned a state that is not finite.", "Stop the robot, then call reset()."
+                )
+        for source, target in self._state:
+            np.copyto(source, target)
+
+    def _repeat(self, held: Action, chosen: EncodedInstruction, start: float) -> Action:
+        if chosen.text != held.instruction:
+            raise InstructionError(
+                f"the action held since the first frame follows {held.instruction!r}, not {chosen.text!r}.",
+                "This policy decides on an episode's first frame: call reset() before another instruction.",
+            )
+        total_ms = (time.perf_counter() - start) * 1e3
+        timings_ms = {"preprocess": 0.0, "engine": 0.0, "total": total_ms}
+        return dataclasses.replace(held, held=True, timings_ms=timings_ms)
+
+
+def _check_graph(manifest: Manifest) -> None:
+    """What `Policy` needs of a graph, beyond what every manifest says."""
+    inputs = {tensor.name: tensor.shape for tensor in manifest.inputs}
+    outputs = {tensor.name: tensor.shape for tensor in manifest.outputs}
+    sources = {source for source, _ in manifest.runtime.state}
+    unknown = inputs.keys() - sources - {PIXELS, *_PROMPT_INPUTS}
+    if PIXELS not in inputs or ACTIONS not in outputs or unknown:
+        raise _not_for_policy(
+            manifest, f"inputs {sorted(inputs)} and outputs {sorted(outputs)}", f"{PIXELS} and {ACTIONS}"
+        )
+    batch = inputs[PIXELS][0]
+    if batch != 1:
+        raise InputError(
+            f"the bundle {manifest.name!r} takes {batch} frames at a time; a policy acts on one.",
+            "Export it with --batch 1, or drive it through open_session.",
+        )
+    size = (manifest.preprocessing.height, manifest.preprocessing.width)
+    prompt = (1, manifest.prompt.length)
+    wanted = {PIXELS: (1, 3, *size), "input_ids": prompt, "attention_mask": prompt, "instruction_index": (1,)}
+    for name, shape in wanted.items():
+        if inputs.get(name, shape) != shape:
+            raise _not_for_policy(manifest, f"{name} {list(inputs[name])}", list(shape))
+    components = len(manifest.action.names)
+    if len(outputs[ACTIONS]) != 3 or outputs[ACTIONS][::2] != (1, components):
+        raise _not_for_policy(manifest, f"{ACTIONS} {list(outputs[ACTIONS])}", [1, "steps", components])
+    for source, target in manifest.runtime.state:
+        if inputs.get(source) != outputs.get(target):
+            raise _not_for_policy(
+                manifest, f"state {source} -> {target}", "an input and an output of one shape"
+            )
+
+
+def _not_for_policy(manifest: Manifest, found: str, wanted: object) -> BundleError:
+    return BundleError(
+        f"the manifest of {manifest.name!r} describes {found}; a policy needs {wanted}.",
+        "It was damaged or edited; export it again.",
+    )

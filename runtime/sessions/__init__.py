@@ -1,0 +1,104 @@
+"""Engines for bundles, and the choice among them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import logging
+from typing import Any, Literal, get_args
+
+from vla_edge.runtime.bundle import Bundle
+from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.manifest import GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME
+
+from .base import EngineIdentity, Session
+
+Backend = Literal["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+
+PLANS_FOLDER = "plans"
+_TENSORRT_MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["Backend", "EngineIdentity", "Session", "choose_backend", "open_session", "unread_files"]
+
+
+def open_session(bundle: Bundle, backend: Backend = "auto", **options: Any) -> Session:
+    """Load a bundle into an engine.
+
+    Args:
+        bundle: an opened bundle.
+        backend: an engine by name; or "auto": TensorRT where the bundle has a plan, else ONNX Runtime on
+            the CPU. What was chosen is logged and stands in the session's identity.
+        options: fields of the engine's options, such as `threads` of `OnnxRuntimeOptions`.
+
+    Raises:
+        EngineError: the engine is missing or fails. "auto" fails as well when there are plans that cannot
+            be used: a robot built for TensorRT must not slow down unnoticed.
+        InputError: an unknown backend or option.
+    """
+    if backend not in get_args(Backend):
+        raise InputError(f"backend {backend!r} is not known.", f"Use one of {', '.join(get_args(Backend))}.")
+    chosen = choose_backend(bundle) if backend == "auto" else backend
+    try:
+        session = _open(bundle, chosen, options)
+    except EngineError as error:
+        if backend == "auto" and chosen != "onnxruntime":
+            raise EngineError(error.problem, f"{error.mend} {_EXPLICITLY}".strip()) from error
+        raise
+    logger.info("%s -> %s, %s", backend, session.identity, session.identity.provider)
+    return session
+
+
+def unread_files(backend: str) -> tuple[str, ...]:
+    """Files of a bundle that an engine never opens: a plan holds the graph and its weights already."""
+    return (GOLDEN_NAME,) if backend == "onnxruntime" else (GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME)
+
+
+def choose_backend(bundle: Bundle) -> Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]:
+    """What "auto" stands for: the engine of the bundle's plans, or ONNX Runtime where there are none.
+
+    Raises:
+        EngineError: there are plans, but not the TensorRT that runs them.
+    """
+    plans = sorted(path.name for path in (bundle.folder / PLANS_FOLDER).glob("*.plan"))
+    if not plans:
+        return "onnxruntime"
+    for backend, module in reversed(_TENSORRT_MODULES.items()):
+        if any(_backend_of(plan) == backend for plan in plans) and importlib.util.find_spec(module):
+            return backend  # type: ignore[return-value]
+    raise EngineError(
+        f"{bundle.folder} has plans ({', '.join(plans)}), but the TensorRT that runs them is not installed.",
+        f"Install it. {_EXPLICITLY}",
+    )
+
+
+_EXPLICITLY = (
+    "To run without TensorRT, slower, choose backend='onnxruntime' yourself (--backend onnxruntime)."
+)
+
+
+def _backend_of(plan: str) -> str:
+    """Plans are named `<backend>-<version>-sm<NN>.plan`."""
+    return next((backend for backend in _TENSORRT_MODULES if plan.startswith(f"{backend}-")), "unknown")
+
+
+def _open(bundle: Bundle, backend: str, options: dict[str, Any]) -> Session:
+    if backend == "onnxruntime":
+        from .onnxruntime import OnnxRuntimeOptions, OnnxRuntimeSession
+
+        return OnnxRuntimeSession(bundle, _make(OnnxRuntimeOptions, options))
+    from .tensorrt import TensorRtOptions, TensorRtSession
+
+    return TensorRtSession(bundle, _make(TensorRtOptions, {"backend": backend, **options}))
+
+
+def _make(kind: type[Any], options: dict[str, Any]) -> Any:
+    """An options object from keywords; a wrong one is named."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InputError(
+            f"{', '.join(unknown)} is no option of this engine.", f"{kind.__name__} has {', '.join(known)}."
+        )
+    return kind(**options)

@@ -1,0 +1,252 @@
+"""A bundle's plan behind the `Session` protocol, on TensorRT 10.x, 11.x or TensorRT-RTX."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..cuda.device import CudaDevice, MemoryName, open_device
+from ..errors import EngineError, InputError
+from .base import EngineIdentity
+from .plan import Machine, PlanFile, check_record, find_plan, open_plan, read_record, require_verified
+from .trt_engine import Engine, check_tensors
+from .trt_library import Backend, Library, load_library
+from .trt_runner import EngineRunner
+
+RUNTIME_CACHE_SUFFIX = ".runtime-cache"
+
+
+@dataclass(frozen=True)
+class TensorRtOptions:
+    """How to run a plan.
+
+    Attributes:
+        backend: which library; the bundle needs a plan of it.
+        device_index: CUDA's index of the GPU.
+        memory: implementation of device memory, streams and graphs.
+        graph: capture copy in, engine and copy out in one CUDA graph; if that fails, the session says so
+            in its identity and log, and queues the engine at each call.
+        stream: handle of the caller's CUDA stream (not the default stream, 0), for work that must stay
+            in order with the caller's own; the caller keeps it until after `close`.
+        plan: another plan than the bundle's own for this machine, such as one just built.
+        allow_unverified: run a plan whose golden samples were not checked. For the check itself.
+    """
+
+    backend: Backend = "tensorrt"
+    device_index: int = 0
+    memory: MemoryName = "cuda-bindings"
+    graph: bool = True
+    stream: int | None = None
+    plan: Path | None = None
+    allow_unverified: bool = False
+
+
+class TensorRtSession:
+    """See `Session`. Several may live in one process, on one GPU or several.
+
+    Thread rule: one thread at a time, which may change between calls; two at once are refused.
+
+    Attributes:
+        identity: what really runs; `provider` names the plan and "CUDA graph" or "enqueue".
+        inputs: page-locked arrays to fill in place.
+        outputs: page-locked arrays, valid after `run` until the next.
+        load_ms: what loading took, step by step, in milliseconds.
+        plan: the plan and its record.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: TensorRtOptions | None = None,
+        *,
+        library: Library | None = None,
+        device: CudaDevice | None = None,
+    ) -> None:
+        """Load the bundle's plan for this machine.
+
+        Args:
+            bundle: an opened bundle.
+            options: how to run it.
+            library: an imported TensorRT, else `options.backend` is imported.
+            device: an open GPU, which the caller closes; else one is opened and closed with the session.
+
+        Raises:
+            EngineError: no TensorRT, driver or GPU; no plan, or one of another machine or bundle, damaged,
+                or not verified; TensorRT refuses it. Each says what to run.
+            InputError: the stream is the default stream.
+        """
+        options = options or TensorRtOptions()
+        if options.stream == 0:
+            raise InputError(
+                "The default CUDA stream cannot be captured.", "Give a stream of your own, or none."
+            )
+        self.load_ms: dict[str, float] = {}
+        self._owned = ExitStack()  # frees in the opposite order: runner, engine, device
+        self._device: CudaDevice | None = None
+        self._engine: Engine | None = None
+        self._runner: EngineRunner | None = None
+        try:
+            self._load(bundle, options, library, device)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def inputs(self) -> Mapping[str, np.ndarray]:
+        return self._runner.inputs if self._runner else {}
+
+    @property
+    def outputs(self) -> Mapping[str, np.ndarray]:
+        return self._runner.outputs if self._runner else {}
+
+    @property
+    def device(self) -> CudaDevice:
+        if self._device is None:
+            raise _closed()
+        return self._device
+
+    def run(self) -> None:
+        """One inference on what `inputs` holds.
+
+        Raises:
+            EngineError: CUDA or TensorRT failed, the session is closed, or two threads are in it.
+        """
+        if self._runner is None:
+            raise _closed()
+        self._runner.run()
+
+    def run_engine_ms(self) -> float:
+        """The engine alone, without copies, for benchmarks: GPU milliseconds. `outputs` is not updated.
+
+        Raises:
+            EngineError: as `run`.
+        """
+        if self._runner is None:
+            raise _closed()
+        return self._runner.run_engine_ms()
+
+    def describe_layers(self) -> str:
+        """What TensorRT's inspector tells of the engine's layers, as JSON.
+
+        Raises:
+            EngineError: the session is closed.
+        """
+        if self._engine is None:
+            raise _closed()
+        return self._engine.describe_layers()
+
+    def device_memory_bytes(self) -> dict[str, int]:
+        """Device memory by use, as far as TensorRT tells: "weights", "activations", and "io" of the session."""
+        if self._engine is None or self._runner is None:
+            raise _closed()
+        io = sum(array.nbytes for array in (*self.inputs.values(), *self.outputs.values()))
+        return {**self._engine.device_memory(), "io": io}
+
+    def close(self) -> None:
+        """Free graphs, buffers, stream, context, engine, runtime and the hold on the device, in this order."""
+        device, self._device = self._device, None
+        self._runner = self._engine = None
+        if device is not None:
+            device.activate()
+            self._owned.close()
+
+    def __enter__(self) -> TensorRtSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _load(
+        self, bundle: Bundle, options: TensorRtOptions, library: Library | None, device: CudaDevice | None
+    ) -> None:
+        with self._timed("import"):
+            library = library or load_library(options.backend)
+        with self._timed("device"):
+            if device is None:
+                device = open_device(options.device_index, options.memory)
+                self._owned.callback(device.close)
+            self._device = device
+            device.activate()
+        self.plan = _choose_plan(bundle, options, machine_of(library, device))
+        self._engine = engine = self._open_engine(library)
+        check_tensors(engine.engine, bundle.manifest.inputs, bundle.manifest.outputs)
+        with self._timed("context"):
+            engine.create_context()
+        with self._timed("warm-up and capture"):
+            self._runner = EngineRunner(
+                device,
+                engine.context,
+                bundle.manifest.inputs,
+                bundle.manifest.outputs,
+                graph=options.graph,
+                stream=options.stream,
+                reported=engine.recorder.text,
+            )
+        self._owned.callback(self._runner.close)
+        engine.save_cache()
+        self.identity = _identity(bundle, library, device, self.plan, self._runner.mode)
+
+    def _open_engine(self, library: Library) -> Engine:
+        with ExitStack() as opened:
+            with self._timed("read and verify"):
+                image = opened.enter_context(open_plan(self.plan))
+            with self._timed("deserialise"):
+                engine = Engine(
+                    library,
+                    image,
+                    str(self.plan.path),
+                    f"Free device memory if it ran out. {self.plan.mend}",
+                    self.plan.path.with_name(self.plan.path.name + RUNTIME_CACHE_SUFFIX),
+                )
+        self._owned.callback(engine.close)
+        return engine
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.load_ms[step] = (time.perf_counter() - start) * 1e3
+
+
+def machine_of(library: Library, device: CudaDevice) -> Machine:
+    """What a plan must have been built for to run here."""
+    info = device.info
+    return Machine(
+        backend=library.backend, version=library.version, sm=info.sm, gpu=info.name, driver=info.driver
+    )
+
+
+def _choose_plan(bundle: Bundle, options: TensorRtOptions, machine: Machine) -> PlanFile:
+    if options.plan is None:
+        plan = find_plan(bundle, machine)
+    else:
+        record = read_record(options.plan, bundle.folder)
+        plan = check_record(PlanFile(options.plan, record, bundle.folder), bundle, machine)
+    if not options.allow_unverified:
+        require_verified(plan)
+    return plan
+
+
+def _identity(
+    bundle: Bundle, library: Library, device: CudaDevice, plan: PlanFile, mode: str
+) -> EngineIdentity:
+    precision = bundle.manifest.precision
+    return EngineIdentity(
+        backend=library.backend,
+        version=library.version,
+        device=str(device.info),
+        provider=f"{plan.path.name}, {mode}",
+        precision=precision.achieved,
+        compute=precision.achieved,
+        bundle=bundle.identity,
+    )
+
+
+def _closed() -> EngineError:
+    return EngineError("The session is closed.", "Load the bundle again.")

@@ -1,0 +1,379 @@
+"""Nothing of a bundle is used before it was checked, and each refusal says what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vla_edge.runtime.bundle import Bundle, find_bundles, load_golden
+from vla_edge.runtime.errors import BundleError, InputError
+from vla_edge.runtime.sessions import unread_files
+
+Edit = Callable[..., None]
+BOUNDED = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def refusal(folder: Path, verify: Any = "full") -> BundleError:
+    with pytest.raises(BundleError) as raised:
+        Bundle.open(folder, verify)
+    assert raised.value.mend
+    return raised.value
+
+
+def list_file(fields: dict[str, Any], path: str, content: bytes) -> None:
+    digest = hashlib.sha256(content).hexdigest()
+    fields["files"].append({"path": path, "size_bytes": len(content), "sha256": digest})
+
+
+@pytest.mark.parametrize("verify", ["full", "size"])
+def test_a_sound_bundle_opens(tiny_bundle: Path, verify: Any) -> None:
+    bundle = Bundle.open(tiny_bundle, verify)
+    digest = hashlib.sha256((tiny_bundle / "manifest.json").read_bytes()).hexdigest()
+    assert bundle.manifest_sha256 == digest
+    assert bundle.identity == f"tiny {digest[:12]}"
+    assert bundle.model_path.is_file()
+    assert bundle.has("golden.npz")
+    assert not bundle.has("tokenizer.json")
+
+
+def test_a_relative_path_stays_valid_after_changing_folder(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_bundle.parent)
+    bundle = Bundle.open("tiny")
+    monkeypatch.chdir("/")
+    assert bundle.model_path.is_file()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "nothing")
+    assert error.problem == f"{tmp_path / 'nothing'} does not exist."
+    assert error.exit_code == 2
+
+
+def test_a_file_is_not_a_bundle(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.touch()
+    assert refusal(file).problem == f"{file} is not a folder."
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
+    error = refusal(tmp_path)
+    assert "is not a bundle: it has no manifest.json" in error.problem
+    assert "vla-export" in error.mend
+
+
+def test_an_interrupted_export_is_mentioned(tmp_path: Path) -> None:
+    (tmp_path / ".hybrid.4711.partial").mkdir()
+    error = refusal(tmp_path / "hybrid")
+    assert "does not exist" in error.problem
+    assert ".hybrid.4711.partial is left of an interrupted export" in error.mend
+
+
+def test_a_partial_folder_itself_says_that_it_is_unfinished(tmp_path: Path) -> None:
+    (tmp_path / "hybrid.partial").mkdir()
+    assert "hybrid.partial is left of an interrupted export" in refusal(tmp_path / "hybrid.partial").mend
+
+
+def test_an_unknown_schema_version_names_both_versions(tiny_bundle: Path, edit_manifest: Edit) -> None:
+    edit_manifest(tiny_bundle, lambda fields: fields.update(schema_version=7))
+    assert "has schema version 7; this runtime reads version 1" in refusal(tiny_bundle).problem
+
+
+def test_a_tampered_manifest_names_the_field(tiny_bundle: Path, edit_manifest: Edit) -> None:
+    edit_manifest(tiny_bundle, lambda fields: fields["action"].update(limit=[-1.0, 1.0]))
+    error = refusal(tiny_bundle)
+    assert "$.action.limit[0]" in error.problem
+    assert "export it again" in error.mend
+
+
+def test_an_unknown_field_is_refused(tiny_bundle: Path, edit_manifest: Edit) -> None:
+    edit_manifest(tiny_bundle, lambda fields: fields.update(run_this="rm"))
+    assert "unknown field `run_this`" in refusal(tiny_bundle).problem
+
+
+def test_a_truncated_manifest_is_refused(tiny_bundle: Path) -> None:
+    path = tiny_bundle / "manifest.json"
+    path.write_bytes(path.read_bytes()[:500])
+    assert "is not JSON" in refusal(tiny_bundle).problem
+
+
+def test_a_huge_manifest_is_not_read_to_its_end(tiny_bundle: Path) -> None:
+    with (tiny_bundle / "manifest.json").open("r+b") as file:
+        file.truncate(1 << 40)  # sparse
+    assert "a manifest at most" in refusal(tiny_bundle).problem
+
+
+@pytest.mark.parametrize("verify", ["full", "size"])
+def test_truncated_weights_are_refused_with_both_sizes(tiny_bundle: Path, verify: Any) -> None:
+    path = tiny_bundle / "model.onnx.data"
+    size = path.stat().st_size
+    os.truncate(path, size - 1)
+    error = refusal(tiny_bundle, verify)
+    assert f"model.onnx.data is truncated: it has {size - 1} bytes, the manifest says {size}" in error.problem
+    assert "copy it again" in error.mend
+
+
+def test_a_file_that_grew_is_refused(tiny_bundle: Path) -> None:
+    with (tiny_bundle / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    assert "model.onnx is too long" in refusal(tiny_bundle).problem
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "golden.npz"])
+def test_one_flipped_bit_is_found_by_its_hash(tiny_bundle: Path, name: str) -> None:
+    path = tiny_bundle / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    error = refusal(tiny_bundle)
+    assert f"{name} was changed: its SHA-256 is {hashlib.sha256(data).hexdigest()}, not" in error.problem
+
+
+@pytest.mark.parametrize(("backend", "found"), [("onnxruntime", True), ("tensorrt", False)])
+def test_an_engine_hashes_what_it_reads_and_no_more(tiny_bundle: Path, backend: str, found: bool) -> None:
+    data = bytearray((tiny_bundle / "model.onnx.data").read_bytes())
+    data[0] ^= 1
+    (tiny_bundle / "model.onnx.data").write_bytes(data)
+    bundle = Bundle.open(tiny_bundle, "size")
+    if found:
+        with pytest.raises(BundleError, match=r"model\.onnx\.data was changed"):
+            bundle.check_hashes(unread=unread_files(backend))
+    else:
+        bundle.check_hashes(unread=unread_files(backend))
+
+
+def test_sizes_alone_do_not_find_a_flipped_bit(tiny_bundle: Path) -> None:
+    path = tiny_bundle / "golden.npz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert Bundle.open(tiny_bundle, verify="size").manifest.name == "tiny"
+
+
+def test_another_way_to_verify_is_wrong_use(tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="verify='none' is not known"):
+        Bundle.open(tiny_bundle, "none")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "golden.npz"])
+def test_a_missing_file_is_named(tiny_bundle: Path, name: str) -> None:
+    (tiny_bundle / name).unlink()
+    assert f"{name}, listed in the manifest, cannot be read: No such file" in refusal(tiny_bundle).problem
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data", "golden.npz"])
+def test_a_file_that_the_manifest_does_not_list_is_not_trusted(
+    tiny_bundle: Path, edit_manifest: Edit, name: str
+) -> None:
+    def unlist(fields: dict[str, Any]) -> None:
+        fields["files"] = [entry for entry in fields["files"] if entry["path"] != name]
+
+    edit_manifest(tiny_bundle, unlist)
+    assert f"the manifest does not list {name}." in refusal(tiny_bundle).problem
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tiny_bundle: Path) -> None:
+    (tiny_bundle / "golden.npz").unlink()
+    (tiny_bundle / "golden.npz").mkdir()
+    assert "golden.npz is not a regular file" in refusal(tiny_bundle).problem
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../outside.bin", "a/../../outside.bin", "a\\..\\outside.bin", "C:outside.bin"],
+)
+def test_a_path_that_could_leave_the_folder_is_refused(
+    tiny_bundle: Path, edit_manifest: Edit, path: str
+) -> None:
+    (tiny_bundle.parent / "outside.bin").write_bytes(b"secret")
+    edit_manifest(tiny_bundle, lambda fields: list_file(fields, path, b"secret"))
+    assert "not a plain path inside the bundle" in refusal(tiny_bundle).problem
+
+
+@pytest.mark.parametrize("path", ["./model.onnx", "plans//x", "plans/", ".", "a\0b", "golden.npz/."])
+def test_a_path_with_more_than_one_spelling_is_refused(
+    tiny_bundle: Path, edit_manifest: Edit, path: str
+) -> None:
+    edit_manifest(tiny_bundle, lambda fields: list_file(fields, path, b"secret"))
+    assert "not a plain path inside the bundle" in refusal(tiny_bundle).problem
+
+
+def test_a_link_out_of_the_folder_is_refused(tiny_bundle: Path, edit_manifest: Edit) -> None:
+    (tiny_bundle.parent / "outside.bin").write_bytes(b"secret")
+    (tiny_bundle / "inside.bin").symlink_to("../outside.bin")
+    edit_manifest(tiny_bundle, lambda fields: list_file(fields, "inside.bin", b"secret"))
+    error = refusal(tiny_bundle)
+    assert "'inside.bin' is a link to" in error.problem
+    assert "outside the bundle" in error.problem
+
+
+def test_a_linked_folder_out_of_the_bundle_is_refused(tiny_bundle: Path, edit_manifest: Edit) -> None:
+    (tiny_bundle.parent / "outside.bin").write_bytes(b"secret")
+    (tiny_bundle / "sub").symlink_to("..")
+    edit_manifest(tiny_bundle, lambda fields: list_file(fields, "sub/outside.bin", b"secret"))
+    assert "outside the bundle" in refusal(tiny_bundle).problem
+
+
+def test_links_in_a_circle_are_refused(tiny_bundle: Path, edit_manifest: Edit) -> None:
+    (tiny_bundle / "circle").symlink_to("circle")
+    edit_manifest(tiny_bundle, lambda fields: list_file(fields, "circle", b""))
+    refusal(tiny_bundle)
+
+
+def test_one_file_under_two_names_is_refused(tiny_bundle: Path, edit_manifest: Edit) -> None:
+    (tiny_bundle / "alias").symlink_to("model.onnx")
+    content = (tiny_bundle / "model.onnx").read_bytes()
+    edit_manifest(tiny_bundle, lambda fields: list_file(fields, "alias", content))
+    assert "two entries of the manifest are the same file, 'alias'" in refusal(tiny_bundle).problem
+
+
+def test_a_bundle_reached_through_a_link_opens(tiny_bundle: Path) -> None:
+    link = tiny_bundle.parent / "current"
+    link.symlink_to("tiny")
+    assert Bundle.open(link).folder == link
+
+
+PARTS = st.sampled_from(
+    ["..", ".", "", "a", "tiny", "outside.bin", "sub", "~", "\\", "..\\", "C:", " ", "\0", "%2e%2e"]
+)
+
+
+@BOUNDED
+@given(
+    path=st.one_of(st.lists(PARTS, min_size=1, max_size=6).map("/".join), st.text(min_size=1, max_size=200))
+)
+def test_no_path_reaches_a_file_outside(
+    tmp_path: Path, pristine_bundle: Path, edit_manifest: Edit, path: str
+) -> None:
+    folder = tmp_path / "tiny"
+    if not folder.exists():
+        shutil.copytree(pristine_bundle, folder)
+        (folder / "sub").symlink_to("..")
+        (tmp_path / "outside.bin").write_bytes(b"secret")
+    before = (folder / "manifest.json").read_bytes()
+    try:
+        edit_manifest(folder, lambda fields: list_file(fields, path, b"secret"))
+        refusal(folder)
+    finally:
+        (folder / "manifest.json").write_bytes(before)
+
+
+def test_bundles_are_found_one_level_down_in_order(tiny_bundle: Path) -> None:
+    root = tiny_bundle.parent
+    shutil.copytree(tiny_bundle, root / "another")
+    (root / "empty").mkdir()
+    (root / "README.md").touch()
+    assert find_bundles(root) == [root / "another", tiny_bundle]
+
+
+def test_a_bundle_is_found_as_itself(tiny_bundle: Path) -> None:
+    assert find_bundles(tiny_bundle) == [tiny_bundle]
+
+
+@pytest.mark.parametrize("name", [".tiny.12.partial", "tiny.partial", ".hidden"])
+def test_unfinished_folders_are_not_found(tiny_bundle: Path, name: str) -> None:
+    shutil.copytree(tiny_bundle, tiny_bundle.parent / name)
+    assert find_bundles(tiny_bundle.parent) == [tiny_bundle]
+
+
+def test_looking_for_bundles_in_no_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="engines is not a folder"):
+        find_bundles(tmp_path / "engines")
+
+
+def test_golden_samples_load_as_the_manifest_says(make_bundle: Callable[..., Path]) -> None:
+    golden = load_golden(Bundle.open(make_bundle(carried=True, indexed=True)))
+    assert golden["actions"].shape == (8, 1, 2)
+    assert golden["h_in"].shape == (8, 1, 2)
+    assert golden["stage_text"].dtype == np.float32
+    assert golden["names"][0] == "frame 0"
+
+
+def rewrite_golden(
+    folder: Path, relist: Callable[[Path], None], change: Callable[[dict[str, Any]], object]
+) -> None:
+    with np.load(folder / "golden.npz") as archive:
+        arrays = dict(archive)
+    change(arrays)
+    np.savez(folder / "golden.npz", **arrays)
+    relist(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda arrays: arrays.pop("actions"), "it lacks actions"),
+        (lambda arrays: arrays.pop("names"), "it lacks names"),
+        (lambda arrays: arrays.pop("stage_text"), "it lacks stage_text"),
+        (lambda arrays: arrays.update(extra=np.zeros(8)), "it has an unknown array 'extra'"),
+        (lambda arrays: arrays.update(actions=arrays["actions"].astype(np.float64)), "actions is float64"),
+        (
+            lambda arrays: arrays.update(actions=arrays["actions"][:4]),
+            r"actions is float32 \[4, 1, 2\] instead of",
+        ),
+        (lambda arrays: arrays.update(input_ids=arrays["input_ids"][:, :3]), r"input_ids is int32 \[8, 3\]"),
+        (lambda arrays: arrays.update(names=np.arange(8)), "names is int64"),
+    ],
+)
+def test_golden_samples_that_do_not_fit_are_refused(
+    tiny_bundle: Path, relist: Callable[[Path], None], change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    rewrite_golden(tiny_bundle, relist, change)
+    with pytest.raises(BundleError, match=words):
+        load_golden(Bundle.open(tiny_bundle))
+
+
+class Explosive:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path("exploded").touch, ())
+
+
+def test_golden_samples_that_want_to_run_code_are_refused(
+    tiny_bundle: Path, relist: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(tiny_bundle / "golden.npz", names=np.array([Explosive()], dtype=object))
+    relist(tiny_bundle)
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_golden(Bundle.open(tiny_bundle))
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"junk" * 100, pickle.dumps(Explosive())])
+def test_golden_samples_that_are_no_archive_are_refused(
+    tiny_bundle: Path,
+    relist: Callable[[Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tiny_bundle / "golden.npz").write_bytes(content)
+    relist(tiny_bundle)
+    with pytest.raises(BundleError, match=r"golden.npz cannot be read"):
+        load_golden(Bundle.open(tiny_bundle))
+    assert not Path("exploded").exists()
+
+
+def test_the_manifest_is_valid_under_the_published_schema(pristine_bundle: Path) -> None:
+    import jsonschema
+
+    from vla_edge.runtime.manifest import json_schema
+
+    jsonschema.validate(json.loads((pristine_bundle / "manifest.json").read_bytes()), json_schema())

@@ -1,0 +1,248 @@
+"""The controller: every fault is a stop with its reason until reset; late, stale or wild actions never pass."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trt_support import tiny_manifest
+
+from vla_edge.runtime.action import Action, ActionDecoder
+from vla_edge.runtime.controller import Command, Controller, ControllerOptions
+from vla_edge.runtime.errors import EngineError, ImageError, InputError
+from vla_edge.runtime.sessions.base import EngineIdentity
+
+IDENTITY = EngineIdentity("onnxruntime", "1", "cpu", "CPU", "fp32", "fp32", "tiny 0")
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_ms(self, milliseconds: float) -> None:
+        self.now += milliseconds / 1e3
+
+
+class ScriptedPolicy:
+    """Returns what it is told, after the time that it is told."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.manifest = tiny_manifest([])
+        self.output = np.array([[0.1, -0.2]], np.float32)
+        self.takes_ms = 10.0
+        self.error: Exception | None = None
+        self.resets = 0
+        self.calls = 0
+
+    def act(self, frame: Any, instruction: str | None = None) -> Action:
+        self.calls += 1
+        self.clock.pass_ms(self.takes_ms)
+        if self.error is not None:
+            raise self.error
+        decode = ActionDecoder(self.manifest.action)
+        return decode(self.output, instruction=instruction or "go", engine=IDENTITY, timings_ms={})
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def policy(clock: Clock) -> ScriptedPolicy:
+    return ScriptedPolicy(clock)
+
+
+def make(policy: ScriptedPolicy, **options: Any) -> Controller:
+    return Controller(policy, ControllerOptions(**options), policy.clock)
+
+
+def assert_stop(command: Command, words: str) -> None:
+    assert command.stopped
+    assert command.values == (0.0, 0.0)
+    assert words in command.reason
+
+
+def test_a_good_action_passes(policy: ScriptedPolicy) -> None:
+    command = make(policy).step("frame")
+    assert command.values == pytest.approx((0.2, -0.4))
+    assert (command.stopped, command.reason) == (False, "")
+    assert command.latency_ms == pytest.approx(10)
+    assert command.action is not None
+
+
+def test_limits_narrow_those_of_the_manifest(policy: ScriptedPolicy) -> None:
+    policy.output[...] = 5
+    assert make(policy).step("frame").values == (1.15, 1.15)
+    assert make(policy, limits={"linear_y": 0.3}).step("frame").values == (1.15, 0.3)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"linear_x": 2.0}, {"linear_x": 0.0}, {"linear_x": -1.0}, {"linear_x": math.nan}]
+)
+def test_a_limit_that_is_wider_or_not_positive_is_refused(
+    policy: ScriptedPolicy, limits: dict[str, float]
+) -> None:
+    with pytest.raises(InputError, match=r"linear_x is not within 0 and the manifest's 1\.15"):
+        make(policy, limits=limits)
+
+
+def test_a_limit_of_an_unknown_component_is_refused(policy: ScriptedPolicy) -> None:
+    with pytest.raises(InputError, match="'angular_z'"):
+        make(policy, limits={"angular_z": 1})
+
+
+@pytest.mark.parametrize(
+    "options", [{"deadline_ms": 0}, {"deadline_ms": math.nan}, {"hold_ms": -1}, {"late_allowed": -1}]
+)
+def test_times_that_make_no_sense_are_refused(policy: ScriptedPolicy, options: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="cannot be used"):
+        make(policy, **options)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_action_that_is_not_finite_stops_the_robot(policy: ScriptedPolicy, value: float) -> None:
+    policy.output[0, 1] = value
+    assert_stop(make(policy).step("frame"), "not finite")
+
+
+def test_a_policy_that_passes_nan_on_is_stopped_too(policy: ScriptedPolicy) -> None:
+    policy.act = lambda frame, instruction=None: SimpleNamespace(values=(math.nan, 0.0))  # type: ignore[method-assign,assignment,return-value]
+    assert_stop(make(policy).step("frame"), "the policy returned (nan, 0.0)")
+
+
+def test_an_action_of_another_size_stops_the_robot(policy: ScriptedPolicy) -> None:
+    policy.act = lambda frame, instruction=None: SimpleNamespace(values=(0.1,))  # type: ignore[method-assign,assignment,return-value]
+    assert_stop(make(policy).step("frame"), "the policy returned (0.1,)")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (EngineError("CUDA's cuGraphLaunch failed.", "Restart."), "cuGraphLaunch failed"),
+        (ImageError("the frame is grey.", ""), "the frame is grey"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_fault_stops_and_stays_until_reset(policy: ScriptedPolicy, error: Exception, words: str) -> None:
+    controller = make(policy)
+    policy.error = error
+    assert_stop(controller.step("frame"), words)
+    policy.error = None
+    calls = policy.calls
+    for _ in range(3):
+        assert_stop(controller.step("frame"), words)
+    assert policy.calls == calls  # the engine is left alone meanwhile
+    assert controller.fault is not None
+    controller.reset()
+    assert policy.resets == 1
+    assert not controller.step("frame").stopped
+
+
+def test_ctrl_c_is_not_a_fault(policy: ScriptedPolicy) -> None:
+    def interrupted(frame: Any, instruction: str | None = None) -> Action:
+        raise KeyboardInterrupt
+
+    policy.act = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        make(policy).step("frame")
+
+
+def test_a_failed_reset_keeps_the_fault(policy: ScriptedPolicy) -> None:
+    controller = make(policy)
+    controller.halt("emergency button.")
+
+    def refuse() -> None:
+        raise EngineError("closed.", "")
+
+    policy.reset = refuse  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match="closed"):
+        controller.reset()
+    assert_stop(controller.step("frame"), "emergency button")
+
+
+def test_a_late_command_is_a_fault(policy: ScriptedPolicy) -> None:
+    policy.takes_ms = 101
+    controller = make(policy, deadline_ms=100)
+    assert_stop(controller.step("frame"), "took 101 ms, 100 ms are allowed")
+    policy.takes_ms = 1
+    assert_stop(controller.step("frame"), "took 101 ms")
+
+
+def test_late_commands_may_be_allowed_singly_but_are_never_passed_on(policy: ScriptedPolicy) -> None:
+    controller = make(policy, deadline_ms=100, late_allowed=1)
+    policy.takes_ms = 150
+    assert_stop(controller.step("frame"), "took 150 ms")
+    policy.takes_ms = 10
+    assert not controller.step("frame").stopped
+    policy.takes_ms = 150
+    assert controller.step("frame").stopped
+    assert controller.fault is None
+    assert controller.step("frame").stopped
+    assert controller.fault is not None
+
+
+def test_the_age_of_the_frame_counts(policy: ScriptedPolicy, clock: Clock) -> None:
+    captured_s = clock()
+    clock.pass_ms(95)
+    assert_stop(make(policy, deadline_ms=100).step("frame", captured_s=captured_s), "took 105 ms")
+
+
+def test_a_motor_loop_gets_the_latest_command_while_it_is_fresh(policy: ScriptedPolicy, clock: Clock) -> None:
+    controller = make(policy, deadline_ms=100, hold_ms=150)
+    assert_stop(controller.current(), "no command yet")
+    command = controller.step("frame")
+    clock.pass_ms(149)
+    assert controller.current() is command
+    clock.pass_ms(2)
+    assert_stop(controller.current(), "no new command for 151 ms, 150 ms are allowed")
+    assert_stop(controller.step("frame"), "no new command")
+    controller.reset()
+    assert_stop(controller.current(), "no command yet")
+    assert controller.fault is None
+
+
+def test_a_command_that_comes_after_a_halt_does_not_pass(policy: ScriptedPolicy) -> None:
+    controller = make(policy)
+    inner = policy.act
+
+    def halted_meanwhile(frame: Any, instruction: str | None = None) -> Action:
+        controller.halt("emergency button.")
+        return inner(frame, instruction)
+
+    policy.act = halted_meanwhile  # type: ignore[method-assign]
+    assert_stop(controller.step("frame"), "emergency button")
+    assert_stop(controller.current(), "emergency button")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    values=st.tuples(*[st.floats(width=32)] * 2),
+    limit=st.floats(0.01, 1.15),
+    takes_ms=st.floats(0, 300),
+)
+def test_whatever_the_policy_says_the_command_is_finite_and_within_limits(
+    values: tuple[float, float], limit: float, takes_ms: float
+) -> None:
+    policy = ScriptedPolicy(Clock())
+    policy.output = np.array([values], np.float32)
+    policy.takes_ms = takes_ms
+    command = make(policy, limits={"linear_x": limit}).step("frame")
+    assert all(math.isfinite(value) for value in command.values)
+    assert abs(command.values[0]) <= limit
+    assert abs(command.values[1]) <= 1.15
+    assert not (takes_ms > 100.001 and not command.stopped)

@@ -1,0 +1,63 @@
+"""The package imports at once and pulls in nothing that a robot lacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import vla_edge.runtime
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "tensorrt",
+    "tokenizers",
+    "rich",
+    "numpy",
+    "PIL",
+    "msgspec",
+)
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert modules_after("import vla_edge.runtime").isdisjoint(HEAVY)
+
+
+def test_importing_the_commands_helper_imports_nothing_heavy() -> None:
+    assert modules_after("import vla_edge.runtime.console").isdisjoint(HEAVY)
+
+
+def test_help_is_printed_without_an_engine_or_numpy() -> None:
+    code = "import vla_edge.runtime.cli as c\nc.command.main(['--help'], standalone_mode=False)"
+    assert modules_after(code).isdisjoint(HEAVY)
+
+
+def test_running_a_policy_needs_neither_torch_nor_onnx(pristine_bundle: object) -> None:
+    code = f"from vla_edge.runtime import Policy\nPolicy.load({str(pristine_bundle)!r}).warmup()"
+    loaded = modules_after(code)
+    assert "onnxruntime" in loaded
+    assert loaded.isdisjoint(
+        {"torch", "transformers", "onnx", "tokenizers", "vla_edge.export", "vla_edge.bench"}
+    )
+
+
+@pytest.mark.parametrize("name", vla_edge.runtime.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(vla_edge.runtime, name) is not None
+    assert name in dir(vla_edge.runtime)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Polcy'"):
+        _ = vla_edge.runtime.Polcy

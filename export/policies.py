@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
 from vla_edge.runtime.errors import CheckpointError
 
 from .architecture import Architecture, Clip, HeadLayer

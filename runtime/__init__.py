@@ -13,6 +13,7 @@ from .version import VERSION
 if TYPE_CHECKING:
     from .action import Action
     from .bundle import Bundle, find_bundles, load_golden
+    from .controller import Command, Controller, ControllerOptions
     from .errors import (
         BundleError,
         EngineError,
@@ -32,6 +33,9 @@ _HOME = {
     "Action": "action",
     "Bundle": "bundle",
     "BundleError": "errors",
+    "Command": "controller",
+    "Controller": "controller",
+    "ControllerOptions": "controller",
     "EngineError": "errors",
     "ImageError": "errors",
     "InputError": "errors",
@@ -49,6 +53,9 @@ __all__ = [
     "Action",
     "Bundle",
     "BundleError",
+    "Command",
+    "Controller",
+    "ControllerOptions",
     "EngineError",
     "ImageError",
     "InputError",

@@ -8,16 +8,6 @@ from pathlib import Path
 
 import pytest
 
-# (layout, clip form) of everything the toolchain knows.
-LAYOUTS = (
-    ("pure", "none"),
-    ("hybrid-a", "transformers"),
-    ("hybrid-a", "open_clip"),
-    ("hybrid-b", "transformers"),
-    ("hybrid-c", "transformers"),
-    ("hybrid-c", "open_clip"),
-)
-
 
 @pytest.fixture(scope="session")
 def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:

@@ -64,46 +64,36 @@ class Parameters:
         """Weights side by side as MatMul wants them: [in, sum of rows]."""
 
         def load() -> np.ndarray:
-            pieces = [self._get(part.weight)[part.start : part.stop] for part in parts]
-            blocks = [
-                finish(piece, dtype, part.weight, part.scale)
-                for piece, part in zip(pieces, parts, strict=True)
-            ]
-            return np.ascontiguousarray(np.concatenate(blocks, axis=0).T)
+            blocks = [self._rows(part, part.weight, dtype) for part in parts]
+            # torch transposes four times as fast as NumPy copies a transposed view
+            return torch.cat(blocks).t().contiguous().numpy()
 
         return load
 
     def bias(self, parts: Sequence[Rows], dtype: str) -> Load:
         """Biases one after the other: [sum of rows]."""
-
-        def load() -> np.ndarray:
-            pieces = [self._get(part.bias)[part.start : part.stop] for part in parts]
-            return np.concatenate(
-                [
-                    finish(piece, dtype, part.bias, part.scale)
-                    for piece, part in zip(pieces, parts, strict=True)
-                ]
-            )
-
-        return load
+        return lambda: torch.cat([self._rows(part, part.bias, dtype) for part in parts]).numpy()
 
     def plain(self, name: str, dtype: str, shape: Sequence[int] | None = None) -> Load:
         """The tensor as it is, reshaped."""
-        return lambda: finish(self._get(name), dtype, name).reshape(shape or self.shape(name))
+        return lambda: finish(self._get(name), dtype, name).reshape(tuple(shape or self.shape(name))).numpy()
 
     def rows(self, name: str, ids: Sequence[int], dtype: str) -> Load:
         """Chosen rows of a table: [len(ids), width]."""
-        return lambda: finish(self._get(name)[torch.tensor(list(ids))], dtype, name)
+        return lambda: finish(self._get(name)[torch.tensor(list(ids))], dtype, name).numpy()
 
     def folded(self, compute: Callable[[Callable[[str], Tensor]], Tensor], dtype: str, name: str) -> Load:
         """The result of arithmetic on tensors, done in FP32: `compute` is given a reader of tensors by name."""
-        return lambda: finish(compute(self._get), dtype, name)
+        return lambda: finish(compute(self._get), dtype, name).numpy()
+
+    def _rows(self, part: Rows, name: str, dtype: str) -> Tensor:
+        return finish(self._get(name)[part.start : part.stop], dtype, name, part.scale)
 
     def _get(self, name: str) -> Tensor:
         return self._tensors[name].detach().float()
 
 
-def finish(tensor: Tensor, dtype: str, name: str, scale: float = 1.0) -> np.ndarray:
+def finish(tensor: Tensor, dtype: str, name: str, scale: float = 1.0) -> Tensor:
     """Scale, check and convert a tensor.
 
     Raises:
@@ -114,7 +104,7 @@ def finish(tensor: Tensor, dtype: str, name: str, scale: float = 1.0) -> np.ndar
     if tensor.numel():
         low, high = (float(bound) for bound in torch.aminmax(tensor))
         _check_range(low, high, tensor, dtype, name)
-    return tensor.to(getattr(torch, dtype)).contiguous().numpy()
+    return tensor.to(getattr(torch, dtype)).contiguous()
 
 
 def _check_range(low: float, high: float, tensor: Tensor, dtype: str, name: str) -> None:

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import LAYOUTS
+from known_layouts import LAYOUTS
 
 from vla_edge.export.architecture import Architecture, Clip, HeadLayer, Lstm, TextTower, VisionTower
 from vla_edge.export.graph.decoder import PromptShape

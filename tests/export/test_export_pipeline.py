@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import LAYOUTS
+from known_layouts import LAYOUTS
 
 from vla_edge.export import resources
 from vla_edge.export.parity import measure_bundle, measure_graph

@@ -1,0 +1,86 @@
+"""Which file is the checkpoint that a bundle was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.manifest import Source
+
+CHUNK_BYTES = 8 << 20
+SAMPLES_FOLDER = "samples"
+
+
+@dataclass(frozen=True)
+class Search:
+    """The result of looking for a checkpoint: a path, or None and why; `note` qualifies a find."""
+
+    path: Path | None
+    reason: str = ""
+    note: str = ""
+
+
+class CheckpointFinder:
+    """Finds checkpoints by name and tells them by size and SHA-256; each file is hashed once.
+
+    Args:
+        given: paths named by the user, which may have been renamed.
+    """
+
+    def __init__(self, given: Sequence[Path]) -> None:
+        self._given = tuple(given)
+        self._used: set[Path] = set()
+        self._digests: dict[Path, str] = {}
+        for path in self._given:
+            if not path.is_file():
+                raise InputError(f"no checkpoint {path}.", "Check the path given with --checkpoint.")
+
+    def find(self, bundle: Path, source: Source) -> Search:
+        """Look among the given paths, beside the bundle, in the current folder and in `samples/`."""
+        folders = (bundle.parent, Path.cwd(), Path.cwd() / SAMPLES_FOLDER)
+        others: list[Path] = []
+        for path in (*self._given, *(folder / source.file for folder in folders)):
+            if not path.is_file():
+                continue
+            if self._is_source(path, source):
+                self._used.add(path)
+                note = "" if source.sha256 else f"{path.name} was recognised by its size only"
+                return Search(path, note=note)
+            if path not in self._given:
+                others.append(path)
+        found = f" ({others[0]} has other contents)" if others else ""
+        return Search(None, f"checkpoint not found: pass --checkpoint {source.file}{found}")
+
+    def refuse_unused(self) -> None:
+        """Refuse paths given by the user that belong to no bundle.
+
+        Raises:
+            InputError: names the first of them.
+        """
+        for path in self._given:
+            if path not in self._used:
+                raise InputError(
+                    f"no bundle was exported from {path}: size or SHA-256 differ from every manifest's.",
+                    "Pass the checkpoint that was exported, or export this one.",
+                )
+
+    def _is_source(self, path: Path, source: Source) -> bool:
+        if path.stat().st_size != source.size_bytes:
+            return False
+        return source.sha256 is None or self._digest(path) == source.sha256
+
+    def _digest(self, path: Path) -> str:
+        if path not in self._digests:
+            self._digests[path] = _sha256(path)
+        return self._digests[path]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,147 @@
+"""Memory of a backend's process, read from outside it, so that reading costs the process nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .report import Memory, PhaseMemory
+
+KIB_PER_MIB = 1024
+BYTES_PER_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class HostMemory:
+    """Resident memory of one process, in MiB.
+
+    Attributes:
+        resident: of all kinds, now (`VmRSS`).
+        anonymous: of `resident`, what is backed by no file (`RssAnon`).
+        peak: high-water mark of `resident` since the program started (`VmHWM`).
+    """
+
+    resident: float
+    anonymous: float
+    peak: float
+
+
+def read_host(pid: int | Literal["self"] = "self") -> HostMemory | None:
+    """Read `/proc/PID/status`; None where there is no such process or file.
+
+    Not `getrusage`: its maximum is inherited from the parent across `exec`.
+    """
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    if "RssAnon" not in fields:  # a process that has ended but was not waited for
+        return None
+
+    def mib(name: str) -> float:
+        return int(fields[name].split()[0]) / KIB_PER_MIB
+
+    return HostMemory(mib("VmRSS"), mib("RssAnon"), mib("VmHWM"))
+
+
+class MemoryWatch:
+    """Peaks of one process, host and device, by phase. Call `sample` as often as wanted."""
+
+    def __init__(self, device: DeviceMemory | None) -> None:
+        self._device = device
+        self._phases: dict[str, HostMemory] = {}
+
+    def sample(self, pid: int, phase: str) -> None:
+        now = read_host(pid)
+        if now is not None:
+            self._phases[phase] = _larger(self._phases.get(phase), now)
+        if self._device is not None:
+            self._device.sample(pid)
+
+    def summary(self, own: HostMemory | None = None, torch_allocator_peak_mib: float | None = None) -> Memory:
+        """The peaks.
+
+        Args:
+            own: the process's last reading of itself, which no sample can be too late for.
+            torch_allocator_peak_mib: as torch reports it, where it runs on a GPU.
+        """
+        readings = [*self._phases.values(), *([own] if own else [])]
+        return Memory(
+            host_peak_mib=max((reading.peak for reading in readings), default=None),
+            host_anonymous_peak_mib=max((reading.anonymous for reading in readings), default=None),
+            device_peak_mib=self._device.peak_mib if self._device else None,
+            device_method=self._device.method if self._device else None,
+            torch_allocator_peak_mib=torch_allocator_peak_mib,
+            phases=tuple(
+                PhaseMemory(phase=name, host_mib=reading.resident, host_anonymous_mib=reading.anonymous)
+                for name, reading in self._phases.items()
+            ),
+        )
+
+
+def _larger(before: HostMemory | None, now: HostMemory) -> HostMemory:
+    if before is None:
+        return now
+    return HostMemory(
+        max(before.resident, now.resident), max(before.anonymous, now.anonymous), max(before.peak, now.peak)
+    )
+
+
+class DeviceMemory:
+    """Peak of the memory that a process holds on one GPU, by NVML.
+
+    Inside a container NVML may know processes by the host's ids only; then the growth of the whole
+    device since the start is taken, and `method` says so.
+    """
+
+    def __init__(self, nvml: Any, index: int) -> None:
+        self._nvml = nvml
+        self._handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        self._before_bytes = nvml.nvmlDeviceGetMemoryInfo(self._handle).used
+        self._process_bytes: int | None = None
+        self._growth_bytes = 0
+
+    def sample(self, pid: int) -> None:
+        for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle):
+            if process.pid == pid and process.usedGpuMemory is not None:
+                self._process_bytes = max(process.usedGpuMemory, self._process_bytes or 0)
+        used = self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used
+        self._growth_bytes = max(self._growth_bytes, used - self._before_bytes)
+
+    @property
+    def method(self) -> Literal["nvml-process", "nvml-device-growth"]:
+        return "nvml-device-growth" if self._process_bytes is None else "nvml-process"
+
+    @property
+    def peak_mib(self) -> float:
+        peak_bytes = self._growth_bytes if self._process_bytes is None else self._process_bytes
+        return peak_bytes / BYTES_PER_MIB
+
+
+@contextmanager
+def open_nvml() -> Iterator[Any | None]:
+    """NVML, or None where the library, the driver or a GPU is missing."""
+    try:
+        import pynvml
+    except ModuleNotFoundError:
+        yield None
+        return
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,68 @@
+"""How far a backend's actions are from the golden ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vla_edge.runtime.manifest import Gate
+
+from .report import Parity
+
+
+class ActionErrors:
+    """The largest errors over every call of a backend, golden pass and timed calls alike.
+
+    Args:
+        reference: golden actions, float32 [N, steps, size].
+        scale: from graph output to m/s, per component; the offset cancels out.
+    """
+
+    def __init__(self, reference: np.ndarray, scale: Sequence[float]) -> None:
+        self._reference = reference.astype(np.float64)
+        self._scale = np.asarray(scale, dtype=np.float64)
+        self._max_abs_mps = np.zeros(())
+        self._relative_l2 = np.zeros(())
+        self._calls = 0
+        self._seen: set[int] = set()
+
+    def add(self, sample: int, actions: np.ndarray) -> None:
+        """Compare actions [batch, steps, size] with those of a golden sample; NaN stays NaN."""
+        reference = self._reference[sample]
+        difference = actions.astype(np.float64) - reference
+        norm = np.sqrt(np.square(reference).sum())
+        relative = np.sqrt(np.square(difference).sum(axis=(1, 2)).max()) / max(
+            norm, np.finfo(np.float32).tiny
+        )
+        # np.maximum hands NaN on, max() would lose it
+        self._max_abs_mps = np.maximum(self._max_abs_mps, np.abs(difference * self._scale).max())
+        self._relative_l2 = np.maximum(self._relative_l2, relative)
+        self._calls += 1
+        self._seen.add(sample)
+
+    def summary(self) -> Parity:
+        finite = bool(np.isfinite(self._max_abs_mps))
+        return Parity(
+            calls=self._calls,
+            samples=len(self._seen),
+            finite=finite,
+            max_abs_mps=float(self._max_abs_mps) if finite else None,
+            relative_l2=float(self._relative_l2) if finite else None,
+        )
+
+
+def missed_gate(parity: Parity, gates: Sequence[Gate]) -> str:
+    """Which gate of the actions is missed, or "" where all are kept.
+
+    A bundle without gates for its actions cannot be told right from wrong by its error, only by whether
+    it is finite.
+    """
+    if not parity.finite:
+        return "actions are NaN or infinite"
+    values = {"max_abs_mps": parity.max_abs_mps, "relative_l2": parity.relative_l2}
+    for gate in gates:
+        value = values[gate.metric]
+        if gate.stage == "action" and value is not None and value > gate.limit:
+            return f"action error {value:.3g} exceeds the manifest's gate {gate.metric} <= {gate.limit:g}"
+    return ""

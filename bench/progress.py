@@ -1,0 +1,44 @@
+"""What is going on, on stderr: a live line on a terminal, else one line as a backend begins and ends."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .jobs import Phase
+from .report import Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class ConsoleProgress:
+    """Progress of a bench run. A context manager, so that the live line never outlives the run."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("looking for bundles and checkpoints")
+        self._what = ""
+
+    def __enter__(self) -> ConsoleProgress:
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def begin(self, bundle: str, backend: str) -> None:
+        self._what = f"{bundle}  {backend}"
+        self._status.update(self._what)
+
+    def phase(self, phase: Phase) -> None:
+        self._status.update(f"{self._what}  {phase} ...")
+
+    def end(self, row: Row) -> None:
+        figure = f"p50 {row.step.p50_ms:.3f} ms over {row.step.runs} runs" if row.step else ""
+        said = ": ".join(part for part in (row.status, row.reason) if part) if row.status != "ok" else ""
+        told = ", ".join(part for part in (figure, said) if part)
+        self._console.print(f"{self._what}  {told}", markup=False, highlight=False, soft_wrap=True)

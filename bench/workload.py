@@ -1,0 +1,66 @@
+"""The step that every backend is timed on: host arrays in, host actions out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from vla_edge.runtime.sessions.base import Session
+
+from .parity import ActionErrors
+
+ACTIONS = "actions"
+
+
+class PolicyStep:
+    """One policy step on preprocessed input, walking through the golden samples.
+
+    A call copies the sample into the session's inputs (`pixel_values` already normalised, tokens already
+    padded), runs it, and copies the actions out. The copies are part of the step for
+    every backend alike. Actions of every call are kept until `check`, so that an engine which goes wrong
+    while it is timed does not pass.
+
+    Args:
+        session: the backend.
+        golden: arrays of `golden.npz`: inputs [N, ...] and `actions` [N, steps, size].
+        state: names of inputs that carry state, [N, layers, hidden] in `golden`.
+    """
+
+    def __init__(
+        self, session: Session, golden: Mapping[str, np.ndarray], state: Collection[str] = ()
+    ) -> None:
+        self._session = session
+        self._inputs = [_sample_inputs(session, golden, at, state) for at in range(len(golden[ACTIONS]))]
+        self._next = 0
+        self._unchecked: list[tuple[int, np.ndarray]] = []
+
+    def __len__(self) -> int:
+        """The number of golden samples."""
+        return len(self._inputs)
+
+    def __call__(self) -> None:
+        """Run the next sample."""
+        for name, value in self._inputs[self._next].items():
+            np.copyto(self._session.inputs[name], value)
+        self._session.run()
+        self._unchecked.append((self._next, self._session.outputs[ACTIONS].copy()))
+        self._next = (self._next + 1) % len(self._inputs)
+
+    def check(self, errors: ActionErrors) -> None:
+        """Compare the actions of every call since the last check."""
+        for sample, actions in self._unchecked:
+            errors.add(sample, actions)
+        self._unchecked.clear()
+
+
+def _sample_inputs(
+    session: Session, golden: Mapping[str, np.ndarray], at: int, state: Collection[str]
+) -> dict[str, np.ndarray]:
+    """Sample `at` in the shapes of the session; golden samples are of batch 1, and repeat over a batch."""
+    inputs = {}
+    for name, buffer in session.inputs.items():
+        # the batch is the second axis of a state, [layers, batch, hidden]
+        value = np.expand_dims(golden[name][at], 1 if name in state else 0)
+        inputs[name] = np.ascontiguousarray(np.broadcast_to(value, buffer.shape))
+    return inputs

@@ -1,0 +1,12 @@
+# Builds and runs engines on a Jetson: JetPack 6.1 or later brings TensorRT 10.3 and CUDA 12.6.
+FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0
+RUN apt-get update && apt-get install -y --no-install-recommends python3-pip python3-libnvinfer \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/vla-edge
+COPY pyproject.toml README.md LICENSE ./
+COPY runtime runtime
+COPY export export
+COPY bench bench
+RUN pip install --no-cache-dir . 'cuda-bindings>=12.6,<13'
+RUN useradd --create-home --groups video robot
+USER robot

@@ -1,0 +1,84 @@
+"""A tiny bundle, a job for it, and workers with planted faults."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vla_edge.bench.jobs import Job
+from vla_edge.bench.run import BenchOptions
+
+PLANTED_WORKER = Path(__file__).with_name("planted_worker.py")
+
+
+class Quiet:
+    """Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.phases: list[str] = []
+
+    def begin(self, bundle: str, backend: str) -> None:
+        self.begun.append(backend)
+
+    def phase(self, phase: str) -> None:
+        self.phases.append(phase)
+
+    def end(self, row: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def quiet() -> Quiet:
+    return Quiet()
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_of: Callable[..., Path]) -> Path:
+    """The pure policy in FP32: exact, so that any planted fault misses its gate. Do not write to it."""
+    return bundle_of("pure", "none", "fp32")
+
+
+@pytest.fixture
+def job(bundle: Path) -> Job:
+    """A short job on the ONNX Runtime engine."""
+    return Job(
+        backend="onnxruntime",
+        bundle=str(bundle),
+        checkpoint=None,
+        device="cpu",
+        threads=1,
+        frame=(48, 64),
+        runs=30,
+        seconds=1.0,
+        warmup=3,
+    )
+
+
+@pytest.fixture
+def options(bundle: Path) -> Callable[..., BenchOptions]:
+    """Options of a short run on the ONNX Runtime engine."""
+
+    def make(**changes: Any) -> BenchOptions:
+        values: dict[str, Any] = {
+            "engines": bundle,
+            "device": "cpu",
+            "threads": 1,
+            "runs": 30,
+            "seconds": 1.0,
+            "warmup": 3,
+            "backends": ("onnxruntime",),
+        }
+        return BenchOptions(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def planted() -> Callable[[str], tuple[str, ...]]:
+    """The command of a worker with a fault."""
+    return lambda fault: (sys.executable, str(PLANTED_WORKER), fault)

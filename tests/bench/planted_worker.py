@@ -1,0 +1,99 @@
+"""A worker that runs the real engine, with one fault planted: `python planted_worker.py FAULT FD`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from vla_edge.bench import worker
+from vla_edge.bench.backends import Loaded, load
+from vla_edge.bench.jobs import Job
+from vla_edge.runtime.sessions.base import Session
+
+HANG_S = 600
+CALLS_BEFORE_LATE_FAULT = 25
+
+
+def nan(session: Session, call: int) -> None:
+    session.outputs["actions"][:] = float("nan")
+
+
+def other_model(session: Session, call: int) -> None:
+    session.outputs["actions"][:] = 0.3 - session.outputs["actions"]
+
+
+def late(session: Session, call: int) -> None:
+    """Right for two rounds of the golden samples, wrong later on."""
+    if call > CALLS_BEFORE_LATE_FAULT:
+        session.outputs["actions"][:] += 0.5
+
+
+def crash(session: Session, call: int) -> None:
+    print("out of luck", file=sys.stderr, flush=True)
+    os._exit(3)
+
+
+def segfault(session: Session, call: int) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hang(session: Session, call: int) -> None:
+    time.sleep(HANG_S)
+
+
+def orphan(session: Session, call: int) -> None:
+    """Leave a child behind that keeps the answer pipe open, and say its process id."""
+    child = subprocess.Popen(["sleep", str(HANG_S)], pass_fds=(int(sys.argv[-1]),))
+    print(f"child {child.pid}", flush=True)
+    os._exit(4)
+
+
+def fail(session: Session, call: int) -> None:
+    raise ValueError("no such tensor: actions")
+
+
+def chatter(session: Session, call: int) -> None:
+    os.write(1, b'{"type": "measured"}\n')
+
+
+def slow(session: Session, call: int) -> None:
+    time.sleep(0.004)
+
+
+FAULTS = (nan, other_model, late, crash, segfault, hang, orphan, fail, chatter, slow)
+
+
+class FaultySession:
+    """The real session, and then the fault."""
+
+    def __init__(self, session: Session, fault: Callable[[Session, int], None]) -> None:
+        self._session = session
+        self._fault = fault
+        self._calls = 0
+        self.identity = session.identity
+        self.inputs = session.inputs
+        self.outputs = session.outputs
+
+    def run(self) -> None:
+        self._session.run()
+        self._calls += 1
+        self._fault(self._session, self._calls)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def load_with_fault(job: Job) -> Loaded:
+    import dataclasses
+
+    fault = next(fault for fault in FAULTS if fault.__name__ == sys.argv[1])
+    loaded = load(job)
+    return dataclasses.replace(loaded, session=FaultySession(loaded.session, fault))
+
+
+if __name__ == "__main__":
+    worker.main(load_with_fault)

@@ -1,0 +1,158 @@
+"""`vla-bench` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import psutil
+import pytest
+
+from vla_edge.bench.report import json_schema
+
+COMMAND = (sys.executable, "-m", "vla_edge.bench.cli")
+
+
+def vla_bench(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def full_run(
+    bundle: Path, checkpoint_of: Callable[..., Path], tmp_path_factory
+) -> tuple[str, str, dict, int]:
+    """PyTorch FP32, FP16 and ONNX Runtime on the tiny policy: stdout, stderr, JSON, exit code."""
+    path = tmp_path_factory.mktemp("report") / "report.json"
+    done = vla_bench(
+        bundle, "--checkpoint", checkpoint_of("pure", "none"), "--json", path, "--runs", 20, "--warmup", 2
+    )
+    return done.stdout, done.stderr, json.loads(path.read_text()), done.returncode
+
+
+def rows_of(report: dict) -> dict[str, dict]:
+    return {row["backend"]: row for row in report["bundles"][0]["rows"]}
+
+
+def test_every_backend_has_a_row_in_the_table_and_in_the_report(full_run) -> None:
+    table, _, report, code = full_run
+    assert code == 0
+    assert list(rows_of(report)) == ["torch-fp32", "torch-fp16", "onnxruntime"]
+    assert [table.count(f"\n| {backend}") for backend in rows_of(report)] == [3, 3, 3]
+
+
+def test_the_report_of_a_run_fits_the_schema(full_run) -> None:
+    jsonschema.Draft202012Validator(json_schema()).validate(full_run[2])
+
+
+def test_pytorch_fp32_gives_the_golden_actions_again(full_run) -> None:
+    assert rows_of(full_run[2])["torch-fp32"]["parity"]["max_abs_mps"] < 1e-4
+
+
+def test_pytorch_fp16_is_further_off_than_the_fp32_engine(full_run) -> None:
+    errors = {name: row["parity"]["max_abs_mps"] for name, row in rows_of(full_run[2]).items()}
+    assert errors["torch-fp16"] is None or errors["torch-fp16"] > errors["onnxruntime"]
+
+
+def test_speed_ups_are_ratios_of_medians(full_run) -> None:
+    rows = rows_of(full_run[2])
+    assert rows["torch-fp32"]["speedup_over_torch_fp32"] == 1.0
+    ratio = rows["torch-fp32"]["step"]["p50_ms"] / rows["onnxruntime"]["step"]["p50_ms"]
+    assert rows["onnxruntime"]["speedup_over_torch_fp32"] == pytest.approx(ratio)
+
+
+def test_the_engine_s_process_is_smaller_than_pytorch_s(full_run) -> None:
+    peaks = {name: row["memory"]["host_anonymous_peak_mib"] for name, row in rows_of(full_run[2]).items()}
+    assert peaks["onnxruntime"] < peaks["torch-fp32"] / 2
+
+
+def test_progress_and_notes_go_to_stderr(full_run) -> None:
+    _, messages, _, _ = full_run
+    assert "onnxruntime  p50" in messages
+    assert "ms over 20 runs" in messages
+
+
+def test_the_table_has_no_colour_in_a_pipe(full_run) -> None:
+    assert "\x1b" not in full_run[0]
+
+
+def test_no_bundles_is_wrong_use_and_says_how_to_make_one(tmp_path: Path) -> None:
+    done = vla_bench(tmp_path / "engines")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"error: there is no folder {tmp_path / 'engines'} with bundles.\nMake one with: vla-export"
+    )
+
+
+def test_an_unwritable_report_is_refused_before_anything_runs(bundle: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = vla_bench(bundle, "--json", tmp_path / "missing" / "report.json")
+    assert (done.returncode, time.monotonic() - start < 10) == (2, True)
+    assert "no writable folder" in done.stderr
+
+
+def test_an_unknown_backend_lists_the_known_ones(bundle: Path) -> None:
+    done = vla_bench(bundle, "--backends", "openvino")
+    assert done.returncode == 2
+    assert "torch-fp32" in done.stderr
+    assert "tensorrt-rtx" in done.stderr
+
+
+def test_help_has_examples_and_needs_neither_torch_nor_an_engine() -> None:
+    code = (
+        "import sys; from vla_edge.bench.cli import command; command(['--help'], standalone_mode=False); "
+        "print({'torch', 'onnxruntime', 'onnx', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "Examples:" in done.stdout
+    assert done.stdout.rstrip().endswith("set()")
+
+
+@pytest.fixture
+def long_run(bundle: Path, tmp_path: Path):
+    """A bench that is in the middle of measuring, its worker, and the folder of its report."""
+    arguments = (bundle, "--backends", "onnxruntime", "--seconds", "60", "--runs", "1000000000")
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments), "--json", tmp_path / "report.json"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 30
+    while not (workers := psutil.Process(process.pid).children()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield process, workers[0], tmp_path
+    process.kill()
+    process.communicate()
+
+
+def wait_for_end(worker: psutil.Process) -> None:
+    psutil.wait_procs([worker], timeout=10)
+
+
+def test_ctrl_c_kills_the_worker_and_leaves_no_report(long_run) -> None:
+    process, worker, folder = long_run
+    os.kill(process.pid, signal.SIGINT)
+    _, messages = process.communicate(timeout=20)
+    wait_for_end(worker)
+    assert process.returncode == 130
+    assert messages.strip().endswith("interrupted")
+    assert not worker.is_running()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_worker_ends_when_the_bench_is_killed(long_run) -> None:
+    process, worker, _ = long_run
+    process.kill()
+    process.wait()
+    wait_for_end(worker)
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE

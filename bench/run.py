@@ -154,7 +154,9 @@ def _bench_bundle(
 
 
 def _default_backends(item: _Planned, options: BenchOptions) -> tuple[str, ...]:
-    torch_names = [name for name in TORCH_NAMES if options.device == "cuda" or not name.endswith(GRAPH_SUFFIX)]
+    torch_names = [
+        name for name in TORCH_NAMES if options.device == "cuda" or not name.endswith(GRAPH_SUFFIX)
+    ]
     return (*torch_names, *engines_of(item.bundle))
 
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Sequence
 
 from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.manifest import Gate, StageError
+from vla_edge.runtime.manifest import Gate, StageError, StageName
 
-STAGES = ("vision", "text", "clip", "fusion", "action")
+STAGES: tuple[StageName, ...] = ("vision", "text", "clip", "fusion", "action")
 STAGE_LIMITS = {"fp16": 0.03, "fp32": 1e-3}  # relative L2
 ACTION_LIMITS_MPS = {"fp16": 0.02, "fp32": 1e-3}
 
@@ -51,7 +51,7 @@ def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
             raise InputError(
                 f"--gate {text!r} has no positive limit.", "Give a number such as action=0.02 (m/s)."
             )
-        limits[match[1]] = Gate(stage=limits[match[1]].stage, metric=limits[match[1]].metric, limit=limit)  # type: ignore[index]
+        limits[match[1]] = Gate(stage=limits[match[1]].stage, metric=limits[match[1]].metric, limit=limit)
     return tuple(limits.values())
 
 

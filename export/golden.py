@@ -87,7 +87,7 @@ def run_reference(
 
 def torch_inputs(policy: VlaPolicy, inputs: dict[str, np.ndarray], at: int) -> dict[str, torch.Tensor]:
     """Sample `at` as keyword arguments of the policy, batch 1, floats in the policy's dtype."""
-    dtype = policy.rnn.weight_ih_l0.dtype
+    dtype = next(policy.rnn.parameters()).dtype
     features = policy.settings.features
     result = {"pixel_values": torch.from_numpy(inputs["pixel_values"][at : at + 1]).to(dtype)}
     if "text" in features:

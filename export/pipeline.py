@@ -288,7 +288,7 @@ def _write_files(job: _Job, graph: GraphWriter, folder: Path, reporter: Reporter
 def stages_of(graph: GraphWriter) -> tuple[schema.Stage, ...]:
     """The named intermediate values, in the order of the forward pass."""
     return tuple(
-        schema.Stage(name=name, tensor=graph.stages[name].name, shape=graph.stages[name].shape)  # type: ignore[arg-type]
+        schema.Stage(name=name, tensor=graph.stages[name].name, shape=graph.stages[name].shape)
         for name in gates.STAGES
         if name in graph.stages
     )

@@ -52,6 +52,10 @@ class VlaPolicy(nn.Module):
     Call it with the graph's inputs (see `forward`); it returns the stages and the actions by name.
     """
 
+    kosmos_model: Any  # of transformers, and of either library: neither is typed
+    clip_model: Any
+    clip_ids: Tensor
+
     def __init__(self, arch: Architecture, settings: PolicySettings) -> None:
         super().__init__()
         self.arch = arch

@@ -127,7 +127,7 @@ def build_prompts(
             for text, ids in sequences.items()
         ),
         kept_ids=kept,
-        tokenizer_json=tokenizer.to_str() if keep_vocabulary else None,
+        tokenizer_json=tokenizer.to_str() if tokenizer and keep_vocabulary else None,
     )
 
 

@@ -28,6 +28,7 @@ MAX_MANIFEST_BYTES = 8 << 20
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
+StageName = Literal["vision", "text", "clip", "fusion", "action"]
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
 # msgspec accepts any finite JSON number as a float; JSON has no NaN.
@@ -72,7 +73,7 @@ class TensorSpec(_Base, frozen=True):
 class Stage(_Base, frozen=True):
     """A named intermediate value of the graph, kept so that errors can be located."""
 
-    name: Literal["vision", "text", "clip", "fusion", "action"]
+    name: StageName
     tensor: Name
     shape: tuple[Positive, ...]
 
@@ -141,7 +142,7 @@ class Runtime(_Base, frozen=True):
 class Gate(_Base, frozen=True):
     """The largest error that a stage may have: `relative` = ||x - ref|| / ||ref||, or absolute m/s for actions."""
 
-    stage: Literal["vision", "text", "clip", "fusion", "action"]
+    stage: StageName
     metric: Literal["relative_l2", "max_abs_mps"]
     limit: Annotated[float, Meta(gt=0)]
 
@@ -149,7 +150,7 @@ class Gate(_Base, frozen=True):
 class StageError(_Base, frozen=True):
     """The largest error over all golden samples, as measured."""
 
-    stage: Literal["vision", "text", "clip", "fusion", "action"]
+    stage: StageName
     relative_l2: float
     max_abs: float
 

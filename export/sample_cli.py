@@ -1,0 +1,131 @@
+"""`vla-sample`: write a generated checkpoint to try the toolchain with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..runtime.console import run_command, stderr_console, verbose_option
+from ..runtime.errors import InputError
+from .sample_sizes import LAYOUTS, SIZES
+
+if TYPE_CHECKING:
+    from .architecture import ClipForm, LayoutName
+    from .sample import SampleOptions
+    from .sample_sizes import SizeName
+
+_HELP = """Write a sample checkpoint in the container of the owner's training script.
+
+The weights are generated, with the features of trained models that break half precision; the actions
+mean nothing, and the file is marked so that no figure from it passes as a real one. A Kosmos-2-like
+tokenizer is written beside it.
+
+\b
+Sizes: tiny  about 2 M parameters, everything runs in seconds
+       small about 130 M, for honest timing on a CPU
+       full  the owner's to the unit: 1,703,973,122 (pure) and 1,859,579,651 (hybrids); 7 GB
+
+\b
+Examples:
+  vla-sample --layout hybrid-a -o demo/
+  vla-sample --layout pure --size full -o /data/best_simple_lstm_model.pth
+  vla-sample --layout hybrid-b --clip-form open_clip --size small --seed 7 -o demo/sibling.pth
+"""
+
+
+@click.command(help=_HELP)
+@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Which policy.")
+@click.option(
+    "--clip-form",
+    type=click.Choice(["transformers", "open_clip"]),
+    default="transformers",
+    show_default=True,
+    help="How a hybrid names its CLIP tensors.",
+)
+@click.option("--size", type=click.Choice(SIZES), default="tiny", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="File to write, or a folder (the owner's file name is used there).",
+)
+@click.option(
+    "--tokenizer/--no-tokenizer", default=True, show_default=True, help="Write tokenizer/ beside it."
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@verbose_option
+def command(
+    layout: LayoutName,
+    clip_form: ClipForm,
+    size: SizeName,
+    seed: int,
+    output: Path,
+    tokenizer: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from .sample import SampleOptions, default_name
+    from .sample_tokenizer import write_tokenizer
+
+    options = SampleOptions(layout, clip_form, size, seed)
+    path = output / default_name(options.layout) if _is_folder(output) else output
+    if path.exists() and not force:
+        raise InputError(f"{path} exists.", "Give another -o, or --force to replace it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = [path]
+    _write_with_progress(path, options)
+    if tokenizer:
+        written.append(write_tokenizer(path.parent / "tokenizer"))
+    _report(written, str(options), as_json)
+
+
+def _is_folder(output: Path) -> bool:
+    return output.is_dir() or output.suffix == ""
+
+
+def _write_with_progress(path: Path, options: SampleOptions) -> None:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    from .sample import sample_size_bytes, write_sample
+
+    columns = (
+        TextColumn("writing {task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr_console()) as progress:
+        task = progress.add_task(path.name, total=sample_size_bytes(options))
+        write_sample(path, options, lambda size_bytes: progress.advance(task, size_bytes))
+
+
+def _report(written: list[Path], description: str, as_json: bool) -> None:
+    sizes = {str(path): path.stat().st_size for path in written}
+    if as_json:
+        click.echo(json.dumps({"sample": description, "files": sizes}, indent=1))
+        return
+    for path, size_bytes in sizes.items():
+        click.echo(f"{path}  {size_bytes / 2**20:.1f} MiB")
+    click.echo(f"Generated weights ({description}): for trying and testing only.")
+
+
+def main() -> None:
+    run_command(command)
+
+
+if __name__ == "__main__":
+    main()

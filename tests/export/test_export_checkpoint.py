@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vla_edge.export.checkpoint import check_finite, read_checkpoint, read_stored
+from vla_edge.runtime.errors import CheckpointError
+
+Rewritten = Callable[..., Path]
+CheckpointOf = Callable[..., Path]
+
+
+def problem_of(path: Path) -> str:
+    with pytest.raises(CheckpointError) as error:
+        read_checkpoint(path)
+    assert error.value.mend, "an error without a way to mend it"
+    assert error.value.exit_code == 2
+    return f"{error.value.problem}\n{error.value.mend}"
+
+
+class TestTheOwnersContainer:
+    @pytest.mark.parametrize(
+        ("layout", "form", "epoch", "val_mae"),
+        [
+            ("pure", "none", 4, 0.2220),
+            ("hybrid-a", "transformers", 10, 0.2121),
+            ("hybrid-c", "open_clip", 10, 0.2121),
+        ],
+    )
+    def test_is_read_with_all_that_stands_beside_the_weights(
+        self, checkpoint_of: CheckpointOf, layout: str, form: str, epoch: int, val_mae: float
+    ) -> None:
+        checkpoint = read_checkpoint(checkpoint_of(layout, form))
+        assert checkpoint.architecture.layout == layout
+        assert (checkpoint.epoch, checkpoint.val_mae) == (epoch, val_mae)
+        assert checkpoint.container_keys == (
+            "epoch",
+            "model_state_dict",
+            "optimizer_state_dict",
+            "val_mae",
+            "args",
+        )
+        assert checkpoint.state_dict_key == "model_state_dict"
+        assert checkpoint.format == "torch zip"
+        assert checkpoint.args["batch_size"] == 8
+        assert checkpoint.optimizer is not None
+        assert checkpoint.optimizer.tensors % 3 == 0
+        assert checkpoint.weights_origin.startswith(f"sample: vla-sample 0.1.0 layout={layout}")
+
+    def test_weights_are_mapped_not_read(self, checkpoint_of: CheckpointOf) -> None:
+        path = checkpoint_of("pure")
+        checkpoint = read_checkpoint(path)
+        with open("/proc/self/maps") as maps:
+            assert any(str(path) in line for line in maps)
+        assert checkpoint.tensors["rnn.weight_ih_l0"].shape == (512, 192)
+
+    def test_opening_changes_no_global_list_of_safe_classes(self, checkpoint_of: CheckpointOf) -> None:
+        before = list(torch.serialization.get_safe_globals())
+        read_checkpoint(checkpoint_of("pure"))
+        assert torch.serialization.get_safe_globals() == before
+
+
+class TestTheSameFamily:
+    @pytest.mark.parametrize("key", ["state_dict", "model"])
+    def test_other_keys_for_the_state_dict(self, rewritten: Rewritten, key: str) -> None:
+        path = rewritten(lambda container: {key: container["model_state_dict"], "epoch": 3})
+        checkpoint = read_checkpoint(path)
+        assert (checkpoint.state_dict_key, checkpoint.epoch, checkpoint.val_mae) == (key, 3, None)
+        assert checkpoint.optimizer is None
+        assert checkpoint.weights_origin == "checkpoint"
+
+    def test_a_bare_state_dict(self, rewritten: Rewritten) -> None:
+        checkpoint = read_checkpoint(rewritten(lambda container: container["model_state_dict"]))
+        assert checkpoint.state_dict_key == ""
+        assert checkpoint.container_keys == ()
+        assert checkpoint.architecture.layout == "pure"
+
+    @pytest.mark.parametrize(
+        "prefix", ["module.", "model.", "_orig_mod.", "_orig_mod.module.", "model._orig_mod."]
+    )
+    def test_prefixes_of_wrappers_are_stripped(self, rewritten: Rewritten, prefix: str) -> None:
+        def wrap(container: dict[str, Any]) -> dict[str, Any]:
+            return {
+                "state_dict": {
+                    f"{prefix}{name}": tensor for name, tensor in container["model_state_dict"].items()
+                }
+            }
+
+        checkpoint = read_checkpoint(rewritten(wrap))
+        assert checkpoint.prefix == prefix
+        assert "rnn.weight_ih_l0" in checkpoint.tensors
+
+    def test_a_prefix_that_not_all_keys_share_is_not_stripped(self, rewritten: Rewritten) -> None:
+        def wrap(container: dict[str, Any]) -> None:
+            tensors = container["model_state_dict"]
+            tensors["module.rnn.weight_ih_l0"] = tensors.pop("rnn.weight_ih_l0")
+
+        problem = problem_of(rewritten(wrap))
+        assert "missing (1):\n  rnn.weight_ih_l0" in problem
+        assert "left over (1):\n  module.rnn.weight_ih_l0" in problem
+
+    def test_a_lightning_checkpoint(self, rewritten: Rewritten) -> None:
+        def wrap(container: dict[str, Any]) -> dict[str, Any]:
+            return {
+                "epoch": 7,
+                "global_step": 100,
+                "pytorch-lightning_version": "2.4.0",
+                "state_dict": {
+                    f"model.{name}": tensor for name, tensor in container["model_state_dict"].items()
+                },
+                "optimizer_states": [container["optimizer_state_dict"]],
+                "hyper_parameters": {"lr": 1e-4},
+            }
+
+        checkpoint = read_checkpoint(rewritten(wrap, name="last.ckpt"))
+        assert (checkpoint.prefix, checkpoint.epoch) == ("model.", 7)
+        assert checkpoint.optimizer is not None
+        assert checkpoint.extra["hyper_parameters"] == {"lr": 1e-4}
+
+    def test_a_safetensors_file(self, tmp_path: Path, checkpoint_of: CheckpointOf) -> None:
+        from safetensors.torch import save_file
+
+        path = tmp_path / "policy.safetensors"
+        original = read_checkpoint(checkpoint_of("hybrid-b"))
+        save_file(dict(original.tensors), path, metadata={"note": "converted"})
+        checkpoint = read_checkpoint(path)
+        assert checkpoint.format == "safetensors"
+        assert checkpoint.architecture == original.architecture
+        assert checkpoint.extra == {"note": "converted"}
+        assert torch.equal(checkpoint.tensors["rnn.bias_ih_l0"], original.tensors["rnn.bias_ih_l0"])
+
+    def test_stale_buffers_are_dropped_and_reported(self, rewritten: Rewritten) -> None:
+        stale = "kosmos_model.vision_model.model.embeddings.position_ids"
+
+        def add(container: dict[str, Any]) -> None:
+            container["model_state_dict"][stale] = torch.arange(50)[None]
+
+        checkpoint = read_checkpoint(rewritten(add))
+        assert checkpoint.dropped == (stale,)
+        assert stale not in checkpoint.tensors
+
+    def test_half_precision_weights_keep_their_dtype(self, rewritten: Rewritten) -> None:
+        def halve(container: dict[str, Any]) -> dict[str, Any]:
+            return {
+                "model": {name: tensor.bfloat16() for name, tensor in container["model_state_dict"].items()}
+            }
+
+        assert {tensor.dtype for tensor in read_checkpoint(rewritten(halve)).tensors.values()} == {
+            torch.bfloat16
+        }
+
+    def test_what_training_scripts_store_beside_the_weights_becomes_plain_values(
+        self, rewritten: Rewritten
+    ) -> None:
+        def add(container: dict[str, Any]) -> None:
+            container["val_mae"] = np.float64(0.25)
+            container["epoch"] = torch.tensor(9)
+            container["args"] = argparse.Namespace(
+                out=pathlib.PosixPath("/data/out"), seed=np.int64(3), nested={"a": (1, 2)}
+            )
+            container["action_mean"] = torch.tensor([0.5, -0.5])
+            container["action_std"] = np.array([1.0, 2.0], np.float32)
+            container["scheduler_state_dict"] = {"last_epoch": 9}
+            container["loss"] = 0.125
+            container["config"] = {"table": torch.zeros(4, 8)}
+
+        checkpoint = read_checkpoint(rewritten(add))
+        assert (checkpoint.epoch, checkpoint.val_mae) == (9, 0.25)
+        assert checkpoint.args == {"out": "/data/out", "seed": 3, "nested": {"a": [1, 2]}}
+        assert checkpoint.extra == {
+            "action_mean": [0.5, -0.5],
+            "action_std": [1.0, 2.0],
+            "scheduler_state_dict": {"last_epoch": 9},
+            "loss": 0.125,
+            "config": {"table": "tensor [4, 8] float32"},
+        }
+
+
+class TestFilesThatAreNoCheckpoints:
+    def test_missing(self, tmp_path: Path) -> None:
+        assert "nothing.pth does not exist" in problem_of(tmp_path / "nothing.pth")
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        assert "is not a file" in problem_of(tmp_path)
+
+    def test_empty(self, tmp_path: Path) -> None:
+        path = tmp_path / "empty.pth"
+        path.touch()
+        assert "empty.pth is empty" in problem_of(path)
+
+    @pytest.mark.parametrize("kept", [0.3, 0.9, 0.9999])
+    def test_truncated(self, tmp_path: Path, checkpoint_of: CheckpointOf, kept: float) -> None:
+        whole = checkpoint_of("pure").read_bytes()
+        path = tmp_path / "cut.pth"
+        path.write_bytes(whole[: int(len(whole) * kept)])
+        problem = problem_of(path)
+        assert "cut.pth is incomplete or damaged" in problem
+        assert "failed finding central directory" in problem
+        assert f"{path.stat().st_size:,} bytes" in problem
+        assert "copy that was cut short" in problem
+        assert "sha256sum" in problem
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"just some text, long enough to be looked at", "is not a checkpoint (43 bytes)"),
+            (b"\x89PNG\r\n\x1a\n" + bytes(40), "looks like a PNG image"),
+            (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
+        ],
+    )
+    def test_other_files(self, tmp_path: Path, content: bytes, words: str) -> None:
+        path = tmp_path / "other.pth"
+        path.write_bytes(content)
+        problem = problem_of(path)
+        assert words in problem
+        assert "written by torch.save" in problem
+
+    def test_a_zip_without_a_pickle(self, tmp_path: Path) -> None:
+        path = tmp_path / "photos.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("photo.txt", "hello")
+        assert "is a zip archive, but no torch checkpoint" in problem_of(path)
+
+    def test_a_torchscript_program(self, tmp_path: Path) -> None:
+        path = tmp_path / "script.pt"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("script/data.pkl", b"\x80\x02}.")
+            archive.writestr("script/constants.pkl", b"\x80\x02).")
+        assert "is a TorchScript program" in problem_of(path)
+
+    def test_a_checkpoint_packed_again_with_compression(
+        self, tmp_path: Path, checkpoint_of: CheckpointOf
+    ) -> None:
+        """torch would map the compressed bytes as weights and say nothing."""
+        path = tmp_path / "packed.pth"
+        with (
+            zipfile.ZipFile(checkpoint_of("pure")) as source,
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target,
+        ):
+            for entry in source.infolist():
+                target.writestr(entry.filename, source.read(entry))
+        assert "was packed again with compression" in problem_of(path)
+
+    def test_a_name_that_the_system_refuses(self, tmp_path: Path) -> None:
+        assert "cannot be read: File name too long" in problem_of(tmp_path / ("x" * 300))
+
+    def test_the_format_from_before_torch_1_6(self, tmp_path: Path) -> None:
+        path = tmp_path / "old.pth"
+        torch.save({"state_dict": {"a": torch.zeros(2)}}, path, _use_new_zipfile_serialization=False)
+        problem = problem_of(path)
+        assert "format from before 1.6" in problem
+        assert "Re-save it once: torch.save(torch.load(" in problem
+
+    def test_a_damaged_pickle(self, tmp_path: Path, checkpoint_of: CheckpointOf) -> None:
+        path = tmp_path / "damaged.pth"
+        data = bytearray(checkpoint_of("pure").read_bytes())
+        at = data.index(b"model_state_dict")
+        data[at - 40 : at] = b"\xff" * 40
+        path.write_bytes(data)
+        assert "is damaged" in problem_of(path)
+
+    @pytest.mark.parametrize("content", [b"\x08" + bytes(7) + b"{}", b"\xff" * 40])
+    def test_a_damaged_safetensors_file(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "cut.safetensors"
+        path.write_bytes(content)
+        assert "incomplete or damaged safetensors file" in problem_of(path)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data(), in_directory=st.booleans())
+    def test_no_damage_gives_anything_but_a_clean_error(
+        self, tmp_path: Path, checkpoint_of: CheckpointOf, data: st.DataObject, in_directory: bool
+    ) -> None:
+        """Four bytes of the pickle or of the zip's directory are overwritten."""
+        content = bytearray(checkpoint_of("pure").read_bytes())
+        end_of_pickle, directory = content.index(b"PK\x03\x04", 4), content.index(b"PK\x01\x02")
+        bounds = (directory, len(content) - 4) if in_directory else (0, end_of_pickle)
+        at = data.draw(st.integers(*bounds))
+        content[at : at + 4] = data.draw(st.binary(min_size=4, max_size=4))
+        path = tmp_path / "fuzzed.pth"
+        path.write_bytes(content)
+        problem = ""
+        try:
+            read_checkpoint(path)
+        except CheckpointError as error:
+            problem = error.problem
+        assert not problem or "fuzzed.pth" in problem
+
+
+class _Attack:
+    """Runs a shell command when unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple:
+        return os.system, (self.command,)
+
+
+class TestFilesThatWantToRunCode:
+    def test_a_checkpoint_is_refused_and_nothing_is_run(self, tmp_path: Path, rewritten: Rewritten) -> None:
+        sentinel = tmp_path / "was_run"
+        problem = problem_of(
+            rewritten(lambda container: container.update(extra=_Attack(f"touch {sentinel}")))
+        )
+        assert "is refused" in problem
+        assert f"{os.system.__module__}.system" in problem
+        assert "Nothing of it was run" in problem
+        assert not sentinel.exists()
+
+    def test_a_bare_pickle_is_refused_and_nothing_is_run(self, tmp_path: Path) -> None:
+        sentinel = tmp_path / "was_run"
+        path = tmp_path / "evil.pkl"
+        path.write_bytes(pickle.dumps({"state_dict": _Attack(f"touch {sentinel}")}))
+        assert "it is a bare pickle" in problem_of(path)
+        assert not sentinel.exists()
+
+    def test_the_sentinel_would_have_shown_it(self, tmp_path: Path) -> None:
+        sentinel = tmp_path / "was_run"
+        pickle.loads(pickle.dumps(_Attack(f"touch {sentinel}")))
+        assert sentinel.exists()
+
+    def test_a_whole_module_is_refused_by_name_with_the_way_out(self, tmp_path: Path) -> None:
+        path = tmp_path / "module.pth"
+        torch.save(torch.nn.Linear(2, 2), path)
+        problem = problem_of(path)
+        assert "torch.nn.modules.linear.Linear" in problem
+        assert 'torch.save({"model_state_dict": model.state_dict()}' in problem
+
+
+class TestContentThatDoesNotFit:
+    def test_no_state_dict_lists_what_is_there(self, rewritten: Rewritten) -> None:
+        problem = problem_of(rewritten(lambda container: {"epoch": 1, "weights": [torch.zeros(1)]}))
+        assert "holds no state dict: it has no model_state_dict, state_dict, model" in problem
+        assert "epoch (int), weights (list)" in problem
+
+    def test_something_that_is_no_dictionary(self, rewritten: Rewritten) -> None:
+        assert "holds a list, not a dictionary" in problem_of(rewritten(lambda container: [torch.zeros(1)]))
+
+    def test_a_missing_key_is_listed_with_the_file(self, rewritten: Rewritten) -> None:
+        def drop(container: dict[str, Any]) -> None:
+            del container["model_state_dict"]["actions.mlp.2.bias"]
+
+        path = rewritten(drop)
+        problem = problem_of(path)
+        assert problem.startswith(str(path))
+        assert "missing (1):\n  actions.mlp.2.bias" in problem
+
+    def test_an_unknown_layout(self, rewritten: Rewritten) -> None:
+        path = rewritten(lambda container: {"state_dict": {"backbone.weight": torch.zeros(2, 2)}})
+        assert "Unknown layout: no kosmos_model.*" in problem_of(path)
+        assert read_stored(path).shapes == {"backbone.weight": (2, 2)}
+
+    def test_tensors_of_integers(self, rewritten: Rewritten) -> None:
+        def quantise(container: dict[str, Any]) -> None:
+            tensors = container["model_state_dict"]
+            tensors["rnn.weight_hh_l0"] = tensors["rnn.weight_hh_l0"].char()
+
+        problem = problem_of(rewritten(quantise))
+        assert (
+            "1 tensors are not of floating point, 16 bits or more: rnn.weight_hh_l0 (torch.int8)" in problem
+        )
+        assert "Quantised checkpoints are not supported" in problem
+
+
+class TestFiniteness:
+    def test_every_byte_is_looked_at_and_counted(self, checkpoint_of: CheckpointOf) -> None:
+        tensors = read_checkpoint(checkpoint_of("hybrid-a")).tensors
+        seen: list[int] = []
+        check_finite(tensors, seen.append)
+        assert sum(seen) == sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+    def test_nan_and_infinity_are_named_and_counted(self) -> None:
+        bad = torch.zeros(3, 5)
+        bad[1, 2] = float("nan")
+        bad[0] = float("-inf")
+        with pytest.raises(CheckpointError) as error:
+            check_finite({"good": torch.ones(4), "bad": bad})
+        assert "1 tensors hold values that are not finite" in error.value.problem
+        assert "bad: 1 NaN and 5 infinite of 15 values" in error.value.problem
+        assert "good" not in error.value.problem
+        assert "earlier epoch" in error.value.mend
+
+    def test_large_finite_values_are_finite_though_their_sum_is_not(self) -> None:
+        check_finite(
+            {"large": torch.full((100,), 3e38), "half": torch.full((4000,), 60000.0, dtype=torch.float16)}
+        )
+
+    def test_at_most_ten_tensors_are_listed(self) -> None:
+        with pytest.raises(CheckpointError, match="12 tensors") as error:
+            check_finite({f"t{index}": torch.tensor([float("inf")]) for index in range(12)})
+        assert "... and 2 more" in error.value.problem

@@ -101,8 +101,9 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
     import torch
 
     from vla_edge.export.checkpoint import read_checkpoint
+    from vla_edge.export.compare import compare
     from vla_edge.export.golden import OUTPUT_OF_STAGE, torch_inputs
-    from vla_edge.export.parity import Measured, compare
+    from vla_edge.export.parity import Measured
     from vla_edge.export.policies import build_policy
     from vla_edge.export.settings import settings_from_manifest
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.sessions.atomic import write_atomically
 
 SCHEMA_VERSION = 1
 

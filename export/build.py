@@ -16,10 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.errors import EngineError, ParityError
-from vla_edge.runtime.sessions.atomic import write_atomically
 from vla_edge.runtime.sessions.plan import (
     CHUNK_BYTES,
     PLANS_FOLDER,

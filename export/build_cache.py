@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
-from vla_edge.runtime.sessions.atomic import write_atomically
+from vla_edge.runtime.atomic import write_atomically
 
 _log = logging.getLogger(__name__)
 

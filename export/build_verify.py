@@ -18,6 +18,7 @@ from vla_edge.runtime.sessions.tensorrt import TensorRtOptions, TensorRtSession
 from .build_contents import engine_contents
 from .build_progress import BuildProgress
 from .build_target import Target
+from .compare import compare
 
 ACTION = "action"
 _PHASE = "Checking golden samples"
@@ -151,11 +152,7 @@ def _reference(golden: Arrays, stage: str, at: int) -> np.ndarray:
 
 
 def _measure(value: np.ndarray, reference: np.ndarray, stage: str, manifest: Manifest) -> StageMeasure:
-    difference = value.astype(np.float64) - reference[None]
-    norm = max(float(np.linalg.norm(reference.astype(np.float64))), 1e-30)
-    rows = np.linalg.norm(difference.reshape(len(value), -1), axis=1)
-    scaled = difference * np.asarray(manifest.action.scale) if stage == ACTION else difference
-    return StageMeasure(_or_infinite(rows.max() / norm), _or_infinite(np.abs(scaled).max()))
+    return StageMeasure(*compare(value, reference, manifest.action.scale if stage == ACTION else 1.0))
 
 
 def _check(gate: Gate, measures: Sequence[Measures]) -> Check:
@@ -184,10 +181,6 @@ def _note(checks: Sequence[Check], passed: bool, samples: int) -> str:
 
 def _text(value: float | None) -> str:
     return "NaN or infinite" if value is None else f"{value:.3g}"
-
-
-def _or_infinite(value: float) -> float:
-    return float(value) if math.isfinite(value) else math.inf
 
 
 def _finite(value: float) -> float | None:

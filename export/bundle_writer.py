@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from vla_edge.runtime.atomic import sync_folder
 from vla_edge.runtime.bundle import PARTIAL_SUFFIX
 from vla_edge.runtime.errors import InputError, ResourceError
 from vla_edge.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, encode
@@ -64,8 +65,9 @@ def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> None
     path = folder / MANIFEST_NAME
     path.write_bytes(encode(manifest))
     for item in folder.iterdir():
-        _sync(item)
-    _sync(folder)
+        with item.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
     refuse_existing(target, force)
     old = target.parent / f".{target.name}.{os.getpid()}.old"
     if target.exists():
@@ -76,7 +78,7 @@ def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> None
         if old.exists():
             old.rename(target)
         raise
-    _sync(target.parent)
+    sync_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -91,11 +93,3 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..runtime.console import run_command, stderr_console, verbose_option
+from ..runtime.console import byte_progress, run_command, verbose_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from .checkpoint import StoredPolicy
 
 DEFAULT_DEPTH = 4
@@ -82,7 +79,7 @@ def _show_two(
 
     structure = compare_structure(first.tensors, second.tensors)
     total = sum(_bytes(stored, name) for stored in (first, second) for name in structure.shared)
-    with _progress("comparing weights", total) as advance:
+    with byte_progress("comparing weights", total) as advance:
         weights = compare_weights(first.tensors, second.tensors, structure.shared, depth, advance)
     if as_json:
         result: dict[str, Any] = {
@@ -104,31 +101,8 @@ def _bytes(stored: StoredPolicy, name: str) -> int:
 def _hash(path: Path) -> str:
     from .inspect import sha256_of
 
-    with _progress(f"hashing {path.name}", path.stat().st_size) as advance:
+    with byte_progress(f"hashing {path.name}", path.stat().st_size) as advance:
         return sha256_of(path, advance)
-
-
-@contextmanager
-def _progress(title: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr_console(), transient=True) as progress:
-        task = progress.add_task(title, total=total_bytes)
-        yield lambda size_bytes: progress.advance(task, size_bytes)
 
 
 def _print_json(value: Any) -> None:

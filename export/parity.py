@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.manifest import MODEL_NAME, Stage, StageError
 
+from .compare import compare
 from .golden import graph_inputs
 from .rounding import rounded
 
@@ -62,9 +63,7 @@ def measure_graph(
             wanted = golden["actions" if stage.name == "action" else f"stage_{stage.name}"][at]
             worst[stage.name] = _larger(worst[stage.name], compare(value, wanted))
             if stage.name == "action":
-                worst_mps = float(
-                    np.fmax(worst_mps, _nan_is_infinite(np.abs((value - wanted) * np.asarray(scale)).max()))
-                )
+                worst_mps = max(worst_mps, compare(value, wanted, scale)[1])
         progress()
     errors = tuple(
         StageError(stage=stage.name, relative_l2=worst[stage.name][0], max_abs=worst[stage.name][1])
@@ -73,22 +72,8 @@ def measure_graph(
     return Measured(errors, worst_mps, _engine_name())
 
 
-def compare(value: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
-    """(||value - wanted|| / ||wanted||, max |value - wanted|) over the worst row of the batch; NaN becomes infinity."""
-    difference = value.astype(np.float64) - wanted[None]
-    rows = difference.reshape(len(value), -1)
-    norm = max(float(np.linalg.norm(wanted.astype(np.float64))), 1e-30)
-    relative = float(np.linalg.norm(rows, axis=1).max()) / norm
-    return _nan_is_infinite(relative), _nan_is_infinite(float(np.abs(rows).max()))
-
-
 def _larger(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
     return max(a[0], b[0]), max(a[1], b[1])
-
-
-def _nan_is_infinite(value: float) -> float:
-    # JSON has neither; msgspec writes null for both, so the largest float stands for "not a number at all"
-    return float(value) if np.isfinite(value) else float(np.finfo(np.float64).max)
 
 
 def _session(folder: Path, stages: Sequence[Stage]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..runtime.console import run_command, stderr_console, verbose_option
+from ..runtime.console import byte_progress, run_command, verbose_option
 from ..runtime.errors import InputError
 from .sample_sizes import LAYOUTS, SIZES
 
@@ -90,27 +90,10 @@ def _is_folder(output: Path) -> bool:
 
 
 def _write_with_progress(path: Path, options: SampleOptions) -> None:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
     from .sample import sample_size_bytes, write_sample
 
-    columns = (
-        TextColumn("writing {task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr_console()) as progress:
-        task = progress.add_task(path.name, total=sample_size_bytes(options))
-        write_sample(path, options, lambda size_bytes: progress.advance(task, size_bytes))
+    with byte_progress(f"writing {path.name}", sample_size_bytes(options), stays=True) as advance:
+        write_sample(path, options, advance)
 
 
 def _report(written: list[Path], description: str, as_json: bool) -> None:

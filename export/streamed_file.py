@@ -24,6 +24,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from vla_edge.runtime.atomic import sync_folder
+
 from ..runtime.errors import ResourceError
 
 # Zip format, APPNOTE.TXT 4.3.7, 4.3.9, 4.3.12
@@ -85,7 +87,7 @@ def write_streamed(path: Path, container: Any, holes: Sequence[Hole], advance: C
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _check_disk(path: Path, data_bytes: int) -> None:
@@ -174,12 +176,3 @@ def _write_all(descriptor: int, data: memoryview | bytes, position: int) -> int:
     while written < len(view):
         written += os.pwrite(descriptor, view[written:], position + written)
     return written
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is on the disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from ..atomic import write_atomically
 from ..errors import EngineError
 from ..manifest import TensorSpec
-from .atomic import write_atomically
 from .trt_library import Library
 
 _log = logging.getLogger("vla_edge.tensorrt")

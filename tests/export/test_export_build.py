@@ -17,6 +17,7 @@ import msgspec
 import onnx
 import pytest
 from click.testing import CliRunner
+from known_layouts import LAYOUTS
 from onnx import TensorProto, helper
 from rich.console import Console
 from trt_fakes import FakeDevice
@@ -42,14 +43,6 @@ from vla_edge.runtime.sessions.plan import (
 from vla_edge.runtime.sessions.plan_header import read_header
 from vla_edge.runtime.sessions.trt_library import load_library
 
-LAYOUTS = (
-    ("pure", "none"),
-    ("hybrid-a", "transformers"),
-    ("hybrid-a", "open_clip"),
-    ("hybrid-b", "transformers"),
-    ("hybrid-c", "transformers"),
-    ("hybrid-c", "open_clip"),
-)
 ADA = BuildOptions(backend="tensorrt-rtx", sm=89)
 
 

@@ -116,3 +116,17 @@ def test_a_manifest_that_contradicts_itself_says_where(
     fields = json.loads(valid)
     change(fields)
     assert words in refusal(json.dumps(fields).encode()).problem
+
+
+def test_the_published_schema_is_the_one_that_the_types_imply_and_a_manifest_fits_it(
+    tiny_bundle: Path,
+) -> None:
+    import jsonschema
+
+    from vla_edge.runtime import manifest as module
+
+    published = json.loads((Path(module.__file__).parent / "manifest.schema.json").read_text())
+    assert published == module.json_schema(), (
+        "python -m vla_edge.runtime.manifest > runtime/manifest.schema.json"
+    )
+    jsonschema.validate(json.loads((tiny_bundle / "manifest.json").read_text()), published)

@@ -41,7 +41,16 @@ def peak_anonymous_bytes(command: list[str]) -> int:
 def test_a_full_size_policy_is_written_and_exported_in_little_memory(tmp_path: Path, layout: str) -> None:
     checkpoint = tmp_path / "policy.pth"
     module = [sys.executable, "-m"]
-    sample = [*module, "vla_edge.export.sample_cli", "--layout", layout, "--size", "full", "-o", str(checkpoint)]
+    sample = [
+        *module,
+        "vla_edge.export.sample_cli",
+        "--layout",
+        layout,
+        "--size",
+        "full",
+        "-o",
+        str(checkpoint),
+    ]
     assert peak_anonymous_bytes(sample) < 2 * GIB
     export = [*module, "vla_edge.export.cli", "--ckpt", str(checkpoint), "--no-build", "-o", str(tmp_path)]
     assert peak_anonymous_bytes(export) < 4 * GIB

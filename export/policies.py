@@ -218,9 +218,13 @@ def build_empty(arch: Architecture, settings: PolicySettings) -> VlaPolicy:
 
 
 def assign_weights(policy: VlaPolicy, tensors: Mapping[str, Tensor]) -> VlaPolicy:
-    """Assign mapped tensors to a policy built by `build_empty`; nothing is copied."""
+    """Assign mapped tensors to a policy built by `build_empty`.
+
+    FP32 tensors stay where they are mapped; those of a checkpoint that was saved in half are widened, since
+    the reference computes in FP32.
+    """
     wanted = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
-    found = {_fusion_name(name): tensor for name, tensor in tensors.items()}
+    found = {_fusion_name(name): tensor.float() for name, tensor in tensors.items()}
     problems = [f"missing {name}" for name in sorted(wanted.keys() - found.keys())]
     problems += [f"left over {name}" for name in sorted(found.keys() - wanted.keys())]
     problems += [

@@ -21,7 +21,7 @@ from vla_edge.export.parity import measure_bundle, measure_graph
 from vla_edge.export.pipeline import ExportOptions, Silent, export_bundle
 from vla_edge.export.settings import settings_from_manifest
 from vla_edge.runtime.bundle import Bundle, load_golden
-from vla_edge.runtime.errors import CheckpointError, InputError, ParityError, ResourceError
+from vla_edge.runtime.errors import CheckpointError, EngineError, InputError, ParityError, ResourceError
 from vla_edge.runtime.policy import Policy
 
 
@@ -208,6 +208,20 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_checkpoint_saved_in_half_is_compared_in_single(tmp_path: Path, checkpoint_of, dtype) -> None:
+    source = checkpoint_of("pure")
+    content = torch.load(source, weights_only=False)
+    content["model_state_dict"] = {
+        name: value.to(dtype) for name, value in content["model_state_dict"].items()
+    }
+    path = tmp_path / "half.pth"
+    torch.save(content, path)
+    tokenizer = str(source.parent / "tokenizer")
+    result = export_bundle(ExportOptions(path, tmp_path, precisions=("fp32",), tokenizer=tokenizer))[0]
+    assert result.manifest.parity.max_abs_mps < 1e-3
+
+
 def test_kept_vocabulary_lets_the_robot_take_a_new_instruction(tmp_path: Path, checkpoint_of) -> None:
     result = export_bundle(ExportOptions(checkpoint_of("pure"), tmp_path, keep_vocabulary=True))[0]
     declared = result.manifest.instructions[1]
@@ -257,6 +271,58 @@ def test_the_command_prints_json_and_help_is_instant(tmp_path: Path, checkpoint_
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def run_command_in(folder: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    from vla_edge.export.cli import main
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["vla-export", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+def test_the_command_shows_errors_by_stage_and_how_to_build_on_the_robot(
+    tmp_path: Path, checkpoint_of, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run_command_in(tmp_path, ["--ckpt", str(checkpoint_of("hybrid-a")), "--fp16"], monkeypatch)
+    shown = capsys.readouterr()
+    assert code == 0
+    for words in (
+        "vision",
+        "text",
+        "clip",
+        "fusion",
+        "action within",
+        "over 10 images (sample: ",
+        "seconds: read",
+    ):
+        assert words in shown.out
+    for words in ("disk ", "weights ...", "PyTorch FP32 reference ...", "fp16 parity ..."):
+        assert words in shown.err
+    built = (tmp_path / "engines" / "best_simple_clip_lstm_model-fp16" / "plans").is_dir()
+    assert built or "On the target: vla-build engines" in shown.err
+
+
+def test_the_settings_are_listed_with_their_standing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command_in(tmp_path, ["--list-settings"], monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "pooling" in shown
+    assert "depend on the layout" in shown
+
+
+def test_insisting_on_a_plan_says_what_is_missing(bundle_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vla_edge.export import build_hook
+
+    monkeypatch.setattr(build_hook, "find_spec", lambda name: None)
+    folder = bundle_of("pure", "none", "fp16")
+    with pytest.raises(EngineError, match=r"tensorrt is not installed here.*\n.*JetPack 6.1"):
+        build_hook.build_here(folder, wanted=True)
+    build_hook.build_here(folder, wanted=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -278,14 +344,8 @@ def test_the_command_explains_itself_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from vla_edge.export.cli import main
-
     filled = [str(checkpoint_of("pure")) if part == "CKPT" else part for part in arguments]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["vla-export", *filled, "-o", str(tmp_path / "out")])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == code
+    assert run_command_in(tmp_path, [*filled, "-o", str(tmp_path / "out")], monkeypatch) == code
     shown = capsys.readouterr().err
     assert words in shown
     assert "Traceback" not in shown

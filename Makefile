@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types check clean help
+.PHONY: demo test gpu lint types check clean help
 
 help:           ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/  -/'
@@ -26,6 +26,16 @@ demo: $(STAMP)  ## sample checkpoints, exported, run on a photograph, compared w
 
 test: $(STAMP)  ## the test suite, with coverage
 	$(BIN)/python -m pytest -m "not gpu and not full" -n 2 --cov --cov-report=term $(PYTEST_ARGS)
+
+# Full-size figures of bench/NOTES.md; needs a GPU, TensorRT and 25 GB of disk.
+gpu: $(STAMP)   ## on a machine with a GPU and TensorRT: full size, built, compared with PyTorch, soaked
+	$(BIN)/vla-sample --layout pure --size full -o samples/ --force
+	$(BIN)/vla-sample --layout hybrid-a --size full -o samples/ --force
+	for name in best_simple_lstm_model best_simple_clip_lstm_model; do \
+	  $(BIN)/vla-export --ckpt samples/$$name.pth --fp16 --build --force && \
+	  $(BIN)/python -m vla_edge.bench.soak engines/$$name-fp16 --backend tensorrt || exit 1; \
+	done
+	$(BIN)/vla-bench engines/ --device cuda --runs 600 --json bench-gpu.json
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -102,6 +102,11 @@ class Policy:
             raise
 
     @property
+    def session(self) -> Session:
+        """The engine's session, for benchmarks; it belongs to the policy."""
+        return self._session
+
+    @property
     def identity(self) -> EngineIdentity:
         """The engine that runs."""
         return self._session.identity

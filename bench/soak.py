@@ -1,0 +1,163 @@
+"""Soak a bundle: many calls in a row, which must give the same bits and leave memory as it was.
+
+    python -m vla_edge.bench.soak engines/policy-fp16 --backend tensorrt --calls 10000
+
+Three golden samples take turns, so that a stale output is seen as well. Latencies of `Policy.act` on
+preprocessed pixels, of the session, and of the engine alone where it can be timed, come from 500 calls each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from vla_edge.runtime.bundle import Bundle, load_golden
+from vla_edge.runtime.console import run_command
+from vla_edge.runtime.policy import Policy
+
+from .measure import Budget, collect, summarise
+from .memory import KIB_PER_MIB, read_host
+from .report import Latency
+
+SAMPLES = 3
+TIMED_CALLS = 500
+SETTLING_CALLS = 50
+
+
+class SoakReport(Struct, frozen=True, kw_only=True):
+    """What a soak found.
+
+    Attributes:
+        load_s: `Policy.load`, every file that is read hashed.
+        first_act_ms: the first action after it.
+        act, run, engine: latencies; `engine` only where the session times it.
+        differing: calls whose action differed in any bit from the first answer to the same sample.
+        host_growth_kib, device_growth_kib: from before the first soak call to after the last.
+    """
+
+    engine_identity: str
+    load_s: float
+    first_act_ms: float
+    act: Latency
+    run: Latency
+    engine: Latency | None
+    calls: int
+    differing: int
+    host_growth_kib: int
+    device_growth_kib: int | None
+
+
+def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
+    """Load a bundle and call it `calls` times.
+
+    Args:
+        folder: the bundle.
+        backend: as for `Policy.load`.
+        calls: at least one.
+        options: of the engine.
+
+    Raises:
+        VlaError: the bundle or engine cannot be used.
+    """
+    pixels = load_golden(Bundle.open(folder, "size"))["pixel_values"][:SAMPLES]
+    start = time.perf_counter()
+    with Policy.load(folder, backend, **options) as policy:  # type: ignore[arg-type]
+        loaded = time.perf_counter()
+        policy.act_preprocessed(pixels[0])
+        first_act_ms = (time.perf_counter() - loaded) * 1e3
+        policy.warmup()
+        act, run, engine = _latencies(policy, pixels[0])
+        differing, host_kib, device_kib = _soak(policy, pixels, calls)
+        return SoakReport(
+            engine_identity=f"{policy.identity}, {policy.identity.provider}",
+            load_s=loaded - start,
+            first_act_ms=first_act_ms,
+            act=act,
+            run=run,
+            engine=engine,
+            calls=calls,
+            differing=differing,
+            host_growth_kib=host_kib,
+            device_growth_kib=device_kib,
+        )
+
+
+def _latencies(policy: Policy, pixels: np.ndarray) -> tuple[Latency, Latency, Latency | None]:
+    session = policy.session
+    act = _timed(lambda: policy.act_preprocessed(pixels))
+    run = _timed(session.run)
+    engine_ms: Callable[[], float] | None = getattr(session, "run_engine_ms", None)
+    if engine_ms is None:
+        return act, run, None
+    samples = [engine_ms() for _ in range(SETTLING_CALLS + TIMED_CALLS)][SETTLING_CALLS:]
+    return act, run, _known(summarise(samples))
+
+
+def _timed(step: Callable[[], object]) -> Latency:
+    for _ in range(SETTLING_CALLS):
+        step()
+    return _known(summarise(collect(step, Budget(TIMED_CALLS, 0.0, None))))
+
+
+def _known(latency: Latency | None) -> Latency:
+    if latency is None:
+        raise RuntimeError("latencies of no samples")
+    return latency
+
+
+def _soak(policy: Policy, pixels: np.ndarray, calls: int) -> tuple[int, int, int | None]:
+    expected = [_answer(policy, frame) for frame in pixels]
+    host, device = _host_kib(), _device_free_kib(policy)
+    differing = 0
+    for call in range(calls):
+        at = call % len(pixels)
+        differing += _answer(policy, pixels[at]) != expected[at]
+    after = _device_free_kib(policy)
+    grown = device - after if device is not None and after is not None else None
+    return differing, _host_kib() - host, grown
+
+
+def _answer(policy: Policy, pixels: np.ndarray) -> tuple[float, ...]:
+    """From a zero state, so that the same sample has the same answer."""
+    policy.reset()
+    return policy.act_preprocessed(pixels).raw
+
+
+def _host_kib() -> int:
+    memory = read_host()
+    return round(memory.anonymous * KIB_PER_MIB) if memory else 0
+
+
+def _device_free_kib(policy: Policy) -> int | None:
+    device = getattr(policy.session, "device", None)
+    return device.memory_info().free_bytes >> 10 if device is not None else None
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--backend", default="auto", show_default=True, help="As for Policy.load.")
+@click.option("--calls", type=click.IntRange(1), default=10_000, show_default=True)
+def command(bundle: Path, backend: str, calls: int) -> int:
+    """Call BUNDLE many times and print, as JSON, latencies, differing answers and growth of memory.
+
+    Exit code 1 when an answer differed.
+
+    \b
+    Examples:
+      python -m vla_edge.bench.soak engines/policy-fp16 --backend tensorrt
+      python -m vla_edge.bench.soak engines/policy-fp16 --backend onnxruntime --calls 200
+    """
+    report = soak(bundle, backend, calls)
+    click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1))
+    return 1 if report.differing else 0
+
+
+if __name__ == "__main__":
+    run_command(command)

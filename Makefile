@@ -29,6 +29,7 @@ test: $(STAMP)  ## the test suite, with coverage
 
 # Full-size figures of bench/NOTES.md; needs a GPU, TensorRT and 25 GB of disk.
 gpu: $(STAMP)   ## on a machine with a GPU and TensorRT: full size, built, compared with PyTorch, soaked
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,tensorrt]'
 	$(BIN)/vla-sample --layout pure --size full -o samples/ --force
 	$(BIN)/vla-sample --layout hybrid-a --size full -o samples/ --force
 	for name in best_simple_lstm_model best_simple_clip_lstm_model; do \

@@ -1,5 +1,7 @@
 # Builds and runs engines on a Jetson: JetPack 6.1 or later brings TensorRT 10.3 and CUDA 12.6.
-FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0
+# NVIDIA's l4t-jetpack image, tag r36.4.0 or later: --build-arg JETPACK_IMAGE=...
+ARG JETPACK_IMAGE
+FROM ${JETPACK_IMAGE}
 RUN apt-get update && apt-get install -y --no-install-recommends python3-pip python3-libnvinfer \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/vla-edge

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla_edge.runtime.digest import sha256_of
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Source
 
-CHUNK_BYTES = 8 << 20
 SAMPLES_FOLDER = "samples"
 
 
@@ -74,13 +73,5 @@ class CheckpointFinder:
 
     def _digest(self, path: Path) -> str:
         if path not in self._digests:
-            self._digests[path] = _sha256(path)
+            self._digests[path] = sha256_of(path)
         return self._digests[path]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

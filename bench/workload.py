@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from vla_edge.runtime.bundle import sample_inputs
 from vla_edge.runtime.sessions.base import Session
 
 from .parity import ActionErrors
@@ -31,7 +32,8 @@ class PolicyStep:
         self, session: Session, golden: Mapping[str, np.ndarray], state: Collection[str] = ()
     ) -> None:
         self._session = session
-        self._inputs = [_sample_inputs(session, golden, at, state) for at in range(len(golden[ACTIONS]))]
+        shapes = {name: buffer.shape for name, buffer in session.inputs.items()}
+        self._inputs = [sample_inputs(golden, at, shapes, state) for at in range(len(golden[ACTIONS]))]
         self._next = 0
         self._unchecked: list[tuple[int, np.ndarray]] = []
 
@@ -52,15 +54,3 @@ class PolicyStep:
         for sample, actions in self._unchecked:
             errors.add(sample, actions)
         self._unchecked.clear()
-
-
-def _sample_inputs(
-    session: Session, golden: Mapping[str, np.ndarray], at: int, state: Collection[str]
-) -> dict[str, np.ndarray]:
-    """Sample `at` in the shapes of the session; golden samples are of batch 1, and repeat over a batch."""
-    inputs = {}
-    for name, buffer in session.inputs.items():
-        # the batch is the second axis of a state, [layers, batch, hidden]
-        value = np.expand_dims(golden[name][at], 1 if name in state else 0)
-        inputs[name] = np.ascontiguousarray(np.broadcast_to(value, buffer.shape))
-    return inputs

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 import numpy as np
 
 from vla_edge.runtime.bundle import Bundle, load_golden
+from vla_edge.runtime.bundle import sample_inputs as bundle_samples
 from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.manifest import Gate, Manifest
 from vla_edge.runtime.sessions.plan import Check, Contents, PlanFile, PlanVerification, SampleError
@@ -103,17 +104,9 @@ def run_samples(
 
 
 def sample_inputs(manifest: Manifest, golden: Arrays, at: int) -> dict[str, np.ndarray]:
-    """One golden sample as the graph's inputs, repeated to its batch.
-
-    A carried state is [layers, batch, hidden]; everything else has the batch first.
-    """
-    states = {source for source, _ in manifest.runtime.state}
-    return {
-        spec.name: np.broadcast_to(
-            golden[spec.name][at][:, None] if spec.name in states else golden[spec.name][at][None], spec.shape
-        ).copy()
-        for spec in manifest.inputs
-    }
+    """One golden sample as the inputs of the manifest's graph."""
+    shapes = {spec.name: spec.shape for spec in manifest.inputs}
+    return bundle_samples(golden, at, shapes, {source for source, _ in manifest.runtime.state})
 
 
 def judge(

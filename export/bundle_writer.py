@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from vla_edge.runtime.atomic import sync_folder
 from vla_edge.runtime.bundle import PARTIAL_SUFFIX
+from vla_edge.runtime.digest import sha256_of
 from vla_edge.runtime.errors import InputError, ResourceError
 from vla_edge.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, encode
 
@@ -85,11 +85,3 @@ def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> None
 def entry(path: Path, sha256: str | None = None) -> FileEntry:
     """The manifest's entry of a file; hashed here unless the writer did."""
     return FileEntry(path=path.name, size_bytes=path.stat().st_size, sha256=sha256 or sha256_of(path))
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

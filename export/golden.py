@@ -101,19 +101,6 @@ def torch_inputs(policy: VlaPolicy, inputs: dict[str, np.ndarray], at: int) -> d
     return result
 
 
-def graph_inputs(
-    inputs: dict[str, np.ndarray], at: int, names: Sequence[str], batch: int
-) -> dict[str, np.ndarray]:
-    """Sample `at` as inputs of the graph, repeated to its batch."""
-    result = {}
-    for name in names:
-        if name in ("h_in", "c_in"):
-            result[name] = np.repeat(inputs[name][at][:, None], batch, axis=1)
-        else:
-            result[name] = np.repeat(inputs[name][at : at + 1], batch, axis=0)
-    return result
-
-
 def save_golden(path: Path, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
     """Write `golden.npz`."""
     with path.open("xb") as file:

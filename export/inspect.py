@@ -6,11 +6,9 @@ streams both files once, in pieces.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import CheckpointError
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 
 _CHUNK_VALUES = 4 << 20
-_HASH_CHUNK_BYTES = 8 << 20
 _BACKBONES = (KOSMOS, CLIP)
 _OWN_PARTS = (LSTM, HEAD, FUSION)
 
@@ -162,21 +159,6 @@ def as_json(inspection: Inspection, sha256: str | None, depth: int) -> dict[str,
         "parameters": stored.parameters,
         "tree": _node_json(inspection.tree, depth),
     }
-
-
-def sha256_of(path: Path, progress: Progress) -> str:
-    """SHA-256 of a file.
-
-    Args:
-        path: the file.
-        progress: called with numbers of bytes read.
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
-            progress(len(chunk))
-    return digest.hexdigest()
 
 
 def compare_structure(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> Structure:

@@ -99,7 +99,7 @@ def _bytes(stored: StoredPolicy, name: str) -> int:
 
 
 def _hash(path: Path) -> str:
-    from .inspect import sha256_of
+    from vla_edge.runtime.digest import sha256_of
 
     with byte_progress(f"hashing {path.name}", path.stat().st_size) as advance:
         return sha256_of(path, advance)

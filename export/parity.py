@@ -12,12 +12,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from vla_edge.runtime.bundle import Bundle, load_golden
+from vla_edge.runtime.bundle import Bundle, load_golden, sample_inputs
 from vla_edge.runtime.manifest import MODEL_NAME, Stage, StageError
 
 from .compare import compare
-from .golden import graph_inputs
 from .rounding import rounded
+
+STATES = ("h_in", "c_in")  # the graph's names for a carried state
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,11 @@ def measure_graph(
         progress: called after each sample.
     """
     session = _session(folder, stages)
-    names = [value.name for value in session.get_inputs()]
-    batch = session.get_inputs()[0].shape[0]
+    shapes = {value.name: value.shape for value in session.get_inputs()}
     worst = {stage.name: (0.0, 0.0) for stage in stages}
     worst_mps = 0.0
     for at in range(len(golden["names"])):
-        found = session.run([stage.tensor for stage in stages], graph_inputs(golden, at, names, batch))
+        found = session.run([stage.tensor for stage in stages], sample_inputs(golden, at, shapes, STATES))
         for stage, value in zip(stages, found, strict=True):
             wanted = golden["actions" if stage.name == "action" else f"stage_{stage.name}"][at]
             worst[stage.name] = _larger(worst[stage.name], compare(value, wanted))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from vla_edge.runtime import manifest as schema
+from vla_edge.runtime.digest import sha256_of
 from vla_edge.runtime.errors import ParityError
 from vla_edge.runtime.version import VERSION
 
@@ -152,7 +154,7 @@ def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> l
     if "clip_text" in settings.values.features:
         job = dataclasses.replace(job, clip_text=policy.clip_text(policy.clip_ids).detach().numpy())
     with ThreadPoolExecutor(max_workers=1) as pool:
-        source_hash = pool.submit(bundle_writer.sha256_of, options.checkpoint)
+        source_hash = pool.submit(sha256_of, options.checkpoint)
         reference: dict[str, np.ndarray] = {}
         return [
             _export_one(job, PRECISIONS[name], policy, reference, source_hash.result, reporter, clock)
@@ -359,8 +361,6 @@ def _parity(measured: Measured, samples: int, asked: tuple[schema.Gate, ...]) ->
 
 
 def _source(checkpoint: Checkpoint, sha256: str) -> schema.Source:
-    import math
-
     return schema.Source(
         file=checkpoint.path.name,
         size_bytes=checkpoint.size_bytes,

@@ -67,8 +67,8 @@ class VlaPolicy(nn.Module):
             self.feature_fusion = nn.Linear(*arch.fusion)
         self.rnn = nn.LSTM(arch.lstm.input, arch.lstm.hidden, arch.lstm.layers, batch_first=True)
         self.actions = ActionHead(arch.head)
-        ids = clip_instruction_ids(settings) if "clip_text" in settings.features else torch.zeros(0, 77)
-        self.register_buffer("clip_ids", ids.long(), persistent=False)
+        # filled by `build_empty`: on the meta device ids would have no content
+        self.register_buffer("clip_ids", torch.zeros(0, 77, dtype=torch.long), persistent=False)
 
     @torch.inference_mode()
     def forward(
@@ -224,7 +224,7 @@ def assign_weights(policy: VlaPolicy, tensors: Mapping[str, Tensor]) -> VlaPolic
     the reference computes in FP32.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
-    found = {_fusion_name(name): tensor.float() for name, tensor in tensors.items()}
+    found = {name: tensor.float() for name, tensor in tensors.items()}
     problems = [f"missing {name}" for name in sorted(wanted.keys() - found.keys())]
     problems += [f"left over {name}" for name in sorted(found.keys() - wanted.keys())]
     problems += [
@@ -262,11 +262,6 @@ def _pool(states: Tensor, mask: Tensor | None, how: str) -> Tensor:
         return (states * real).sum(dim=1) / real.sum(dim=1)
     last = mask.sum(dim=1).long() - 1
     return states[torch.arange(states.shape[0], device=states.device), last]
-
-
-def _fusion_name(name: str) -> str:
-    """`feature_fusion` may sit inside a Sequential in the checkpoint."""
-    return name.replace("feature_fusion.0.", "feature_fusion.", 1)
 
 
 def _kosmos(arch: Architecture) -> nn.Module:

@@ -17,17 +17,16 @@ ACTIVATION_BYTES = int(1.2 * GIB)
 
 @dataclass(frozen=True)
 class Needs:
-    """What an export takes, in bytes. `mapped` is read through the page cache and can be evicted."""
+    """What an export takes, in bytes; what is only mapped from files can be evicted and does not count."""
 
     disk: int
     memory: int
-    mapped: int
 
 
 def estimate(weights_bytes: int, largest_weight_bytes: int) -> Needs:
     """From the size of the data file and of its largest weight in FP32."""
     memory = LIBRARIES_BYTES + ACTIVATION_BYTES + 6 * largest_weight_bytes
-    return Needs(disk=weights_bytes + SPARE_DISK_BYTES, memory=memory, mapped=weights_bytes)
+    return Needs(disk=weights_bytes + SPARE_DISK_BYTES, memory=memory)
 
 
 def available_memory_bytes() -> int:

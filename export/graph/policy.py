@@ -55,7 +55,7 @@ def write_policy(
     features = _features(builder, pixels, arch, settings, options)
     fused = graph.concat([graph.cast(features[name], "float32") for name in settings.features], axis=1)
     if arch.fusion:
-        name = "feature_fusion" if "feature_fusion.weight" in builder.params else "feature_fusion.0"
+        name = "feature_fusion"
         fused = graph.cast(builder.linear(fused, [builder.params.linear(name)], name), "float32")
         graph.stage("fusion", fused)
     hidden = write_lstm(builder, fused, arch, settings)

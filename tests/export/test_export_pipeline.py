@@ -181,8 +181,8 @@ def test_nan_weights_are_refused_by_name_and_nothing_is_left(tmp_path: Path, che
 @pytest.mark.parametrize(
     ("needs", "words"),
     [
-        (resources.Needs(disk=1 << 60, memory=1, mapped=1), "not enough disk"),
-        (resources.Needs(disk=1, memory=1 << 60, mapped=1), "not enough memory"),
+        (resources.Needs(disk=1 << 60, memory=1), "not enough disk"),
+        (resources.Needs(disk=1, memory=1 << 60), "not enough memory"),
     ],
 )
 def test_too_little_disk_or_memory_is_said_with_figures(tmp_path: Path, needs, words: str) -> None:

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "wrong", "failed", "skipped"]
 Count = Annotated[int, Meta(ge=0)]
@@ -90,6 +90,12 @@ class Samples(_Base, frozen=True):
     act_ms: tuple[Milliseconds, ...] = ()
     # between CUDA events around the forward pass, without the copies
     device_ms: tuple[Milliseconds, ...] = ()
+    # `Preprocessor` alone, on the frame of `act_ms`
+    preprocess_ms: tuple[Milliseconds, ...] = ()
+    # of a loop at a fixed rate that sleeps in between: from the tick to the end of its step
+    paced_ms: tuple[Milliseconds, ...] = ()
+    # how late the loop woke for each of these ticks; part of `paced_ms`
+    wake_ms: tuple[Milliseconds, ...] = ()
 
 
 class Warmup(_Base, frozen=True):
@@ -163,6 +169,118 @@ class Parity(_Base, frozen=True):
     relative_l2: float | None
 
 
+class Paced(_Base, frozen=True):
+    """A loop at a fixed rate, sleeping in between as a robot does; latency is counted from the tick.
+
+    A tick that begins before the last step has ended is missed and dropped, not queued.
+    """
+
+    rate_hz: float
+    deadline_ms: Milliseconds
+    latency: Latency
+    wake: Latency
+    # ticks, of them those answered late or not at all, and the most of those in a row
+    ticks: Count
+    misses: Count
+    longest_run_of_misses: Count
+
+
+class Energy(_Base, frozen=True):
+    """Energy of the whole device while steps were timed back to back, idle power included."""
+
+    joules_per_step: float
+    mean_power_w: float
+    # where it was read: the GPU's energy counter, its power sampled, or a board's rails
+    method: Literal["nvml-energy", "nvml-power", "hwmon-power"]
+    seconds: Seconds
+
+
+class Growth(_Base, frozen=True):
+    """What the process held more after the timed steps than before them."""
+
+    steps: Count
+    host_anonymous_mib: float | None
+    device_mib: float | None
+
+
+class StageTime(_Base, frozen=True):
+    """A stage of the policy: vision, text, clip, fusion, lstm, head, or "other"."""
+
+    stage: str
+    ms: Milliseconds
+    # of the profile's total, 0 to 1
+    share: float
+
+
+class LayerTime(_Base, frozen=True):
+    """One layer of an engine, as its own profiler names it."""
+
+    name: str
+    stage: str
+    ms: Milliseconds
+    share: float
+
+
+class Profile(_Base, frozen=True):
+    """Where the time of one step goes, measured apart from the latency, since profiling slows it.
+
+    `ms` are means over `runs` steps; the layers are the slowest ones, slowest first.
+    """
+
+    source: Literal["tensorrt-profiler", "onnxruntime-profile", "torch-events", "torch-clock"]
+    runs: Count
+    total_ms: Milliseconds
+    layers_total: Count
+    stages: tuple[StageTime, ...]
+    layers: tuple[LayerTime, ...]
+
+
+class PromptTime(_Base, frozen=True):
+    """Steps whose instruction has this many tokens before padding."""
+
+    tokens: Count
+    runs: Count
+    p50_ms: Milliseconds
+
+
+class Agreement(_Base, frozen=True):
+    """Actions on the user's own frames, in order, against those of `torch-fp32` on the same frames.
+
+    `error_mps` is the largest difference of a component at each frame, in m/s: where state is carried from
+    frame to frame, its course is the drift.
+    """
+
+    frames: Count
+    reference: str
+    max_mps: float
+    mean_mps: float
+    error_mps: tuple[float, ...]
+
+
+class FloorDistance(_Base, frozen=True):
+    """The least time this device could take for what the step must read and compute; see `floor.py`.
+
+    `bytes_read` counts every weight once in the row's own precision, `operations` two for each
+    multiply-add. `ms` is the larger of the two times, `times_floor` the measured p50 over it.
+    """
+
+    bytes_read: Count
+    operations: Count
+    memory_ms: Milliseconds
+    compute_ms: Milliseconds
+    ms: Milliseconds
+    times_floor: float
+
+
+class Doubt(_Base, frozen=True):
+    """A reason not to trust a row's figures as they are."""
+
+    kind: Literal[
+        "spread", "drift", "throttled", "shared-device", "host-bound", "leak", "cold", "few-runs", "busy-host"
+    ]
+    text: str
+
+
 class Row(_Base, frozen=True):
     """One backend on one bundle."""
 
@@ -184,6 +302,17 @@ class Row(_Base, frozen=True):
     memory: Memory | None = None
     warmup: Warmup | None = None
     samples: Samples | None = None
+    preprocess: Latency | None = None
+    paced: Paced | None = None
+    energy: Energy | None = None
+    growth: Growth | None = None
+    profile: Profile | None = None
+    prompts: tuple[PromptTime, ...] = ()
+    agreement: Agreement | None = None
+    floor: FloorDistance | None = None
+    # of `torch.compile`, part of the cold start's first step
+    compile_s: Seconds | None = None
+    doubts: tuple[Doubt, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -199,6 +328,83 @@ class BundleReport(_Base, frozen=True):
     # height, width of the RGB frame given to `Policy.act`
     frame: tuple[int, int]
     rows: tuple[Row, ...]
+    # frames a call, and tokens of the padded prompt
+    batch: Count = 1
+    prompt_length: Count = 0
+
+
+class Rates(_Base, frozen=True):
+    """What this device can do, measured in a process of its own; see `floor.py`.
+
+    Bandwidth counts bytes read and written of a large copy; matmul rates are operations a second, two for
+    each multiply-add, of large square products.
+    """
+
+    device: str
+    library: str
+    copy_gb_s: float
+    matmul_fp32_tflops: float
+    # null where the device has no such arithmetic
+    matmul_tf32_tflops: float | None
+    matmul_fp16_tflops: float | None
+
+
+class Prediction(_Base, frozen=True):
+    """What a device could at best do, from published figures. Nothing here was measured on it."""
+
+    device: str
+    memory_gb_s: float
+    fp16_tflops: float
+    floor_ms: Milliseconds
+    # the floor, times what the measured engine needs over its own floor here; null without an engine
+    expected_ms: Milliseconds | None
+    source: str
+
+
+class Forecast(_Base, frozen=True):
+    """The predictions for one bundle."""
+
+    bundle: str
+    bytes_read: Count
+    operations: Count
+    rows: tuple[Prediction, ...]
+
+
+class MemoryPart(_Base, frozen=True):
+    """One item of the bytes that explain a measured peak."""
+
+    what: str
+    mib: float
+
+
+class StandinRow(_Base, frozen=True):
+    """The stand-in on one backend under one protocol."""
+
+    # "owner": 3 warm-ups and 30 runs; "bench": until steady, then as many as for the policies
+    protocol: Literal["owner", "bench"]
+    row: Row
+    # predicted from shapes, and the parts of it
+    explained_mib: float | None
+    parts: tuple[MemoryPart, ...] = ()
+
+
+class Claim(_Base, frozen=True):
+    """One line of the published table that timed this stand-in."""
+
+    model: str
+    fp32_ms: Milliseconds
+    fp16_ms: Milliseconds
+    fp32_memory_mb: float
+    fp16_memory_mb: float
+
+
+class StandinReport(_Base, frozen=True):
+    """The random stand-in of `standin.py`: it is none of the policies, and its figures say nothing of them."""
+
+    parameters: Count
+    rows: tuple[StandinRow, ...]
+    claims: tuple[Claim, ...]
+    explanation: tuple[str, ...]
 
 
 class Refused(_Base, frozen=True):
@@ -221,13 +427,16 @@ class Options(_Base, frozen=True):
 
 
 class Report(_Base, frozen=True):
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     tool: str
     created_utc: str
     machine: Machine
     options: Options
     bundles: tuple[BundleReport, ...]
     refused: tuple[Refused, ...]
+    rates: Rates | None = None
+    forecasts: tuple[Forecast, ...] = ()
+    standin: StandinReport | None = None
 
 
 def encode(report: Report) -> bytes:

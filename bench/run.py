@@ -81,7 +81,7 @@ def run_bench(options: BenchOptions, progress: Progress) -> Report:
     planned, refused = _plan(options)
     with open_nvml() as nvml:
         return Report(
-            schema_version=1,
+            schema_version=2,
             tool=f"vla-edge {VERSION}",
             created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             machine=describe_machine(),

@@ -103,7 +103,7 @@ def example_rows() -> tuple[Row, ...]:
 
 def example_report() -> Report:
     return Report(
-        schema_version=1,
+        schema_version=2,
         tool="vla-edge 0.1.0",
         created_utc="2026-01-01T00:00:00+00:00",
         machine=Machine(

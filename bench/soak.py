@@ -4,14 +4,17 @@
 
 Three golden samples take turns, so that a stale output is seen as well. Latencies of `Policy.act` on
 preprocessed pixels, of the session, and of the engine alone where it can be timed, come from 500 calls each.
+Of a GPU, the memory that CUDA's own context takes is told apart from what the engine takes.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -20,10 +23,11 @@ from msgspec import Struct
 
 from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.console import run_command
+from vla_edge.runtime.cuda.device import CudaDevice, MemoryName, open_device
 from vla_edge.runtime.policy import Policy
 
 from .measure import Budget, collect, summarise
-from .memory import KIB_PER_MIB, read_host
+from .memory import BYTES_PER_MIB, KIB_PER_MIB, DeviceMemory, open_nvml, read_host
 from .report import Latency
 
 SAMPLES = 3
@@ -31,19 +35,38 @@ TIMED_CALLS = 500
 SETTLING_CALLS = 50
 
 
+class DeviceUse(Struct, frozen=True, kw_only=True):
+    """Memory of this process on the GPU, in MiB.
+
+    Attributes:
+        context: once CUDA's context is there, and nothing else.
+        loaded: at most, until the engine is loaded and warm.
+        soaked: at most, until the last call.
+        parts: what TensorRT and the session tell of `loaded`: "weights", "activations", "io".
+    """
+
+    context: float
+    loaded: float
+    soaked: float
+    parts: dict[str, float]
+
+
 class SoakReport(Struct, frozen=True, kw_only=True):
     """What a soak found.
 
     Attributes:
         load_s: `Policy.load`, every file that is read hashed.
+        load_ms: its steps, where the session tells them.
         first_act_ms: the first action after it.
         act, run, engine: latencies; `engine` only where the session times it.
         differing: calls whose action differed in any bit from the first answer to the same sample.
         host_growth_kib, device_growth_kib: from before the first soak call to after the last.
+        device: memory on the GPU; None elsewhere.
     """
 
     engine_identity: str
     load_s: float
+    load_ms: dict[str, float]
     first_act_ms: float
     act: Latency
     run: Latency
@@ -52,6 +75,7 @@ class SoakReport(Struct, frozen=True, kw_only=True):
     differing: int
     host_growth_kib: int
     device_growth_kib: int | None
+    device: DeviceUse | None
 
 
 def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
@@ -67,26 +91,65 @@ def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
         VlaError: the bundle or engine cannot be used.
     """
     pixels = load_golden(Bundle.open(folder, "size"))["pixel_values"][:SAMPLES]
-    start = time.perf_counter()
-    with Policy.load(folder, backend, **options) as policy:  # type: ignore[arg-type]
-        loaded = time.perf_counter()
-        policy.act_preprocessed(pixels[0])
-        first_act_ms = (time.perf_counter() - loaded) * 1e3
-        policy.warmup()
-        act, run, engine = _latencies(policy, pixels[0])
-        differing, host_kib, device_kib = _soak(policy, pixels, calls)
-        return SoakReport(
-            engine_identity=f"{policy.identity}, {policy.identity.provider}",
-            load_s=loaded - start,
-            first_act_ms=first_act_ms,
-            act=act,
-            run=run,
-            engine=engine,
-            calls=calls,
-            differing=differing,
-            host_growth_kib=host_kib,
-            device_growth_kib=device_kib,
-        )
+    with _watched(backend, options) as watch:
+        start = time.perf_counter()
+        with Policy.load(folder, backend, **options) as policy:  # type: ignore[arg-type]
+            loaded = time.perf_counter()
+            policy.act_preprocessed(pixels[0])
+            first_act_ms = (time.perf_counter() - loaded) * 1e3
+            policy.warmup()
+            watch("loaded")
+            act, run, engine = _latencies(policy, pixels[0])
+            differing, host_kib, device_kib = _soak(policy, pixels, calls)
+            return SoakReport(
+                engine_identity=f"{policy.identity}, {policy.identity.provider}",
+                load_s=loaded - start,
+                load_ms=getattr(policy.session, "load_ms", {}),
+                first_act_ms=first_act_ms,
+                act=act,
+                run=run,
+                engine=engine,
+                calls=calls,
+                differing=differing,
+                host_growth_kib=host_kib,
+                device_growth_kib=device_kib,
+                device=_device_use(policy, watch("soaked")),
+            )
+
+
+@contextmanager
+def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], dict[str, float]]]:
+    """Read the device's memory at named moments; the context is opened first, so that it is seen alone.
+
+    Yields:
+        A function that adds the reading of a moment, and returns all so far, in MiB: none without a GPU.
+    """
+    readings: dict[str, float] = {}
+    with open_nvml() as nvml:
+        if nvml is None or not backend.startswith("tensorrt"):
+            yield lambda moment: readings
+            return
+        index = options.get("device_index", 0)
+        memory = DeviceMemory(nvml, index)
+        device = open_device(index, options.get("memory", "cuda-bindings"))
+
+        def read(moment: str) -> dict[str, float]:
+            memory.sample(os.getpid())
+            readings[moment] = memory.peak_mib
+            return readings
+
+        try:
+            read("context")
+            yield read
+        finally:
+            device.close()
+
+
+def _device_use(policy: Policy, readings: dict[str, float]) -> DeviceUse | None:
+    told: Callable[[], dict[str, int]] | None = getattr(policy.session, "device_memory_bytes", None)
+    if not readings or told is None:
+        return None
+    return DeviceUse(**readings, parts={name: size / BYTES_PER_MIB for name, size in told().items()})
 
 
 def _latencies(policy: Policy, pixels: np.ndarray) -> tuple[Latency, Latency, Latency | None]:
@@ -136,7 +199,7 @@ def _host_kib() -> int:
 
 
 def _device_free_kib(policy: Policy) -> int | None:
-    device = getattr(policy.session, "device", None)
+    device: CudaDevice | None = getattr(policy.session, "device", None)
     return device.memory_info().free_bytes >> 10 if device is not None else None
 
 
@@ -144,7 +207,11 @@ def _device_free_kib(policy: Policy) -> int | None:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--backend", default="auto", show_default=True, help="As for Policy.load.")
 @click.option("--calls", type=click.IntRange(1), default=10_000, show_default=True)
-def command(bundle: Path, backend: str, calls: int) -> int:
+@click.option("--no-graph", is_flag=True, help="TensorRT: queue the engine at every call, no CUDA graph.")
+@click.option(
+    "--memory", type=click.Choice(get_args(MemoryName)), help="TensorRT: package for device memory."
+)
+def command(bundle: Path, backend: str, calls: int, no_graph: bool, memory: str | None) -> int:
     """Call BUNDLE many times and print, as JSON, latencies, differing answers and growth of memory.
 
     Exit code 1 when an answer differed.
@@ -154,7 +221,8 @@ def command(bundle: Path, backend: str, calls: int) -> int:
       python -m vla_edge.bench.soak engines/policy-fp16 --backend tensorrt
       python -m vla_edge.bench.soak engines/policy-fp16 --backend onnxruntime --calls 200
     """
-    report = soak(bundle, backend, calls)
+    options = {**({"graph": False} if no_graph else {}), **({"memory": memory} if memory else {})}
+    report = soak(bundle, backend, calls, **options)
     click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1))
     return 1 if report.differing else 0
 

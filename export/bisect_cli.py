@@ -134,3 +134,7 @@ def _print(finding: Finding, limit: float, as_json: bool) -> None:
 
 def main() -> None:
     run_command(bisect)
+
+
+if __name__ == "__main__":
+    main()

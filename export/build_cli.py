@@ -156,3 +156,7 @@ def _summary(record: PlanRecord) -> list[str]:
 
 def main() -> None:
     run_command(build)
+
+
+if __name__ == "__main__":
+    main()

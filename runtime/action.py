@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,13 +65,14 @@ class Action:
 
 
 class ActionDecoder:
-    """Applies scale, offset and limits of the manifest, in float64."""
+    """Applies scale, offset and limits of the manifest, in double precision.
+
+    In plain Python: an action is a handful of numbers, where each NumPy call would cost more than its work.
+    """
 
     def __init__(self, spec: ActionSpec) -> None:
         self._names = spec.names
-        self._scale = np.array(spec.scale, np.float64)
-        self._offset = np.array(spec.offset, np.float64)
-        self._limit = np.array(spec.limit, np.float64)
+        self._scale, self._offset, self._limit = spec.scale, spec.offset, spec.limit
 
     def __call__(
         self, output: np.ndarray, *, instruction: str, engine: EngineIdentity, timings_ms: dict[str, float]
@@ -86,21 +88,31 @@ class ActionDecoder:
         Raises:
             NonFiniteActionError: NaN or infinity among them.
         """
-        commands = output * self._scale + self._offset
-        if not np.isfinite(commands).all():
-            shown = dict(zip(self._names, output[0].tolist(), strict=True))
+        steps: list[list[float]] = output.tolist()
+        commands = [
+            [
+                value * scale + offset
+                for value, scale, offset in zip(step, self._scale, self._offset, strict=True)
+            ]
+            for step in steps
+        ]
+        if not all(math.isfinite(value) for command in commands for value in command):
+            shown = dict(zip(self._names, steps[0], strict=True))
             raise NonFiniteActionError(
                 f"the engine returned an action that is not finite: {shown} for {instruction!r}.",
                 "Stop the robot. Look at the frame that caused it, then call reset() before the next act().",
             )
-        clamped = np.clip(commands, -self._limit, self._limit)
+        chunk = tuple(
+            tuple(max(-limit, min(limit, value)) for value, limit in zip(command, self._limit, strict=True))
+            for command in commands
+        )
         return Action(
             names=self._names,
-            values=tuple(clamped[0].tolist()),
-            raw=tuple(output[0].tolist()),
-            clamped=bool((clamped[0] != commands[0]).any()),
+            values=chunk[0],
+            raw=tuple(steps[0]),
+            clamped=chunk[0] != tuple(commands[0]),
             held=False,
-            chunk=tuple(map(tuple, clamped.tolist())),
+            chunk=chunk,
             instruction=instruction,
             engine=engine,
             timings_ms=timings_ms,

@@ -247,9 +247,9 @@ class Policy:
                 f"pixel_values have shape {list(pixel_values.shape)} instead of {list(target.shape)}.",
                 "Make them with Preprocessor, or give the raw frame to act().",
             )
-        np.copyto(target, pixel_values)
-        if not np.isfinite(target).all():
+        if not _is_finite(pixel_values):
             raise ImageError("pixel_values hold NaN or infinity.", "Look at what normalises the frames.")
+        np.copyto(target, pixel_values)
 
     def _step(self, chosen: EncodedInstruction, start: float, prepared: float) -> Action:
         self._feed(chosen)
@@ -299,6 +299,16 @@ class Policy:
         total_ms = (time.perf_counter() - start) * 1e3
         timings_ms = {"preprocess": 0.0, "engine": 0.0, "total": total_ms}
         return dataclasses.replace(held, held=True, timings_ms=timings_ms)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite.
+
+    A sum of squares is finite only then, and BLAS makes it in one pass without an array of booleans: at
+    150,528 values 10 us where `isfinite` and `all` take 15 to 40. Values so large that their squares
+    overflow are looked at one by one.
+    """
+    return bool(np.isfinite(np.vdot(values, values)) or np.isfinite(values).all())
 
 
 def _check_graph(manifest: Manifest) -> None:

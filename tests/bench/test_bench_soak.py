@@ -12,6 +12,7 @@ import pytest
 from vla_edge.bench import soak as module
 from vla_edge.bench.soak import command, soak
 from vla_edge.runtime.console import run_command
+from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.sessions.onnxruntime import OnnxRuntimeSession
 
 
@@ -54,3 +55,8 @@ def test_an_answer_that_changes_in_one_bit_is_counted(
         run_command(command)
     assert left.value.code == 1
     assert json.loads(capsys.readouterr().out)["differing"] >= 2
+
+
+def test_options_that_only_tensorrt_knows_are_refused_by_name(bundle_of: Callable[..., Path]) -> None:
+    with pytest.raises(InputError, match="graph"):
+        soak(bundle_of("pure", "none", "fp32"), "onnxruntime", 1, graph=False)

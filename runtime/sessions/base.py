@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+Meanwhile = Callable[[], object]
+
+
+def nothing() -> None:
+    """The host has nothing to do meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,13 @@ class Session(Protocol):
     def outputs(self) -> Mapping[str, np.ndarray]:
         """Arrays that hold the result after `run`, until the next."""
 
-    def run(self) -> None:
+    def run(self, meanwhile: Meanwhile = nothing) -> None:
         """Run the engine once on what `inputs` holds; returns when `outputs` holds the result.
+
+        Args:
+            meanwhile: work of the host that needs no output: done while a GPU runs the engine, before the
+                engine where that is the host itself. It must not touch the session. What it raises is
+                raised here, once the engine has ended.
 
         Raises:
             EngineError: the engine failed, or the session is closed.

@@ -33,7 +33,7 @@ from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import BundleError, EngineError, InputError
 from vla_edge.runtime.manifest import Manifest, TensorSpec
 
-from .base import EngineIdentity
+from .base import EngineIdentity, Meanwhile, nothing
 
 Provider = Literal["cpu", "cuda"]
 
@@ -55,6 +55,7 @@ class OnnxRuntimeOptions:
         device_index: of the CUDA device.
         tf32: let CUDA round FP32 matmuls to TF32, faster and less exact.
         prepack: copy weights into the layout that matmuls like best; False saves that copy of an FP32 graph.
+        profile_prefix: time every node, which slows a run, for `end_profiling`; the file's path begins so.
 
     Raises:
         InputError: a value is out of range.
@@ -65,6 +66,7 @@ class OnnxRuntimeOptions:
     device_index: int = 0
     tf32: bool = False
     prepack: bool = True
+    profile_prefix: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -108,16 +110,33 @@ class OnnxRuntimeSession:
             }
         self._binding = self._bind()
 
-    def run(self) -> None:
+    def run(self, meanwhile: Meanwhile = nothing) -> None:
         """Run the graph once on what `inputs` holds; see `Session.run`."""
         if self._session is None:
-            raise EngineError("the ONNX Runtime session is closed.", "Load the policy again.")
+            raise _closed()
+        meanwhile()
         try:
             for name, value in self._device_inputs.items():
                 value.update_inplace(self.inputs[name])
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # ONNX Runtime's exceptions share no other base
             raise EngineError(f"ONNX Runtime failed: {error}.", "Load the policy again.") from error
+
+    def end_profiling(self) -> Path:
+        """Write the times of all nodes in all runs so far, once, for a session opened with `profile_prefix`.
+
+        Returns:
+            A file of trace events in JSON (onnxruntime.ai, Profiling tools).
+
+        Raises:
+            EngineError: the session is closed, or keeps no times.
+        """
+        if self._session is None:
+            raise _closed()
+        path = self._session.end_profiling()
+        if not path:
+            raise EngineError("This session keeps no times.", "Open it with profile_prefix, and end it once.")
+        return Path(path)
 
     def close(self) -> None:
         """Free the graph and its weights; the NumPy buffers stay valid for whoever holds them."""
@@ -181,6 +200,10 @@ def _refuse_double_install() -> None:
         )
 
 
+def _closed() -> EngineError:
+    return EngineError("the ONNX Runtime session is closed.", "Load the policy again.")
+
+
 def _create_session(ort: Any, bundle: Bundle, options: OnnxRuntimeOptions, threads: int) -> Any:
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
@@ -188,6 +211,9 @@ def _create_session(ort: Any, bundle: Bundle, options: OnnxRuntimeOptions, threa
     settings.log_severity_level = _ERRORS_ONLY
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     settings.add_session_config_entry("session.disable_prepacking", str(int(not options.prepack)))
+    if options.profile_prefix is not None:
+        settings.profile_file_prefix = str(options.profile_prefix)
+        settings.enable_profiling = True
     try:
         return ort.InferenceSession(
             str(bundle.model_path),

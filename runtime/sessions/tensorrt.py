@@ -13,10 +13,11 @@ import numpy as np
 from ..bundle import Bundle
 from ..cuda.device import CudaDevice, MemoryName, open_device
 from ..errors import EngineError, InputError
-from .base import EngineIdentity
+from .base import EngineIdentity, Meanwhile, nothing
 from .plan import Machine, PlanFile, check_record, find_plan, open_plan, read_record, require_verified
-from .trt_engine import Engine, check_tensors
+from .trt_engine import Engine, check_tensors, tensor_specs
 from .trt_library import Backend, Library, load_library
+from .trt_profiler import layer_profiler
 from .trt_runner import EngineRunner
 
 RUNTIME_CACHE_SUFFIX = ".runtime-cache"
@@ -91,6 +92,7 @@ class TensorRtSession:
         self._device: CudaDevice | None = None
         self._engine: Engine | None = None
         self._runner: EngineRunner | None = None
+        self._library: Library | None = None
         try:
             self._load(bundle, options, library, device)
         except BaseException:
@@ -111,15 +113,15 @@ class TensorRtSession:
             raise _closed()
         return self._device
 
-    def run(self) -> None:
-        """One inference on what `inputs` holds.
+    def run(self, meanwhile: Meanwhile = nothing) -> None:
+        """One inference on what `inputs` holds; see `Session.run`.
 
         Raises:
             EngineError: CUDA or TensorRT failed, the session is closed, or two threads are in it.
         """
         if self._runner is None:
             raise _closed()
-        self._runner.run()
+        self._runner.run(meanwhile)
 
     def run_engine_ms(self) -> float:
         """The engine alone, without copies, for benchmarks: GPU milliseconds. `outputs` is not updated.
@@ -130,6 +132,45 @@ class TensorRtSession:
         if self._runner is None:
             raise _closed()
         return self._runner.run_engine_ms()
+
+    def time_layers(self, runs: int, warmup: int = 3) -> dict[str, float]:
+        """The engine under TensorRT's profiler, for benchmarks, on what `inputs` holds; `outputs` stays.
+
+        It runs in a context and buffers of its own, queued call by call, so what `run` uses is not touched;
+        meanwhile they take device memory.
+
+        Returns:
+            Mean milliseconds of each layer over `runs`, after `warmup` others, in the order of execution.
+
+        Raises:
+            EngineError: as `run`, no device memory for the context, or TensorRT reported no layer.
+        """
+        if self._engine is None or self._library is None:
+            raise _closed()
+        # made first, so that it outlives the context that reports to it
+        profiler = layer_profiler(self._library.trt)
+        engine, device = self._engine, self.device
+        device.activate()
+        context = engine.another_context()
+        inputs, outputs = (tensor_specs(engine.engine, mode) for mode in ("input", "output"))
+        runner = EngineRunner(device, context, inputs, outputs, graph=False, reported=engine.recorder.text)
+        try:
+            for name, array in self.inputs.items():
+                np.copyto(runner.inputs[name], array)
+            context.profiler = profiler
+            for _ in range(warmup):
+                runner.run()
+            profiler.total_ms.clear()
+            for _ in range(runs):
+                runner.run()
+        finally:
+            runner.close()
+            del context
+        if not profiler.total_ms:
+            raise EngineError(
+                "TensorRT's profiler reported no layer.", "Build the plan again with vla-build."
+            )
+        return {name: ms / runs for name, ms in profiler.total_ms.items()}
 
     def describe_layers(self) -> str:
         """What TensorRT's inspector tells of the engine's layers, as JSON.
@@ -166,7 +207,7 @@ class TensorRtSession:
         self, bundle: Bundle, options: TensorRtOptions, library: Library | None, device: CudaDevice | None
     ) -> None:
         with self._timed("import"):
-            library = library or load_library(options.backend)
+            library = self._library = library or load_library(options.backend)
         with self._timed("device"):
             if device is None:
                 device = open_device(options.device_index, options.memory)

@@ -51,6 +51,7 @@ class Engine:
         self.runtime.error_recorder = self.recorder
         self.engine: Any = self.runtime.deserialize_cuda_engine(image)
         self.context: Any = None
+        self._config: Any = None
         self._cache = RuntimeCache(cache)
         if self.engine is None:
             raise EngineError(f"TensorRT {library.version} refuses {origin}: {self._reported()}.", mend)
@@ -61,18 +62,26 @@ class Engine:
         Raises:
             EngineError: mostly for lack of device memory.
         """
-        config = self._runtime_config()
+        self._config = self._runtime_config()
+        self.context = self.another_context()
+
+    def another_context(self) -> Any:
+        """A context beside `context`, configured alike, with activation memory of its own; the caller's.
+
+        Raises:
+            EngineError: mostly for lack of device memory.
+        """
         created = (
             self.engine.create_execution_context()
-            if config is None
-            else (self.engine.create_execution_context(config))
+            if self._config is None
+            else self.engine.create_execution_context(self._config)
         )
         if created is None:
             raise EngineError(
                 f"TensorRT made no execution context: {self._reported()}.",
                 "Free device memory: the context needs room for the activations.",
             )
-        self.context = created
+        return created
 
     def describe_layers(self) -> str:
         """TensorRT's inspector as JSON: a list of layers, with formats where the plan was built with detail."""
@@ -100,6 +109,7 @@ class Engine:
         """Drop context, engine and runtime in this order: each needs the next one while it dies."""
         self._cache.close()
         self.context = None
+        self._config = None
         self.engine = None
         self.runtime = None
 

@@ -14,6 +14,7 @@ from ..cuda.device import CudaDevice
 from ..cuda.resources import Graph, Slab, Stopwatch
 from ..errors import EngineError
 from ..manifest import TensorSpec
+from .base import Meanwhile, nothing
 
 _log = logging.getLogger("vla_edge.tensorrt")
 
@@ -82,13 +83,19 @@ class EngineRunner:
     def stream(self) -> int:
         return self._stream
 
-    def run(self) -> None:
-        """One call: inputs to the device, engine, outputs back; returns when they are there."""
+    def run(self, meanwhile: Meanwhile = nothing) -> None:
+        """One call: inputs to the device, engine, outputs back; returns when they are there.
+
+        `meanwhile` is called between the launch and the wait, see `Session.run`.
+        """
         self._enter()
         try:
             self._device.activate()
             self._launch()
-            self._device.synchronize(self._stream)
+            try:
+                meanwhile()
+            finally:
+                self._device.synchronize(self._stream)
         finally:
             self._turn.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -222,3 +223,20 @@ def test_loading_and_running_write_nothing(tiny_bundle: Path, tmp_path: Path) ->
 
 def test_threads_default_to_the_cores_of_this_process() -> None:
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+def test_a_session_times_its_nodes_only_where_that_was_asked_for(make_bundle: Make, tmp_path: Path) -> None:
+    bundle = Bundle.open(make_bundle())
+    plain = OnnxRuntimeSession(bundle)
+    with pytest.raises(EngineError, match="keeps no times"):
+        plain.end_profiling()
+    timed = OnnxRuntimeSession(bundle, OnnxRuntimeOptions(profile_prefix=tmp_path / "step"))
+    timed.run()
+    written = timed.end_profiling()
+    assert written.parent == tmp_path
+    assert {event["cat"] for event in json.loads(written.read_bytes())} >= {"Session", "Node"}
+    with pytest.raises(EngineError, match="keeps no times"):
+        timed.end_profiling()
+    timed.close()
+    with pytest.raises(EngineError, match="session is closed"):
+        timed.end_profiling()

@@ -14,7 +14,7 @@ from trt_fakes import FakeDevice, FakeTensorRt, fake_library
 from trt_support import make_plan, small_bundle
 
 from vla_edge.runtime.bundle import Bundle
-from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.errors import EngineError, ImageError, InputError
 from vla_edge.runtime.manifest import TensorSpec
 from vla_edge.runtime.sessions.tensorrt import TensorRtOptions, TensorRtSession
 
@@ -62,6 +62,25 @@ def test_a_run_is_one_graph_launch_and_one_wait(setup: Setup) -> None:
         assert session.identity.device == "cuda:0 Fake GPU (sm87)"
 
 
+def test_work_meanwhile_is_done_between_launch_and_wait(setup: Setup) -> None:
+    with setup.open() as session:
+        setup.log.clear()
+        session.run(lambda: setup.log.append("meanwhile"))
+        assert setup.log == ["launch graph", "meanwhile", "synchronize"]
+
+
+def test_what_is_raised_meanwhile_comes_after_the_wait_and_the_session_goes_on(setup: Setup) -> None:
+    def refuse() -> None:
+        raise ImageError("no", "mend")
+
+    with setup.open() as session:
+        setup.log.clear()
+        with pytest.raises(ImageError):
+            session.run(refuse)
+        assert setup.log == ["launch graph", "synchronize"]
+        assert run_with(session, 3) == 3
+
+
 def test_the_engine_runs_once_before_it_is_captured_with_both_copies(setup: Setup) -> None:
     setup.open().close()
     start = setup.log.index("copy in")
@@ -96,6 +115,36 @@ def test_the_engine_alone_runs_without_copies(setup: Setup) -> None:
         assert session.run_engine_ms() == 1.5
         assert setup.log == ["record event", "launch graph", "record event"]
         assert run_with(session, 4) == 4
+
+
+def test_layers_are_timed_in_a_context_of_their_own_that_is_gone_afterwards(setup: Setup) -> None:
+    setup.engine.layer_ms = [("first", 0.5), ("second", 0.25), ("second", 0.25)]
+    with setup.open() as session:
+        session.inputs["pixel_values"].flat[0] = 3
+        live = dict(setup.device.live)
+        setup.log.clear()
+        assert session.time_layers(runs=4, warmup=2) == {"first": 0.5, "second": 0.5}
+        assert setup.log.count("engine") == 1 + 2 + 4  # the first one makes TensorRT allocate
+        assert setup.log[-1] == "drop context"
+        assert setup.log.count("launch graph") == 0
+        assert setup.device.live.keys() == live.keys()
+        setup.log.clear()
+        assert run_with(session, 4) == 4
+        assert setup.log == ["launch graph", "synchronize"]
+
+
+def test_a_profiler_that_is_told_nothing_is_no_profile(setup: Setup) -> None:
+    with setup.open() as session, pytest.raises(EngineError, match="profiler reported no layer"):
+        session.time_layers(runs=1)
+
+
+def test_rtx_times_layers_with_the_kernels_that_it_has_compiled(tmp_path: Path) -> None:
+    setup = Setup(tmp_path / "bundle", backend="tensorrt-rtx")
+    setup.engine.layer_ms = [("first", 0.5)]
+    with setup.open() as session:
+        cache = setup.engine.config.cache
+        assert session.time_layers(runs=1) == {"first": 0.5}
+        assert setup.engine.config.cache is cache
 
 
 def test_a_stream_of_the_caller_is_used_and_left_alone(setup: Setup) -> None:
@@ -137,7 +186,8 @@ def test_a_closed_session_says_so_and_its_arrays_stay_readable(setup: Setup) -> 
     session.close()
     assert kept.flat[0] == 3
     assert not session.inputs
-    for call in (session.run, session.run_engine_ms, session.describe_layers, session.device_memory_bytes):
+    calls = (session.run, session.run_engine_ms, session.describe_layers, session.device_memory_bytes)
+    for call in (*calls, lambda: session.time_layers(1)):
         with pytest.raises(EngineError, match="session is closed"):
             call()
 

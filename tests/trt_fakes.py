@@ -123,7 +123,12 @@ class FakeDevice:
 
 
 class FakeContext:
-    """`trt.IExecutionContext`: adds up the inputs; `fails` makes the next enqueue fail."""
+    """`trt.IExecutionContext`: adds up the inputs; `fails` makes the next enqueue fail.
+
+    A profiler is told the engine's `layer_ms` at each enqueue.
+    """
+
+    profiler: Any = None
 
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
@@ -144,6 +149,9 @@ class FakeContext:
             self.engine.recorder.report_error(1, "the fake engine was told to fail")
             return False
         self.engine.device.queue(self._compute, "engine")
+        if self.profiler is not None:
+            for name, ms in self.engine.layer_ms:
+                self.profiler.report_layer_time(name, ms)
         return True
 
     def _compute(self) -> None:
@@ -199,6 +207,8 @@ class FakeEngine:
         self.context: FakeContext | None = None
         self.recorder: Any = None
         self.config = FakeRuntimeConfig()
+        self.layer_ms: list[tuple[str, float]] = []
+        self.information = '{"Layers": []}'
         if rtx:
             self.create_runtime_config = lambda: self.config
 
@@ -242,7 +252,7 @@ class FakeEngine:
     last_context: FakeContext | None = None
 
     def create_engine_inspector(self) -> Any:
-        return SimpleNamespace(get_engine_information=lambda form: '{"Layers": []}')
+        return SimpleNamespace(get_engine_information=lambda form: self.information)
 
 
 class FakeTensorRt:
@@ -254,6 +264,7 @@ class FakeTensorRt:
         self.LayerInformationFormat = SimpleNamespace(JSON=0)
         outer = self
         self.ILogger = type("ILogger", (), {"__init__": lambda self: None, "Severity": _Severity})
+        self.IProfiler = type("IProfiler", (), {"__init__": lambda self: None})
         self.IErrorRecorder = type("IErrorRecorder", (), {"__init__": lambda self: None})
         self.engine: FakeEngine | None = FakeEngine(device, manifest, rtx)
 

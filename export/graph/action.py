@@ -42,8 +42,9 @@ def write_lstm(builder: Builder, x: Value, arch: Architecture, settings: PolicyS
     for layer in range(lstm.layers):
         outputs = _run_layer(builder, outputs, lstm, layer)
     batch = x.shape[0]
-    kept = [builder.graph.reshape(h, (batch, 1, lstm.hidden)) for h in outputs[-settings.lstm_outputs :]]
-    return builder.graph.concat(kept, axis=1)
+    with builder.graph.scope("rnn.outputs"):
+        kept = [builder.graph.reshape(h, (batch, 1, lstm.hidden)) for h in outputs[-settings.lstm_outputs :]]
+        return builder.graph.concat(kept, axis=1)
 
 
 def write_head(builder: Builder, x: Value, layers: tuple[HeadLayer, ...], final_tanh: bool) -> Value:
@@ -121,9 +122,10 @@ def _run_layer(builder: Builder, inputs: list[Value], lstm: Lstm, layer: int) ->
     if is_repeated:
         projected = [_project_input(builder, inputs[0], lstm, layer, GATES)] * len(inputs)
     else:
-        stacked = graph.concat([graph.reshape(x, (batch, 1, x.shape[-1])) for x in inputs], axis=1)
-        merged = _project_input(builder, stacked, lstm, layer, GATES)
-        projected = [graph.pick(merged, 1, at) for at in range(len(inputs))]
+        with graph.scope(f"rnn.l{layer}"):
+            stacked = graph.concat([graph.reshape(x, (batch, 1, x.shape[-1])) for x in inputs], axis=1)
+            merged = _project_input(builder, stacked, lstm, layer, GATES)
+            projected = [graph.pick(merged, 1, at) for at in range(len(inputs))]
     recurrent = _recurrent_weight(builder, lstm, layer)
     state, outputs = State(None, None), []
     with graph.scope(f"rnn.l{layer}"):
@@ -145,12 +147,13 @@ def _carried(builder: Builder, x: Value, lstm: Lstm) -> Value:
         with graph.scope(f"rnn.l{layer}"):
             state = State(graph.pick(h_in, 0, layer), graph.pick(c_in, 0, layer))
             state = _cell(builder, gates, state, recurrent, lstm.hidden)
-        x = _known(state.hidden)
-        hidden.append(graph.reshape(x, (1, batch, lstm.hidden)))
-        cells.append(graph.reshape(_known(state.cell), (1, batch, lstm.hidden)))
-    graph.output("h_out", graph.concat(hidden, axis=0))
-    graph.output("c_out", graph.concat(cells, axis=0))
-    return graph.reshape(x, (batch, 1, lstm.hidden))
+            x = _known(state.hidden)
+            hidden.append(graph.reshape(x, (1, batch, lstm.hidden)))
+            cells.append(graph.reshape(_known(state.cell), (1, batch, lstm.hidden)))
+    with graph.scope("rnn.outputs"):
+        graph.output("h_out", graph.concat(hidden, axis=0))
+        graph.output("c_out", graph.concat(cells, axis=0))
+        return graph.reshape(x, (batch, 1, lstm.hidden))
 
 
 def _cell(builder: Builder, gates: Value, state: State, recurrent: Value, size: int) -> State:

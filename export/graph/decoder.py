@@ -51,7 +51,6 @@ def write_image_projection(builder: Builder, states: Value, arch: Architecture) 
     graph, dtype, width = builder.graph, builder.precision.matmul, arch.text.width
     heads, count = arch.text.heads, arch.image_tokens
     batch = states.shape[0]
-    normalized = builder.normalize(states)
 
     def split(tensor: Tensor) -> Tensor:
         return tensor.reshape(count, heads, HEAD_SIZE).transpose(0, 1)[None].contiguous()
@@ -70,6 +69,7 @@ def write_image_projection(builder: Builder, states: Value, arch: Architecture) 
 
     key_value = _folded_key_value(builder, arch)
     with graph.scope(PROJECTION):
+        normalized = builder.normalize(states)
         merged = graph.add(graph.matmul(graph.cast(normalized, dtype), key_value[0]), key_value[1])
         both = []
         for at, letter in enumerate("kv"):
@@ -96,13 +96,13 @@ def write_text(builder: Builder, image: Value, ids: Value, arch: Architecture, p
     return builder.layer_norm(x, f"{ROOT}.layer_norm")
 
 
-def write_pool(builder: Builder, states: Value, mask: Value | None, how: str) -> Value:
-    """Pool [B, L, C] float32 over real tokens ("max", "mean", "last") to [B, C]."""
+def write_pool(builder: Builder, states: Value, mask: Value | None, how: str, name: str) -> Value:
+    """Pool [B, L, C] float32 over real tokens ("max", "mean", "last") to [B, C]; `name` is whose tokens."""
     graph = builder.graph
     batch, length, _ = states.shape
     if mask is None:
         mask = graph.constant(np.ones((batch, length), np.int32))
-    with graph.scope("pool"):
+    with graph.scope(f"{name}.pool"):
         if how == "max":
             real = graph.reshape(graph.cast(mask, "bool"), (batch, length, 1))
             floor = graph.scalar(LOWEST, "float32")

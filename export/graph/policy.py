@@ -12,7 +12,7 @@ from ..architecture import Architecture
 from ..precision import Precision
 from ..settings import PolicySettings
 from .action import write_head, write_lstm
-from .decoder import PromptShape, write_image_projection, write_pool, write_text
+from .decoder import PROJECTION, ROOT, PromptShape, write_image_projection, write_pool, write_text
 from .layers import Builder
 from .parameters import Parameters
 from .vision import transformers_names, write_clip_image, write_tower
@@ -20,6 +20,8 @@ from .writer import GraphWriter, Value
 
 VISION_ROOT = "kosmos_model.vision_model.model"
 VISION_ACTIVATION = "quick_gelu"
+FUSION = "feature_fusion"
+CLIP_TEXT = "clip_text_features"
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,11 @@ def write_policy(
     side = arch.vision.image_size
     pixels = graph.input("pixel_values", "float32", (options.batch, 3, side, side))
     features = _features(builder, pixels, arch, settings, options)
-    fused = graph.concat([graph.cast(features[name], "float32") for name in settings.features], axis=1)
-    if arch.fusion:
-        name = "feature_fusion"
-        fused = graph.cast(builder.linear(fused, [builder.params.linear(name)], name), "float32")
-        graph.stage("fusion", fused)
+    with graph.scope(FUSION):
+        fused = graph.concat([graph.cast(features[name], "float32") for name in settings.features], axis=1)
+        if arch.fusion:
+            fused = graph.cast(builder.linear(fused, [builder.params.linear(FUSION)], FUSION), "float32")
+            graph.stage("fusion", fused)
     hidden = write_lstm(builder, fused, arch, settings)
     actions = write_head(builder, hidden, arch.head, settings.final_tanh)
     graph.stage("action", graph.output("actions", actions))
@@ -73,7 +75,7 @@ def _features(
         values |= _kosmos_features(builder, pixels, arch, settings, options)
     elif "vision" in wanted:
         states = _vision_states(builder, pixels, arch, class_token_only=True)
-        values["vision"] = graph.stage("vision", graph.pick(states, 1, 0))
+        values["vision"] = graph.stage("vision", _class_token(builder, states))
     if "clip_image" in wanted and arch.clip:
         normalized = settings.clip_feature == "projected_normalized"
         feature = write_clip_image(builder, pixels, arch.clip, settings.clip_activation, normalized)
@@ -81,9 +83,10 @@ def _features(
     if "clip_text" in wanted and options.clip_text is not None:
         # The instructions are known, so CLIP's text tower is a table with a row for each.
         table = options.clip_text.astype(np.float32)
-        rows = graph.weight("clip_text_features", "float32", table.shape, lambda: table)
+        rows = graph.weight(CLIP_TEXT, "float32", table.shape, lambda: table)
         index = graph.input("instruction_index", "int32", (options.batch,))
-        values["clip_text"] = graph.gather_rows(rows, index)
+        with graph.scope(CLIP_TEXT):
+            values["clip_text"] = graph.gather_rows(rows, index)
     return values
 
 
@@ -94,15 +97,15 @@ def _kosmos_features(
     values: dict[str, Value] = {}
     states = _vision_states(builder, pixels, arch, class_token_only=False)
     if "vision" in wanted:
-        values["vision"] = graph.pick(states, 1, 0)
+        values["vision"] = _class_token(builder, states)
     image = graph.stage("vision", write_image_projection(builder, states, arch))
     if "image_projection" in wanted:
-        values["image_projection"] = write_pool(builder, image, None, settings.pooling)
+        values["image_projection"] = write_pool(builder, image, None, settings.pooling, PROJECTION)
     if "text" in wanted:
         shape = (options.batch, options.prompt.length)
         ids, mask = graph.input("input_ids", "int32", shape), graph.input("attention_mask", "int32", shape)
         text = write_text(builder, image, ids, arch, options.prompt)
-        values["text"] = graph.stage("text", write_pool(builder, text, mask, settings.pooling))
+        values["text"] = graph.stage("text", write_pool(builder, text, mask, settings.pooling, ROOT))
     return values
 
 
@@ -111,3 +114,9 @@ def _vision_states(builder: Builder, pixels: Value, arch: Architecture, class_to
     names = transformers_names(builder.params, VISION_ROOT, arch.vision.depth)
     states = write_tower(builder, pixels, arch.vision, names, VISION_ACTIVATION, class_token_only)
     return builder.layer_norm(states, names.post_norm)
+
+
+def _class_token(builder: Builder, states: Value) -> Value:
+    """[B, tokens, C] -> [B, C]."""
+    with builder.graph.scope(f"{VISION_ROOT}.class_token"):
+        return builder.graph.pick(states, 1, 0)

@@ -112,7 +112,7 @@ def write_clip_image(builder: Builder, pixels: Value, clip: Clip, activation: st
         else transformers_names(params, "clip_model.vision_model", clip.vision.depth)
     )
     states = write_tower(builder, pixels, clip.vision, names, activation, class_token_only=True)
-    pooled = graph.pick(builder.layer_norm(states, names.post_norm), 1, 0)
+    normed = builder.layer_norm(states, names.post_norm)
     dtype = builder.precision.matmul
     shape = (clip.vision.width, clip.embed)
     if is_open:  # open_clip keeps the projection as [in, out]
@@ -121,7 +121,8 @@ def write_clip_image(builder: Builder, pixels: Value, clip: Clip, activation: st
         load = params.matrix([Rows("clip_model.visual_projection.weight", "", 0, clip.embed)], dtype)
     projection = graph.weight("clip_model.visual_projection", dtype, shape, load)
     with graph.scope("clip_model.visual_projection"):
-        feature = graph.cast(graph.matmul(graph.cast(pooled, dtype), projection), "float32")
+        pooled = graph.cast(graph.pick(normed, 1, 0), dtype)
+        feature = graph.cast(graph.matmul(pooled, projection), "float32")
         return builder.normalize(feature) if normalized else feature
 
 

@@ -1,0 +1,256 @@
+"""What one step must read and compute, counted in the graph that an engine is built from.
+
+The least that any engine has to do, not what one does:
+
+* Every weight is read once a step, whatever reads it how often. Of a table that is only ever gathered from
+  (the token embedding), the gathered rows are read, and no row is taken for another's double.
+* Inputs and outputs cross the memory once. Values in between are not counted: they could stay in caches
+  and registers. Nor are integer constants (shapes, bounds): an engine folds them when it is built.
+* Operations are two for each multiply-add of MatMul, Gemm and Conv. Elementwise work, normalisation and
+  softmax are left out: they run beside the products, on other units, and are about 0.3 % of the operations
+  of a full-size policy.
+
+What the exporter folds into weights is not in the graph, so neither is it here, and PyTorch rows have the
+same work as the engines: it is the task's. `torch.utils.flop_counter` on the PyTorch policy agrees within
+1.4 % at full size, and to the last operation once what was folded or left out is added (`test_bench_work.py`).
+
+onnx-tool counts ONNX graphs too, is kept up, and finds the same products (tried on a tiny policy). But it
+counts a gathered table whole and every value in between as memory, and adds elementwise operations to the
+products, so that little more than a loop over the nodes would be left to use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from msgspec import Struct
+
+from vla_edge.runtime.bundle import Bundle
+from vla_edge.runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    import onnx
+
+Shape = tuple[int, ...]
+
+# Operators with products inside that `_COUNTERS` does not know, or with a body that runs an unknown number
+# of times: to pass over one would make a floor that is too low look like a measured one.
+UNCOUNTED = frozenset(
+    {
+        "Attention",
+        "ConvInteger",
+        "ConvTranspose",
+        "DFT",
+        "DeformConv",
+        "Einsum",
+        "GRU",
+        "If",
+        "LSTM",
+        "Loop",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+        "RNN",
+        "Scan",
+    }
+)
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """The work of one step, of all frames of its batch.
+
+    Attributes:
+        operations: two for each multiply-add of the matrix products and convolutions.
+        weight_elements: numbers in floating-point weights, each counted once.
+        weight_bytes: their size.
+        input_elements, input_bytes: of floating-point inputs.
+        output_elements, output_bytes: of floating-point outputs.
+        index_bytes: of integer inputs (token ids, masks).
+    """
+
+    operations: int
+    weight_elements: int
+    weight_bytes: int
+    input_elements: int
+    input_bytes: int
+    output_elements: int
+    output_bytes: int
+    index_bytes: int
+
+    @property
+    def bytes_read(self) -> int:
+        """All bytes that must cross the memory: weights, inputs and outputs."""
+        return self.weight_bytes + self.input_bytes + self.output_bytes + self.index_bytes
+
+    def in_precision(self, precision_bytes: int) -> Work:
+        """The same work with all floating-point numbers of this size: 4 in FP32, 2 in FP16."""
+        return Work(
+            operations=self.operations,
+            weight_elements=self.weight_elements,
+            weight_bytes=self.weight_elements * precision_bytes,
+            input_elements=self.input_elements,
+            input_bytes=self.input_elements * precision_bytes,
+            output_elements=self.output_elements,
+            output_bytes=self.output_elements * precision_bytes,
+            index_bytes=self.index_bytes,
+        )
+
+
+def work_of(bundle: Bundle, precision_bytes: int | None = None) -> Work:
+    """Count the work of a bundle's graph; its weights are not read.
+
+    Args:
+        bundle: an opened bundle.
+        precision_bytes: size of every floating-point number; None for the graph's own dtypes.
+
+    Raises:
+        BundleError: the graph cannot be read, has shapes that are not fixed, or an operator whose work
+            is not known.
+    """
+    work = count_work(_load(bundle.model_path), str(bundle.model_path))
+    return work if precision_bytes is None else work.in_precision(precision_bytes)
+
+
+def count_work(model: onnx.ModelProto, origin: str) -> Work:
+    """Count the work of a model whose shapes are all fixed; the content of its weights may be absent.
+
+    Raises:
+        BundleError: as for `work_of`; names `origin`.
+    """
+    graph = _Graph(model, origin)
+    weights = [(tensor, graph.elements_read(tensor)) for tensor in model.graph.initializer]
+    weights = [(tensor, count) for tensor, count in weights if graph.is_float(tensor.data_type)]
+    given = {tensor.name for tensor in model.graph.initializer}
+    inputs = [graph.describe(value) for value in model.graph.input if value.name not in given]
+    outputs = [graph.describe(value) for value in model.graph.output]
+    return Work(
+        operations=sum(graph.operations(node) for node in model.graph.node),
+        weight_elements=sum(count for _, count in weights),
+        weight_bytes=sum(count * graph.item_bytes(tensor.data_type) for tensor, count in weights),
+        input_elements=sum(item.elements for item in inputs if item.is_float),
+        input_bytes=sum(item.size_bytes for item in inputs if item.is_float),
+        output_elements=sum(item.elements for item in outputs if item.is_float),
+        output_bytes=sum(item.size_bytes for item in outputs if item.is_float),
+        index_bytes=sum(item.size_bytes for item in (*inputs, *outputs) if not item.is_float),
+    )
+
+
+class _Value(Struct, frozen=True):
+    elements: int
+    size_bytes: int
+    is_float: bool
+
+
+class _Graph:
+    """A model with the shape of every value, and who reads it."""
+
+    def __init__(self, model: onnx.ModelProto, origin: str) -> None:
+        self._origin = origin
+        self._shapes = self._infer(model)
+        self._readers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
+        for node in model.graph.node:
+            for at, name in enumerate(node.input):
+                self._readers.setdefault(name, []).append((node, at))
+        self._outputs = {value.name for value in model.graph.output}
+
+    def shape(self, name: str) -> Shape:
+        if name not in self._shapes:
+            self._refuse(f"the shape of {name!r} is not known")
+        return self._shapes[name]
+
+    def elements_read(self, tensor: onnx.TensorProto) -> int:
+        """Elements of an initializer that a step needs: all, the rows gathered, or none if nothing reads it."""
+        whole = math.prod(self.shape(tensor.name))
+        readers = self._readers.get(tensor.name, [])
+        if tensor.name in self._outputs or any(
+            node.op_type != "Gather" or place != 0 for node, place in readers
+        ):
+            return whole
+        return min(whole, sum(math.prod(self.shape(node.output[0])) for node, _ in readers))
+
+    def operations(self, node: onnx.NodeProto) -> int:
+        if node.domain not in ("", "ai.onnx") or node.op_type in UNCOUNTED:
+            self._refuse(f"the work of its operator {node.domain or 'ai.onnx'}::{node.op_type} is not known")
+        if node.op_type not in _COUNTERS:
+            return 0
+        shapes = [self.shape(name) for name in node.input if name]
+        return _COUNTERS[node.op_type](node, shapes, self.shape(node.output[0]))
+
+    def describe(self, value: onnx.ValueInfoProto) -> _Value:
+        dtype = value.type.tensor_type.elem_type
+        elements = math.prod(self.shape(value.name))
+        if elements < 1:
+            self._refuse(f"{value.name!r} is empty")
+        return _Value(elements, elements * self.item_bytes(dtype), self.is_float(dtype))
+
+    def is_float(self, dtype: int) -> bool:
+        from onnx import TensorProto
+
+        return dtype in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+
+    def item_bytes(self, dtype: int) -> int:
+        from onnx import helper
+
+        try:
+            return int(helper.tensor_dtype_to_np_dtype(dtype).itemsize)
+        except KeyError:
+            self._refuse(f"it has a tensor of the unknown dtype {dtype}")
+
+    def _infer(self, model: onnx.ModelProto) -> dict[str, Shape]:
+        from onnx import shape_inference
+
+        try:
+            graph = shape_inference.infer_shapes(model, strict_mode=True).graph
+        except (shape_inference.InferenceError, ValueError) as error:
+            self._refuse(f"its shapes contradict each other: {error}")
+        shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            tensor = value.type.tensor_type
+            sizes = tuple(size.dim_value for size in tensor.shape.dim)
+            if not tensor.HasField("shape") or not all(
+                size.HasField("dim_value") for size in tensor.shape.dim
+            ):
+                self._refuse(f"the shape of {value.name!r} is not fixed")
+            shapes[value.name] = sizes
+        for name, sizes in shapes.items():
+            if any(size < 0 for size in sizes):
+                self._refuse(f"the shape of {name!r} is {list(sizes)}")
+        return shapes
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise BundleError(f"cannot count the work of {self._origin}: {problem}.", "Export the bundle again.")
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        return onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise BundleError(f"{path} cannot be read: {error}.", "Export the bundle again.") from error
+
+
+def _matmul(node: onnx.NodeProto, shapes: Sequence[Shape], out: Shape) -> int:
+    """[.., M, K] @ [.., K, N], as NumPy broadcasts it: every output number sums K products."""
+    return 2 * math.prod(out) * shapes[0][-1]
+
+
+def _gemm(node: onnx.NodeProto, shapes: Sequence[Shape], out: Shape) -> int:
+    """A' @ B' + C with A [M, K], or [K, M] where `transA` is set; C is not counted."""
+    from onnx import helper
+
+    transposed = any(item.name == "transA" and helper.get_attribute_value(item) for item in node.attribute)
+    return 2 * math.prod(out) * shapes[0][0 if transposed else 1]
+
+
+def _conv(node: onnx.NodeProto, shapes: Sequence[Shape], out: Shape) -> int:
+    """Kernel [out channels, in channels / groups, *window]: every output number sums one kernel's products."""
+    return 2 * math.prod(out) * math.prod(shapes[1][1:])
+
+
+_Counter = Callable[["onnx.NodeProto", Sequence[Shape], Shape], int]
+_COUNTERS: Mapping[str, _Counter] = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}

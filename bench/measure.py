@@ -109,5 +109,5 @@ def summarise(samples_ms: Sequence[float]) -> Latency | None:
         max_ms=float(values.max()),
         mean_ms=mean,
         std_ms=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-        fps=1e3 / mean,
+        fps=1e3 / mean if mean else 0.0,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .report import Memory, PhaseMemory
+from .report import Growth, Memory, PhaseMemory
 
 KIB_PER_MIB = 1024
 BYTES_PER_MIB = 1 << 20
@@ -49,19 +49,45 @@ def read_host(pid: int | Literal["self"] = "self") -> HostMemory | None:
     return HostMemory(mib("VmRSS"), mib("RssAnon"), mib("VmHWM"))
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """What was held when a phase began; None where it could not be read."""
+
+    host_anonymous: float | None
+    device: float | None
+
+
 class MemoryWatch:
     """Peaks of one process, host and device, by phase. Call `sample` as often as wanted."""
 
     def __init__(self, device: DeviceMemory | None) -> None:
         self._device = device
         self._phases: dict[str, HostMemory] = {}
+        self._device_phases: dict[str, float] = {}
+        self._entries: dict[str, _Entry] = {}
 
     def sample(self, pid: int, phase: str) -> None:
         now = read_host(pid)
         if now is not None:
             self._phases[phase] = _larger(self._phases.get(phase), now)
+        held = None
         if self._device is not None:
-            self._device.sample(pid)
+            held = self._device.sample(pid)
+            self._device_phases[phase] = max(held, self._device_phases.get(phase, 0.0))
+        self._entries.setdefault(phase, _Entry(now.anonymous if now else None, held))
+
+    def growth(self, phase: str, steps: int) -> Growth | None:
+        """What was held more when the phase after `phase` began than when it began; None if one was not seen."""
+        names = list(self._entries)
+        if phase not in names or names[-1] == phase:
+            return None
+        before = self._entries[phase]
+        after = self._entries[names[names.index(phase) + 1]]
+        return Growth(
+            steps=steps,
+            host_anonymous_mib=_difference(after.host_anonymous, before.host_anonymous),
+            device_mib=_difference(after.device, before.device),
+        )
 
     def summary(self, own: HostMemory | None = None, torch_allocator_peak_mib: float | None = None) -> Memory:
         """The peaks.
@@ -78,10 +104,19 @@ class MemoryWatch:
             device_method=self._device.method if self._device else None,
             torch_allocator_peak_mib=torch_allocator_peak_mib,
             phases=tuple(
-                PhaseMemory(phase=name, host_mib=reading.resident, host_anonymous_mib=reading.anonymous)
+                PhaseMemory(
+                    phase=name,
+                    host_mib=reading.resident,
+                    host_anonymous_mib=reading.anonymous,
+                    device_mib=self._device_phases.get(name),
+                )
                 for name, reading in self._phases.items()
             ),
         )
+
+
+def _difference(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
 
 
 def _larger(before: HostMemory | None, now: HostMemory) -> HostMemory:
@@ -106,12 +141,17 @@ class DeviceMemory:
         self._process_bytes: int | None = None
         self._growth_bytes = 0
 
-    def sample(self, pid: int) -> None:
+    def sample(self, pid: int) -> float:
+        """MiB held now, by the process where it is known, else by all since the start."""
+        own = None
         for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle):
             if process.pid == pid and process.usedGpuMemory is not None:
-                self._process_bytes = max(process.usedGpuMemory, self._process_bytes or 0)
+                own = process.usedGpuMemory
+                self._process_bytes = max(own, self._process_bytes or 0)
         used = self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used
-        self._growth_bytes = max(self._growth_bytes, used - self._before_bytes)
+        grown = used - self._before_bytes
+        self._growth_bytes = max(self._growth_bytes, grown)
+        return max(0, grown if own is None else own) / BYTES_PER_MIB
 
     @property
     def method(self) -> Literal["nvml-process", "nvml-device-growth"]:

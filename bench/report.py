@@ -125,6 +125,7 @@ class PhaseMemory(_Base, frozen=True):
     phase: str
     host_mib: Mebibytes
     host_anonymous_mib: Mebibytes
+    device_mib: Mebibytes | None = None
 
 
 class Memory(_Base, frozen=True):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from vla_edge.bench import backends
 from vla_edge.bench.jobs import Job
 from vla_edge.bench.parity import ActionErrors
 from vla_edge.bench.report import Parity
+from vla_edge.bench.torch_session import TORCH_MODES, Signature, TorchMode, TorchSession
 from vla_edge.bench.workload import PolicyStep
 from vla_edge.runtime.errors import EngineError
-from vla_edge.runtime.manifest import MANIFEST_NAME, decode, encode
+from vla_edge.runtime.manifest import MANIFEST_NAME, TensorSpec, decode, encode
 
 
 def parity_of(job: Job) -> Parity:
@@ -93,8 +96,6 @@ def test_a_step_copies_inputs_in_and_actions_out(torch_job: Job) -> None:
 
 
 def test_a_run_without_a_gpu_says_so(torch_job: Job, monkeypatch) -> None:
-    import torch
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="PyTorch sees no GPU"):
         backends.load(msgspec.structs.replace(torch_job, device="cuda"))
@@ -127,3 +128,154 @@ def test_an_action_that_a_policy_would_hold_is_computed_in_every_timed_call(
     (copy / MANIFEST_NAME).write_bytes(encode(holding))
     act = backends.load(msgspec.structs.replace(job, bundle=str(copy))).act
     assert [act().held for _ in range(3)] == [False, False, False]
+
+
+# --- the modes
+
+
+class Recurrent(nn.Module):
+    """Small, and with what Dynamo stumbles over in the policies: an LSTM within `inference_mode`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.into = nn.Linear(16, 24)
+        self.rnn = nn.LSTM(24, 8, 2, batch_first=True)
+
+    @torch.inference_mode()
+    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"actions": self.rnn(torch.relu(self.into(pixels)))[0]}
+
+
+SIGNATURE = Signature(
+    (TensorSpec(name="pixels", dtype="float32", shape=(1, 3, 16)),),
+    (TensorSpec(name="actions", dtype="float32", shape=(1, 3, 8)),),
+    "small [0]",
+)
+PIXELS = np.random.default_rng(0).standard_normal((2, 1, 3, 16)).astype(np.float32)
+
+
+def actions_of(session: TorchSession, at: int) -> np.ndarray:
+    session.inputs["pixels"][...] = PIXELS[at]
+    session.run()
+    return session.outputs["actions"].copy()
+
+
+@pytest.fixture
+def compiler_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache, so that a compiler really runs; without its half a minute of trying vector instructions."""
+    import torch._inductor.config as inductor
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    torch._dynamo.reset()
+    with inductor.patch({"cpp.vec_isa_ok": False, "cpp_cache_precompile_headers": False}):
+        yield tmp_path / "inductor"
+
+
+def test_every_way_to_run_the_policy_has_a_name() -> None:
+    assert list(TORCH_MODES) == [
+        "torch-fp32",
+        "torch-tf32",
+        "torch-fp16",
+        "torch-fp16-graph",
+        "torch-compile",
+        "torch-compile-reduce-overhead",
+    ]
+    assert TORCH_MODES["torch-compile"] == TorchMode("fp16", compile_mode="max-autotune")
+    assert TORCH_MODES["torch-compile-reduce-overhead"].how == "torch.compile reduce-overhead"
+    assert [name for name, mode in TORCH_MODES.items() if mode.needs_gpu] == [
+        "torch-tf32",
+        "torch-fp16-graph",
+    ]
+    assert [name for name, mode in TORCH_MODES.items() if mode.precision == "fp32"] == [
+        "torch-fp32",
+        "torch-tf32",
+    ]
+
+
+def test_a_compiled_module_is_one_graph_with_the_same_actions(compiler_cache: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    eager = TorchSession(Recurrent().eval(), SIGNATURE, "fp32", "cpu")
+    counters.clear()
+    session = TorchSession(Recurrent().eval(), SIGNATURE, TorchMode("fp32", compile_mode="default"), "cpu")
+    assert session.compile_s is None
+    for at in (0, 1, 0):
+        np.testing.assert_allclose(actions_of(session, at), actions_of(eager, at), atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert session.compile_s is not None
+    assert session.compile_s > 0.1
+    assert session.identity.provider == "torch.compile default"
+    assert any(compiler_cache.rglob("*.so")), "the compiler wrote nothing where it was told to"
+
+
+def test_a_compiler_that_is_not_there_is_named_with_its_mend(compiler_cache: Path) -> None:
+    import torch._inductor.config as inductor
+
+    session = TorchSession(Recurrent().eval(), SIGNATURE, TorchMode("fp32", compile_mode="default"), "cpu")
+    with inductor.patch({"cpp.cxx": ("/no/such/compiler",)}), pytest.raises(EngineError) as caught:
+        session.run()
+    assert caught.value.problem.startswith("torch.compile in mode default failed: ")
+    assert "compiler" in caught.value.problem.lower()
+    assert "\n" not in caught.value.problem
+    assert "g++" in caught.value.mend
+    assert session.compile_s is None
+
+
+def test_a_module_that_does_not_compile_whole_is_not_run_eagerly_instead(compiler_cache: Path) -> None:
+    class Broken(Recurrent):
+        def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+            torch._dynamo.graph_break()
+            return super().forward(pixels)
+
+    session = TorchSession(Broken().eval(), SIGNATURE, TorchMode("fp32", compile_mode="default"), "cpu")
+    with pytest.raises(EngineError, match=r"torch\.compile in mode default failed"):
+        session.run()
+
+
+@pytest.mark.parametrize(("name", "what"), [("torch-tf32", "TF32"), ("torch-fp16-graph", "a CUDA graph")])
+def test_what_only_a_gpu_can_do_says_so(name: str, what: str) -> None:
+    with pytest.raises(EngineError, match=f"{what} needs a GPU, not cpu"):
+        TorchSession(Recurrent().eval(), SIGNATURE, TORCH_MODES[name], "cpu")
+
+
+def test_half_precision_takes_and_gives_single_precision_arrays() -> None:
+    exact = actions_of(TorchSession(Recurrent().eval(), SIGNATURE, "fp32", "cpu"), 0)
+    session = TorchSession(Recurrent().eval(), SIGNATURE, TORCH_MODES["torch-fp16"], "cpu")
+    half = actions_of(session, 0)
+    assert half.dtype == session.inputs["pixels"].dtype == np.float32
+    assert 0 < np.abs(half - exact).max() < 0.01
+    assert session.peak_allocated_mib() is None
+
+
+def test_the_hosts_work_beside_a_step_is_done_once_and_its_error_comes_after_the_outputs() -> None:
+    session = TorchSession(Recurrent().eval(), SIGNATURE, "fp32", "cpu")
+    expected = actions_of(session, 0)
+    session.outputs["actions"][...] = 7
+    done: list[int] = []
+
+    def work() -> None:
+        done.append(1)
+        raise ValueError("a dark frame")
+
+    with pytest.raises(ValueError, match="a dark frame"):
+        session.run(work)
+    assert done == [1]
+    np.testing.assert_array_equal(session.outputs["actions"], expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(TORCH_MODES))
+def test_every_mode_on_a_gpu_gives_the_actions_of_the_cpu(name: str, compiler_cache: Path) -> None:
+    exact = TorchSession(Recurrent().eval(), SIGNATURE, "fp32", "cpu")
+    session = TorchSession(Recurrent().eval(), SIGNATURE, TORCH_MODES[name], "cuda")
+    for at in (0, 1, 0, 1):
+        assert np.abs(actions_of(session, at) - actions_of(exact, at)).max() < 0.01
+    assert torch.backends.cuda.matmul.allow_tf32 == (name == "torch-tf32")
+    assert session.identity.compute == {"torch-fp32": "fp32", "torch-tf32": "tf32"}.get(name, "fp16")
+    assert len(session.device_ms) == 4
+    assert (session.compile_s is not None) == name.startswith("torch-compile")
+    held, step_peak = session.held_mib, session.step_peak_mib()
+    assert held is not None
+    assert step_peak is not None
+    assert 0 < held < step_peak

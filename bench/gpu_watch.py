@@ -1,0 +1,125 @@
+"""What a GPU did while steps were timed: energy, reasons for lower clocks, other processes. Read from outside.
+
+Units and reasons are NVML's (docs.nvidia.com/deploy/nvml-api, "Device Queries", "Clocks Event Reasons").
+A Jetson's NVML gives none of them; there the board's rails are read, see `rails.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .jobs import Phase
+from .rails import read_rails_w
+from .report import Energy
+
+TIMED_PHASE: Phase = "measure"
+MJ_PER_J = 1000
+MW_PER_W = 1000
+
+# bits of nvmlDeviceGetCurrentClocksEventReasons that slow a running kernel down
+SLOWDOWNS = {
+    0x0000000000000004: "power cap",
+    0x0000000000000008: "hardware slowdown",
+    0x0000000000000020: "temperature, by the driver",
+    0x0000000000000040: "temperature, by the hardware",
+    0x0000000000000080: "power brake",
+}
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """From the first reading in the timed phase to the first one after it."""
+
+    seconds: float
+    joules: float | None
+
+
+class GpuWatch:
+    """Follows one GPU, or a board's rails, through the phases of a worker. Call `sample` as often as wanted.
+
+    Args:
+        nvml: the module, initialised; None without a GPU that NVML knows.
+        index: NVML's of the GPU.
+        clock: seconds.
+    """
+
+    def __init__(self, nvml: Any | None, index: int = 0, clock: Clock = time.monotonic) -> None:
+        self._nvml = nvml
+        self._handle = nvml.nvmlDeviceGetHandleByIndex(index) if nvml is not None else None
+        self._clock = clock
+        self._begin: tuple[float, float | None] | None = None
+        self._span: _Span | None = None
+        self._powers_w: list[float] = []
+        self._method: str = ""
+        self.slowdowns: set[str] = set()
+        self.other_processes = 0
+
+    def sample(self, pid: int, phase: Phase) -> None:
+        """Read the device; `pid` is the worker's."""
+        if phase == TIMED_PHASE:
+            if self._begin is None:
+                self._begin = (self._clock(), self._energy_j())
+            self._read_timed(pid)
+        elif self._begin is not None and self._span is None:
+            began_s, began_j = self._begin
+            ended_j = self._energy_j()
+            joules = ended_j - began_j if ended_j is not None and began_j is not None else None
+            self._span = _Span(self._clock() - began_s, joules)
+
+    def energy(self, steps: int) -> Energy | None:
+        """Energy of each of the timed steps, or None where nothing could be read."""
+        if self._span is None or not steps or self._span.seconds <= 0:
+            return None
+        joules, method = self._span.joules, "nvml-energy"
+        if not joules:
+            if not self._powers_w:
+                return None
+            mean_w = sum(self._powers_w) / len(self._powers_w)
+            joules, method = mean_w * self._span.seconds, self._method
+        return Energy(
+            joules_per_step=joules / steps,
+            mean_power_w=joules / self._span.seconds,
+            method=method,  # type: ignore[arg-type]
+            seconds=self._span.seconds,
+        )
+
+    def _read_timed(self, pid: int) -> None:
+        power_w = self._power_w()
+        if power_w is not None:
+            self._powers_w.append(power_w)
+        if self._nvml is None:
+            return
+        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons") or 0
+        self.slowdowns |= {text for bit, text in SLOWDOWNS.items() if reasons & bit}
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
+        others = [process for process in processes if process.pid != pid]
+        # inside a container NVML may give the host's ids: then the worker itself is one of the others
+        foreign = len(others) - (len(others) == len(processes) and bool(others))
+        self.other_processes = max(self.other_processes, foreign)
+
+    def _power_w(self) -> float | None:
+        milliwatts = self._ask("nvmlDeviceGetPowerUsage")
+        if milliwatts is not None:
+            self._method = "nvml-power"
+            return milliwatts / MW_PER_W
+        watts = read_rails_w()
+        self._method = "hwmon-power"
+        return watts
+
+    def _energy_j(self) -> float | None:
+        millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        return None if millijoules is None else millijoules / MJ_PER_J
+
+    def _ask(self, function: str) -> Any | None:
+        """A reading of NVML, or None where this GPU, driver or binding has it not."""
+        if self._nvml is None or not hasattr(self._nvml, function):
+            return None
+        try:
+            return getattr(self._nvml, function)(self._handle)
+        except self._nvml.NVMLError:
+            return None

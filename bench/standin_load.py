@@ -1,0 +1,147 @@
+"""The stand-in as a backend of the bench's worker."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Literal
+
+from vla_edge.runtime.errors import EngineError
+
+from .backends import Loaded
+from .jobs import Job
+from .standin import BUNDLE, PIXELS, STATE, Standin, StandinBackend, golden, parse_standin
+
+Protocol = Literal["owner", "bench"]
+# of the published table
+OWNER_WARMUP, OWNER_RUNS = 3, 30
+FRAME = (224, 224)
+_MODULES = {
+    "torch": "vla_edge.bench.standin_torch",
+    "onnxruntime": "vla_edge.runtime.sessions.onnxruntime",
+    "tensorrt": "vla_edge.runtime.sessions.trt_library",
+}
+
+
+def standin_job(
+    backend: str, protocol: Protocol, *, device: Literal["cpu", "cuda"], threads: int, seconds: float
+) -> Job:
+    """A job for the worker.
+
+    Args:
+        backend: of `standin.standin_backends`.
+        protocol: "owner" for 3 warm-ups and 30 runs, "bench" for as many as the policies get.
+        device: where it runs.
+        threads: on the CPU.
+        seconds: see `measure.Budget`.
+    """
+    owner = protocol == "owner"
+    return Job(
+        backend=backend,
+        bundle=BUNDLE,
+        checkpoint=None,
+        device=device,
+        threads=threads,
+        frame=FRAME,
+        runs=OWNER_RUNS if owner else None,
+        seconds=seconds,
+        warmup=OWNER_WARMUP if owner else None,
+    )
+
+
+def import_standin_libraries(backend: str) -> None:
+    """Import what the backend needs, so that its share of the cold start is seen apart.
+
+    Raises:
+        InputError: no backend of the stand-in.
+        EngineError: the library is missing.
+    """
+    engine = parse_standin(backend).engine
+    module = importlib.import_module(_MODULES[engine])
+    if engine == "onnxruntime":
+        module.import_onnxruntime()
+    elif engine == "tensorrt":
+        module.load_library("tensorrt")
+
+
+def load_standin(job: Job) -> Loaded:
+    """Make the weights and open the backend; a TensorRT plan is built on the spot.
+
+    Raises:
+        InputError: no backend of the stand-in.
+        EngineError: its library or GPU is missing, or refuses.
+    """
+    backend = parse_standin(job.backend)
+    standin = Standin(backend.scale)
+    if backend.engine == "torch":
+        return _load_torch(standin, backend, job)
+    if backend.engine == "onnxruntime":
+        return _load_onnxruntime(standin, backend, job)
+    return _load_tensorrt(standin, backend, job)
+
+
+def _load_torch(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
+    import torch
+
+    from .standin_torch import open_standin
+
+    if job.device == "cuda" and not torch.cuda.is_available():
+        raise EngineError("PyTorch sees no GPU.", "Install a CUDA build of torch, or use --device cpu.")
+    torch.set_num_threads(job.threads)
+    session, flattened = open_standin(standin, backend, job.device)
+    return Loaded(
+        session=session,
+        golden=lambda: {name: values for name, values in golden(standin).items() if name != STATE},
+        state=frozenset(),
+        action_scale=(1.0, 1.0),
+        close=session.close,
+        device_ms=lambda steps: session.device_ms[-steps:],
+        # of the steps: what was held while loading is told in the note
+        torch_allocator_peak_mib=session.step_peak_mib,
+        notes=_memory_notes(session.held_mib, session.load_peak_mib, flattened),
+    )
+
+
+def _memory_notes(held_mib: float | None, load_peak_mib: float | None, flattened: bool) -> tuple[str, ...]:
+    if held_mib is None or load_peak_mib is None:
+        return ()
+    where = (
+        "lie in one block, so PyTorch passes them to cuDNN without a copy"
+        if flattened
+        else "do not lie in one block, so PyTorch copies them at every call"
+    )
+    return (
+        f"torch allocator: {held_mib:.1f} MiB of weights held after loading, {load_peak_mib:.1f} MiB at most "
+        "while loading; the peak of this row is that of the steps",
+        f"the RNN's weights {where}",
+    )
+
+
+def _load_onnxruntime(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
+    from .standin_plan import OnnxRuntimeStandin
+
+    session = OnnxRuntimeStandin(standin, backend.precision, job.threads)
+    return Loaded(
+        session=session,
+        golden=lambda: golden(standin),
+        state=frozenset({STATE}),
+        action_scale=(1.0, 1.0),
+        close=session.close,
+    )
+
+
+def _load_tensorrt(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
+    from .standin_plan import TensorRtStandin, engine_times
+
+    session = TensorRtStandin(standin, backend.precision)
+    return Loaded(
+        session=session,
+        golden=lambda: golden(standin),
+        state=frozenset({STATE}),
+        action_scale=(1.0, 1.0),
+        close=session.close,
+        device_ms=engine_times(session),
+        notes=(
+            f"plan built in {session.build_s:.0f} s while loading",
+            f"{PIXELS} and the zero state are copied in at every step",
+        ),
+    )

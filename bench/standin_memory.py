@@ -1,0 +1,75 @@
+"""What PyTorch's allocator holds for the stand-in, from shapes: the parts that add up to a measured peak.
+
+The peaks are those of `torch.cuda.max_memory_allocated()`, in MiB (bytes / 1024**2). Three moments differ:
+
+* Held: every weight once.
+* Moving: `.to("cuda")` moves module by module. When the RNN has arrived, `flatten_parameters` makes one block
+  for all of its weights, copies them in, and lets the single ones go: for a moment they are there twice. The
+  head has not come yet.
+* Stepping: cuDNN asks for a workspace as large as the RNN's weights (`cudnnGetRNNTempSpaceSizes`), which
+  PyTorch takes and gives back at every call, beside cuBLAS's workspace, which stays. It is not the copy that
+  PyTorch warns of ("not part of single contiguous chunk of memory"): a copy at each call would read and write
+  the RNN's weights once more, and that the measured times leave no room for.
+
+cuBLAS's workspace is 32 MiB on Hopper and 8.125 MiB (:4096:2:16:8) elsewhere, one for each stream; cuBLASLt's
+is 1 MiB. All are PyTorch 2.11's defaults (`aten/src/ATen/cuda/CublasHandlePool.cpp`); older versions give
+cuBLASLt's back before the RNN runs. `CUBLAS_WORKSPACE_CONFIG` and `CUBLASLT_WORKSPACE_SIZE` change them.
+Activations are below 0.2 MiB and left out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .report import MemoryPart
+from .standin import Precision, Standin
+
+Moment = Literal["held", "moving", "stepping"]
+BYTES_PER_MIB = 1 << 20
+HOPPER = 90
+CUBLAS_HOPPER_MIB = 32.0
+CUBLAS_MIB = 8.125
+CUBLASLT_MIB = 1.0
+_ITEM_BYTES = {"fp32": 4, "fp16": 2}
+
+
+def explain_memory(
+    precision: Precision, sm: int, *, moment: Moment = "stepping", scale: int = 1, cublaslt: bool = True
+) -> tuple[MemoryPart, ...]:
+    """The parts of what PyTorch's allocator holds at most, at one moment.
+
+    Args:
+        precision: of the module.
+        sm: compute capability as one number: 90 for 9.0.
+        moment: see above.
+        scale: divisor of the widths.
+        cublaslt: whether cuBLASLt's workspace stays, as in PyTorch 2.11.
+    """
+    standin = Standin(scale)
+
+    def mib(numbers: int) -> float:
+        return numbers * _ITEM_BYTES[precision] / BYTES_PER_MIB
+
+    rnn = mib(standin.parameters_of("rnn"))
+    weights = MemoryPart(what="weights", mib=mib(standin.parameters))
+    if moment == "held":
+        return (weights,)
+    if moment == "moving":
+        return (
+            MemoryPart(what="weights of the first Linear", mib=mib(standin.parameters_of("embed"))),
+            MemoryPart(what="the RNN's weights as they arrive", mib=rnn),
+            MemoryPart(what="one block for the RNN's weights", mib=rnn),
+        )
+    blas = CUBLAS_HOPPER_MIB if sm == HOPPER else CUBLAS_MIB
+    parts = (
+        weights,
+        MemoryPart(what="cuDNN's workspace, as large as the RNN's weights", mib=rnn),
+        MemoryPart(what="cuBLAS's workspace", mib=blas),
+        MemoryPart(what="input", mib=mib(standin.pixels)),
+    )
+    return (*parts, MemoryPart(what="cuBLASLt's workspace", mib=CUBLASLT_MIB)) if cublaslt else parts
+
+
+def total_mib(parts: tuple[MemoryPart, ...]) -> float:
+    """Their sum."""
+    return sum(part.mib for part in parts)

@@ -1,0 +1,161 @@
+"""The stand-in's part of the report: rows, the published claims, and what explains both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from vla_edge.runtime.errors import InputError
+
+from .report import Claim, Row, StandinReport, StandinRow
+from .standin import Precision, Standin, parse_standin
+from .standin_load import Protocol
+from .standin_memory import explain_memory, total_mib
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(model="pure Kosmos-2", fp32_ms=2.50, fp16_ms=1.32, fp32_memory_mb=2163, fp16_memory_mb=1086),
+    Claim(
+        model="Kosmos-2 + CLIP hybrid", fp32_ms=2.50, fp16_ms=1.31, fp32_memory_mb=2163, fp16_memory_mb=1086
+    ),
+)
+CLAIMED_SPEEDUPS = "1.88 and 1.92"
+# what the claims fit: an RTX A5000, whose datasheet gives 768 GB/s, and a PyTorch that gave cuBLASLt's
+# workspace back
+CLAIMED_GPU, CLAIMED_SM, CLAIMED_GB_S = "RTX A5000", 86, 768
+ROBOT, ROBOT_GB_S = "Jetson Orin NX 16 GB", 102.4
+_SM = re.compile(r"\(sm([0-9]{2,3})\)")
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+
+
+def standin_report(rows: Sequence[tuple[Protocol, Row]]) -> StandinReport:
+    """Put measured rows beside the claims.
+
+    Args:
+        rows: of the stand-in's backends, all of one scale, each with its protocol.
+
+    Raises:
+        InputError: no row, a row of another workload, or rows of several scales.
+    """
+    scales = {parse_standin(row.backend).scale for _, row in rows}
+    if len(scales) != 1:
+        raise InputError(
+            f"The stand-in's rows have {len(scales)} scales.", "Report one or more rows of one scale."
+        )
+    scale = scales.pop()
+    explained = tuple(_explained(protocol, row) for protocol, row in rows)
+    return StandinReport(
+        parameters=Standin(scale).parameters,
+        rows=explained,
+        claims=CLAIMS,
+        explanation=explanation(explained, scale),
+    )
+
+
+def _explained(protocol: Protocol, row: Row) -> StandinRow:
+    """Only PyTorch's allocator can be explained from shapes: NVML counts the CUDA context and its kernels, too."""
+    backend = parse_standin(row.backend)
+    sm = _SM.search(row.identity.device) if row.identity else None
+    if backend.engine != "torch" or sm is None:
+        return StandinRow(protocol=protocol, row=row, explained_mib=None)
+    parts = explain_memory(backend.precision, int(sm.group(1)), scale=backend.scale)
+    return StandinRow(protocol=protocol, row=row, explained_mib=total_mib(parts), parts=parts)
+
+
+def explanation(rows: Sequence[StandinRow], scale: int = 1) -> tuple[str, ...]:
+    """Sentences for the reader of the report, the measured figures among them.
+
+    Args:
+        rows: as in the report.
+        scale: of all of them.
+    """
+    if scale != 1:
+        return (
+            f"This stand-in has its widths divided by {scale}: nothing of it compares with the claims.",
+            *_measured_memory(rows),
+        )
+    return (_what_it_is(), *_claimed_memory(), _claimed_time(), *_measured_memory(rows), *_speedups(rows))
+
+
+def _what_it_is() -> str:
+    return (
+        f"The claims timed a random stand-in of {Standin().parameters:,} parameters, Linear(150528, 2048), "
+        "nn.RNN(2048, 4096, 4 layers) and a small head, at batch 1 and sequence 1: none of the policies, "
+        "and nothing here says how fast a policy is."
+    )
+
+
+def _claimed_memory() -> tuple[str, ...]:
+    """One sentence for each precision, the sum beside the claim."""
+    claimed = {"fp32": CLAIMS[0].fp32_memory_mb, "fp16": CLAIMS[0].fp16_memory_mb}
+    sentences = []
+    for precision in _PRECISIONS:
+        parts = explain_memory(precision, CLAIMED_SM, cublaslt=False)
+        listed = " + ".join(f"{part.mib:.1f} ({part.what})" for part in parts)
+        sentences.append(
+            f"{claimed[precision]:.0f} MB in {precision.upper()}: {listed} = {total_mib(parts):.1f} MiB, "
+            f"{_off(claimed[precision], total_mib(parts))} from the sum."
+        )
+    return (
+        *sentences,
+        "So the unit is MiB, torch.cuda.max_memory_allocated() / 1024**2, read while stepping; all but "
+        "cuBLAS's workspace halves with the precision.",
+    )
+
+
+def _claimed_time() -> str:
+    times = {precision: _reading_ms(precision, CLAIMED_GB_S) for precision in _PRECISIONS}
+    robot = {precision: _reading_ms(precision, ROBOT_GB_S) for precision in _PRECISIONS}
+    return (
+        f"At batch 1 the time is that of reading every weight once: {times['fp32']:.2f} and "
+        f"{times['fp16']:.2f} ms at the {CLAIMED_GB_S} GB/s of an {CLAIMED_GPU}, which the claimed 2.50 and "
+        f"1.32 ms fit; on a {ROBOT} ({ROBOT_GB_S:g} GB/s) the stand-in itself needs {robot['fp32']:.1f} and "
+        f"{robot['fp16']:.1f} ms at least."
+    )
+
+
+def _reading_ms(precision: Precision, gb_s: float) -> float:
+    return Standin().parameters * {"fp32": 4, "fp16": 2}[precision] / gb_s / 1e6
+
+
+def _measured_memory(rows: Sequence[StandinRow]) -> tuple[str, ...]:
+    sentences = []
+    for item in rows:
+        memory = item.row.memory
+        measured = memory.torch_allocator_peak_mib if memory else None
+        if measured is None or item.explained_mib is None:
+            continue
+        sentences.append(
+            f"{item.row.backend} ({item.protocol} protocol): {measured:.1f} MiB measured, "
+            f"{item.explained_mib:.1f} MiB from shapes, {_off(measured, item.explained_mib)} from the sum."
+        )
+    return tuple(sentences)
+
+
+def _off(measured: float, explained: float) -> str:
+    return f"{100 * (measured / explained - 1):+.1f} %"
+
+
+def _speedups(rows: Sequence[StandinRow]) -> tuple[str, ...]:
+    """FP32 over FP16 for each engine and protocol that has both, right and timed."""
+    p50_ms: dict[tuple[Protocol, str], float] = {
+        (item.protocol, parse_standin(item.row.backend).kind): item.row.step.p50_ms
+        for item in rows
+        if item.row.step and item.row.status == "ok"
+    }
+    sentences = [
+        text
+        for protocol in dict.fromkeys(item.protocol for item in rows)
+        for engine in ("torch", "tensorrt")
+        if (text := _speedup(p50_ms, protocol, engine))
+    ]
+    return tuple(sentences)
+
+
+def _speedup(p50_ms: Mapping[tuple[Protocol, str], float], protocol: Protocol, engine: str) -> str:
+    single, half = p50_ms.get((protocol, f"{engine}-fp32")), p50_ms.get((protocol, f"{engine}-fp16"))
+    if not single or not half:
+        return ""
+    return (
+        f"FP32 to FP16 in {engine}, {protocol} protocol: {single:.3f} to {half:.3f} ms, "
+        f"{single / half:.2f} x (claimed: {CLAIMED_SPEEDUPS})."
+    )

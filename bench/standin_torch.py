@@ -1,0 +1,55 @@
+"""The stand-in in PyTorch, written as its authors did: `nn.Linear`, `nn.RNN`, a small head."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .standin import ACTIONS, Standin, StandinBackend, weight
+from .torch_session import Signature, TorchMode, TorchSession
+
+
+class StandinModule(nn.Module):
+    """Linear, RNN and head, in this order, which is the order in which `.to()` moves them."""
+
+    def __init__(self, standin: Standin) -> None:
+        super().__init__()
+        self.embed = nn.Linear(standin.pixels, standin.features)
+        self.rnn = nn.RNN(standin.features, standin.hidden, standin.layers, batch_first=True)
+        pairs = list(pairwise(standin.head))
+        head: list[nn.Module] = []
+        for at, (width, out) in enumerate(pairs):
+            head.append(nn.Linear(width, out))
+            head += [nn.ReLU()] if at < len(pairs) - 1 else []
+        self.head = nn.Sequential(*head)
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """`pixels` [1, 1, pixels] gives "actions" [1, 1, 2]; the RNN starts from a zero state."""
+        hidden, _ = self.rnn(self.embed(pixels))
+        return {ACTIONS: self.head(hidden)}
+
+
+def build_module(standin: Standin) -> StandinModule:
+    """The module in eval mode, on the CPU, in FP32, with the seeded weights; nothing is initialised twice."""
+    with torch.device("meta"):
+        module = StandinModule(standin)
+    weights = {name: torch.from_numpy(weight(standin, name)) for name in standin.shapes}
+    module.load_state_dict(weights, assign=True)
+    return module.eval()
+
+
+def open_standin(standin: Standin, backend: StandinBackend, device: str) -> tuple[TorchSession, bool]:
+    """The stand-in on a device.
+
+    Returns:
+        The session, and whether all weights of the RNN lie in one block there, as cuDNN wants them. Where
+        they do not, PyTorch copies them into one at every call, and warns once.
+    """
+    module = build_module(standin)
+    signature = Signature(standin.inputs, standin.outputs, standin.identity)
+    session = TorchSession(module, signature, TorchMode(backend.precision, graph=backend.graph), device)
+    blocks = {parameter.untyped_storage().data_ptr() for parameter in module.rnn.parameters()}
+    return session, len(blocks) == 1

@@ -1,0 +1,71 @@
+"""Each reason to doubt a row is raised by what it names, and by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla_edge.bench.doubts import doubts_of, drift_of
+from vla_edge.bench.measure import summarise
+from vla_edge.bench.report import Growth, Warmup
+
+STEADY = [10.0, 10.1, 9.9, 10.05] * 50
+
+
+def kinds(samples: Sequence[float] = STEADY, **facts: Any) -> list[str]:
+    values = {"device": None, "warmup": None, "growth": None, **facts}
+    step = summarise(samples)
+    assert step is not None
+    return [doubt.kind for doubt in doubts_of(step=step, step_ms=samples, **values)]
+
+
+def gpu(slowdowns: tuple[str, ...] = (), others: int = 0) -> Any:
+    return SimpleNamespace(slowdowns=set(slowdowns), other_processes=others)
+
+
+def test_a_steady_row_is_not_doubted() -> None:
+    warmup = Warmup(calls=10, seconds=1.0, stable=True)
+    growth = Growth(steps=200, host_anonymous_mib=1.0, device_mib=0.0)
+    device = summarise([9.0] * 200)
+    assert kinds(warmup=warmup, growth=growth, device=device, gpu=gpu(), load_per_core=0.1) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [
+        ({"samples": [10.0] * 100 + [20.0] * 100}, "drift"),
+        ({"samples": ([10.0] * 3 + [40.0]) * 50}, "spread"),
+        ({"samples": STEADY[:50]}, "few-runs"),
+        ({"warmup": Warmup(calls=200, seconds=9.0, stable=False)}, "cold"),
+        ({"device": summarise([3.0] * 200)}, "host-bound"),
+        ({"gpu": gpu(("temperature, by the driver",))}, "throttled"),
+        ({"gpu": gpu(others=2)}, "shared-device"),
+        ({"growth": Growth(steps=200, host_anonymous_mib=200.0, device_mib=None)}, "leak"),
+        ({"growth": Growth(steps=200, host_anonymous_mib=None, device_mib=17.0)}, "leak"),
+        ({"load_per_core": 0.9}, "busy-host"),
+    ],
+)
+def test_each_doubt_is_raised_by_its_cause(facts: dict[str, Any], kind: str) -> None:
+    assert kind in kinds(**facts)
+
+
+def test_memory_that_settles_over_many_steps_is_no_leak() -> None:
+    assert kinds(growth=Growth(steps=2000, host_anonymous_mib=100.0, device_mib=0.0)) == []
+
+
+def test_a_few_long_pauses_are_no_drift() -> None:
+    assert drift_of([10.0] * 50 + [900.0] * 3 + [10.0] * 50) == 0
+
+
+@given(st.lists(st.floats(1, 100), min_size=15, max_size=60))
+def test_drift_is_the_ratio_of_the_outer_thirds(samples: list[float]) -> None:
+    third = len(samples) // 3
+    expected = np.median(samples[-third:]) / np.median(samples[:third]) - 1
+    assert drift_of(samples) == pytest.approx(expected)
+    assert drift_of([2 * value for value in samples]) == pytest.approx(expected)

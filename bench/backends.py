@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -12,19 +14,23 @@ import numpy as np
 
 from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.errors import EngineError
-from vla_edge.runtime.sessions import PLANS_FOLDER, open_session
+from vla_edge.runtime.sessions import PLANS_FOLDER, open_session, unread_files
 from vla_edge.runtime.sessions.base import Session
 
+from .agreement import FrameRunner, run_frames
 from .jobs import Job
+from .report import Profile
+from .torch_session import TORCH_MODES
 
 if TYPE_CHECKING:
+    from vla_edge.export.policies import VlaPolicy
     from vla_edge.runtime.policy import Policy
+    from vla_edge.runtime.sessions.tensorrt import TensorRtSession
 
-TorchName = Literal["torch-fp32", "torch-fp16", "torch-fp16-graph"]
-GRAPH_SUFFIX = "-graph"  # one CUDA graph of the whole forward pass: on a GPU only
 EngineName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
-TORCH_NAMES: tuple[str, ...] = get_args(TorchName)
+TORCH_NAMES: tuple[str, ...] = tuple(TORCH_MODES)
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
+STANDIN_PREFIX = "standin"  # of the backends of `standin.py`
 BACKEND_NAMES = (*TORCH_NAMES, *ENGINE_NAMES)
 
 
@@ -40,7 +46,12 @@ class Loaded:
         close: frees everything.
         act: one `Policy.act` from a camera frame; None where there is no such thing.
         device_ms: GPU milliseconds of that many steps without copies; of the latest ones, or run anew.
+        preprocess: `Policy.act`'s own preprocessing of the same frame.
+        frames: the actions for image files in order; None where one step takes several frames.
+        profile: stages and layers of that many more steps, or None; called last, it may close the session.
         torch_allocator_peak_mib: see `report.Memory`.
+        compile_s: see `report.Row`.
+        load_split_s: see `report.ColdStart`.
         notes: for the row.
     """
 
@@ -51,7 +62,12 @@ class Loaded:
     close: Callable[[], None]
     act: Callable[[], object] | None = None
     device_ms: Callable[[int], list[float]] = lambda steps: []
+    preprocess: Callable[[], object] | None = None
+    frames: FrameRunner | None = None
+    profile: Callable[[int], Profile] | None = None
     torch_allocator_peak_mib: Callable[[], float | None] = lambda: None
+    compile_s: Callable[[], float | None] = lambda: None
+    load_split_s: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -65,6 +81,11 @@ def engines_of(bundle: Bundle) -> tuple[str, ...]:
 
 def import_libraries(backend: str) -> None:
     """Import what the backend needs, so that its share of the cold start is seen apart."""
+    if backend.startswith(STANDIN_PREFIX):
+        from .standin_load import import_standin_libraries
+
+        import_standin_libraries(backend)
+        return
     if backend in TORCH_NAMES:
         importlib.import_module("vla_edge.export.policies")
         transformers = importlib.import_module("transformers")
@@ -84,38 +105,83 @@ def load(job: Job) -> Loaded:
     Raises:
         VlaError: the bundle, the checkpoint or the engine cannot be used.
     """
+    if job.backend.startswith(STANDIN_PREFIX):
+        from .standin_load import load_standin
+
+        return load_standin(job)
     if job.backend in TORCH_NAMES:
         return _load_torch(job)
     return _load_engine(job)
 
 
 def _load_engine(job: Job) -> Loaded:
-    """Everything that a robot does at its start: every file is hashed, then the engine is loaded."""
+    """Everything that a robot does at its start: what the engine reads is hashed, then it is loaded."""
     from vla_edge.runtime.policy import Policy
 
-    bundle = Bundle.open(job.bundle)
+    start = time.perf_counter()
+    bundle = Bundle.open(job.bundle, verify="size")
     name = cast(EngineName, job.backend)
+    bundle.check_hashes(unread=unread_files(name))
+    checked_s = time.perf_counter() - start
     options = {"threads": job.threads, "provider": job.device} if name == "onnxruntime" else {}
     session = open_session(bundle, name, **options)
     manifest = bundle.manifest
-    batch = manifest.inputs[0].shape[0]
+    batch = _batch(bundle)
     policy = Policy(bundle, session) if batch == 1 else None
+    pixels = _noise(job.frame)
+    split_ms: Mapping[str, float] = getattr(session, "load_ms", {})
     return Loaded(
         session=session,
         golden=lambda: load_golden(bundle),
         state=_state_inputs(bundle),
         action_scale=manifest.action.scale,
         close=policy.close if policy else session.close,
-        act=_acting(policy, job.frame) if policy else None,
+        act=_acting(policy, pixels) if policy else None,
         device_ms=_engine_times(session),
+        preprocess=_preparing(bundle, pixels) if policy else None,
+        frames=_frame_runner(session, bundle, load_golden) if policy else None,
+        profile=_engine_profile(job, bundle, session),
+        load_split_s={"check": checked_s, **{step: spent / 1e3 for step, spent in split_ms.items()}},
         notes=() if policy else (f"no act column: Policy.act takes one frame, this bundle {batch}",),
     )
 
 
-def _acting(policy: Policy, frame: tuple[int, int]) -> Callable[[], object]:
-    """One `act` on a frame of noise: no shortcut for even areas, and the same frame everywhere."""
-    pixels = np.random.default_rng(0).integers(0, 256, (*frame, 3), dtype=np.uint8)
+def _engine_profile(job: Job, bundle: Bundle, session: Session) -> Callable[[int], Profile] | None:
+    if job.backend != "onnxruntime":
+        from .profile_tensorrt import profile_plan
 
+        return partial(profile_plan, cast("TensorRtSession", session))
+    if job.device != "cpu":
+        return None  # ONNX Runtime times launches on CUDA, not kernels
+    from .profile_onnxruntime import profile_onnxruntime
+
+    def profile(runs: int) -> Profile:
+        session.close()  # the profiled session holds the weights once more
+        return profile_onnxruntime(bundle, runs, job.threads)
+
+    return profile
+
+
+def _noise(frame: tuple[int, int]) -> np.ndarray:
+    """No shortcut for even areas, and the same frame everywhere."""
+    return np.random.default_rng(0).integers(0, 256, (*frame, 3), dtype=np.uint8)
+
+
+def _preparing(bundle: Bundle, pixels: np.ndarray) -> Callable[[], object]:
+    from vla_edge.runtime.preprocess import Preprocessor
+
+    settings = bundle.manifest.preprocessing
+    target = np.empty((1, 3, settings.height, settings.width), np.float32)
+    return partial(Preprocessor(settings), pixels, target)
+
+
+def _frame_runner(
+    session: Session, bundle: Bundle, golden: Callable[[Bundle], Mapping[str, np.ndarray]]
+) -> FrameRunner:
+    return lambda frames: run_frames(session, bundle, golden(bundle), _state_inputs(bundle), frames)
+
+
+def _acting(policy: Policy, pixels: np.ndarray) -> Callable[[], object]:
     def act() -> object:
         # a policy that holds its first action would otherwise answer from memory
         policy.reset()
@@ -136,22 +202,17 @@ def _load_torch(job: Job) -> Loaded:
     """The bundle beside it gives settings and samples; its sizes are checked, its graph is not read."""
     import torch
 
-    from vla_edge.export.checkpoint import read_checkpoint
-    from vla_edge.export.policies import build_policy
-    from vla_edge.export.settings import settings_from_manifest
+    from .profile_torch import profile_torch
+    from .torch_session import TorchSession
 
-    from .torch_session import Precision, TorchSession
-
-    if job.checkpoint is None:
-        raise EngineError(f"{job.backend} needs the checkpoint.", "Pass it with --checkpoint.")
     if job.device == "cuda" and not torch.cuda.is_available():
         raise EngineError("PyTorch sees no GPU.", "Install a CUDA build of torch, or use --device cpu.")
     torch.set_num_threads(job.threads)
     bundle = Bundle.open(job.bundle, verify="size")
-    policy = build_policy(read_checkpoint(Path(job.checkpoint)), settings_from_manifest(bundle.manifest))
-    precision: Precision = "fp32" if "fp32" in job.backend else "fp16"
-    graph = job.backend.endswith(GRAPH_SUFFIX)
-    session = TorchSession(policy, bundle, precision, job.device, graph=graph)
+    policy = _torch_policy(job, bundle)
+    mode = TORCH_MODES[job.backend]
+    session = TorchSession(policy, bundle, mode, job.device)
+    eager = not mode.graph and mode.compile_mode is None
     return Loaded(
         session=session,
         golden=lambda: _golden_with_token_ids(bundle),
@@ -159,8 +220,27 @@ def _load_torch(job: Job) -> Loaded:
         action_scale=bundle.manifest.action.scale,
         close=session.close,
         device_ms=lambda steps: session.device_ms[-steps:],
+        frames=_frame_runner(session, bundle, _golden_with_token_ids) if _batch(bundle) == 1 else None,
+        profile=(lambda runs: profile_torch(policy, session.run, job.device, runs)) if eager else None,
         torch_allocator_peak_mib=session.peak_allocated_mib,
+        compile_s=lambda: session.compile_s,
     )
+
+
+def _torch_policy(job: Job, bundle: Bundle) -> VlaPolicy:
+    if job.checkpoint is None:
+        from .random_policy import random_policy
+
+        return random_policy(bundle.manifest)
+    from vla_edge.export.checkpoint import read_checkpoint
+    from vla_edge.export.policies import build_policy
+    from vla_edge.export.settings import settings_from_manifest
+
+    return build_policy(read_checkpoint(Path(job.checkpoint)), settings_from_manifest(bundle.manifest))
+
+
+def _batch(bundle: Bundle) -> int:
+    return bundle.manifest.inputs[0].shape[0]
 
 
 def _state_inputs(bundle: Bundle) -> frozenset[str]:

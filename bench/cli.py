@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -11,23 +11,34 @@ from vla_edge.runtime.console import run_command, stderr_console, verbose_option
 from vla_edge.runtime.version import VERSION
 
 from .backends import BACKEND_NAMES
+from .compare_cli import command as compare
+from .default_group import DefaultGroup
+from .render_cli import command as render
 
 EPILOG = """\b
 Examples:
   vla-bench
-  vla-bench engines/ --checkpoint best_simple_lstm_model.pth --json report.json
+  vla-bench --quick
+  vla-bench engines/ --checkpoint best_simple_lstm_model.pth --out report/
   vla-bench engines/policy-fp16 --backends onnxruntime --runs 500
-  vla-bench engines/ --device cuda --seconds 20
+  vla-bench engines/ --device cuda --workload policy --workload owner-standin --out report/
+  vla-bench engines/ --images drive-03/ --rate 10
+  vla-bench compare before/report.json after/report.json
+  vla-bench render report.json --out report/
 
 \b
 Exit codes: 0 all engines right; 1 an engine is wrong, or a backend or bundle failed; 2 wrong use.
 """
 
 DEVICES = ("cpu", "cuda")
+WORKLOADS = ("policy", "owner-standin")
+QUICK_SECONDS = 2.0
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EPILOG
+    "vla-bench",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EPILOG,
 )
 @click.argument("engines", type=click.Path(path_type=Path), default=Path("engines"))
 @click.option(
@@ -36,7 +47,17 @@ DEVICES = ("cpu", "cuda")
     multiple=True,
     type=click.Path(path_type=Path),
     help="Checkpoint that a bundle was made from, for the PyTorch rows (repeatable). "
-    "By default looked for beside the bundles, here and in samples/.",
+    "By default looked for beside the bundles, here and in samples/; without it the same architecture "
+    "is timed with random weights.",
+)
+@click.option(
+    "--workload",
+    "workloads",
+    multiple=True,
+    type=click.Choice(WORKLOADS),
+    default=("policy",),
+    show_default=True,
+    help="What is timed (repeatable): the bundles' policies, or the random stand-in of the published figures.",
 )
 @click.option(
     "--backends",
@@ -50,6 +71,11 @@ DEVICES = ("cpu", "cuda")
 @click.option(
     "--threads", type=click.IntRange(1), help="CPU threads of each backend. Default: the physical cores."
 )
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Two seconds a backend; no compilers, profiles, paced loop or rates of the device.",
+)
 @click.option("--runs", type=click.IntRange(1), help="Take exactly this many samples.")
 @click.option(
     "--seconds",
@@ -62,6 +88,20 @@ DEVICES = ("cpu", "cuda")
     "--warmup", type=click.IntRange(0), help="Calls before sampling. Default: until the times are steady."
 )
 @click.option(
+    "--rate",
+    "rate_hz",
+    type=click.FloatRange(0, 1000),
+    default=10.0,
+    show_default=True,
+    help="Steps a second of the paced loop, which sleeps in between and counts deadline misses; 0 for none.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Folder of your own frames, in the order of their names: how far each engine's actions are "
+    "from PyTorch FP32's, frame by frame.",
+)
+@click.option(
     "--time-limit",
     "time_limit_s",
     type=click.FloatRange(0, min_open=True),
@@ -70,53 +110,67 @@ DEVICES = ("cpu", "cuda")
     help="Seconds after which a backend's process is killed.",
 )
 @click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the report with every raw sample."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for report.json (every raw sample), report.csv, report.md and report.html.",
+)
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write only the JSON, to this file."
 )
 @verbose_option
 @click.version_option(VERSION)
-def command(
-    engines: Path,
-    checkpoints: tuple[Path, ...],
-    backends: tuple[str, ...],
+def measure(
+    images: Path | None,
     device: Literal["cpu", "cuda"] | None,
     threads: int | None,
-    runs: int | None,
+    quick: bool,
     seconds: float,
-    warmup: int | None,
-    time_limit_s: float,
+    rate_hz: float,
+    out: Path | None,
     json_path: Path | None,
+    **choices: Any,
 ) -> int:
-    """Compare every bundle in ENGINES with PyTorch FP32 and FP16 on this device.
+    """Compare every bundle in ENGINES with PyTorch on this device.
 
-    Each backend runs in a process of its own: latency of one policy step, speed-up, error against the
-    golden actions, peak memory, cold start. ENGINES is a bundle or a folder of bundles.
+    Each backend runs in a process of its own: latency of one policy step, back to back and at a fixed rate,
+    speed-up, error against the golden actions, memory, energy, cold start, where the time goes, and how far
+    all that is from the least this device could take. ENGINES is a bundle or a folder of bundles.
+
+    Also `vla-bench compare A.json B.json` and `vla-bench render REPORT.json`; each has its own --help.
     """
     from rich.console import Console
 
+    from .agreement import find_frames
     from .progress import ConsoleProgress
     from .report import check_writable, write
     from .run import BenchOptions, has_failure, run_bench
     from .table import COLUMNS, print_report
+    from .writers import prepare_folder, write_outputs
 
     if json_path is not None:
         check_writable(json_path)
+    if out is not None:
+        prepare_folder(out)
     options = BenchOptions(
-        engines=engines,
         device=device or default_device(),
         threads=threads or default_threads(),
-        runs=runs,
-        seconds=seconds,
-        warmup=warmup,
-        time_limit_s=time_limit_s,
-        backends=backends,
-        checkpoints=checkpoints,
+        seconds=min(seconds, QUICK_SECONDS) if quick else seconds,
+        rate_hz=None if quick else rate_hz or None,
+        images=find_frames(images) if images else (),
+        quick=quick,
+        **choices,
     )
     with ConsoleProgress(stderr_console()) as progress:
         report = run_bench(options, progress)
     if json_path is not None:
         write(report, json_path)
     print_report(report, Console(width=COLUMNS))
+    for path in write_outputs(report, out) if out is not None else ():
+        click.echo(path)
     return int(has_failure(report))
+
+
+command = DefaultGroup(measure, (compare, render))
 
 
 def default_device() -> Literal["cpu", "cuda"]:

@@ -38,7 +38,7 @@ def doubts_of(
         device: the GPU's part of it.
         warmup, growth: of the worker's process.
         gpu: what the GPU did meanwhile.
-        load_per_core: of other work on the machine, before the process was started.
+        load_per_core: share of the cores that other work took before the process was started, 0 to 1.
     """
     return (
         *_of_samples(step, step_ms, warmup),
@@ -103,7 +103,7 @@ def _of_growth(growth: Growth | None) -> Iterator[Doubt]:
 
 def _of_host(load_per_core: float | None) -> Iterator[Doubt]:
     if load_per_core is not None and load_per_core > BUSY_LOAD_PER_CORE:
-        text = f"other work took {load_per_core:.0%} of each core when this backend was started"
+        text = f"other work took {load_per_core:.0%} of the cores when this backend was started"
         yield Doubt(kind="busy-host", text=text)
 
 

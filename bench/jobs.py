@@ -11,22 +11,40 @@ from typing import Literal
 from msgspec import Struct
 
 from .memory import HostMemory
-from .report import Identity, Parity, Samples, Warmup
+from .report import Identity, Paced, Parity, Profile, PromptTime, Samples, Warmup
 
-Phase = Literal["start", "import", "load", "first call", "warm-up", "measure", "parity", "act"]
+Phase = Literal[
+    "start",
+    "import",
+    "load",
+    "first call",
+    "warm-up",
+    "measure",
+    "parity",
+    "act",
+    "paced",
+    "frames",
+    "profile",
+]
 # while latency is measured the parent keeps off the cores
-QUIET_PHASES: tuple[Phase, ...] = ("measure", "act")
+QUIET_PHASES: tuple[Phase, ...] = ("measure", "act", "paced")
+# a profile holds weights or activations twice, which no robot does
+UNCOUNTED_PHASES: tuple[Phase, ...] = ("profile",)
 
 
 class Job(Struct, frozen=True, kw_only=True):
     """What a worker is to measure.
 
     Attributes:
-        backend: "torch-fp32", "torch-fp16", "torch-fp16-graph", or the name of an engine of the bundle.
-        bundle: folder of the bundle.
-        checkpoint: for the torch backends.
+        backend: one of `backends.BACKEND_NAMES`, or of the stand-in.
+        bundle: folder of the bundle, or `standin.BUNDLE`.
+        checkpoint: for the torch backends; None for random weights.
         frame: height and width of the frame for `Policy.act`.
         runs, seconds, warmup: see `vla_edge.bench.measure.Budget`.
+        rate_hz: of the paced loop; None for none.
+        paced_seconds: how long it runs.
+        images: frames of the user's own.
+        profile_runs: steps to profile; 0 for none.
         spawned_ns: `time.monotonic_ns()` just before the process was started.
     """
 
@@ -39,6 +57,10 @@ class Job(Struct, frozen=True, kw_only=True):
     runs: int | None
     seconds: float
     warmup: int | None
+    rate_hz: float | None = None
+    paced_seconds: float = 0.0
+    images: tuple[str, ...] = ()
+    profile_runs: int = 0
     spawned_ns: int = 0
 
 
@@ -61,13 +83,20 @@ class Measured(Struct, frozen=True, kw_only=True, tag="measured"):
     first_call_s: float
     host_memory: HostMemory | None
     torch_allocator_peak_mib: float | None
+    compile_s: float | None
+    load_split_s: dict[str, float]
+    prompts: tuple[PromptTime, ...]
+    paced: Paced | None
+    profile: Profile | None
+    frame_actions: tuple[tuple[tuple[float, ...], ...], ...]
     notes: tuple[str, ...]
 
 
 class Failed(Struct, frozen=True, tag="failed"):
-    """Why there are no figures."""
+    """Why there are no figures; an obstacle is no fault of the backend: it could not be tried."""
 
     reason: str
+    is_obstacle: bool = False
 
 
 Message = Entered | Measured | Failed

@@ -11,6 +11,8 @@ from typing import Any
 from .memory import BYTES_PER_MIB, open_nvml, usable_cores
 from .report import Gpu, Machine
 
+LOOK_S = 0.3
+
 # whose versions change the figures
 LIBRARIES = (
     "vla-edge",
@@ -44,6 +46,13 @@ def describe_machine() -> Machine:
         python=platform.python_version(),
         versions=library_versions(),
     )
+
+
+def other_load() -> float:
+    """Share of this machine's cores that is busy now, 0 to 1; looks for a moment."""
+    import psutil
+
+    return psutil.cpu_percent(interval=LOOK_S) / 100
 
 
 def library_versions() -> dict[str, str]:

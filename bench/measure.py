@@ -41,6 +41,11 @@ class Budget:
     seconds: float
     warmup: int | None
 
+    def part(self, share: float) -> Budget:
+        """The same with a share of the runs or of the time, but at least MIN_RUNS."""
+        runs = None if self.runs is None else min(self.runs, max(MIN_RUNS, round(self.runs * share)))
+        return Budget(runs, self.seconds * share, self.warmup)
+
     def is_spent(self, samples: int, elapsed_s: float) -> bool:
         if self.runs is not None:
             return samples >= self.runs

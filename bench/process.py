@@ -20,7 +20,8 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
-from .jobs import QUIET_PHASES, Entered, Failed, Job, Measured, Message, Phase
+from .gpu_watch import GpuWatch
+from .jobs import QUIET_PHASES, UNCOUNTED_PHASES, Entered, Failed, Job, Measured, Message, Phase
 from .memory import MemoryWatch
 from .report import Memory
 
@@ -45,6 +46,7 @@ def run_job(
     *,
     time_limit_s: float,
     watch: MemoryWatch,
+    gpu: GpuWatch | None = None,
     worker: Sequence[str] = DEFAULT_WORKER,
     on_phase: Callable[[Phase], None] = lambda phase: None,
 ) -> Outcome:
@@ -57,6 +59,7 @@ def run_job(
         job: what to measure.
         time_limit_s: wall-clock seconds for the whole process.
         watch: samples the process's memory while it runs.
+        gpu: samples the device meanwhile.
         worker: the command of the worker; the number of the answer pipe is appended.
         on_phase: told of each phase as it begins.
     """
@@ -66,7 +69,8 @@ def run_job(
         with sender:
             process = _spawn(job, worker, sender.fileno(), log)
         try:
-            result = _Follower(process, receiver, log, watch, on_phase).follow(time_limit_s)
+            watches = [watch.sample, *([gpu.sample] if gpu else [])]
+            result = _Follower(process, receiver, log, watches, on_phase).follow(time_limit_s)
         finally:
             _kill_group(process)
     if isinstance(result, Failed):
@@ -113,27 +117,27 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Follower:
-    """Waits for a worker's result while sampling its memory."""
+    """Waits for a worker's result while sampling its memory and the device."""
 
     def __init__(
         self,
         process: subprocess.Popen[bytes],
         receiver: Connection,
         log: IO[bytes],
-        watch: MemoryWatch,
+        watches: Sequence[Callable[[int, Phase], None]],
         on_phase: Callable[[Phase], None],
     ) -> None:
         self._process = process
         self._receiver = receiver
         self._log = log
-        self._watch = watch
+        self._watches = watches
         self._on_phase = on_phase
         self._phase: Phase = "start"
 
     def follow(self, time_limit_s: float) -> Measured | Failed:
         deadline = time.monotonic() + time_limit_s
         while (left_s := deadline - time.monotonic()) > 0:
-            self._watch.sample(self._process.pid, self._phase)
+            self._sample()
             message = self._receive(left_s)
             if isinstance(message, Entered):
                 self._phase = message.phase
@@ -143,6 +147,11 @@ class _Follower:
         return Failed(
             self._with_last_words(f"time limit of {time_limit_s:g} s reached in phase '{self._phase}'")
         )
+
+    def _sample(self) -> None:
+        if self._phase not in UNCOUNTED_PHASES:
+            for watch in self._watches:
+                watch(self._process.pid, self._phase)
 
     def _receive(self, left_s: float) -> Message | None:
         """Wait a little for a message; the process's end without a result is one, too."""

@@ -117,6 +117,8 @@ class ColdStart(_Base, frozen=True):
     load_s: Seconds
     first_call_s: Seconds
     total_s: Seconds
+    # the steps of `load_s` that the engine's session tells
+    load_split_s: dict[str, Seconds] = {}
 
 
 class PhaseMemory(_Base, frozen=True):
@@ -425,6 +427,11 @@ class Options(_Base, frozen=True):
     warmup: Count | None
     time_limit_s: Seconds
     backends: tuple[str, ...]
+    workloads: tuple[str, ...] = ("policy",)
+    rate_hz: float | None = None
+    # names of the user's own frames
+    images: tuple[str, ...] = ()
+    quick: bool = False
 
 
 class Report(_Base, frozen=True):

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import msgspec
+from typing import Any, Literal, Protocol, get_args
 
 from vla_edge.runtime.bundle import Bundle, find_bundles
 from vla_edge.runtime.errors import InputError, VlaError
+from vla_edge.runtime.manifest import Gate
 from vla_edge.runtime.version import VERSION
 
-from .backends import BACKEND_NAMES, GRAPH_SUFFIX, TORCH_NAMES, engines_of
+from .agreement import REFERENCE
+from .backends import BACKEND_NAMES, TORCH_NAMES, engines_of
 from .checkpoints import CheckpointFinder, Search
-from .jobs import Job, Measured, Phase
-from .machine import describe_machine
-from .measure import summarise
+from .floors import with_floors
+from .gpu_watch import GpuWatch
+from .jobs import Failed, Job, Measured, Phase
+from .machine import describe_machine, other_load
 from .memory import DeviceMemory, MemoryWatch, open_nvml
-from .parity import missed_gate
-from .process import DEFAULT_WORKER, Outcome, run_job
-from .report import BundleReport, ColdStart, Options, Refused, Report, Row, Status
+from .process import DEFAULT_WORKER, run_job
+from .random_policy import describe
+from .rates import measure_rates_apart
+from .report import BundleReport, Options, Rates, Refused, Report, Row, StandinReport
+from .rows import row_of, with_agreement, with_speedups
+from .standin import GATES as STANDIN_GATES
+from .standin import WEIGHTS_ORIGIN as STANDIN_WEIGHTS
+from .standin import parse_standin, standin_backends
+from .standin_load import Protocol as StandinProtocol
+from .standin_load import standin_job
+from .standin_report import standin_report
+from .torch_session import TORCH_MODES
 
 FRAME = (480, 640)  # height and width of a small camera's picture
+PROFILE_RUNS = 20
+PACED_SECONDS = 3.0
+
+Workload = Literal["policy", "owner-standin"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,10 @@ class BenchOptions:
         backends: names to run; empty for all.
         checkpoints: files given by the user.
         worker: the command that runs one backend.
+        workloads: "policy" for the bundles, "owner-standin" for `standin.py`.
+        rate_hz: of the paced loop; None for none.
+        images: frames of the user's own, in order.
+        quick: leave out what takes long: compilers, profiles, the device's rates.
     """
 
     engines: Path
@@ -52,6 +74,10 @@ class BenchOptions:
     backends: tuple[str, ...] = ()
     checkpoints: tuple[Path, ...] = ()
     worker: Sequence[str] = DEFAULT_WORKER
+    workloads: tuple[Workload, ...] = ("policy",)
+    rate_hz: float | None = None
+    images: tuple[Path, ...] = ()
+    quick: bool = False
 
 
 class Progress(Protocol):
@@ -73,32 +99,71 @@ class _Planned:
 
 
 def run_bench(options: BenchOptions, progress: Progress) -> Report:
-    """Measure every bundle.
+    """Measure every bundle, and the stand-in where it was asked for.
 
     Raises:
         InputError: no bundle there, or a checkpoint that belongs to none.
     """
-    planned, refused = _plan(options)
+    planned, refused = _plan(options) if "policy" in options.workloads else ([], [])
     with open_nvml() as nvml:
-        return Report(
+        rig = _Rig(options, nvml, progress)
+        bundles = [_bench_bundle(item, rig) for item in planned]
+        standin = _bench_standin(rig) if "owner-standin" in options.workloads else None
+        rates = None if options.quick else _measure_rates(rig)
+        report = Report(
             schema_version=2,
             tool=f"vla-edge {VERSION}",
             created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             machine=describe_machine(),
             options=_reported(options),
-            bundles=tuple(_bench_bundle(item, options, nvml, progress) for item in planned),
+            bundles=tuple(bundles),
             refused=tuple(refused),
+            rates=rates,
+            standin=standin,
         )
+    return with_floors(report, [item.bundle for item in planned])
+
+
+def _measure_rates(rig: _Rig) -> Rates | None:
+    rig.progress.begin("this device", "bandwidth and matmul rates")
+    rates = measure_rates_apart(rig.options.device, rig.options.threads)
+    if isinstance(rates, Failed):
+        logger.warning("no floor: the device's rates could not be measured: %s", rates.reason)
+        return None
+    return rates
+
+
+def _bench_standin(rig: _Rig) -> StandinReport:
+    """Every backend of the stand-in, under the protocol of the published figures and under ours."""
+    options = rig.options
+    rows: list[tuple[StandinProtocol, Row]] = []
+    names = standin_backends(options.device, tensorrt=find_spec("tensorrt") is not None)
+    for protocol in get_args(StandinProtocol):
+        for name in names:
+            rig.progress.begin(f"owner-standin, {protocol}'s protocol", name)
+            job = standin_job(
+                name, protocol, device=options.device, threads=options.threads, seconds=options.seconds
+            )
+            row, _ = rig.run(job, STANDIN_WEIGHTS, STANDIN_GATES[parse_standin(name).precision])
+            rows.append((protocol, row))
+            rig.progress.end(row)
+    return standin_report(rows)
 
 
 def has_failure(report: Report) -> bool:
     """Whether an engine is wrong, a backend failed, or a bundle was refused.
 
-    PyTorch in plain FP16 may be wrong: that is what the islands of the engines are for, and a finding.
+    PyTorch in anything but FP32 may be wrong: that is what the islands of the engines are for, and a finding.
     """
     rows = [row for bundle in report.bundles for row in bundle.rows]
-    wrong = any(row.status == "wrong" and not row.backend.startswith("torch-fp16") for row in rows)
+    if report.standin:
+        rows += [entry.row for entry in report.standin.rows]
+    wrong = any(row.status == "wrong" and not _may_be_wrong(row) for row in rows)
     return wrong or bool(report.refused) or any(row.status == "failed" for row in rows)
+
+
+def _may_be_wrong(row: Row) -> bool:
+    return row.backend in TORCH_NAMES and row.backend != REFERENCE
 
 
 def _plan(options: BenchOptions) -> tuple[list[_Planned], list[Refused]]:
@@ -130,15 +195,15 @@ def _folders(engines: Path) -> list[Path]:
     return folders
 
 
-def _bench_bundle(
-    item: _Planned, options: BenchOptions, nvml: Any | None, progress: Progress
-) -> BundleReport:
+def _bench_bundle(item: _Planned, rig: _Rig) -> BundleReport:
     manifest = item.bundle.manifest
-    rows = []
-    for name in options.backends or _default_backends(item, options):
-        progress.begin(manifest.name, name)
-        rows.append(_bench_backend(name, item, options, nvml, progress))
-        progress.end(rows[-1])
+    rows: list[Row] = []
+    actions: dict[str, list] = {}
+    for name in rig.options.backends or _default_backends(item, rig.options):
+        rig.progress.begin(manifest.name, name)
+        row, actions[name] = _bench_backend(name, item, rig)
+        rows.append(row)
+        rig.progress.end(row)
     return BundleReport(
         name=manifest.name,
         path=str(item.bundle.folder),
@@ -149,123 +214,99 @@ def _bench_bundle(
         source_file=manifest.source.file,
         weights_origin=manifest.source.weights_origin,
         frame=FRAME,
-        rows=_with_speedups(rows),
+        rows=with_speedups(with_agreement(rows, actions, manifest.action.scale)),
+        batch=manifest.inputs[0].shape[0],
+        prompt_length=manifest.prompt.length,
     )
 
 
 def _default_backends(item: _Planned, options: BenchOptions) -> tuple[str, ...]:
-    torch_names = [
-        name for name in TORCH_NAMES if options.device == "cuda" or not name.endswith(GRAPH_SUFFIX)
+    """Everything there is, less what this device cannot do or what takes minutes to compile on a CPU."""
+    names = [
+        name
+        for name, mode in TORCH_MODES.items()
+        if (options.device == "cuda" or not (mode.needs_gpu or mode.compile_mode))
+        and not (options.quick and mode.compile_mode)
     ]
-    return (*torch_names, *engines_of(item.bundle))
+    return (*names, *engines_of(item.bundle))
 
 
-def _bench_backend(
-    name: str, item: _Planned, options: BenchOptions, nvml: Any | None, progress: Progress
-) -> Row:
-    origin = item.bundle.manifest.source.weights_origin
+def _bench_backend(name: str, item: _Planned, rig: _Rig) -> tuple[Row, list]:
+    """The row, and the actions on the user's frames."""
+    options, manifest = rig.options, item.bundle.manifest
+    is_torch = name in TORCH_NAMES
+    random = is_torch and item.checkpoint.path is None
+    origin = describe(manifest) if random else manifest.source.weights_origin
     obstacle = _obstacle(name, item, options)
     if obstacle:
-        return Row(backend=name, status="skipped", reason=obstacle, weights_origin=origin)
+        return Row(backend=name, status="skipped", reason=obstacle, weights_origin=origin), []
     job = Job(
         backend=name,
         bundle=str(item.bundle.folder),
-        checkpoint=str(item.checkpoint.path) if name in TORCH_NAMES else None,
+        checkpoint=str(item.checkpoint.path) if is_torch and item.checkpoint.path else None,
         device=options.device,
         threads=options.threads,
         frame=FRAME,
         runs=options.runs,
         seconds=options.seconds,
         warmup=options.warmup,
+        rate_hz=options.rate_hz,
+        paced_seconds=min(PACED_SECONDS, options.seconds),
+        images=tuple(str(path) for path in options.images) if not random else (),
+        profile_runs=0 if options.quick else PROFILE_RUNS,
     )
-    device = DeviceMemory(nvml, 0) if nvml is not None and options.device == "cuda" else None
-    outcome = run_job(
-        job,
-        time_limit_s=options.time_limit_s,
-        watch=MemoryWatch(device),
-        worker=options.worker,
-        on_phase=progress.phase,
-    )
-    return _row(name, item, outcome)
+    notes = _notes(item, random) if is_torch else ()
+    if not any(gate.stage == "action" for gate in manifest.parity.gates):
+        notes = (*notes, "the manifest has no gate for the action: only checked to be finite")
+    row, measured = rig.run(job, origin, manifest.parity.gates, notes)
+    actions = measured.frame_actions if isinstance(measured, Measured) else ()
+    return row, [[list(step) for step in frame] for frame in actions]
 
 
 def _obstacle(name: str, item: _Planned, options: BenchOptions) -> str:
     """Why a backend is not even tried, or ""."""
-    if name in TORCH_NAMES and item.checkpoint.path is None:
-        return item.checkpoint.reason
     if name not in (*TORCH_NAMES, *engines_of(item.bundle)):
         return f"the bundle has no plan for it: vla-build {item.bundle.folder} --backend {name}"
-    if name.endswith(GRAPH_SUFFIX) and options.device == "cpu":
-        return "a CUDA graph needs --device cuda"
+    if name in TORCH_MODES and TORCH_MODES[name].needs_gpu and options.device == "cpu":
+        return f"{TORCH_MODES[name].how if TORCH_MODES[name].graph else 'TF32'} needs --device cuda"
     if name.startswith("tensorrt") and options.device == "cpu":
         return "a TensorRT plan needs --device cuda"
     return ""
 
 
-def _row(name: str, item: _Planned, outcome: Outcome) -> Row:
-    manifest, measured = item.bundle.manifest, outcome.result
-    origin = manifest.source.weights_origin
-    if not isinstance(measured, Measured):
-        return Row(
-            backend=name,
-            status="failed",
-            reason=measured.reason,
-            weights_origin=origin,
-            memory=outcome.memory,
+def _notes(item: _Planned, random: bool) -> tuple[str, ...]:
+    if random:
+        return (f"random weights, so its actions are not compared: {item.checkpoint.reason}",)
+    return (item.checkpoint.note,) if item.checkpoint.note else ()
+
+
+@dataclass(frozen=True)
+class _Rig:
+    """What every row is measured with."""
+
+    options: BenchOptions
+    nvml: Any | None
+    progress: Progress
+
+    def run(
+        self, job: Job, origin: str, gates: Sequence[Gate], notes: Sequence[str] = ()
+    ) -> tuple[Row, Measured | Failed]:
+        """Run a job in a process of its own and make its row."""
+        on_gpu = job.device == "cuda"
+        device = DeviceMemory(self.nvml, 0) if self.nvml is not None and on_gpu else None
+        memory = MemoryWatch(device)
+        gpu = GpuWatch(self.nvml if on_gpu else None)
+        load = other_load()
+        outcome = run_job(
+            job,
+            time_limit_s=self.options.time_limit_s,
+            watch=memory,
+            gpu=gpu,
+            worker=self.options.worker,
+            on_phase=self.progress.phase,
         )
-    missed = missed_gate(measured.parity, manifest.parity.gates)
-    status: Status = "wrong" if missed else "ok"
-    start = (measured.interpreter_s, measured.import_s, measured.load_s, measured.first_call_s)
-    return Row(
-        backend=name,
-        status=status,
-        reason=missed,
-        weights_origin=origin,
-        identity=measured.identity,
-        step=summarise(measured.samples.step_ms),
-        act=summarise(measured.samples.act_ms),
-        device=summarise(measured.samples.device_ms),
-        parity=measured.parity,
-        cold_start=ColdStart(
-            interpreter_s=start[0],
-            import_s=start[1],
-            load_s=start[2],
-            first_call_s=start[3],
-            total_s=sum(start),
-        ),
-        memory=outcome.memory,
-        warmup=measured.warmup,
-        samples=measured.samples,
-        notes=_notes(name, item, measured),
-    )
-
-
-def _notes(name: str, item: _Planned, measured: Measured) -> tuple[str, ...]:
-    notes = list(measured.notes)
-    if name in TORCH_NAMES and item.checkpoint.note:
-        notes.append(item.checkpoint.note)
-    if not any(gate.stage == "action" for gate in item.bundle.manifest.parity.gates):
-        notes.append("the manifest has no gate for the action: only checked to be finite")
-    return tuple(notes)
-
-
-def _with_speedups(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Put each row's p50 beside PyTorch's; a wrong row gains nothing."""
-    p50_ms = {row.backend: row.step.p50_ms for row in rows if row.step}
-
-    def ratio(row: Row, baseline: str) -> float | None:
-        if row.step is None or row.status != "ok" or baseline not in p50_ms:
-            return None
-        return p50_ms[baseline] / row.step.p50_ms
-
-    return tuple(
-        msgspec.structs.replace(
-            row,
-            speedup_over_torch_fp32=ratio(row, "torch-fp32"),
-            speedup_over_torch_fp16=ratio(row, "torch-fp16"),
-        )
-        for row in rows
-    )
+        row = row_of(job.backend, origin, outcome, gates, memory, gpu, load, notes)
+        return row, outcome.result
 
 
 def _reported(options: BenchOptions) -> Options:
@@ -277,4 +318,8 @@ def _reported(options: BenchOptions) -> Options:
         warmup=options.warmup,
         time_limit_s=options.time_limit_s,
         backends=options.backends,
+        workloads=options.workloads,
+        rate_hz=options.rate_hz,
+        images=tuple(path.name for path in options.images),
+        quick=options.quick,
     )

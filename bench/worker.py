@@ -15,20 +15,25 @@ import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import msgspec
 
 from vla_edge.runtime.errors import VlaError
 
+from .agreement import Actions
 from .backends import Loaded, import_libraries, load
 from .jobs import Entered, Failed, Job, Measured, Message, Phase
 from .measure import Budget, collect, warm_up
 from .memory import read_host
+from .pace import run_paced, summarise_paced
 from .parity import ActionErrors
-from .report import Identity, Samples, Warmup
+from .random_policy import UnknownArchitectureError
+from .report import Identity, Paced, Profile, Samples, Warmup
 from .workload import PolicyStep
 
 Load = Callable[[Job], Loaded]
+PREPROCESS_SHARE = 0.25  # of the budget: it varies less than a step
 
 
 def main(load_backend: Load = load) -> None:
@@ -48,7 +53,8 @@ def main(load_backend: Load = load) -> None:
         try:
             send(_measure(job, load_backend, started_ns, lambda phase: send(Entered(phase))))
         except VlaError as error:
-            send(Failed(f"{error.problem} {error.mend}".strip()))
+            obstacle = isinstance(error, UnknownArchitectureError)
+            send(Failed(f"{error.problem} {error.mend}".strip(), obstacle))
         except Exception as error:
             traceback.print_exc()
             send(Failed(f"{type(error).__name__}: {error}"))
@@ -77,12 +83,16 @@ def _measure(job: Job, load_backend: Load, started_ns: int, enter: Callable[[Pha
     enter("first call")
     step()
     first_call_s = clock.lap_s()
-    warmup, samples = _sample(loaded, step, errors, Budget(job.runs, job.seconds, job.warmup), enter)
-    identity = loaded.session.identity
-    peak = loaded.torch_allocator_peak_mib()
+    budget = Budget(job.runs, job.seconds, job.warmup)
+    warmup, samples = _sample(loaded, step, errors, budget, enter)
+    paced, samples = _pace(loaded, step, job, samples, enter)
+    step.check(errors)
+    actions = _run_frames(loaded, job, enter)
+    host_memory, peak_mib = read_host(), loaded.torch_allocator_peak_mib()
+    profile, notes = _profile(loaded, step, job, enter)
     loaded.close()
     return Measured(
-        identity=msgspec.convert(identity, Identity, from_attributes=True),
+        identity=msgspec.convert(loaded.session.identity, Identity, from_attributes=True),
         samples=samples,
         warmup=warmup,
         parity=errors.summary(),
@@ -90,9 +100,16 @@ def _measure(job: Job, load_backend: Load, started_ns: int, enter: Callable[[Pha
         import_s=import_s,
         load_s=load_s,
         first_call_s=first_call_s,
-        host_memory=read_host(),
-        torch_allocator_peak_mib=peak,
-        notes=loaded.notes,
+        host_memory=host_memory,
+        torch_allocator_peak_mib=peak_mib,
+        compile_s=loaded.compile_s(),
+        load_split_s=dict(loaded.load_split_s),
+        # the first call and the warm-up came before
+        prompts=step.prompt_times(samples.step_ms, 1 + warmup.calls),
+        paced=paced,
+        profile=profile,
+        frame_actions=msgspec.convert(actions, tuple[tuple[tuple[float, ...], ...], ...]),
+        notes=(*loaded.notes, *notes),
     )
 
 
@@ -104,17 +121,59 @@ def _sample(
     warmup = warm_up(step, budget)
     enter("measure")
     step_ms = collect(step, budget)
-    device_ms = loaded.device_ms(len(step_ms))
     enter("parity")
+    device_ms = loaded.device_ms(len(step_ms))
     for _ in range(len(step) - 1 - warmup.calls - len(step_ms)):
         step()
     step.check(errors)
     act_ms: list[float] = []
+    preprocess_ms: list[float] = []
     if loaded.act is not None and errors.summary().finite:
         enter("act")
         warm_up(loaded.act, budget)
         act_ms = collect(loaded.act, budget)
-    return warmup, Samples(step_ms=tuple(step_ms), act_ms=tuple(act_ms), device_ms=tuple(device_ms))
+        if loaded.preprocess is not None:
+            preprocess_ms = collect(loaded.preprocess, budget.part(PREPROCESS_SHARE))
+    return warmup, Samples(
+        step_ms=tuple(step_ms),
+        act_ms=tuple(act_ms),
+        device_ms=tuple(device_ms),
+        preprocess_ms=tuple(preprocess_ms),
+    )
+
+
+def _pace(
+    loaded: Loaded, step: PolicyStep, job: Job, samples: Samples, enter: Callable[[Phase], None]
+) -> tuple[Paced | None, Samples]:
+    """The loop at a fixed rate: of `Policy.act` for an engine, else of the step."""
+    if not job.rate_hz:
+        return None, samples
+    enter("paced")
+    ticks = max(1, round(job.rate_hz * job.paced_seconds))
+    paced = run_paced(loaded.act or step, job.rate_hz, ticks)
+    changed = msgspec.structs.replace(samples, paced_ms=paced.latency_ms, wake_ms=paced.wake_ms)
+    return summarise_paced(paced), changed
+
+
+def _run_frames(loaded: Loaded, job: Job, enter: Callable[[Phase], None]) -> Actions:
+    if not job.images or loaded.frames is None:
+        return []
+    enter("frames")
+    return loaded.frames([Path(image) for image in job.images])
+
+
+def _profile(
+    loaded: Loaded, step: PolicyStep, job: Job, enter: Callable[[Phase], None]
+) -> tuple[Profile | None, tuple[str, ...]]:
+    """Where the time goes. A profile that fails is a note: the figures before it stand."""
+    if not job.profile_runs or loaded.profile is None:
+        return None, ()
+    enter("profile")
+    try:
+        step()  # a profiler runs on what the inputs hold
+        return loaded.profile(job.profile_runs), ()
+    except VlaError as error:
+        return None, (f"no profile: {error.problem}",)
 
 
 class _Laps:

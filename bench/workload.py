@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from statistics import median
 
 import numpy as np
 
@@ -10,8 +11,10 @@ from vla_edge.runtime.bundle import sample_inputs
 from vla_edge.runtime.sessions.base import Session
 
 from .parity import ActionErrors
+from .report import PromptTime
 
 ACTIONS = "actions"
+MASK = "attention_mask"
 
 
 class PolicyStep:
@@ -33,6 +36,7 @@ class PolicyStep:
     ) -> None:
         self._session = session
         shapes = {name: buffer.shape for name, buffer in session.inputs.items()}
+        self._tokens = _real_tokens(golden)
         self._inputs = [sample_inputs(golden, at, shapes, state) for at in range(len(golden[ACTIONS]))]
         self._next = 0
         self._unchecked: list[tuple[int, np.ndarray]] = []
@@ -54,3 +58,28 @@ class PolicyStep:
         for sample, actions in self._unchecked:
             errors.add(sample, actions)
         self._unchecked.clear()
+
+    def prompt_times(self, samples_ms: Sequence[float], first: int) -> tuple[PromptTime, ...]:
+        """Group timed calls by how many tokens their instruction has before padding.
+
+        Args:
+            samples_ms: of consecutive calls.
+            first: which call of this object, from 0, was the first of them.
+        """
+        groups: dict[int, list[float]] = {}
+        for at, spent_ms in enumerate(samples_ms):
+            if self._tokens:
+                tokens = self._tokens[(first + at) % len(self)]
+                groups.setdefault(tokens, []).append(spent_ms)
+        return tuple(
+            PromptTime(tokens=tokens, runs=len(group), p50_ms=median(group))
+            for tokens, group in sorted(groups.items())
+        )
+
+
+def _real_tokens(golden: Mapping[str, np.ndarray]) -> list[int]:
+    """Of each sample; empty where the policy takes no tokens."""
+    if MASK not in golden:
+        return []
+    masks = golden[MASK]
+    return [int(np.count_nonzero(masks[at])) for at in range(len(masks))]

@@ -72,6 +72,7 @@ def options(bundle: Path) -> Callable[..., BenchOptions]:
             "seconds": 1.0,
             "warmup": 3,
             "backends": ("onnxruntime",),
+            "rate_hz": None,
         }
         return BenchOptions(**{**values, **changes})
 

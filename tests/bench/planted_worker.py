@@ -16,6 +16,7 @@ from vla_edge.runtime.sessions.base import Session
 
 HANG_S = 600
 CALLS_BEFORE_LATE_FAULT = 25
+LEAKED: list[bytes] = []
 
 
 def nan(session: Session, call: int) -> None:
@@ -64,7 +65,18 @@ def slow(session: Session, call: int) -> None:
     time.sleep(0.004)
 
 
-FAULTS = (nan, other_model, late, crash, segfault, hang, orphan, fail, chatter, slow)
+def leak(session: Session, call: int) -> None:
+    """Keep 2 MiB of every call, written to, so that the kernel gives them."""
+    LEAKED.append(b"\1" * (2 << 20))
+
+
+def throttled(session: Session, call: int) -> None:
+    """As fast as ever at first, then with a quarter of the clock."""
+    if call > CALLS_BEFORE_LATE_FAULT:
+        time.sleep(0.02)
+
+
+FAULTS = (leak, throttled, nan, other_model, late, crash, segfault, hang, orphan, fail, chatter, slow)
 
 
 class FaultySession:

@@ -17,6 +17,7 @@ import pytest
 
 from vla_edge.bench.report import json_schema
 
+IMAGES = Path(__file__).parents[2] / "export" / "images"
 COMMAND = (sys.executable, "-m", "vla_edge.bench.cli")
 
 
@@ -33,7 +34,8 @@ def full_run(
     """PyTorch FP32, FP16 and ONNX Runtime on the tiny policy: stdout, stderr, JSON, exit code."""
     path = tmp_path_factory.mktemp("report") / "report.json"
     done = vla_bench(
-        bundle, "--checkpoint", checkpoint_of("pure", "none"), "--json", path, "--runs", 20, "--warmup", 2
+        *(bundle, "--checkpoint", checkpoint_of("pure", "none"), "--runs", 20, "--warmup", 2),
+        *("--seconds", 1, "--out", path.parent, "--images", IMAGES),
     )
     return done.stdout, done.stderr, json.loads(path.read_text()), done.returncode
 
@@ -46,7 +48,26 @@ def test_every_backend_has_a_row_in_the_table_and_in_the_report(full_run) -> Non
     table, _, report, code = full_run
     assert code == 0
     assert list(rows_of(report)) == ["torch-fp32", "torch-fp16", "onnxruntime"]
-    assert [table.count(f"\n| {backend}") for backend in rows_of(report)] == [3, 3, 3]
+    assert all(table.count(f"\n| {backend}") >= 3 for backend in rows_of(report))
+
+
+def test_every_form_of_the_report_is_written(full_run) -> None:
+    table, _, _, _ = full_run
+    paths = [Path(line) for line in table.splitlines()[-4:]]
+    assert [path.name for path in paths] == ["report.json", "report.csv", "report.md", "report.html"]
+    assert paths[2].read_text() in table
+    assert paths[3].read_text().startswith("<!doctype html>")
+
+
+def test_the_reports_of_one_run_compare_as_equal(full_run) -> None:
+    path = full_run[0].splitlines()[-4]
+    assert vla_bench("compare", path, path).returncode == 0
+
+
+def test_frames_that_are_not_there_are_wrong_use(bundle: Path, tmp_path: Path) -> None:
+    done = vla_bench(bundle, "--images", tmp_path)
+    assert done.returncode == 2
+    assert f"no image found in {tmp_path}" in done.stderr
 
 
 def test_the_report_of_a_run_fits_the_schema(full_run) -> None:

@@ -10,10 +10,13 @@ import msgspec
 import pytest
 from bench_examples import example_report, measured_row
 
+from vla_edge.bench.agreement import find_frames
 from vla_edge.bench.report import Row
 from vla_edge.bench.run import has_failure, run_bench
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import MANIFEST_NAME, decode, encode
+
+IMAGES = Path(__file__).parents[2] / "export" / "images"
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def row_with(options, planted, quiet) -> Callable[[str], Row]:
     """The engine's row of a run with a fault planted in its worker."""
 
     def run(fault: str) -> Row:
-        report = run_bench(options(worker=planted(fault), time_limit_s=10.0), quiet)
+        report = run_bench(options(worker=planted(fault), time_limit_s=10.0, quick=True), quiet)
         (row,) = report.bundles[0].rows
         assert has_failure(report) == (row.status != "ok")
         return row
@@ -86,20 +89,98 @@ def test_one_bad_backend_does_not_end_the_run(options, planted, quiet, bundle_of
     )
 
 
-def test_pytorch_rows_are_skipped_with_the_reason_when_the_checkpoint_is_missing(
+def test_without_its_checkpoint_pytorch_is_timed_with_random_weights_and_the_row_says_so(
     options, quiet, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    report = run_bench(options(backends=("torch-fp32", "torch-fp16")), quiet)
-    rows = report.bundles[0].rows
-    assert [(row.backend, row.status) for row in rows] == [
-        ("torch-fp32", "skipped"),
-        ("torch-fp16", "skipped"),
-    ]
-    assert all(
-        row.reason == "checkpoint not found: pass --checkpoint best_simple_lstm_model.pth" for row in rows
-    )
+    report = run_bench(options(backends=("torch-fp16",)), quiet)
+    (row,) = report.bundles[0].rows
+    assert (row.status, row.parity) == ("ok", None)
+    assert row.step.runs == 30
+    assert row.weights_origin.startswith("random: pure, ")
+    assert any("pass --checkpoint best_simple_lstm_model.pth" in note for note in row.notes)
+
+
+def test_an_architecture_that_nobody_knows_is_skipped_without_its_checkpoint(
+    options, quiet, bundle, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy = Path(shutil.copytree(bundle, tmp_path / "policy"))
+    manifest = decode((copy / MANIFEST_NAME).read_bytes())
+    other = msgspec.structs.replace(manifest, source=msgspec.structs.replace(manifest.source, parameters=7))
+    (copy / MANIFEST_NAME).write_bytes(encode(other))
+    report = run_bench(options(engines=copy, backends=("torch-fp32",)), quiet)
+    (row,) = report.bundles[0].rows
+    assert row.status == "skipped"
+    assert "with 7 parameters is known. Pass the checkpoint: --checkpoint" in row.reason
     assert not has_failure(report)
+
+
+def test_an_engine_that_leaks_is_doubted(row_with) -> None:
+    row = row_with("leak")
+    assert [doubt.kind for doubt in row.doubts if doubt.kind == "leak"] == ["leak"]
+    assert row.growth.host_anonymous_mib > 50
+
+
+def test_an_engine_that_is_throttled_in_mid_run_is_doubted(row_with) -> None:
+    row = row_with("throttled")
+    (doubt,) = [doubt for doubt in row.doubts if doubt.kind == "drift"]
+    assert "slower than the first" in doubt.text
+
+
+def test_a_sound_engine_neither_leaks_nor_drifts_far(options, quiet) -> None:
+    (row,) = run_bench(options(), quiet).bundles[0].rows
+    assert "leak" not in [doubt.kind for doubt in row.doubts]
+    assert abs(row.growth.host_anonymous_mib) < 16
+
+
+def test_a_paced_loop_is_run_at_its_rate(options, quiet) -> None:
+    (row,) = run_bench(options(rate_hz=20.0), quiet).bundles[0].rows
+    assert (row.paced.rate_hz, row.paced.deadline_ms, row.paced.ticks) == (20.0, 50.0, 20)
+    assert len(row.samples.paced_ms) == row.paced.latency.runs
+
+
+def test_the_users_own_frames_are_compared_with_pytorch(options, quiet, checkpoint_of) -> None:
+    images = find_frames(IMAGES)
+    checkpoint = checkpoint_of("pure", "none")
+    report = run_bench(
+        options(images=images, checkpoints=(checkpoint,), backends=("torch-fp32", "onnxruntime")), quiet
+    )
+    torch, engine = report.bundles[0].rows
+    assert torch.agreement.max_mps == 0
+    assert engine.agreement.frames == len(engine.agreement.error_mps) == len(images)
+    assert 0 < engine.agreement.max_mps < 1e-3
+
+
+def test_frames_without_a_reference_say_so(options, quiet) -> None:
+    (row,) = run_bench(options(images=find_frames(IMAGES)), quiet).bundles[0].rows
+    assert row.agreement is None
+    assert any("no row torch-fp32" in note for note in row.notes)
+
+
+def test_a_profile_a_floor_and_predictions_stand_beside_the_figures(options, quiet) -> None:
+    report = run_bench(options(), quiet)
+    (row,) = report.bundles[0].rows
+    assert {stage.stage for stage in row.profile.stages} >= {"vision", "text", "lstm", "head"}
+    assert row.floor.times_floor == pytest.approx(row.step.p50_ms / row.floor.ms)
+    assert report.rates.matmul_fp32_tflops > 0
+    assert report.forecasts[0].bundle == report.bundles[0].name
+
+
+def test_a_quick_run_leaves_out_what_takes_long(options, quiet) -> None:
+    report = run_bench(options(quick=True), quiet)
+    (row,) = report.bundles[0].rows
+    assert (row.profile, row.floor, report.rates) == (None, None, None)
+
+
+def test_what_preprocessing_takes_is_told_apart(options, quiet) -> None:
+    (row,) = run_bench(options(), quiet).bundles[0].rows
+    assert 0 < row.preprocess.p50_ms < row.act.p50_ms
+
+
+def test_steps_are_told_apart_by_their_instruction(options, quiet) -> None:
+    (row,) = run_bench(options(), quiet).bundles[0].rows
+    assert sum(prompt.runs for prompt in row.prompts) == row.step.runs
 
 
 def test_a_plan_on_a_cpu_run_is_skipped_in_sight(options, quiet, bundle, tmp_path) -> None:

@@ -41,10 +41,10 @@ def test_an_answer_that_changes_in_one_bit_is_counted(
     sound = OnnxRuntimeSession.run
     calls = 0
 
-    def drifting(session: OnnxRuntimeSession) -> None:
+    def drifting(session: OnnxRuntimeSession, *meanwhile: object) -> None:
         nonlocal calls
         calls += 1
-        sound(session)
+        sound(session, *meanwhile)
         if calls % 50 == 0:
             session.outputs["actions"].view("int32")[...] ^= 1
 

@@ -1,0 +1,204 @@
+"""`vla-bench compare`: the command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vla_edge.runtime.console import verbose_option
+from vla_edge.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .compare import Comparison, Ratio, RowComparison
+    from .report import Report
+    from .sections import Grid
+
+EPILOG = """\b
+Examples:
+  vla-bench compare before.json after.json
+  vla-bench compare before.json after.json --threshold 3% --json
+
+\b
+Exit codes: 0 nothing got worse; 1 a regression; 2 wrong use, or not a report.
+"""
+LARGEST_REPORT_BYTES = 1 << 30
+# wider than any table: a figure cut short would be another figure
+COLUMNS = 200
+NOTHING = "-"
+STYLES = {"regression": "bold red", "gone": "bold red", "improvement": "green"}
+
+
+class PartType(click.ParamType):
+    """A part of 1: "5%" or "0.05"."""
+
+    name = "percent"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        try:
+            part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{text!r} is no percentage: write 5% or 0.05.", param, ctx)
+        if not 0 <= part < 10:
+            self.fail(f"{text!r} is not between 0% and 1000%: write 5% or 0.05.", param, ctx)
+        return part
+
+
+@click.command(
+    "compare",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EPILOG,
+)
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+@click.option(
+    "--threshold",
+    type=PartType(),
+    default="5%",
+    show_default=True,
+    help="How much p50, peak memory and action error may grow.",
+)
+@click.option(
+    "--tail-threshold",
+    type=PartType(),
+    default="25%",
+    show_default=True,
+    help="How much p99 may grow.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@verbose_option
+def command(before: Path, after: Path, threshold: float, tail_threshold: float, as_json: bool) -> int:
+    """Tell what got worse from report BEFORE to report AFTER, both written by vla-bench.
+
+    A slower p50 or p99 counts only if the whole 95 % interval of its ratio is past the threshold. Growth of
+    memory or error, a worse result and a missing row count too.
+    """
+    import msgspec
+    from rich.console import Console
+
+    from .compare import compare
+
+    comparison = compare(read_report(before), read_report(after), threshold, tail_threshold)
+    for warning in comparison.warnings:
+        click.echo(f"warning: {_plain(warning)}", err=True)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(comparison), indent=1).decode())
+    else:
+        print_comparison(comparison, Console(width=COLUMNS))
+    return int(comparison.regressed)
+
+
+def read_report(path: Path) -> Report:
+    """A report from a file.
+
+    Raises:
+        InputError: no such file, too large to be one, or not a report of this schema version.
+    """
+    from .report import decode
+
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > LARGEST_REPORT_BYTES:
+            raise InputError(f"{path} is no bench report: it has {size_bytes:,} bytes.", "Name another file.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot read the report {path}: {error.strerror}.", "Write one with vla-bench --json."
+        ) from error
+    return decode(data, str(path))
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """A table and a line for each finding; Markdown where the console is not a terminal."""
+    from rich.text import Text
+
+    from .markdown import escape, table_lines
+
+    grid = comparison_grid(comparison)
+    if console.is_terminal:
+        console.print(_rich_table(grid))
+    else:
+        console.print(Text("\n".join(table_lines(grid))), soft_wrap=True)
+    for line in _findings(comparison):
+        console.print(Text(f"- {_plain(line) if console.is_terminal else escape(line)}"), soft_wrap=True)
+    worse = sum(bool(row.regressions) for row in comparison.rows)
+    verdict = f"{worse} of {len(comparison.rows)} rows regressed" if worse else "no regression"
+    allowed = f"allowed: {comparison.threshold:.3g}, for p99 {comparison.tail_threshold:.3g}"
+    console.print(Text(f"\n{verdict} ({allowed})", style="bold red" if worse else "bold"), soft_wrap=True)
+
+
+def comparison_grid(comparison: Comparison) -> Grid:
+    """The comparison as a table: what was, what is, and what came of it."""
+    from .format import printable, status_word
+    from .sections import Grid, Line
+
+    def cells(row: RowComparison) -> tuple[str, ...]:
+        states = (status_word(state) if state else NOTHING for state in (row.status_before, row.status_after))
+        return (
+            printable(row.workload),
+            printable(row.backend),
+            *states,
+            row.verdict.upper() if row.regressions else row.verdict,
+            *_speed(row.p50),
+            _change(row.p99.ratio if row.p99 else None),
+            _number(row.p_value, ".2g"),
+            _number(row.host_anonymous_mib, "+,.0f"),
+            _number(row.device_mib, "+,.0f"),
+            _number(row.error_mps, "+.4f"),
+        )
+
+    words = ("workload", "backend", "was", "is", "verdict")
+    figures = ("p50 was", "is", "change", "95 % from", "to", "p99", "U test p", "host", "device", "error")
+    lines = tuple(Line(cells(row), row.verdict) for row in comparison.rows)
+    caption = "p50 of one step, ms; memory, MiB; action error, m/s; each after against before"
+    return Grid("comparison", caption, words, figures, lines)
+
+
+def _speed(ratio: Ratio | None) -> tuple[str, ...]:
+    from .format import significant
+
+    if ratio is None:
+        return (NOTHING,) * 5
+    times = (significant(ratio.before_ms), significant(ratio.after_ms))
+    return (*times, *map(_change, (ratio.ratio, ratio.low, ratio.high)))
+
+
+def _change(ratio: float | None) -> str:
+    return _number(None if ratio is None else ratio - 1, "+.1%")
+
+
+def _number(value: float | None, form: str) -> str:
+    return NOTHING if value is None else format(value, form)
+
+
+def _rich_table(grid: Grid) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=grid.caption, title_justify="left")
+    for at, name in enumerate(grid.headings):
+        table.add_column(name, no_wrap=True, justify="left" if at < len(grid.words) else "right")
+    for line in grid.lines:
+        table.add_row(*map(Text, line.cells), style=STYLES.get(line.status, ""))
+    return table
+
+
+def _findings(comparison: Comparison) -> Iterator[str]:
+    for row in comparison.rows:
+        for kind, texts in (("REGRESSION", row.regressions), ("improvement", row.improvements)):
+            yield from (f"{kind}: {row.workload}, {row.backend}: {text}" for text in texts)
+
+
+def _plain(text: str) -> str:
+    from .format import printable
+
+    return printable(text)

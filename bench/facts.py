@@ -1,0 +1,78 @@
+"""What a report says of the machine, the bundles and the run, in words."""
+
+from __future__ import annotations
+
+from .format import NOTHING, fixed, printable, significant
+from .report import BundleReport, Machine, Options, Rates, Report
+
+
+def rates_line(rates: Rates) -> str:
+    """What this device can do, measured."""
+    rated = [("FP32", rates.matmul_fp32_tflops), ("TF32", rates.matmul_tf32_tflops)]
+    rated.append(("FP16", rates.matmul_fp16_tflops))
+    matmul = ", ".join(f"{name} {significant(value)}" for name, value in rated if value is not None)
+    return printable(
+        f"{rates.device}: copies {significant(rates.copy_gb_s)} GB/s; matmul, TFLOPS: {matmul}; "
+        f"measured with {rates.library}"
+    )
+
+
+def bundle_line(bundle: BundleReport) -> str:
+    """What a bundle is, in one line."""
+    return printable(
+        f"{bundle.layout}, {bundle.parameters:,} parameters, {bundle.precision}, batch {bundle.batch}"
+        + (f", prompt of {bundle.prompt_length} tokens" if bundle.prompt_length else "")
+        + f"; weights of {bundle.source_file}: {bundle.weights_origin}"
+    )
+
+
+def device_name(report: Report) -> str:
+    """What the figures were made on, as a heading names it."""
+    machine = report.machine
+    if report.options.device == "cuda" and machine.gpus:
+        return printable(machine.gpus[0].name)
+    return printable(machine.board or machine.cpu)
+
+
+def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], ...]:
+    """Name and value of everything known of the machine and of what was asked for."""
+
+    def given(value: float | None, unit: str) -> str:
+        return "unknown" if value is None else f"{value:,.0f} {unit}"
+
+    facts = [
+        ("CPU", machine.cpu),
+        ("board", machine.board or NOTHING),
+        ("cores", f"{machine.cores_usable} usable, {machine.cores_physical or 'unknown'} physical"),
+        (
+            "CPU clock",
+            f"{given(machine.cpu_clock_mhz, 'MHz')}, at most {given(machine.cpu_clock_max_mhz, 'MHz')}",
+        ),
+        ("memory", given(machine.memory_mib, "MiB")),
+        ("load before the run", fixed(machine.load_average_1min, 2)),
+        ("system", f"{machine.os}, Python {machine.python}"),
+    ]
+    for gpu in machine.gpus:
+        clock = f"{given(gpu.graphics_clock_mhz, 'MHz')} of {given(gpu.graphics_clock_max_mhz, 'MHz')}"
+        facts.append(
+            (
+                f"GPU {gpu.index}",
+                f"{gpu.name}, compute capability {gpu.compute_capability}, {gpu.memory_mib:,.0f} MiB, "
+                f"driver {gpu.driver}, {clock}, power limit {given(gpu.power_limit_w, 'W')}, "
+                f"{gpu.other_processes} other processes",
+            )
+        )
+    facts += [
+        ("device", f"{options.device}, {options.threads} threads"),
+        (
+            "samples",
+            f"{options.runs:,} a backend" if options.runs else f"{options.seconds:g} s a backend, 20 to 2000",
+        ),
+        ("warm-up", "until steady" if options.warmup is None else f"{options.warmup} calls"),
+        ("time limit", f"{options.time_limit_s:g} s a backend"),
+        ("workloads", ", ".join(options.workloads)),
+        ("paced loop", f"{options.rate_hz:g} Hz" if options.rate_hz else "none"),
+        ("own frames", f"{len(options.images)}" if options.images else "none"),
+        ("quick", "yes: no compilers, profiles, paced loop or rates" if options.quick else "no"),
+    ]
+    return tuple((name, printable(value)) for name, value in facts)

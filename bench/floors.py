@@ -1,0 +1,59 @@
+"""Put floors beside a report's rows, and predictions for other devices beside its bundles."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from vla_edge.runtime.bundle import Bundle
+from vla_edge.runtime.errors import VlaError
+
+from .devices import forecast
+from .floor import arithmetic_of, row_floor
+from .report import BundleReport, Forecast, Rates, Report, Row
+from .work import Work, work_of
+
+logger = logging.getLogger(__name__)
+
+
+def with_floors(report: Report, bundles: Sequence[Bundle]) -> Report:
+    """The report with `Row.floor` and `forecasts`, where the device's rates are known.
+
+    Args:
+        report: as measured.
+        bundles: those of `report.bundles`, in the same order.
+    """
+    forecasts: list[Forecast] = []
+    measured: list[BundleReport] = []
+    for entry, bundle in zip(report.bundles, bundles, strict=True):
+        try:
+            work = work_of(bundle)
+        except VlaError as error:
+            logger.warning("no floor for %s: %s", entry.name, error.problem)
+            measured.append(entry)
+            continue
+        rows = entry.rows if report.rates is None else _floored(entry.rows, work, report.rates)
+        measured.append(msgspec.structs.replace(entry, rows=rows))
+        forecasts.append(forecast(entry.name, work, _best_engine(rows)))
+    return msgspec.structs.replace(report, bundles=tuple(measured), forecasts=tuple(forecasts))
+
+
+def _floored(rows: Sequence[Row], work: Work, rates: Rates) -> tuple[Row, ...]:
+    return tuple(msgspec.structs.replace(row, floor=row_floor(work, rates, row)) for row in rows)
+
+
+def _best_engine(rows: Sequence[Row]) -> float | None:
+    """How far the best right FP16 engine on a GPU is from its floor: what other devices may be expected to reach."""
+    distances = [
+        row.floor.times_floor
+        for row in rows
+        if row.floor
+        and row.identity
+        and row.status == "ok"
+        and row.identity.backend != "torch"
+        and row.identity.device.startswith("cuda")
+        and arithmetic_of(row.identity, row.backend) == "fp16"
+    ]
+    return min(distances, default=None)

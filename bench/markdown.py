@@ -1,0 +1,123 @@
+"""The report as Markdown, for a README or a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from .facts import bundle_line, device_name, rates_line
+from .format import command_line, has_trained_weights, printable
+from .report import BundleReport, Report, StandinReport
+from .sections import (
+    Grid,
+    Remark,
+    bundle_grids,
+    claims_grid,
+    forecast_grid,
+    remarks,
+    standin_grid,
+)
+
+# the first look; the others are folded
+OPEN_GRIDS = ("latency", "checks", "start", "paced", "floor")
+_SPECIAL = re.compile(r"([\\`*\[\]|~#$])")
+# an underscore inside a word is one, at its edge it would be emphasis
+_UNDERSCORE = re.compile(r"(?<!\w)_|_(?!\w)")
+
+
+def to_markdown(report: Report) -> str:
+    """The report without its samples, in GitHub's Markdown: the same text for the same report."""
+    lines = [*_head(report)]
+    for bundle in report.bundles:
+        lines += _bundle(bundle)
+    for refused in report.refused:
+        lines += [f"**Refused:** {escape(refused.path)}: {escape(refused.reason)}", ""]
+    if report.standin:
+        lines += _standin(report.standin)
+    if report.forecasts:
+        lines += ["## Other devices: PREDICTION", ""]
+        for forecast in report.forecasts:
+            lines += table_lines(forecast_grid(forecast))
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def escape(text: str) -> str:
+    """Text of a report as text: no markup, no cell or line of its own."""
+    shown = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", shown))
+
+
+def _head(report: Report) -> Iterator[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in report.machine.versions.items())
+    threads = f", {report.options.threads} threads" if report.options.device == "cpu" else ""
+    drivers = "".join(f", driver {gpu.driver}" for gpu in report.machine.gpus[:1])
+    where = f"{report.options.device}: {device_name(report)}{drivers}{threads}; {versions}"
+    yield f"{escape(where)}; {escape(report.created_utc)}"
+    yield ""
+    if report.rates:
+        yield from (escape(rates_line(report.rates)), "")
+    where = report.bundles[0].path if len(report.bundles) == 1 else "engines/"
+    command = printable(command_line(report.options, where)).replace("`", "'")
+    yield from (f"`{command}`", "")
+
+
+def _bundle(bundle: BundleReport) -> Iterator[str]:
+    yield from (f"## {escape(bundle.name)}", "")
+    generated = "" if has_trained_weights(bundle.weights_origin) else "**Generated weights.** "
+    yield from (f"{generated}{escape(bundle_line(bundle))}", "")
+    grids = bundle_grids(bundle)
+    for grid in grids:
+        if grid.key in OPEN_GRIDS:
+            yield from table_lines(grid)
+    yield from _remarks(remarks(bundle.rows))
+    folded = [grid for grid in grids if grid.key not in OPEN_GRIDS]
+    if folded:
+        yield from ("<details><summary>More</summary>", "")
+        for grid in folded:
+            yield from table_lines(grid)
+        yield from ("</details>", "")
+
+
+def _standin(standin: StandinReport) -> Iterator[str]:
+    yield from ("## The stand-in", "")
+    yield (
+        f"A random network of {standin.parameters:,} parameters that was once timed under the names of the "
+        "policies. **It is none of them.**"
+    )
+    yield ""
+    yield from table_lines(standin_grid(standin))
+    if standin.claims:
+        yield from table_lines(claims_grid(standin))
+    yield from _remarks(remarks(item.row for item in standin.rows))
+    for text in standin.explanation:
+        yield from (escape(text), "")
+
+
+def table_lines(grid: Grid) -> Iterator[str]:
+    """A table padded to be read as it stands; figures are set right."""
+    head = [escape(name) for name in grid.headings]
+    body = [[escape(cell) for cell in line.cells] for line in grid.lines]
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    words = len(grid.words)
+
+    def line(cells: Iterable[str]) -> str:
+        padded = [
+            cell.ljust(width) if at < words else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(
+        "-" * (width + 2) if at < words else "-" * (width + 1) + ":" for at, width in enumerate(widths)
+    )
+    yield from (escape(grid.caption), "", line(head), f"|{rule}|", *map(line, body), "")
+
+
+def _remarks(items: Iterable[Remark]) -> Iterator[str]:
+    shown = [
+        f"- {'**' if item.grave else ''}{escape(item.backend)} {escape(item.kind)}{'**' if item.grave else ''}: "
+        f"{escape(item.text)}"
+        for item in items
+    ]
+    if shown:
+        yield from (*shown, "")

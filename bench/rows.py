@@ -1,0 +1,162 @@
+"""From what a worker answered to a row of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.manifest import Gate
+
+from .agreement import REFERENCE, agreement_of
+from .doubts import doubts_of
+from .gpu_watch import TIMED_PHASE, GpuWatch
+from .jobs import Failed, Measured
+from .measure import summarise
+from .memory import MemoryWatch
+from .parity import missed_gate
+from .process import Outcome
+from .report import ColdStart, Latency, Row, Status
+
+BASELINES = ("torch-fp32", "torch-fp16")
+
+
+def row_of(
+    name: str,
+    origin: str,
+    outcome: Outcome,
+    gates: Sequence[Gate],
+    memory: MemoryWatch,
+    gpu: GpuWatch | None = None,
+    load_per_core: float | None = None,
+    notes: Sequence[str] = (),
+) -> Row:
+    """One row.
+
+    Args:
+        name: of the backend.
+        origin: of its weights; random ones have no right answer, so their actions are not judged.
+        outcome: of its process.
+        gates: of the bundle.
+        memory, gpu: what was watched meanwhile.
+        load_per_core: see `doubts_of`.
+        notes: beside the worker's own.
+    """
+    measured = outcome.result
+    if isinstance(measured, Failed):
+        status: Status = "skipped" if measured.is_obstacle else "failed"
+        return Row(
+            backend=name,
+            status=status,
+            reason=measured.reason,
+            weights_origin=origin,
+            memory=None if measured.is_obstacle else outcome.memory,
+        )
+    judged = not origin.startswith("random")
+    missed = missed_gate(measured.parity, gates) if judged else ""
+    row = Row(
+        backend=name,
+        status="wrong" if missed else "ok",
+        reason=missed,
+        weights_origin=origin,
+        identity=measured.identity,
+        **_latencies(measured),  # type: ignore[arg-type]
+        parity=measured.parity if judged else None,
+        cold_start=_cold_start(measured),
+        memory=outcome.memory,
+        warmup=measured.warmup,
+        samples=measured.samples,
+        paced=measured.paced,
+        profile=measured.profile,
+        prompts=measured.prompts,
+        compile_s=measured.compile_s,
+        notes=(*measured.notes, *notes),
+    )
+    return _watched(row, memory, gpu, load_per_core)
+
+
+def _latencies(measured: Measured) -> dict[str, Latency | None]:
+    samples = measured.samples
+    return {
+        "step": summarise(samples.step_ms),
+        "act": summarise(samples.act_ms),
+        "device": summarise(samples.device_ms),
+        "preprocess": summarise(samples.preprocess_ms),
+    }
+
+
+def _cold_start(measured: Measured) -> ColdStart:
+    parts = (measured.interpreter_s, measured.import_s, measured.load_s, measured.first_call_s)
+    return ColdStart(
+        interpreter_s=parts[0],
+        import_s=parts[1],
+        load_s=parts[2],
+        first_call_s=parts[3],
+        total_s=sum(parts),
+        load_split_s=measured.load_split_s,
+    )
+
+
+def _watched(row: Row, memory: MemoryWatch, gpu: GpuWatch | None, load_per_core: float | None) -> Row:
+    """Add what was seen from outside, and the reasons to doubt that follow from everything."""
+    if row.step is None or row.samples is None:
+        return row
+    growth = memory.growth(TIMED_PHASE, row.step.runs)
+    doubts = doubts_of(
+        step=row.step,
+        step_ms=row.samples.step_ms,
+        device=row.device,
+        warmup=row.warmup,
+        growth=growth,
+        gpu=gpu,
+        load_per_core=load_per_core,
+    )
+    energy = gpu.energy(row.step.runs) if gpu else None
+    return msgspec.structs.replace(row, growth=growth, energy=energy, doubts=doubts)
+
+
+def with_agreement(
+    rows: Sequence[Row], actions: Mapping[str, list], scale: Sequence[float]
+) -> tuple[Row, ...]:
+    """Compare each backend's actions on the user's frames with PyTorch FP32's; notes where that cannot be.
+
+    Args:
+        rows: of one bundle.
+        actions: by backend, as `run_frames` returns them; empty where no frames were given.
+        scale: m/s per unit of action, per component.
+    """
+    reference = actions.get(REFERENCE)
+    return tuple(_agreeing(row, actions.get(row.backend), reference, scale) for row in rows)
+
+
+def _agreeing(row: Row, actions: list | None, reference: list | None, scale: Sequence[float]) -> Row:
+    if not actions:
+        return row
+    if not reference:
+        note = f"the frames' actions have nothing to be compared with: no row {REFERENCE}"
+        return msgspec.structs.replace(row, notes=(*row.notes, note))
+    try:
+        return msgspec.structs.replace(row, agreement=agreement_of(actions, reference, scale))
+    except InputError as error:
+        return msgspec.structs.replace(row, status="wrong", reason=error.problem)
+
+
+def with_speedups(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Put each row's p50 beside PyTorch's; a wrong row gains nothing."""
+    p50_ms = {row.backend: row.step.p50_ms for row in rows if row.step}
+
+    def ratio(row: Row, baseline: str) -> float | None:
+        if row.step is None or row.status != "ok" or baseline not in p50_ms:
+            return None
+        return p50_ms[baseline] / row.step.p50_ms
+
+    fp32, fp16 = BASELINES
+    return tuple(
+        msgspec.structs.replace(
+            row,
+            speedup_over_torch_fp32=ratio(row, fp32),
+            speedup_over_torch_fp16=ratio(row, fp16),
+        )
+        for row in rows
+    )

@@ -1,0 +1,90 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from bench_examples import example_report, full_report, measured_row
+
+from vla_edge.bench.markdown import escape, to_markdown
+
+GOLDEN = Path(__file__).with_name("golden_report.md")
+
+
+def tables(text: str) -> list[list[str]]:
+    """The lines of each table."""
+    found: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found[-1].append(line)
+        elif found[-1]:
+            found.append([])
+    return [table for table in found if table]
+
+
+def test_the_example_gives_these_bytes() -> None:
+    assert to_markdown(example_report()).encode() == GOLDEN.read_bytes()
+
+
+def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:
+    for table in tables(to_markdown(full_report())):
+        assert len({line.count("|") - line.count("\\|") for line in table}) == 1, table[0]
+
+
+def test_a_full_report_has_every_part() -> None:
+    text = to_markdown(full_report())
+    for part in ("deadline", "J a step", "x floor", "vision", "16 tokens", "last frame", "The stand-in"):
+        assert part in text
+    assert "matmul, TFLOPS: FP32 52.1, TF32 410, FP16 745" in text
+
+
+def test_predictions_are_called_so_on_every_line() -> None:
+    table = next(table for table in tables(to_markdown(full_report())) if "Orin NX" in "".join(table))
+    assert all("| prediction |" in line for line in table[2:])
+
+
+def test_doubts_stand_below_the_tables_in_bold() -> None:
+    text = to_markdown(full_report())
+    assert "- **torch-fp32 doubt: host-bound**: the GPU was idle for 41 % of each step" in text
+
+
+def test_a_wrong_engine_is_marked_in_every_table_that_has_it() -> None:
+    lines = [
+        line for line in to_markdown(full_report()).splitlines() if line.startswith("| torch-fp16-graph")
+    ]
+    assert len(lines) > 8
+    assert all("WRONG" in line for line in lines)
+
+
+def test_generated_weights_are_said_and_trained_ones_are_not_denied() -> None:
+    report = example_report()
+    assert "**Generated weights.**" in to_markdown(report)
+    row = measured_row("onnxruntime", (1.0, 1.0), weights_origin="checkpoint")
+    bundle = msgspec.structs.replace(report.bundles[0], rows=(row,), weights_origin="checkpoint")
+    assert "**Generated" not in to_markdown(msgspec.structs.replace(report, bundles=(bundle,)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("a|b", "a\\|b"),
+        ("a\nb", "a b"),
+        ("[here](http://example.com)", "\\[here\\](http://example.com)"),
+        ("`code` *bold*", "\\`code\\` \\*bold\\*"),
+        ("torch_fp16 _x_", "torch_fp16 \\_x\\_"),
+        ("a\x1b[31mred", "a\ufffd\\[31mred"),
+    ],
+)
+def test_a_name_cannot_be_markup(name: str, shown: str) -> None:
+    assert escape(name) == shown
+
+
+def test_a_name_with_a_bar_and_a_line_break_stays_in_its_cell() -> None:
+    report = example_report()
+    row = measured_row("x|y\nz", (1.0, 1.0))
+    bundle = msgspec.structs.replace(report.bundles[0], rows=(row,))
+    text = to_markdown(msgspec.structs.replace(report, bundles=(bundle,)))
+    assert "| x\\|y z" in text

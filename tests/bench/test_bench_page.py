@@ -1,0 +1,210 @@
+"""The page: what it says, and that nothing in a report can make it do something."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+from bench_examples import example_report, full_report, full_row, full_rows, measured_row
+
+from vla_edge.bench.measure import summarise
+from vla_edge.bench.page import alarms, bundle_headline, fastest, headline, to_page, write_page
+from vla_edge.bench.report import Doubt, Report, Row
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+HOSTILE = "<script>alert(1)</script>$x$\x1b[31m\u202e"
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page; fails on an element that is not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def full() -> str:
+    return to_page(full_report())
+
+
+def with_rows(*rows: Row, report: Report | None = None) -> Report:
+    report = report or example_report()
+    return msgspec.structs.replace(report, bundles=(msgspec.structs.replace(report.bundles[0], rows=rows),))
+
+
+def test_the_page_is_well_formed_and_light(full: str) -> None:
+    page = Page(full)
+    assert len(full.encode()) < 1_500_000
+    assert [tag for tag, _ in page.elements].count("h1") == 1
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing(full: str) -> None:
+    page = Page(full)
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"script", "link", "iframe", "img", "object", "embed", "base", "form"}
+    policy = next(
+        a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'")
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith("#")
+    assert "@import" not in full
+    assert not re.search(r"url\((?!#)", full)
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(full: str) -> None:
+    ids = re.findall(r'\sid="([^"]+)"', full)
+    assert len(ids) == len(set(ids)) > 20
+    wanted = re.findall(r"url\(#([^)]+)\)", full) + re.findall(r'href="#([^"]+)"', full)
+    assert wanted
+    assert set(wanted) <= set(ids)
+
+
+def test_the_same_report_gives_the_same_page() -> None:
+    assert to_page(example_report()) == to_page(example_report())
+
+
+def test_hostile_names_come_out_as_text() -> None:
+    row = measured_row(HOSTILE, (1.0, 2.0), reason=HOSTILE, notes=(HOSTILE,), weights_origin=HOSTILE)
+    doubted = msgspec.structs.replace(row, doubts=(Doubt(kind="spread", text=HOSTILE),), status="wrong")
+    report = with_rows(doubted, report=full_report())
+    bundle = msgspec.structs.replace(report.bundles[0], name=HOSTILE, path=HOSTILE, layout=HOSTILE)
+    machine = msgspec.structs.replace(report.machine, cpu=HOSTILE, versions={HOSTILE: HOSTILE})
+    text = to_page(msgspec.structs.replace(report, bundles=(bundle,), machine=machine))
+    page = Page(text)
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert "<script>alert(1)</script>$x$\ufffd[31m\ufffd" in page.text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+def test_the_headline_states_the_result() -> None:
+    assert headline(full_report()) == (
+        "TensorRT FP16 answers in 3.74 ms: 8.0 × PyTorch FP32, within 0.012 m/s"
+    )
+
+
+def test_a_wrong_engine_is_never_the_result() -> None:
+    wrong = full_row("tensorrt", "fp16", 0.5, 0.4, 3000, 400, status="wrong", reason="off by 0.4")
+    right = full_row("onnxruntime", "fp16", 9.0, 0.01, 3000, 400)
+    assert fastest((wrong, right)) is right
+    assert "0.500" not in bundle_headline(with_rows(wrong, right).bundles[0])
+    assert bundle_headline(with_rows(wrong).bundles[0]) == "No backend is right: TensorRT FP16 wrong"
+
+
+def test_a_doubt_is_part_of_the_headline() -> None:
+    doubt = Doubt(kind="throttled", text="the clock fell")
+    row = full_row("tensorrt", "fp16", 3.0, 0.01, 3000, 400, doubts=(doubt,))
+    assert bundle_headline(with_rows(row).bundles[0]).endswith("with reasons to doubt it")
+
+
+def test_a_wrong_engine_stands_below_a_good_headline() -> None:
+    wrong = full_row("tensorrt", "fp16", 0.5, 0.4, 3000, 400, status="wrong", reason="off by 0.4")
+    half = full_row("torch-fp16", "fp16", 0.5, 0.4, 3000, 400, status="wrong", reason="off by 0.4")
+    report = with_rows(wrong, half, full_row("onnxruntime", "fp16", 9.0, 0.01, 3000, 400))
+    found = alarms(report)
+    assert [(item.kind, item.backend) for item in found] == [
+        ("wrong", "TensorRT FP16 of policy-fp16"),
+        ("refused", "/robot/engines/torn"),
+    ]
+    header = Page(to_page(report)).text.split("policy-fp16 generated weights")[0]
+    assert "wrong TensorRT FP16 of policy-fp16: off by 0.4" in header
+
+
+def test_several_bundles_have_one_headline() -> None:
+    report = full_report()
+    both = msgspec.structs.replace(report, bundles=(report.bundles[0], report.bundles[0]))
+    assert headline(both) == "TensorRT FP16: 3.74 and 3.74 ms a step for 2 bundles"
+    assert headline(msgspec.structs.replace(report, bundles=())) == "No bundle was measured"
+
+
+def test_a_graph_that_is_widened_is_not_called_half_precision_alone() -> None:
+    (bundle,) = example_report().bundles
+    assert bundle_headline(bundle).startswith("ONNX Runtime FP16 (in FP32) answers in 1.05 ms")
+
+
+def test_every_table_and_plot_says_that_the_weights_are_generated(full: str) -> None:
+    figures = re.findall(r"<figure.*?</figure>", full, re.DOTALL)
+    assert len(figures) == 12
+    assert all("generated weights" in figure for figure in figures)
+    bundle = full[full.index("<h2>hybrid-fp16") : full.index("<h2>The stand-in")]
+    assert bundle.count("<table>") <= bundle.count('class="badge generated"')
+
+
+def test_trained_weights_are_not_called_generated() -> None:
+    row = measured_row("onnxruntime", (1.0, 1.0), weights_origin="checkpoint")
+    report = with_rows(row)
+    bundle = msgspec.structs.replace(report.bundles[0], weights_origin="checkpoint")
+    text = Page(to_page(msgspec.structs.replace(report, bundles=(bundle,)))).text
+    assert "trained weights" in text
+    assert "generated weights" not in text
+
+
+def test_doubts_and_reasons_stand_at_their_row(full: str) -> None:
+    summary = full[full.index("One policy step") :]
+    row = summary[summary.index(">ONNX Runtime CUDA FP16<") : summary.index(">TensorRT FP16<")]
+    assert "doubt: throttled" in row
+    assert "1410 of 1980 MHz" in row
+
+
+def test_predictions_are_labelled(full: str) -> None:
+    text = Page(full).text
+    assert "PREDICTION for hybrid-fp16" in text
+    assert "Nothing here was measured on these devices." in text
+
+
+def test_sections_without_data_are_left_out(full: str) -> None:
+    text, all_text = Page(to_page(example_report())).text, Page(full).text
+    for title in ("The stand-in", "Other devices", "Distance to the floor", "At a robot's pace", "Jitter"):
+        assert title not in text
+        assert title in all_text
+
+
+def test_the_page_says_how_to_measure_again(full: str) -> None:
+    assert "vla-bench /robot/engines/hybrid-fp16 --device cuda --threads 16 --seconds 8" in full
+
+
+def test_rows_without_any_figure_still_make_a_page() -> None:
+    failed = Row(backend="tensorrt", status="failed", reason="gone", weights_origin="checkpoint")
+    page = Page(to_page(with_rows(failed)))
+    assert "No backend gave a result" in page.text
+    assert "svg" not in {tag for tag, _ in page.elements}
+
+
+def test_equal_samples_of_zero_still_make_a_page() -> None:
+    row = measured_row("onnxruntime", (0.0, 0.0), step=summarise((0.0, 0.1)))
+    assert "<svg" in to_page(with_rows(row, full_rows()[0]))
+
+
+def test_the_page_is_written_whole(tmp_path) -> None:
+    path = tmp_path / "report.html"
+    write_page(example_report(), path)
+    assert path.read_text() == to_page(example_report())
+    assert list(tmp_path.iterdir()) == [path]

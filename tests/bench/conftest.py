@@ -73,6 +73,7 @@ def options(bundle: Path) -> Callable[..., BenchOptions]:
             "warmup": 3,
             "backends": ("onnxruntime",),
             "rate_hz": None,
+            "quick": True,
         }
         return BenchOptions(**{**values, **changes})
 

@@ -24,7 +24,7 @@ def row_with(options, planted, quiet) -> Callable[[str], Row]:
     """The engine's row of a run with a fault planted in its worker."""
 
     def run(fault: str) -> Row:
-        report = run_bench(options(worker=planted(fault), time_limit_s=10.0, quick=True), quiet)
+        report = run_bench(options(worker=planted(fault), time_limit_s=10.0), quiet)
         (row,) = report.bundles[0].rows
         assert has_failure(report) == (row.status != "ok")
         return row
@@ -159,7 +159,7 @@ def test_frames_without_a_reference_say_so(options, quiet) -> None:
 
 
 def test_a_profile_a_floor_and_predictions_stand_beside_the_figures(options, quiet) -> None:
-    report = run_bench(options(), quiet)
+    report = run_bench(options(quick=False), quiet)
     (row,) = report.bundles[0].rows
     assert {stage.stage for stage in row.profile.stages} >= {"vision", "text", "lstm", "head"}
     assert row.floor.times_floor == pytest.approx(row.step.p50_ms / row.floor.ms)
@@ -168,7 +168,7 @@ def test_a_profile_a_floor_and_predictions_stand_beside_the_figures(options, qui
 
 
 def test_a_quick_run_leaves_out_what_takes_long(options, quiet) -> None:
-    report = run_bench(options(quick=True), quiet)
+    report = run_bench(options(), quiet)
     (row,) = report.bundles[0].rows
     assert (row.profile, row.floor, report.rates) == (None, None, None)
 

@@ -229,7 +229,8 @@ def heads(draw: st.DrawFn, hidden: int, norm_first: bool) -> tuple:
     gaps[0] = 1 if norm_first else gaps[0]
     indices = [sum(gaps[:position]) for position in range(len(kinds))]
     modules = tuple(HeadModule(index, kind) for index, kind in zip(indices, kinds, strict=True))  # type: ignore[arg-type]
-    sizes = {f"head.{index}": draw(st.integers(1, 20)) for index in indices}
+    # from 2: a LayerNorm of one channel with an axis more has the very shape of a Linear from 1 to 1
+    sizes = {f"head.{index}": draw(st.integers(2, 20)) for index in indices}
     return head_layers(modules, {**sizes, "lstm.hidden": hidden})
 
 

@@ -16,6 +16,8 @@ from .rails import read_rails_w
 from .report import Energy
 
 TIMED_PHASE: Phase = "measure"
+# counters move in steps of up to a tenth of a second: less would measure the step
+MIN_ENERGY_S = 0.5
 MJ_PER_J = 1000
 MW_PER_W = 1000
 
@@ -72,8 +74,8 @@ class GpuWatch:
             self._span = _Span(self._clock() - began_s, joules)
 
     def energy(self, steps: int) -> Energy | None:
-        """Energy of each of the timed steps, or None where nothing could be read."""
-        if self._span is None or not steps or self._span.seconds <= 0:
+        """Energy of each of the timed steps, or None where nothing could be read or the time was too short."""
+        if self._span is None or not steps or self._span.seconds < MIN_ENERGY_S:
             return None
         joules, method = self._span.joules, "nvml-energy"
         if not joules:

@@ -18,6 +18,7 @@ from vla_edge.runtime.version import VERSION
 from .agreement import REFERENCE
 from .backends import BACKEND_NAMES, TORCH_NAMES, engines_of
 from .checkpoints import CheckpointFinder, Search
+from .doubts import with_host_doubts
 from .floors import with_floors
 from .gpu_watch import GpuWatch
 from .jobs import Failed, Job, Measured, Phase
@@ -206,7 +207,7 @@ def _bench_bundle(item: _Planned, rig: _Rig) -> BundleReport:
         rig.progress.end(row)
     return BundleReport(
         name=manifest.name,
-        path=str(item.bundle.folder),
+        path=_shown(item.bundle.folder),
         manifest_sha256=item.bundle.manifest_sha256,
         layout=manifest.source.layout,
         parameters=manifest.source.parameters,
@@ -214,10 +215,16 @@ def _bench_bundle(item: _Planned, rig: _Rig) -> BundleReport:
         source_file=manifest.source.file,
         weights_origin=manifest.source.weights_origin,
         frame=FRAME,
-        rows=with_speedups(with_agreement(rows, actions, manifest.action.scale)),
+        rows=with_host_doubts(with_speedups(with_agreement(rows, actions, manifest.action.scale))),
         batch=manifest.inputs[0].shape[0],
         prompt_length=manifest.prompt.length,
     )
+
+
+def _shown(folder: Path) -> str:
+    """As seen from where the command was run: a report that is passed on says nothing of the machine's folders."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else folder.name
 
 
 def _default_backends(item: _Planned, options: BenchOptions) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class SoakReport(Struct, frozen=True, kw_only=True):
         load_ms: its steps, where the session tells them.
         first_act_ms: the first action after it.
         act, run, engine: latencies; `engine` only where the session times it.
+        act_in_place: of `act` on pixels that stand in the engine's own input already.
         differing: calls whose action differed in any bit from the first answer to the same sample.
         host_growth_kib, device_growth_kib: from before the first soak call to after the last.
         device: memory on the GPU; None elsewhere.
@@ -69,6 +70,7 @@ class SoakReport(Struct, frozen=True, kw_only=True):
     load_ms: dict[str, float]
     first_act_ms: float
     act: Latency
+    act_in_place: Latency
     run: Latency
     engine: Latency | None
     calls: int
@@ -99,7 +101,7 @@ def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
             first_act_ms = (time.perf_counter() - loaded) * 1e3
             policy.warmup()
             watch("loaded")
-            act, run, engine = _latencies(policy, pixels[0])
+            act, act_in_place, run, engine = _latencies(policy, pixels[0])
             differing, host_kib, device_kib = _soak(policy, pixels, calls)
             return SoakReport(
                 engine_identity=f"{policy.identity}, {policy.identity.provider}",
@@ -107,6 +109,7 @@ def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
                 load_ms=getattr(policy.session, "load_ms", {}),
                 first_act_ms=first_act_ms,
                 act=act,
+                act_in_place=act_in_place,
                 run=run,
                 engine=engine,
                 calls=calls,
@@ -152,15 +155,16 @@ def _device_use(policy: Policy, readings: dict[str, float]) -> DeviceUse | None:
     return DeviceUse(**readings, parts={name: size / BYTES_PER_MIB for name, size in told().items()})
 
 
-def _latencies(policy: Policy, pixels: np.ndarray) -> tuple[Latency, Latency, Latency | None]:
+def _latencies(policy: Policy, pixels: np.ndarray) -> tuple[Latency, Latency, Latency, Latency | None]:
     session = policy.session
     act = _timed(lambda: policy.act_preprocessed(pixels))
+    in_place = _timed(lambda: policy.act_preprocessed(policy.pixel_values))
     run = _timed(session.run)
     engine_ms: Callable[[], float] | None = getattr(session, "run_engine_ms", None)
     if engine_ms is None:
-        return act, run, None
+        return act, in_place, run, None
     samples = [engine_ms() for _ in range(SETTLING_CALLS + TIMED_CALLS)][SETTLING_CALLS:]
-    return act, run, _known(summarise(samples))
+    return act, in_place, run, _known(summarise(samples))
 
 
 def _timed(step: Callable[[], object]) -> Latency:

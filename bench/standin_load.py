@@ -141,7 +141,8 @@ def _load_tensorrt(standin: Standin, backend: StandinBackend, job: Job) -> Loade
         close=session.close,
         device_ms=engine_times(session),
         notes=(
-            f"plan built in {session.build_s:.0f} s while loading",
+            f"plan built in {session.build_s:.0f} s while loading, in this process: the builder's share is in "
+            "its device memory",
             f"{PIXELS} and the zero state are copied in at every step",
         ),
     )

@@ -108,6 +108,15 @@ class Policy:
         return self._session
 
     @property
+    def pixel_values(self) -> np.ndarray:
+        """The engine's own input, float32 [1, 3, H, W], page-locked on a GPU.
+
+        Whoever prepares pixels himself can write them here and hand this array to `act_preprocessed`, which
+        then copies nothing.
+        """
+        return self._pixels
+
+    @property
     def identity(self) -> EngineIdentity:
         """The engine that runs."""
         return self._session.identity
@@ -169,7 +178,8 @@ class Policy:
         """One step on pixels that are resized and normalised already.
 
         Args:
-            pixel_values: float32 [1, 3, H, W] or [3, H, W], as `Preprocessor` makes them.
+            pixel_values: float32 [1, 3, H, W] or [3, H, W], as `Preprocessor` makes them; copied, unless it
+                is this policy's own `pixel_values`.
             instruction: as for `act`.
 
         Raises:
@@ -250,7 +260,8 @@ class Policy:
                 f"pixel_values have shape {list(pixel_values.shape)} instead of {list(target.shape)}.",
                 "Make them with Preprocessor, or give the raw frame to act().",
             )
-        np.copyto(target, pixel_values)
+        if pixel_values is not target:
+            np.copyto(target, pixel_values)
 
     def _step(
         self, chosen: EncodedInstruction, start: float, prepared: float, check: Meanwhile = nothing

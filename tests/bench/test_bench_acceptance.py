@@ -31,6 +31,7 @@ SOAK = {
     "engine": LATENCY,
     "run": LATENCY,
     "act": {"p50_ms": 3.2, "p99_ms": 3.3},
+    "act_in_place": {"p50_ms": 3.15, "p99_ms": 3.3},
     "load_ms": {"deserialise": 400.4},
     "calls": 10,
     "differing": 0,
@@ -54,7 +55,7 @@ def test_every_result_has_its_line() -> None:
     }
     told = dict(figures(results))
     assert told["action error of the plan, m/s"] == "0.02"
-    assert told["act over engine, p50, ms"] == "0.100"
+    assert told["over the engine, p50, ms: copied, in place"] == "0.100, 0.050"
     assert told["tensorrt: step p50 / p99, ms"] == "3.100 / 3.200 (wrong)"
     assert told["tensorrt: action error, m/s"] == "not finite"
     assert told["torch-fp32"] == "failed: out of memory"

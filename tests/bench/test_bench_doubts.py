@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bench_examples import measured_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.bench.doubts import doubts_of, drift_of
+from vla_edge.bench.doubts import doubts_of, drift_of, with_host_doubts
 from vla_edge.bench.measure import summarise
 from vla_edge.bench.report import Growth, Warmup
 
@@ -57,6 +58,15 @@ def test_each_doubt_is_raised_by_its_cause(facts: dict[str, Any], kind: str) -> 
 
 def test_memory_that_settles_over_many_steps_is_no_leak() -> None:
     assert kinds(growth=Growth(steps=2000, host_anonymous_mib=100.0, device_mib=0.0)) == []
+
+
+def test_an_eager_row_that_its_graph_outruns_is_the_hosts() -> None:
+    eager, graph = measured_row("torch-fp16", (20.0,) * 100), measured_row("torch-fp16-graph", (5.0,) * 100)
+    doubted, plain = with_host_doubts((eager, graph))
+    assert "the same kernels take 5 ms in one CUDA graph" in doubted.doubts[-1].text
+    assert plain.doubts == ()
+    assert with_host_doubts((measured_row("torch-fp16", (6.0,) * 100), graph))[0].doubts == ()
+    assert with_host_doubts((eager,))[0].doubts == ()
 
 
 def test_a_few_long_pauses_are_no_drift() -> None:

@@ -81,6 +81,15 @@ def test_without_a_counter_power_is_averaged() -> None:
     assert (energy.joules_per_step, energy.method) == (2.0, "nvml-power")
 
 
+def test_a_run_too_short_for_the_counter_has_no_energy() -> None:
+    nvml = Nvml()
+    rig = Rig(nvml)
+    rig.run(seconds=0.02)
+    nvml.energy_mj = 600_000
+    rig.watch.sample(PID, "parity")
+    assert rig.watch.energy(30) is None
+
+
 def test_a_run_that_never_ended_has_no_energy() -> None:
     rig = Rig(Nvml())
     rig.run()

@@ -114,6 +114,8 @@ def test_a_path_an_image_and_an_array_give_the_same_action(
 def test_preprocessed_pixels_give_the_same_action(policy: Policy, frame: np.ndarray, batched: bool) -> None:
     pixels = inputs_for(policy, frame)["pixel_values"]
     assert policy.act_preprocessed(pixels if batched else pixels[0]).raw == policy.act(frame).raw
+    np.copyto(policy.pixel_values, pixels)
+    assert policy.act_preprocessed(policy.pixel_values).raw == policy.act(frame).raw
 
 
 @pytest.mark.parametrize(

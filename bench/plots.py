@@ -319,7 +319,7 @@ def phases_plot(rows: Sequence[Row]) -> Plot | None:
             frame.axes.hlines(base, 0, len(names), color=INK["grid"], linewidth=1)
         slant: Style = {"rotation": 38, "ha": "right", "rotation_mode": "anchor"} if canvas.narrow else {}
         middles = [at + 0.5 for at in range(len(names))]
-        frame.axes.set_xticks(middles, [printable(name)[:14] for name in names], **slant)
+        frame.axes.set_xticks(middles, [_two_lines(printable(name)[:14], canvas) for name in names], **slant)
         return frame.figure
 
     if not shown:
@@ -327,6 +327,11 @@ def phases_plot(rows: Sequence[Row]) -> Plot | None:
     caption = "The largest reading in each phase of the process, MiB, all on one scale."
     full = "Full: device memory; hatched: anonymous host memory." if on_device else "Anonymous host memory."
     return Plot("phases", "Memory by phase", f"{full} {caption}", legend_of(shown), draw)
+
+
+def _two_lines(name: str, canvas: Canvas) -> str:
+    """Long names would run into their neighbours, unless they stand aslant."""
+    return name if canvas.narrow else name.replace(" ", "\n").replace("-", "-\n")
 
 
 def _draw_steps(

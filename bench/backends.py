@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EngineName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 TORCH_NAMES: tuple[str, ...] = tuple(TORCH_MODES)
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
-STANDIN_PREFIX = "standin"  # of the backends of `standin.py`
+STANDIN_PREFIX = "standin"  # of the backends of `standin/`
 BACKEND_NAMES = (*TORCH_NAMES, *ENGINE_NAMES)
 
 
@@ -82,7 +82,7 @@ def engines_of(bundle: Bundle) -> tuple[str, ...]:
 def import_libraries(backend: str) -> None:
     """Import what the backend needs, so that its share of the cold start is seen apart."""
     if backend.startswith(STANDIN_PREFIX):
-        from .standin_load import import_standin_libraries
+        from .standin.load import import_standin_libraries
 
         import_standin_libraries(backend)
         return
@@ -106,7 +106,7 @@ def load(job: Job) -> Loaded:
         VlaError: the bundle, the checkpoint or the engine cannot be used.
     """
     if job.backend.startswith(STANDIN_PREFIX):
-        from .standin_load import load_standin
+        from .standin.load import load_standin
 
         return load_standin(job)
     if job.backend in TORCH_NAMES:
@@ -148,12 +148,12 @@ def _load_engine(job: Job) -> Loaded:
 
 def _engine_profile(job: Job, bundle: Bundle, session: Session) -> Callable[[int], Profile] | None:
     if job.backend != "onnxruntime":
-        from .profile_tensorrt import profile_plan
+        from .profiles.tensorrt import profile_plan
 
         return partial(profile_plan, cast("TensorRtSession", session))
     if job.device != "cpu":
         return None  # ONNX Runtime times launches on CUDA, not kernels
-    from .profile_onnxruntime import profile_onnxruntime
+    from .profiles.onnxruntime import profile_onnxruntime
 
     def profile(runs: int) -> Profile:
         session.close()  # the profiled session holds the weights once more
@@ -202,7 +202,7 @@ def _load_torch(job: Job) -> Loaded:
     """The bundle beside it gives settings and samples; its sizes are checked, its graph is not read."""
     import torch
 
-    from .profile_torch import profile_torch
+    from .profiles.torch import profile_torch
     from .torch_session import TorchSession
 
     if job.device == "cuda" and not torch.cuda.is_available():

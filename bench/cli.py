@@ -11,9 +11,9 @@ from vla_edge.runtime.console import run_command, stderr_console, verbose_option
 from vla_edge.runtime.version import VERSION
 
 from .backends import BACKEND_NAMES
-from .compare_cli import command as compare
+from .compare.cli import command as compare
 from .default_group import DefaultGroup
-from .render_cli import command as render
+from .output.render_cli import command as render
 
 EPILOG = """\b
 Examples:
@@ -141,11 +141,11 @@ def measure(
     from rich.console import Console
 
     from .agreement import find_frames
+    from .output.table import COLUMNS, print_report
+    from .output.writers import prepare_folder, write_outputs
     from .progress import ConsoleProgress
     from .report import check_writable, write
     from .run import BenchOptions, has_failure, run_bench
-    from .table import COLUMNS, print_report
-    from .writers import prepare_folder, write_outputs
 
     if json_path is not None:
         check_writable(json_path)

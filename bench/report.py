@@ -261,7 +261,7 @@ class Agreement(_Base, frozen=True):
 
 
 class FloorDistance(_Base, frozen=True):
-    """The least time this device could take for what the step must read and compute; see `floor.py`.
+    """The least time this device could take for what the step must read and compute; see `floor/`.
 
     `bytes_read` counts every weight once in the row's own precision, `operations` two for each
     multiply-add. `ms` is the larger of the two times, `times_floor` the measured p50 over it.
@@ -337,7 +337,7 @@ class BundleReport(_Base, frozen=True):
 
 
 class Rates(_Base, frozen=True):
-    """What this device can do, measured in a process of its own; see `floor.py`.
+    """What this device can do, measured in a process of its own; see `floor/`.
 
     Bandwidth counts bytes read and written of a large copy; matmul rates are operations a second, two for
     each multiply-add, of large square products.
@@ -402,7 +402,7 @@ class Claim(_Base, frozen=True):
 
 
 class StandinReport(_Base, frozen=True):
-    """The random stand-in of `standin.py`: it is none of the policies, and its figures say nothing of them."""
+    """The random stand-in of `standin/`: it is none of the policies, and its figures say nothing of them."""
 
     parameters: Count
     rows: tuple[StandinRow, ...]

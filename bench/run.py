@@ -19,22 +19,22 @@ from .agreement import REFERENCE
 from .backends import BACKEND_NAMES, TORCH_NAMES, engines_of
 from .checkpoints import CheckpointFinder, Search
 from .doubts import with_host_doubts
-from .floors import with_floors
+from .floor.attach import with_floors
+from .floor.rates import measure_rates_apart
 from .gpu_watch import GpuWatch
 from .jobs import Failed, Job, Measured, Phase
 from .machine import describe_machine, other_load
 from .memory import DeviceMemory, MemoryWatch, open_nvml
 from .process import DEFAULT_WORKER, run_job
 from .random_policy import describe
-from .rates import measure_rates_apart
 from .report import BundleReport, Options, Rates, Refused, Report, Row, StandinReport
 from .rows import row_of, with_agreement, with_speedups
-from .standin import GATES as STANDIN_GATES
-from .standin import WEIGHTS_ORIGIN as STANDIN_WEIGHTS
-from .standin import parse_standin, standin_backends
-from .standin_load import Protocol as StandinProtocol
-from .standin_load import standin_job
-from .standin_report import standin_report
+from .standin.load import Protocol as StandinProtocol
+from .standin.load import standin_job
+from .standin.model import GATES as STANDIN_GATES
+from .standin.model import WEIGHTS_ORIGIN as STANDIN_WEIGHTS
+from .standin.model import parse_standin, standin_backends
+from .standin.summary import standin_report
 from .torch_session import TORCH_MODES
 
 FRAME = (480, 640)  # height and width of a small camera's picture
@@ -59,7 +59,7 @@ class BenchOptions:
         backends: names to run; empty for all.
         checkpoints: files given by the user.
         worker: the command that runs one backend.
-        workloads: "policy" for the bundles, "owner-standin" for `standin.py`.
+        workloads: "policy" for the bundles, "owner-standin" for `standin/`.
         rate_hz: of the paced loop; None for none.
         images: frames of the user's own, in order.
         quick: leave out what takes long: compilers, profiles, the device's rates.

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vla_edge.bench.compare import Comparison, RowComparison, compare
-from vla_edge.bench.compare_cli import command
-from vla_edge.bench.compare_stats import (
+from vla_edge.bench.compare.cli import command
+from vla_edge.bench.compare.rows import Comparison, RowComparison, compare
+from vla_edge.bench.compare.stats import (
     RESAMPLES,
     block_length,
     bootstrap_quantiles,

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from bench_examples import example_report, full_report, measured_row
 
-from vla_edge.bench.csv_table import to_csv
+from vla_edge.bench.output.csv_table import to_csv
 from vla_edge.bench.report import Report
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.bench.devices import PUBLISHED, Published, forecast, predict
-from vla_edge.bench.work import Work
+from vla_edge.bench.floor.devices import PUBLISHED, Published, forecast, predict
+from vla_edge.bench.floor.work import Work
 from vla_edge.runtime.errors import InputError
 
 # the full-size pure policy in FP16, see test_bench_work.py

@@ -8,10 +8,10 @@ from bench_examples import measured_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.bench.floor import arithmetic_of, floor_distance, rate_of, row_floor, row_work
+from vla_edge.bench.floor.distance import arithmetic_of, floor_distance, rate_of, row_floor, row_work
+from vla_edge.bench.floor.work import Work
 from vla_edge.bench.measure import summarise
 from vla_edge.bench.report import Identity, Rates
-from vla_edge.bench.work import Work
 from vla_edge.runtime.errors import InputError
 
 WORK = Work(

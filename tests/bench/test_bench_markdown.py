@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from bench_examples import example_report, full_report, measured_row
 
-from vla_edge.bench.markdown import escape, to_markdown
+from vla_edge.bench.output.markdown import escape, to_markdown
 
 GOLDEN = Path(__file__).with_name("golden_report.md")
 

@@ -10,7 +10,7 @@ import pytest
 from bench_examples import example_report, full_report, full_row, full_rows, measured_row
 
 from vla_edge.bench.measure import summarise
-from vla_edge.bench.page import alarms, bundle_headline, fastest, headline, to_page, write_page
+from vla_edge.bench.output.page import alarms, bundle_headline, fastest, headline, to_page, write_page
 from vla_edge.bench.report import Doubt, Report, Row
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}

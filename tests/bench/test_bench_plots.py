@@ -12,9 +12,9 @@ import pytest
 from bench_examples import example_report, full_report, full_row, measured_row
 from matplotlib.collections import LineCollection
 
-from vla_edge.bench.format import significant, times
-from vla_edge.bench.lanes import Heading, Lanes
-from vla_edge.bench.plots import (
+from vla_edge.bench.output.format import significant, times
+from vla_edge.bench.output.lanes import Heading, Lanes
+from vla_edge.bench.output.plots import (
     bundle_plots,
     drift_plot,
     error_plot,
@@ -24,9 +24,9 @@ from vla_edge.bench.plots import (
     paced_plot,
     stages_plot,
 )
+from vla_edge.bench.output.standin_plots import standin_plots
+from vla_edge.bench.output.svg import HALF, NARROW, WIDE, Plot, render, to_svg
 from vla_edge.bench.report import Parity
-from vla_edge.bench.standin_plots import standin_plots
-from vla_edge.bench.svg import HALF, NARROW, WIDE, Plot, render, to_svg
 
 ROWS = full_report().bundles[0].rows
 

@@ -17,9 +17,10 @@ from known_layouts import LAYOUTS
 from trt_fakes import FakeDevice, FakeTensorRt, fake_library
 from trt_support import make_plan, small_bundle
 
-from vla_edge.bench import profile_onnxruntime, profile_torch
-from vla_edge.bench.profile_onnxruntime import profile_onnxruntime as run_onnxruntime
-from vla_edge.bench.profile_stages import (
+from vla_edge.bench.profiles import onnxruntime as profile_onnxruntime
+from vla_edge.bench.profiles import torch as profile_torch
+from vla_edge.bench.profiles.onnxruntime import profile_onnxruntime as run_onnxruntime
+from vla_edge.bench.profiles.stages import (
     MAX_NAME,
     OTHER,
     STAGES,
@@ -29,8 +30,8 @@ from vla_edge.bench.profile_stages import (
     profile_of_stages,
     stage_of,
 )
-from vla_edge.bench.profile_tensorrt import layer_nodes, profile_plan
-from vla_edge.bench.profile_torch import profile_torch as run_torch
+from vla_edge.bench.profiles.tensorrt import layer_nodes, profile_plan
+from vla_edge.bench.profiles.torch import profile_torch as run_torch
 from vla_edge.bench.report import Profile
 from vla_edge.export.graph.decoder import PromptShape
 from vla_edge.export.graph.policy import GraphOptions, write_policy

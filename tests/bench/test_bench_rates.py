@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from vla_edge.bench import rates as rates_module
+from vla_edge.bench.floor import rates as rates_module
+from vla_edge.bench.floor.rates import measure_rates_apart
 from vla_edge.bench.jobs import Failed
-from vla_edge.bench.rates import measure_rates_apart
 from vla_edge.bench.report import Rates
 
 LONG_S = 120.0
@@ -179,7 +179,7 @@ def test_it_gives_up_when_whoever_waits_for_it_is_killed(tmp_path: Path) -> None
         [
             sys.executable,
             "-c",
-            "from vla_edge.bench.rates import measure_rates_apart; measure_rates_apart('cpu', 1)",
+            "from vla_edge.bench.floor.rates import measure_rates_apart; measure_rates_apart('cpu', 1)",
         ],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
@@ -195,7 +195,7 @@ def test_it_gives_up_when_whoever_waits_for_it_is_killed(tmp_path: Path) -> None
 
 def test_a_gpu_that_torch_does_not_see_is_said() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "vla_edge.bench.rates", "--device", "cuda"],
+        [sys.executable, "-m", "vla_edge.bench.floor.rates", "--device", "cuda"],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from vla_edge.bench.measure import Budget
 from vla_edge.bench.parity import ActionErrors, missed_gate
-from vla_edge.bench.standin import (
+from vla_edge.bench.standin.load import import_standin_libraries, load_standin, standin_job
+from vla_edge.bench.standin.model import (
     GATES,
     SAMPLES,
     WEIGHTS_ORIGIN,
@@ -25,7 +26,6 @@ from vla_edge.bench.standin import (
     standin_backends,
     weight,
 )
-from vla_edge.bench.standin_load import import_standin_libraries, load_standin, standin_job
 from vla_edge.bench.workload import PolicyStep
 from vla_edge.runtime.errors import EngineError, InputError
 
@@ -48,7 +48,7 @@ def test_it_has_the_parameters_of_what_was_timed() -> None:
 def test_pytorch_builds_the_same_shapes_at_full_size() -> None:
     import torch
 
-    from vla_edge.bench.standin_torch import StandinModule
+    from vla_edge.bench.standin.module import StandinModule
 
     with torch.device("meta"):
         module = StandinModule(Standin())
@@ -100,7 +100,7 @@ def test_a_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> 
 
 def test_a_wrong_weight_misses_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the first layer of the RNN, far from the actions."""
-    from vla_edge.bench import standin_torch
+    from vla_edge.bench.standin import module as standin_torch
 
     def wrong(standin: Standin, name: str) -> np.ndarray:
         right = weight(standin, name)
@@ -177,7 +177,7 @@ def test_a_gpu_backend_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_reading_its_numbers_imports_no_engine() -> None:
     code = (
-        "import sys, vla_edge.bench.standin_report, vla_edge.bench.standin_load;"
+        "import sys, vla_edge.bench.standin.summary, vla_edge.bench.standin.load;"
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'tensorrt'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

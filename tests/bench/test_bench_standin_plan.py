@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from vla_edge.bench.standin import Precision, Standin, golden, weight
-from vla_edge.bench.standin_plan import OnnxRuntimeStandin, TensorRtStandin, build_standin, write_graph
+from vla_edge.bench.standin.model import Precision, Standin, golden, weight
+from vla_edge.bench.standin.plan import OnnxRuntimeStandin, TensorRtStandin, build_standin, write_graph
 from vla_edge.export.build_contents import plan_contents
 from vla_edge.export.build_target import open_target
 from vla_edge.runtime.errors import EngineError
@@ -44,7 +44,7 @@ def test_the_recurrent_matrices_really_meet_the_state(tmp_path: Path) -> None:
     """An engine cannot drop them: another state gives other actions, those of PyTorch."""
     import torch
 
-    from vla_edge.bench.standin_torch import build_module
+    from vla_edge.bench.standin.module import build_module
 
     model = write_graph(SMALL, "fp32", tmp_path)
     state = np.random.default_rng(0).standard_normal((4, 1, SMALL.hidden)).astype(np.float32)

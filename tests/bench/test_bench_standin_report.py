@@ -7,9 +7,9 @@ import pytest
 
 from vla_edge.bench.measure import summarise
 from vla_edge.bench.report import Identity, Memory, Row, StandinReport
-from vla_edge.bench.standin import Precision
-from vla_edge.bench.standin_memory import SECOND, explain_memory, total_mib
-from vla_edge.bench.standin_report import CLAIMED_SM, CLAIMS, standin_report
+from vla_edge.bench.standin.memory import SECOND, explain_memory, total_mib
+from vla_edge.bench.standin.model import Precision
+from vla_edge.bench.standin.summary import CLAIMED_SM, CLAIMS, standin_report
 from vla_edge.runtime.errors import InputError
 
 H200 = 90

@@ -9,10 +9,10 @@ import pytest
 from bench_examples import example_report, full_report, measured_row
 from rich.console import Console
 
-from vla_edge.bench.markdown import to_markdown
 from vla_edge.bench.measure import summarise
+from vla_edge.bench.output.markdown import to_markdown
+from vla_edge.bench.output.table import COLUMNS, print_report
 from vla_edge.bench.report import Report
-from vla_edge.bench.table import COLUMNS, print_report
 
 
 def printed(report: Report | None = None, **console: object) -> str:

@@ -17,7 +17,7 @@ from known_layouts import LAYOUTS
 from onnx import TensorProto, helper
 from torch.utils.flop_counter import FlopCounterMode
 
-from vla_edge.bench.work import Work, count_work, work_of
+from vla_edge.bench.floor.work import Work, count_work, work_of
 from vla_edge.export.architecture import Architecture
 from vla_edge.export.graph.decoder import PromptShape
 from vla_edge.export.graph.policy import GraphOptions, write_policy

@@ -9,12 +9,12 @@ import pytest
 from bench_examples import example_report
 from click.testing import CliRunner
 
-from vla_edge.bench import render_cli
-from vla_edge.bench.csv_table import to_csv
-from vla_edge.bench.markdown import to_markdown
-from vla_edge.bench.page import to_page
+from vla_edge.bench.output import render_cli
+from vla_edge.bench.output.csv_table import to_csv
+from vla_edge.bench.output.markdown import to_markdown
+from vla_edge.bench.output.page import to_page
+from vla_edge.bench.output.writers import prepare_folder, write_outputs
 from vla_edge.bench.report import decode, encode
-from vla_edge.bench.writers import prepare_folder, write_outputs
 from vla_edge.runtime.errors import InputError
 
 NAMES = ["report.json", "report.csv", "report.md", "report.html"]

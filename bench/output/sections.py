@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from ..report import BundleReport, Forecast, Row, StandinReport, StandinRow
 from .format import (
     NOTHING,
     agreement_cells,
@@ -24,7 +25,6 @@ from .format import (
     status_word,
     weights_word,
 )
-from .report import BundleReport, Forecast, Row, StandinReport, StandinRow
 
 GIGA = 1e9
 LAYERS_SHOWN = 10

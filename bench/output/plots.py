@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..report import BundleReport, Latency, Row
 from .format import backend_label, fixed, is_torch, printable, share, significant, times
 from .lanes import (
     Heading,
@@ -19,7 +20,6 @@ from .lanes import (
     scale_x,
     style_axes,
 )
-from .report import BundleReport, Latency, Row
 from .svg import INK, SERIES, SMALL_PX, Canvas, Plot, new_figure
 
 if TYPE_CHECKING:

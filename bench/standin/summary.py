@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from vla_edge.runtime.errors import InputError
 
-from .report import Claim, Row, StandinReport, StandinRow
-from .standin import Precision, Standin, parse_standin
-from .standin_load import Protocol
-from .standin_memory import explain_memory, total_mib
+from ..report import Claim, Row, StandinReport, StandinRow
+from .load import Protocol
+from .memory import explain_memory, total_mib
+from .model import Precision, Standin, parse_standin
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(model="pure Kosmos-2", fp32_ms=2.50, fp16_ms=1.32, fp32_memory_mb=2163, fp16_memory_mb=1086),

@@ -23,8 +23,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .report import MemoryPart
-from .standin import Precision, Standin
+from ..report import MemoryPart
+from .model import Precision, Standin
 
 Moment = Literal["held", "moving", "stepping"]
 BYTES_PER_MIB = 1 << 20

@@ -16,9 +16,9 @@ from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.sessions.onnxruntime import OnnxRuntimeOptions, OnnxRuntimeSession
 
-from .profile_stages import WARMUP_RUNS, Layer, profile_of_layers
-from .report import Profile
-from .workload import PolicyStep
+from ..report import Profile
+from ..workload import PolicyStep
+from .stages import WARMUP_RUNS, Layer, profile_of_layers
 
 _KERNEL = "_kernel_time"  # the event of a node's computation; others are its waits
 

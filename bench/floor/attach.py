@@ -10,9 +10,9 @@ import msgspec
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import VlaError
 
+from ..report import BundleReport, Forecast, Rates, Report, Row
 from .devices import forecast
-from .floor import arithmetic_of, row_floor
-from .report import BundleReport, Forecast, Rates, Report, Row
+from .distance import arithmetic_of, row_floor
 from .work import Work, work_of
 
 logger = logging.getLogger(__name__)

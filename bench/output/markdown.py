@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from ..report import BundleReport, Report, StandinReport
 from .facts import bundle_line, device_name, rates_line
 from .format import command_line, has_trained_weights, printable
-from .report import BundleReport, Report, StandinReport
 from .sections import (
     Grid,
     Remark,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..report import BundleReport, Machine, Options, Rates, Report
 from .format import NOTHING, fixed, printable, significant
-from .report import BundleReport, Machine, Options, Rates, Report
 
 
 def rates_line(rates: Rates) -> str:

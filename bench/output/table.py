@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..report import BundleReport, Report, StandinReport
 from .facts import bundle_line, device_name, rates_line
 from .markdown import OPEN_GRIDS, to_markdown
-from .report import BundleReport, Report, StandinReport
 from .sections import (
     Grid,
     Remark,

@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .standin import ACTIONS, Standin, StandinBackend, weight
-from .torch_session import Signature, TorchMode, TorchSession
+from ..torch_session import Signature, TorchMode, TorchSession
+from .model import ACTIONS, Standin, StandinBackend, weight
 
 
 class StandinModule(nn.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.errors import InputError
 
-from .report import Report, check_writable, write
+from ..report import Report, check_writable, write
 
 JSON_NAME, CSV_NAME, MARKDOWN_NAME, PAGE_NAME = OUTPUT_NAMES = (
     "report.json",

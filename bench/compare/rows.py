@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from .compare_stats import Ratio, quantile_ratio, rank_test
-from .report import BundleReport, Report, Row
+from ..report import BundleReport, Report, Row
+from .stats import Ratio, quantile_ratio, rank_test
 
 # a p99 of fewer is little but the maximum
 TAIL_RUNS = 100

@@ -21,7 +21,7 @@ from vla_edge.runtime.manifest import TensorSpec
 from vla_edge.runtime.sessions.base import EngineIdentity, Meanwhile, nothing
 from vla_edge.runtime.version import VERSION
 
-from .standin import ACTIONS, PIXELS, STATE, Precision, Standin, weight
+from .model import ACTIONS, PIXELS, STATE, Precision, Standin, weight
 
 if TYPE_CHECKING:
     from vla_edge.export.build_target import Target

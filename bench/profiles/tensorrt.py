@@ -6,8 +6,8 @@ import json
 import logging
 from typing import Any, Protocol
 
-from .profile_stages import WARMUP_RUNS, Layer, profile_of_layers
-from .report import Profile
+from ..report import Profile
+from .stages import WARMUP_RUNS, Layer, profile_of_layers
 
 _log = logging.getLogger(__name__)
 

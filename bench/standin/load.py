@@ -7,16 +7,16 @@ from typing import Literal
 
 from vla_edge.runtime.errors import EngineError
 
-from .backends import Loaded
-from .jobs import Job
-from .standin import BUNDLE, PIXELS, STATE, Standin, StandinBackend, golden, parse_standin
+from ..backends import Loaded
+from ..jobs import Job
+from .model import BUNDLE, PIXELS, STATE, Standin, StandinBackend, golden, parse_standin
 
 Protocol = Literal["owner", "bench"]
 # of the published table
 OWNER_WARMUP, OWNER_RUNS = 3, 30
 FRAME = (224, 224)
 _MODULES = {
-    "torch": "vla_edge.bench.standin_torch",
+    "torch": "vla_edge.bench.standin.module",
     "onnxruntime": "vla_edge.runtime.sessions.onnxruntime",
     "tensorrt": "vla_edge.runtime.sessions.trt_library",
 }
@@ -82,7 +82,7 @@ def load_standin(job: Job) -> Loaded:
 def _load_torch(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
     import torch
 
-    from .standin_torch import open_standin
+    from .module import open_standin
 
     if job.device == "cuda" and not torch.cuda.is_available():
         raise EngineError("PyTorch sees no GPU.", "Install a CUDA build of torch, or use --device cpu.")
@@ -117,7 +117,7 @@ def _memory_notes(held_mib: float | None, load_peak_mib: float | None, flattened
 
 
 def _load_onnxruntime(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
-    from .standin_plan import OnnxRuntimeStandin
+    from .plan import OnnxRuntimeStandin
 
     session = OnnxRuntimeStandin(standin, backend.precision, job.threads)
     return Loaded(
@@ -130,7 +130,7 @@ def _load_onnxruntime(standin: Standin, backend: StandinBackend, job: Job) -> Lo
 
 
 def _load_tensorrt(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
-    from .standin_plan import TensorRtStandin, engine_times
+    from .plan import TensorRtStandin, engine_times
 
     session = TensorRtStandin(standin, backend.precision)
     return Loaded(

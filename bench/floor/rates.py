@@ -5,7 +5,7 @@ disturbs one only ever slows it down. For the same reason the matrices grow, and
 hold normal random numbers: products of zeros draw less power, and a GPU would clock higher than it ever
 does at work.
 
-    python -m vla_edge.bench.rates --device cuda --threads 2
+    python -m vla_edge.bench.floor.rates --device cuda --threads 2
 
 prints a `Rates` as one line of JSON. `measure_rates_apart` starts that and judges its end.
 """
@@ -32,9 +32,9 @@ import msgspec
 from vla_edge.runtime.console import run_command
 from vla_edge.runtime.errors import EngineError
 
-from .jobs import Failed
-from .process import THREAD_VARIABLES
-from .report import Rates
+from ..jobs import Failed
+from ..process import THREAD_VARIABLES
+from ..report import Rates
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 Time = Callable[[Callable[[], object], int], list[float]]
 
-DEFAULT_COMMAND = (sys.executable, "-m", "vla_edge.bench.rates")
+DEFAULT_COMMAND = (sys.executable, "-m", "vla_edge.bench.floor.rates")
 TIME_LIMIT_S = 120.0  # of which most is for importing torch and starting CUDA on a cold disk
 GIB = 1 << 30
 # far beyond any cache: the largest last-level caches hold hundreds of megabytes

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from .compare import Comparison, Ratio, RowComparison
-    from .report import Report
-    from .sections import Grid
+    from ..output.sections import Grid
+    from ..report import Report
+    from .rows import Comparison, Ratio, RowComparison
 
 EPILOG = """\b
 Examples:
@@ -84,7 +84,7 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
     import msgspec
     from rich.console import Console
 
-    from .compare import compare
+    from .rows import compare
 
     comparison = compare(read_report(before), read_report(after), threshold, tail_threshold)
     for warning in comparison.warnings:
@@ -102,7 +102,7 @@ def read_report(path: Path) -> Report:
     Raises:
         InputError: no such file, too large to be one, or not a report of this schema version.
     """
-    from .report import decode
+    from ..report import decode
 
     try:
         size_bytes = path.stat().st_size
@@ -120,7 +120,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     """A table and a line for each finding; Markdown where the console is not a terminal."""
     from rich.text import Text
 
-    from .markdown import escape, table_lines
+    from ..output.markdown import escape, table_lines
 
     grid = comparison_grid(comparison)
     if console.is_terminal:
@@ -137,8 +137,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def comparison_grid(comparison: Comparison) -> Grid:
     """The comparison as a table: what was, what is, and what came of it."""
-    from .format import printable, status_word
-    from .sections import Grid, Line
+    from ..output.format import printable, status_word
+    from ..output.sections import Grid, Line
 
     def cells(row: RowComparison) -> tuple[str, ...]:
         states = (status_word(state) if state else NOTHING for state in (row.status_before, row.status_after))
@@ -163,7 +163,7 @@ def comparison_grid(comparison: Comparison) -> Grid:
 
 
 def _speed(ratio: Ratio | None) -> tuple[str, ...]:
-    from .format import significant
+    from ..output.format import significant
 
     if ratio is None:
         return (NOTHING,) * 5
@@ -199,6 +199,6 @@ def _findings(comparison: Comparison) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    from .format import printable
+    from ..output.format import printable
 
     return printable(text)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .profile_stages import OTHER, WARMUP_RUNS, Source, profile_of_stages, stage_of
-from .report import Profile
+from ..report import Profile
+from .stages import OTHER, WARMUP_RUNS, Source, profile_of_stages, stage_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from vla_edge.runtime.errors import InputError
 
-from .report import Forecast, Prediction
+from ..report import Forecast, Prediction
 from .work import Work
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .report import Agreement, ColdStart, Latency, Memory, Options, Paced, Parity, Row
+from ..report import Agreement, ColdStart, Latency, Memory, Options, Paced, Parity, Row
 
 NOTHING = "-"
 REPLACEMENT = "\ufffd"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla_edge.runtime.atomic import write_atomically
 
+from ..report import BundleReport, Report, Row
 from .facts import bundle_line, device_name, machine_facts, rates_line
 from .format import (
     backend_label,
@@ -23,7 +24,6 @@ from .format import (
     weights_word,
 )
 from .plots import bundle_plots
-from .report import BundleReport, Report, Row
 from .sections import (
     Grid,
     Remark,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from .format import computes, printable
-from .report import (
+from ..report import (
     Agreement,
     BundleReport,
     Energy,
@@ -20,6 +19,7 @@ from .report import (
     Row,
     StandinRow,
 )
+from .format import computes, printable
 
 Cell = str | float | int | bool | None
 # a spreadsheet would run a text that begins so as a formula

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..report import StandinReport, StandinRow
 from .format import backend_label, fixed, printable, significant
 from .lanes import Heading, Lanes, Style, draw_bar, draw_stack, scale_from_zero
 from .plots import BAR_PX, STACK_PX, legend_of, role_of, series_of
-from .report import StandinReport, StandinRow
 from .svg import INK, Canvas, Plot
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from typing import Literal, get_args
 
 from vla_edge.runtime.errors import InputError
 
-from .report import FloorDistance, Identity, Rates, Row
+from ..report import FloorDistance, Identity, Rates, Row
 from .work import Work
 
 Arithmetic = Literal["fp32", "tf32", "fp16"]

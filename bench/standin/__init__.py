@@ -1,0 +1,1 @@
+"""The random stand-in that was once timed under the names of the policies, rebuilt."""

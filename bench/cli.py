@@ -174,9 +174,12 @@ command = DefaultGroup(measure, (compare, render))
 
 
 def default_device() -> Literal["cpu", "cuda"]:
-    """ "cuda" where NVML finds a GPU."""
+    """ "cuda" where NVML finds a GPU, and on a Jetson, whose NVML may not tell."""
     from .memory import open_nvml
+    from .unified import is_tegra
 
+    if is_tegra():
+        return "cuda"
     with open_nvml() as nvml:
         return "cuda" if nvml is not None and nvml.nvmlDeviceGetCount() > 0 else "cpu"
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from .report import Growth, Memory, PhaseMemory
+from .report import DeviceMethod, Growth, Memory, PhaseMemory
+from .unified import UnifiedMemory, is_tegra
 
 KIB_PER_MIB = 1024
 BYTES_PER_MIB = 1 << 20
@@ -57,10 +58,29 @@ class _Entry:
     device: float | None
 
 
+class DeviceReader(Protocol):
+    """Reads the memory of one device: `DeviceMemory`, or `UnifiedMemory` where CPU and GPU share it."""
+
+    @property
+    def method(self) -> DeviceMethod: ...
+
+    @property
+    def peak_mib(self) -> float: ...
+
+    def sample(self, pid: int) -> float: ...
+
+
+def open_reader(nvml: Any | None, index: int) -> DeviceReader | None:
+    """The reader that fits this machine, or None where nothing tells of a GPU's memory."""
+    if is_tegra():
+        return UnifiedMemory()
+    return DeviceMemory(nvml, index) if nvml is not None else None
+
+
 class MemoryWatch:
     """Peaks of one process, host and device, by phase. Call `sample` as often as wanted."""
 
-    def __init__(self, device: DeviceMemory | None) -> None:
+    def __init__(self, device: DeviceReader | None) -> None:
         self._device = device
         self._phases: dict[str, HostMemory] = {}
         self._device_phases: dict[str, float] = {}
@@ -154,7 +174,7 @@ class DeviceMemory:
         return max(0, grown if own is None else own) / BYTES_PER_MIB
 
     @property
-    def method(self) -> Literal["nvml-process", "nvml-device-growth"]:
+    def method(self) -> DeviceMethod:
         return "nvml-device-growth" if self._process_bytes is None else "nvml-process"
 
     @property

@@ -21,6 +21,7 @@ from vla_edge.runtime.errors import InputError
 SCHEMA_VERSION = 2
 
 Status = Literal["ok", "wrong", "failed", "skipped"]
+DeviceMethod = Literal["nvml-process", "nvml-device-growth", "mem-available"]
 Count = Annotated[int, Meta(ge=0)]
 Milliseconds = Annotated[float, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
@@ -140,8 +141,9 @@ class Memory(_Base, frozen=True):
     host_peak_mib: Mebibytes | None
     host_anonymous_peak_mib: Mebibytes | None
     device_peak_mib: Mebibytes | None
-    # how the device figure was read: per process, or as growth of the whole device (PID namespaces)
-    device_method: Literal["nvml-process", "nvml-device-growth"] | None
+    # how the device figure was read: per process, as growth of the whole device (PID namespaces), or as what
+    # a machine with one memory for CPU and GPU has less
+    device_method: DeviceMethod | None
     torch_allocator_peak_mib: Mebibytes | None
     phases: tuple[PhaseMemory, ...]
 

@@ -24,7 +24,7 @@ from .floor.rates import measure_rates_apart
 from .gpu_watch import GpuWatch
 from .jobs import Failed, Job, Measured, Phase
 from .machine import describe_machine, other_load
-from .memory import DeviceMemory, MemoryWatch, open_nvml
+from .memory import MemoryWatch, open_nvml, open_reader
 from .process import DEFAULT_WORKER, run_job
 from .random_policy import describe
 from .report import BundleReport, Options, Rates, Refused, Report, Row, StandinReport
@@ -300,8 +300,7 @@ class _Rig:
     ) -> tuple[Row, Measured | Failed]:
         """Run a job in a process of its own and make its row."""
         on_gpu = job.device == "cuda"
-        device = DeviceMemory(self.nvml, 0) if self.nvml is not None and on_gpu else None
-        memory = MemoryWatch(device)
+        memory = MemoryWatch(open_reader(self.nvml, 0) if on_gpu else None)
         gpu = GpuWatch(self.nvml if on_gpu else None)
         load = other_load()
         outcome = run_job(

@@ -27,7 +27,7 @@ from vla_edge.runtime.cuda.device import CudaDevice, MemoryName, open_device
 from vla_edge.runtime.policy import Policy
 
 from .measure import Budget, collect, summarise
-from .memory import BYTES_PER_MIB, KIB_PER_MIB, DeviceMemory, open_nvml, read_host
+from .memory import BYTES_PER_MIB, KIB_PER_MIB, open_nvml, open_reader, read_host
 from .report import Latency
 
 SAMPLES = 3
@@ -129,11 +129,11 @@ def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], 
     """
     readings: dict[str, float] = {}
     with open_nvml() as nvml:
-        if nvml is None or not backend.startswith("tensorrt"):
+        index = options.get("device_index", 0)
+        memory = open_reader(nvml, index) if backend.startswith("tensorrt") else None
+        if memory is None:
             yield lambda moment: readings
             return
-        index = options.get("device_index", 0)
-        memory = DeviceMemory(nvml, index)
         device = open_device(index, options.get("memory", "cuda-bindings"))
 
         def read(moment: str) -> dict[str, float]:

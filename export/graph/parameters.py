@@ -22,7 +22,10 @@ Load = Callable[[], np.ndarray]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows `start:stop` of a Linear's weight [out, in] and bias [out], times `scale`."""
+    """Rows `start:stop` of a Linear's weight [out, in] and bias [out], times `scale`.
+
+    A convolution's kernel [out, *window] counts as [out, numbers in a window].
+    """
 
     weight: str
     bias: str
@@ -63,7 +66,7 @@ class Parameters:
         def load() -> np.ndarray:
             blocks = [self._rows(part, part.weight, dtype) for part in parts]
             # torch transposes four times as fast as NumPy copies a transposed view
-            return torch.cat(blocks).t().contiguous().numpy()
+            return torch.cat(blocks).flatten(1).t().contiguous().numpy()
 
         return load
 

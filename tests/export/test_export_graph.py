@@ -14,7 +14,10 @@ import torch
 from known_layouts import LAYOUTS
 
 from vla_edge.export.architecture import Architecture, Clip, HeadLayer, Lstm, TextTower, VisionTower
+from vla_edge.export.graph import vision
 from vla_edge.export.graph.decoder import PromptShape
+from vla_edge.export.graph.layers import Builder
+from vla_edge.export.graph.parameters import Parameters
 from vla_edge.export.graph.policy import GraphOptions, write_policy
 from vla_edge.export.graph.weights import total_bytes, write_weights
 from vla_edge.export.graph.writer import GraphError, GraphWriter
@@ -145,7 +148,7 @@ def test_other_depths_and_widths_agree(tmp_path: Path) -> None:
     )
     arch = Architecture(
         layout="hybrid-a",
-        vision=VisionTower(width=192, depth=1, mlp=320, patch=8, image_size=40),
+        vision=VisionTower(width=192, depth=1, mlp=320, patch=10, image_size=40),
         text=TextTower(width=256, depth=3, mlp=448, vocabulary=99),
         image_tokens=5,
         clip=Clip("transformers", VisionTower(128, 1, 192, 20, 40), TextTower(64, 1, 128, 300, 77), 96),
@@ -160,6 +163,52 @@ def test_other_depths_and_widths_agree(tmp_path: Path) -> None:
         "action_limit": [1, 1, 1],
     }
     check(tmp_path, arch, FP32, 1e-5, **three)
+
+
+def patches(folder: Path, form, tower: VisionTower, kernel: torch.Tensor, pixels: torch.Tensor) -> np.ndarray:
+    """What one form of the patch embedding gives in FP32."""
+    graph = GraphWriter()
+    builder = Builder(graph, Parameters({"kernel": kernel}), FP32)
+    graph.output("patches", form(builder, graph.input("pixels", "float32", pixels.shape), tower, "kernel"))
+    model = graph.model("test", "patches")
+    write_weights(model, graph.weights, folder / "model.onnx.data", lambda advance: None)
+    onnx.save(model, folder / "model.onnx")
+    onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    return session.run(None, {"pixels": pixels.numpy()})[0]
+
+
+@pytest.mark.parametrize("form", [vision._patches_by_convolution, vision._patches_by_matmul])
+@pytest.mark.parametrize(("patch", "image_size"), [(32, 224), (14, 224), (8, 24), (5, 5)])
+def test_both_forms_of_the_patch_embedding_are_torchs_convolution(
+    tmp_path: Path, form, patch: int, image_size: int
+) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 48, patch, patch, bias=False)
+    pixels = torch.randn(2, 3, image_size, image_size)
+    wanted = conv(pixels).flatten(2).transpose(1, 2).detach().numpy()
+    tower = VisionTower(width=48, depth=1, mlp=64, patch=patch, image_size=image_size)
+    found = patches(tmp_path, form, tower, conv.weight, pixels)
+    assert found.shape == wanted.shape == (2, (image_size // patch) ** 2, 48)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["transformers", "open_clip"])
+def test_at_full_size_clips_patches_are_a_product_in_half_and_kosmos2s_a_convolution(form: str) -> None:
+    arch = sample_architecture("hybrid-a", form, "full")
+    settings = resolve_settings(arch).values
+    tensors = build_empty(arch, settings).state_dict()
+    graph = write_policy(arch, settings, tensors, GraphOptions(FP16, PromptShape(LENGTH * 3, 2, None)))
+    nodes = graph.model("test", "policy").graph.node
+    assert [node.name for node in nodes if node.op_type == "Conv"] == [
+        "kosmos_model.vision_model.model.embeddings.patch_embedding.weight/Conv"
+    ]
+    clip = [node for node in nodes if node.name.startswith("clip_model.") and "weight/" in node.name]
+    assert [node.op_type for node in clip] == [
+        "Cast", "Reshape", "Transpose", "Reshape", "MatMul", "Cast", "Concat", "Add",
+    ]  # fmt: skip
+    kernel = next(weight.value for weight in graph.weights if weight.value.name == clip[4].input[1])
+    assert (kernel.dtype, kernel.shape) == ("float16", (3 * 32 * 32, 768))
 
 
 def test_from_a_zero_state_neither_recurrent_weights_nor_forget_gates_are_carried() -> None:

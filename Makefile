@@ -40,15 +40,14 @@ build/bindings/%/.installed: $(STAMP)
 	  echo 'TensorRT $*: its bindings cannot be installed here; their tests are skipped'
 
 # Full-size figures of bench/NOTES.md; needs a GPU, TensorRT and 25 GB of disk.
-gpu: $(STAMP)   ## on a machine with a GPU and TensorRT: full size, built, compared with PyTorch, soaked
+gpu: $(STAMP)   ## on a machine with a GPU and TensorRT: full size, built, checked, soaked, compared
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,tensorrt]'
 	$(BIN)/vla-sample --layout pure --size full -o samples/ --force
 	$(BIN)/vla-sample --layout hybrid-a --size full -o samples/ --force
-	for name in best_simple_lstm_model best_simple_clip_lstm_model; do \
-	  $(BIN)/vla-export --ckpt samples/$$name.pth --fp16 --build --force && \
-	  $(BIN)/python -m vla_edge.bench.soak engines/$$name-fp16 --backend tensorrt || exit 1; \
-	done
-	$(BIN)/vla-bench engines/ --device cuda --runs 600 --json bench-gpu.json
+	$(BIN)/python -m vla_edge.bench.acceptance samples/*.pth -o proof/
+	$(BIN)/vla-bench proof/engines/ --device cuda --checkpoint samples/best_simple_lstm_model.pth \
+	  --checkpoint samples/best_simple_clip_lstm_model.pth --workload policy --workload owner-standin \
+	  --seconds 2 --images export/images --out report/
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -63,4 +62,4 @@ types: $(STAMP) ## mypy over an installed copy
 check: lint types test ## everything that CI runs
 
 clean:          ## remove what the other targets made
-	rm -rf $(VENV) build samples .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) build samples report proof .pytest_cache .mypy_cache .ruff_cache .coverage

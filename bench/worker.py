@@ -8,9 +8,7 @@ to the pipe FD. See `process.py` for the parent.
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from .backends import Loaded, import_libraries, load
 from .jobs import Entered, Failed, Job, Measured, Message, Phase
 from .measure import Budget, collect, warm_up
 from .memory import read_host
+from .orphan import end_with_parent
 from .pace import run_paced, summarise_paced
 from .parity import ActionErrors
 from .random_policy import UnknownArchitectureError
@@ -44,7 +43,7 @@ def main(load_backend: Load = load) -> None:
     """
     started_ns = time.monotonic_ns()
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with Connection(int(sys.argv[-1]), readable=False) as answers:
 
         def send(message: Message) -> None:
@@ -58,14 +57,6 @@ def main(load_backend: Load = load) -> None:
         except Exception as error:
             traceback.print_exc()
             send(Failed(f"{type(error).__name__}: {error}"))
-
-
-def _end_with_parent() -> None:
-    """The parent holds standard input open while it lives; without it nobody waits for the result."""
-    # not through `sys.stdin`: its lock, held by this thread, would make an ordinary end of the process fail
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
 
 
 def _measure(job: Job, load_backend: Load, started_ns: int, enter: Callable[[Phase], None]) -> Measured:

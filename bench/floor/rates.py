@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ from vla_edge.runtime.console import run_command
 from vla_edge.runtime.errors import EngineError
 
 from ..jobs import Failed
+from ..orphan import end_with_parent
 from ..process import THREAD_VARIABLES
 from ..report import Rates
 
@@ -227,14 +227,6 @@ def _gpu_seconds(call: Callable[[], object], count: int) -> list[float]:
     return [begin.elapsed_time(end) / 1e3 for begin, end in itertools.pairwise(marks)]
 
 
-def _end_with_parent() -> None:
-    """The parent holds standard input open while it lives."""
-    # not through `sys.stdin`: its lock, held by this thread, would make an ordinary end of the process fail
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True)
@@ -242,7 +234,7 @@ def _end_with_parent() -> None:
 def command(device: Device, threads: int, until_stdin_ends: bool) -> None:
     """Measure copy bandwidth and matrix product rates of this device; prints one line of JSON."""
     if until_stdin_ends:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent()
     rates = measure_rates(device, threads)
     sys.stdout.write(msgspec.json.encode(rates).decode() + "\n")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 
@@ -13,6 +13,7 @@ from vla_edge.runtime.version import VERSION
 from .backends import BACKEND_NAMES
 from .compare.cli import command as compare
 from .default_group import DefaultGroup
+from .options import BenchOptions, Workload
 from .output.render_cli import command as render
 
 EPILOG = """\b
@@ -31,7 +32,6 @@ Exit codes: 0 all engines right; 1 an engine is wrong, or a backend or bundle fa
 """
 
 DEVICES = ("cpu", "cuda")
-WORKLOADS = ("policy", "owner-standin")
 QUICK_SECONDS = 2.0
 
 
@@ -54,7 +54,7 @@ QUICK_SECONDS = 2.0
     "--workload",
     "workloads",
     multiple=True,
-    type=click.Choice(WORKLOADS),
+    type=click.Choice(get_args(Workload)),
     default=("policy",),
     show_default=True,
     help="What is timed (repeatable): the bundles' policies, or the random stand-in of the published figures.",
@@ -145,7 +145,7 @@ def measure(
     from .output.writers import prepare_folder, write_outputs
     from .progress import ConsoleProgress
     from .report import check_writable, write
-    from .run import BenchOptions, has_failure, run_bench
+    from .run import has_failure, run_bench
 
     if json_path is not None:
         check_writable(json_path)

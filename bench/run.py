@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
 
 from vla_edge.runtime.bundle import Bundle, find_bundles
 from vla_edge.runtime.errors import InputError, VlaError
-from vla_edge.runtime.manifest import Gate
 from vla_edge.runtime.version import VERSION
 
 from .agreement import REFERENCE
@@ -21,74 +17,22 @@ from .checkpoints import CheckpointFinder, Search
 from .doubts import with_host_doubts
 from .floor.attach import with_floors
 from .floor.rates import measure_rates_apart
-from .gpu_watch import GpuWatch
-from .jobs import Failed, Job, Measured, Phase
-from .machine import describe_machine, other_load
-from .memory import MemoryWatch, open_nvml, open_reader
-from .process import DEFAULT_WORKER, run_job
+from .jobs import Failed, Job, Measured
+from .machine import describe_machine
+from .memory import open_nvml
+from .options import BenchOptions
 from .random_policy import describe
-from .report import BundleReport, Options, Rates, Refused, Report, Row, StandinReport
-from .rows import row_of, with_agreement, with_speedups
-from .standin.load import Protocol as StandinProtocol
-from .standin.load import standin_job
-from .standin.model import GATES as STANDIN_GATES
-from .standin.model import WEIGHTS_ORIGIN as STANDIN_WEIGHTS
-from .standin.model import parse_standin, standin_backends
-from .standin.summary import standin_report
+from .report import BundleReport, Options, Rates, Refused, Report, Row
+from .rig import Progress, Rig
+from .rows import with_agreement, with_speedups
+from .standin.bench import bench_standin
 from .torch_session import TORCH_MODES
 
 FRAME = (480, 640)  # height and width of a small camera's picture
 PROFILE_RUNS = 20
 PACED_SECONDS = 3.0
 
-Workload = Literal["policy", "owner-standin"]
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class BenchOptions:
-    """What `vla-bench` was asked for.
-
-    Attributes:
-        engines: a bundle, or a folder of bundles.
-        device: where every backend runs.
-        threads: of each backend on the CPU.
-        runs, seconds, warmup: see `measure.Budget`.
-        time_limit_s: for one backend's process, from its start to its end.
-        backends: names to run; empty for all.
-        checkpoints: files given by the user.
-        worker: the command that runs one backend.
-        workloads: "policy" for the bundles, "owner-standin" for `standin/`.
-        rate_hz: of the paced loop; None for none.
-        images: frames of the user's own, in order.
-        quick: leave out what takes long: compilers, profiles, the device's rates.
-    """
-
-    engines: Path
-    device: Literal["cpu", "cuda"]
-    threads: int
-    runs: int | None = None
-    seconds: float = 8.0
-    warmup: int | None = None
-    time_limit_s: float = 900.0
-    backends: tuple[str, ...] = ()
-    checkpoints: tuple[Path, ...] = ()
-    worker: Sequence[str] = DEFAULT_WORKER
-    workloads: tuple[Workload, ...] = ("policy",)
-    rate_hz: float | None = None
-    images: tuple[Path, ...] = ()
-    quick: bool = False
-
-
-class Progress(Protocol):
-    """Is told what happens, in this order for each row."""
-
-    def begin(self, bundle: str, backend: str) -> None: ...
-
-    def phase(self, phase: Phase) -> None: ...
-
-    def end(self, row: Row) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -107,9 +51,9 @@ def run_bench(options: BenchOptions, progress: Progress) -> Report:
     """
     planned, refused = _plan(options) if "policy" in options.workloads else ([], [])
     with open_nvml() as nvml:
-        rig = _Rig(options, nvml, progress)
+        rig = Rig(options, nvml, progress)
         bundles = [_bench_bundle(item, rig) for item in planned]
-        standin = _bench_standin(rig) if "owner-standin" in options.workloads else None
+        standin = bench_standin(rig) if "owner-standin" in options.workloads else None
         rates = None if options.quick else _measure_rates(rig)
         report = Report(
             schema_version=2,
@@ -125,30 +69,13 @@ def run_bench(options: BenchOptions, progress: Progress) -> Report:
     return with_floors(report, [item.bundle for item in planned])
 
 
-def _measure_rates(rig: _Rig) -> Rates | None:
+def _measure_rates(rig: Rig) -> Rates | None:
     rig.progress.begin("this device", "bandwidth and matmul rates")
     rates = measure_rates_apart(rig.options.device, rig.options.threads)
     if isinstance(rates, Failed):
         logger.warning("no floor: the device's rates could not be measured: %s", rates.reason)
         return None
     return rates
-
-
-def _bench_standin(rig: _Rig) -> StandinReport:
-    """Every backend of the stand-in, under the protocol of the published figures and under ours."""
-    options = rig.options
-    rows: list[tuple[StandinProtocol, Row]] = []
-    names = standin_backends(options.device, tensorrt=find_spec("tensorrt") is not None)
-    for protocol in get_args(StandinProtocol):
-        for name in names:
-            rig.progress.begin(f"owner-standin, {protocol}'s protocol", name)
-            job = standin_job(
-                name, protocol, device=options.device, threads=options.threads, seconds=options.seconds
-            )
-            row, _ = rig.run(job, STANDIN_WEIGHTS, STANDIN_GATES[parse_standin(name).precision])
-            rows.append((protocol, row))
-            rig.progress.end(row)
-    return standin_report(rows)
 
 
 def has_failure(report: Report) -> bool:
@@ -196,7 +123,7 @@ def _folders(engines: Path) -> list[Path]:
     return folders
 
 
-def _bench_bundle(item: _Planned, rig: _Rig) -> BundleReport:
+def _bench_bundle(item: _Planned, rig: Rig) -> BundleReport:
     manifest = item.bundle.manifest
     rows: list[Row] = []
     actions: dict[str, list] = {}
@@ -238,7 +165,7 @@ def _default_backends(item: _Planned, options: BenchOptions) -> tuple[str, ...]:
     return (*names, *engines_of(item.bundle))
 
 
-def _bench_backend(name: str, item: _Planned, rig: _Rig) -> tuple[Row, list]:
+def _bench_backend(name: str, item: _Planned, rig: Rig) -> tuple[Row, list]:
     """The row, and the actions on the user's frames."""
     options, manifest = rig.options, item.bundle.manifest
     is_torch = name in TORCH_NAMES
@@ -285,34 +212,6 @@ def _notes(item: _Planned, random: bool) -> tuple[str, ...]:
     if random:
         return (f"random weights, so its actions are not compared: {item.checkpoint.reason}",)
     return (item.checkpoint.note,) if item.checkpoint.note else ()
-
-
-@dataclass(frozen=True)
-class _Rig:
-    """What every row is measured with."""
-
-    options: BenchOptions
-    nvml: Any | None
-    progress: Progress
-
-    def run(
-        self, job: Job, origin: str, gates: Sequence[Gate], notes: Sequence[str] = ()
-    ) -> tuple[Row, Measured | Failed]:
-        """Run a job in a process of its own and make its row."""
-        on_gpu = job.device == "cuda"
-        memory = MemoryWatch(open_reader(self.nvml, 0) if on_gpu else None)
-        gpu = GpuWatch(self.nvml if on_gpu else None)
-        load = other_load()
-        outcome = run_job(
-            job,
-            time_limit_s=self.options.time_limit_s,
-            watch=memory,
-            gpu=gpu,
-            worker=self.options.worker,
-            on_phase=self.progress.phase,
-        )
-        row = row_of(job.backend, origin, outcome, gates, memory, gpu, load, notes)
-        return row, outcome.result
 
 
 def _reported(options: BenchOptions) -> Options:

@@ -279,6 +279,10 @@ def test_a_report_never_regresses_against_itself(samples: tuple[float, ...]) -> 
     assert found.rows[0].improvements == ()
 
 
+def test_series_of_one_and_the_same_number_do_not_differ() -> None:
+    assert rank_test((1.0,) * 5, (1.0,) * 7) == 1.0
+
+
 @settings(max_examples=25, deadline=None)
 @given(SERIES, SERIES)
 def test_what_is_worse_one_way_is_better_the_other_way(

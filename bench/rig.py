@@ -1,0 +1,56 @@
+"""What every row is measured with: a process of its own, watched from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vla_edge.runtime.manifest import Gate
+
+from .gpu_watch import GpuWatch
+from .jobs import Failed, Job, Measured, Phase
+from .machine import other_load
+from .memory import MemoryWatch, open_reader
+from .options import BenchOptions
+from .process import run_job
+from .report import Row
+from .rows import row_of
+
+
+class Progress(Protocol):
+    """Is told what happens, in this order for each row."""
+
+    def begin(self, bundle: str, backend: str) -> None: ...
+
+    def phase(self, phase: Phase) -> None: ...
+
+    def end(self, row: Row) -> None: ...
+
+
+@dataclass(frozen=True)
+class Rig:
+    """The run's options, NVML where it is there, and who is told of each row."""
+
+    options: BenchOptions
+    nvml: Any | None
+    progress: Progress
+
+    def run(
+        self, job: Job, origin: str, gates: Sequence[Gate], notes: Sequence[str] = ()
+    ) -> tuple[Row, Measured | Failed]:
+        """Run a job in a process of its own and make its row."""
+        on_gpu = job.device == "cuda"
+        memory = MemoryWatch(open_reader(self.nvml, 0) if on_gpu else None)
+        gpu = GpuWatch(self.nvml if on_gpu else None)
+        load = other_load()
+        outcome = run_job(
+            job,
+            time_limit_s=self.options.time_limit_s,
+            watch=memory,
+            gpu=gpu,
+            worker=self.options.worker,
+            on_phase=self.progress.phase,
+        )
+        row = row_of(job.backend, origin, outcome, gates, memory, gpu, load, notes)
+        return row, outcome.result

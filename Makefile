@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)  ## sample checkpoints, exported, run on a photograph, compared with PyTorch
-	$(BIN)/vla-sample --layout pure --size small -o samples/ --force
+	$(BIN)/vla-sample --layout pure --size tiny -o samples/ --force
 	$(BIN)/vla-sample --layout hybrid-a --size small -o samples/ --force
 	$(BIN)/vla-export --ckpt samples/best_simple_lstm_model.pth --fp16 -o engines/ --force
 	$(BIN)/vla-export --ckpt samples/best_simple_clip_lstm_model.pth --fp16 -o engines/ --force

@@ -45,6 +45,7 @@ class Job(Struct, frozen=True, kw_only=True):
         paced_seconds: how long it runs.
         images: frames of the user's own.
         profile_runs: steps to profile; 0 for none.
+        scratch: a private folder that the jobs of one run share; None for none.
         spawned_ns: `time.monotonic_ns()` just before the process was started.
     """
 
@@ -61,6 +62,7 @@ class Job(Struct, frozen=True, kw_only=True):
     paced_seconds: float = 0.0
     images: tuple[str, ...] = ()
     profile_runs: int = 0
+    scratch: str | None = None
     spawned_ns: int = 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 from ..report import Row, StandinReport
@@ -17,13 +19,21 @@ def bench_standin(rig: Rig) -> StandinReport:
     options = rig.options
     rows: list[tuple[Protocol, Row]] = []
     names = standin_backends(options.device, tensorrt=find_spec("tensorrt") is not None)
-    for protocol in get_args(Protocol):
-        for name in names:
-            rig.progress.begin(f"owner-standin, {protocol}'s protocol", name)
-            job = standin_job(
-                name, protocol, device=options.device, threads=options.threads, seconds=options.seconds
-            )
-            row, _ = rig.run(job, WEIGHTS_ORIGIN, GATES[parse_standin(name).precision])
-            rows.append((protocol, row))
-            rig.progress.end(row)
+    with TemporaryDirectory(prefix="vla-bench-") as scratch:
+        for protocol in get_args(Protocol):
+            for name in names:
+                rig.progress.begin(f"owner-standin, {protocol}'s protocol", name)
+                job = standin_job(
+                    name,
+                    protocol,
+                    device=options.device,
+                    threads=options.threads,
+                    seconds=options.seconds,
+                    runs=options.runs,
+                    warmup=options.warmup,
+                    scratch=Path(scratch),
+                )
+                row, _ = rig.run(job, WEIGHTS_ORIGIN, GATES[parse_standin(name).precision])
+                rows.append((protocol, row))
+                rig.progress.end(row)
     return standin_report(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Literal
 
 from vla_edge.runtime.errors import EngineError
@@ -23,7 +24,15 @@ _MODULES = {
 
 
 def standin_job(
-    backend: str, protocol: Protocol, *, device: Literal["cpu", "cuda"], threads: int, seconds: float
+    backend: str,
+    protocol: Protocol,
+    *,
+    device: Literal["cpu", "cuda"],
+    threads: int,
+    seconds: float,
+    runs: int | None = None,
+    warmup: int | None = None,
+    scratch: Path | None = None,
 ) -> Job:
     """A job for the worker.
 
@@ -32,7 +41,8 @@ def standin_job(
         protocol: "owner" for 3 warm-ups and 30 runs, "bench" for as many as the policies get.
         device: where it runs.
         threads: on the CPU.
-        seconds: see `measure.Budget`.
+        seconds, runs, warmup: of our protocol, see `measure.Budget`; the owner's has its own.
+        scratch: see `plan.find_or_build`.
     """
     owner = protocol == "owner"
     return Job(
@@ -42,9 +52,10 @@ def standin_job(
         device=device,
         threads=threads,
         frame=FRAME,
-        runs=OWNER_RUNS if owner else None,
+        runs=OWNER_RUNS if owner else runs,
         seconds=seconds,
-        warmup=OWNER_WARMUP if owner else None,
+        warmup=OWNER_WARMUP if owner else warmup,
+        scratch=str(scratch) if scratch else None,
     )
 
 
@@ -132,7 +143,13 @@ def _load_onnxruntime(standin: Standin, backend: StandinBackend, job: Job) -> Lo
 def _load_tensorrt(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
     from .plan import TensorRtStandin, engine_times
 
-    session = TensorRtStandin(standin, backend.precision)
+    session = TensorRtStandin(standin, backend.precision, Path(job.scratch) if job.scratch else None)
+    built = (
+        "plan built for an earlier row of this run"
+        if session.build_s is None
+        else f"plan built in {session.build_s:.0f} s while loading, in this process: the builder's share is in "
+        "its device memory"
+    )
     return Loaded(
         session=session,
         golden=lambda: golden(standin),
@@ -141,8 +158,7 @@ def _load_tensorrt(standin: Standin, backend: StandinBackend, job: Job) -> Loade
         close=session.close,
         device_ms=engine_times(session),
         notes=(
-            f"plan built in {session.build_s:.0f} s while loading, in this process: the builder's share is in "
-            "its device memory",
+            built,
             f"{PIXELS} and the zero state are copied in at every step",
         ),
     )

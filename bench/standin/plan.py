@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.manifest import TensorSpec
 from vla_edge.runtime.sessions.base import EngineIdentity, Meanwhile, nothing
@@ -142,11 +143,16 @@ class TensorRtStandin:
     """A plan of the stand-in, built for the GPU of this machine and run from memory; see `Session`.
 
     Attributes:
-        build_s: seconds that TensorRT took to build.
+        build_s: seconds that TensorRT took to build; None where an earlier process of the run had built it.
     """
 
-    def __init__(self, standin: Standin, precision: Precision) -> None:
+    def __init__(self, standin: Standin, precision: Precision, scratch: Path | None = None) -> None:
         """Write the graph to a temporary folder, build, and load what was built.
+
+        Args:
+            standin: which size.
+            precision: "fp32" or "fp16".
+            scratch: see `find_or_build`.
 
         Raises:
             EngineError: no TensorRT, driver or GPU, or TensorRT refuses.
@@ -157,7 +163,7 @@ class TensorRtStandin:
         self._runner: EngineRunner | None = None
         try:
             target = self._owned.enter_context(open_target("tensorrt", 0, "cuda-bindings", None))
-            plan, self.build_s = build_standin(standin, precision, target)
+            plan, self.build_s = find_or_build(standin, precision, target, scratch)
             self._load(plan, target, standin, precision)
         except BaseException:
             self.close()
@@ -213,11 +219,37 @@ class TensorRtStandin:
             backend=library.backend,
             version=library.version,
             device=str(device.info),
-            provider=f"plan built in this process, {runner.mode}",
+            provider=f"plan built in this {'run' if self.build_s is None else 'process'}, {runner.mode}",
             precision=precision,
             compute=precision,
             bundle=standin.identity,
         )
+
+
+def find_or_build(
+    standin: Standin, precision: Precision, target: Target, scratch: Path | None
+) -> tuple[Any, float | None]:
+    """The stand-in's plan: as an earlier process of the same run left it, else built, and left for later ones.
+
+    Args:
+        standin: which size.
+        precision: "fp32" or "fp16".
+        target: what to build with and for.
+        scratch: a private folder of this run, whose plans nobody else wrote; None to keep nothing.
+
+    Returns:
+        The plan, and the seconds that the build took; None where there was none.
+
+    Raises:
+        EngineError: as `build_standin`.
+    """
+    saved = scratch / f"standin-{standin.scale}-{precision}.plan" if scratch else None
+    if saved and saved.is_file():
+        return saved.read_bytes(), None
+    plan, build_s = build_standin(standin, precision, target)
+    if saved:
+        write_atomically(saved, lambda file: file.write(memoryview(plan)))
+    return plan, build_s
 
 
 def build_standin(standin: Standin, precision: Precision, target: Target) -> tuple[Any, float]:

@@ -213,3 +213,11 @@ def test_a_gpu_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str)
     assert missed_gate(errors.summary(), GATES[parse_standin(backend).precision]) == ""
     assert len(loaded.device_ms(3)) == 3
     loaded.close()
+
+
+def test_the_protocol_of_the_published_figures_is_fixed_and_ours_is_what_was_asked_for() -> None:
+    asked = {"device": "cpu", "threads": 1, "seconds": 1.0, "runs": 7, "warmup": 2}
+    owner = standin_job("standin:torch-fp32", "owner", **asked)
+    ours = standin_job("standin:torch-fp32", "bench", **asked)
+    assert (owner.warmup, owner.runs) == (3, 30)
+    assert (ours.warmup, ours.runs) == (2, 7)

@@ -9,7 +9,13 @@ import onnx
 import pytest
 
 from vla_edge.bench.standin.model import Precision, Standin, golden, weight
-from vla_edge.bench.standin.plan import OnnxRuntimeStandin, TensorRtStandin, build_standin, write_graph
+from vla_edge.bench.standin.plan import (
+    OnnxRuntimeStandin,
+    TensorRtStandin,
+    build_standin,
+    find_or_build,
+    write_graph,
+)
 from vla_edge.export.build_contents import plan_contents
 from vla_edge.export.build_target import open_target
 from vla_edge.runtime.errors import EngineError
@@ -77,6 +83,18 @@ def test_tensorrt_builds_it_in_the_precision_asked_for(precision: Precision, dty
     # no weight was folded away: the recurrent ones are half of the stand-in's RNN
     item_bytes = {"fp32": 4, "fp16": 2}[precision]
     assert memoryview(plan).nbytes > 0.95 * SMALL.parameters * item_bytes
+
+
+def test_a_plan_is_built_once_a_run(tmp_path: Path) -> None:
+    with open_target("tensorrt-rtx", 0, "cuda-bindings", 89) as target:
+        plan, seconds = find_or_build(SMALL, "fp16", target, tmp_path)
+        again, nothing = find_or_build(SMALL, "fp16", target, tmp_path)
+        _, other_seconds = find_or_build(SMALL, "fp32", target, tmp_path)
+    assert again == bytes(memoryview(plan))
+    assert seconds is not None
+    assert nothing is None
+    assert other_seconds is not None
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_temporary_graph_is_gone_after_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

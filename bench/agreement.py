@@ -9,7 +9,6 @@ import numpy as np
 
 from vla_edge.runtime.bundle import Bundle, sample_inputs
 from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.preprocess import Preprocessor
 from vla_edge.runtime.sessions.base import Session
 
 from .report import Agreement
@@ -66,6 +65,9 @@ def run_frames(
     Raises:
         ImageError: a file is no RGB image.
     """
+    # Pillow is no part of a PyTorch row's start
+    from vla_edge.runtime.preprocess import Preprocessor
+
     shapes = {name: buffer.shape for name, buffer in session.inputs.items()}
     for name, value in sample_inputs(golden, 0, shapes, state).items():
         np.copyto(session.inputs[name], value)

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 import numpy as np
 
 from vla_edge.runtime.bundle import Bundle, load_golden
-from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.sessions import PLANS_FOLDER, open_session, unread_files
 from vla_edge.runtime.sessions.base import Session
 
 from .agreement import FrameRunner, run_frames
 from .jobs import Job
 from .report import Profile
-from .torch_session import TORCH_MODES
+from .torch_session import TORCH_MODES, TorchSession, prepare_torch
 
 if TYPE_CHECKING:
     from vla_edge.export.policies import VlaPolicy
@@ -200,14 +199,9 @@ def _engine_times(session: Session) -> Callable[[int], list[float]]:
 
 def _load_torch(job: Job) -> Loaded:
     """The bundle beside it gives settings and samples; its sizes are checked, its graph is not read."""
-    import torch
-
     from .profiles.torch import profile_torch
-    from .torch_session import TorchSession
 
-    if job.device == "cuda" and not torch.cuda.is_available():
-        raise EngineError("PyTorch sees no GPU.", "Install a CUDA build of torch, or use --device cpu.")
-    torch.set_num_threads(job.threads)
+    prepare_torch(job.device, job.threads)
     bundle = Bundle.open(job.bundle, verify="size")
     policy = _torch_policy(job, bundle)
     mode = TORCH_MODES[job.backend]

@@ -141,7 +141,8 @@ def measure(
     from rich.console import Console
 
     from .agreement import find_frames
-    from .output.table import COLUMNS, print_report
+    from .output.format import COLUMNS
+    from .output.table import print_report
     from .output.writers import prepare_folder, write_outputs
     from .progress import ConsoleProgress
     from .report import check_writable, write

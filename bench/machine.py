@@ -8,8 +8,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from .memory import BYTES_PER_MIB, open_nvml, usable_cores
+from .memory import open_nvml, usable_cores
 from .report import Gpu, Machine
+from .units import BYTES_PER_MIB
 
 LOOK_S = 0.3
 

@@ -11,9 +11,7 @@ from typing import Any, Literal, Protocol
 
 from .report import DeviceMethod, Growth, Memory, PhaseMemory
 from .unified import UnifiedMemory, is_tegra
-
-KIB_PER_MIB = 1024
-BYTES_PER_MIB = 1 << 20
+from .units import BYTES_PER_MIB, KIB_PER_MIB
 
 
 @dataclass(frozen=True)

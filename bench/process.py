@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
-from typing import IO
+from typing import IO, Literal
 
 import msgspec
 from msgspec import Struct
@@ -72,7 +72,7 @@ def run_job(
             watches = [watch.sample, *([gpu.sample] if gpu else [])]
             result = _Follower(process, receiver, log, watches, on_phase).follow(time_limit_s)
         finally:
-            _kill_group(process)
+            kill_group(process)
     if isinstance(result, Failed):
         return Outcome(result, watch.summary())
     return Outcome(result, watch.summary(result.host_memory, result.torch_allocator_peak_mib))
@@ -87,7 +87,7 @@ def _spawn(job: Job, worker: Sequence[str], answer_fd: int, log: IO[bytes]) -> s
         stderr=log,
         pass_fds=(answer_fd,),
         start_new_session=True,
-        env={**os.environ, **_environment(job)},
+        env=worker_environment(job.device, job.threads),
     )
     # a worker that has ended already is found by the follower, with its exit code
     with suppress(BrokenPipeError):
@@ -96,10 +96,10 @@ def _spawn(job: Job, worker: Sequence[str], answer_fd: int, log: IO[bytes]) -> s
     return process
 
 
-def _environment(job: Job) -> dict[str, str]:
-    """Fix the thread pools before any library reads them, and hide GPUs from a CPU run."""
-    threads = dict.fromkeys(THREAD_VARIABLES, str(job.threads))
-    return threads if job.device == "cuda" else {**threads, "CUDA_VISIBLE_DEVICES": ""}
+def worker_environment(device: Literal["cpu", "cuda"], threads: int) -> dict[str, str]:
+    """Ours, with the thread pools fixed before any library reads them, and GPUs hidden from a CPU run."""
+    hidden = {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **hidden}
 
 
 def _standard_input(process: subprocess.Popen[bytes]) -> IO[bytes]:
@@ -108,7 +108,8 @@ def _standard_input(process: subprocess.Popen[bytes]) -> IO[bytes]:
     return process.stdin
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the group that a process leads, and let go of its standard input."""
     with suppress(ProcessLookupError):  # nothing is left of it
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -19,7 +19,7 @@ from .parity import missed_gate
 from .process import Outcome
 from .report import ColdStart, Latency, Row, Status
 
-BASELINES = ("torch-fp32", "torch-fp16")
+BASELINES = (REFERENCE, "torch-fp16")
 
 
 def row_of(

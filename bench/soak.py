@@ -27,8 +27,9 @@ from vla_edge.runtime.cuda.device import CudaDevice, MemoryName, open_device
 from vla_edge.runtime.policy import Policy
 
 from .measure import Budget, collect, summarise
-from .memory import BYTES_PER_MIB, KIB_PER_MIB, open_nvml, open_reader, read_host
+from .memory import open_nvml, open_reader, read_host
 from .report import Latency
+from .units import BYTES_PER_MIB, KIB_PER_MIB
 
 SAMPLES = 3
 TIMED_CALLS = 500

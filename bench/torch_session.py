@@ -16,6 +16,8 @@ from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.manifest import TensorSpec
 from vla_edge.runtime.sessions.base import EngineIdentity, Meanwhile, nothing
 
+from .units import BYTES_PER_MIB
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 CAPTURE_WARMUP = 3  # PyTorch's documentation of CUDA graphs asks for a few runs before capture
-BYTES_PER_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,23 @@ TORCH_MODES: Mapping[str, TorchMode] = {
     "torch-compile": TorchMode("fp16", compile_mode="max-autotune"),
     "torch-compile-reduce-overhead": TorchMode("fp16", compile_mode="reduce-overhead"),
 }
+
+
+def prepare_torch(device: str, threads: int) -> None:
+    """Set this process's PyTorch up before anything is measured on it.
+
+    Args:
+        device: "cpu" or "cuda".
+        threads: on the CPU.
+
+    Raises:
+        EngineError: torch sees no GPU.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EngineError("PyTorch sees no GPU.", "Install a CUDA build of torch, or use --device cpu.")
+    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .report import DeviceMethod
+from .units import BYTES_PER_MIB
 
-BYTES_PER_MIB = 1 << 20
 # a list of names, parted by zero bytes, such as "nvidia,p3767-0000", "nvidia,tegra234"
 COMPATIBLE = Path("/proc/device-tree/compatible")
 TEGRA = b"nvidia,tegra"

@@ -11,9 +11,10 @@ import click
 from vla_edge.runtime.console import verbose_option
 from vla_edge.runtime.errors import InputError
 
+from ..output.format import COLUMNS, NOTHING
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from ..output.sections import Grid
     from ..report import Report
@@ -28,9 +29,6 @@ Examples:
 Exit codes: 0 nothing got worse; 1 a regression; 2 wrong use, or not a report.
 """
 LARGEST_REPORT_BYTES = 1 << 30
-# wider than any table: a figure cut short would be another figure
-COLUMNS = 200
-NOTHING = "-"
 STYLES = {"regression": "bold red", "gone": "bold red", "improvement": "green"}
 
 
@@ -121,10 +119,12 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     from rich.text import Text
 
     from ..output.markdown import escape, table_lines
+    from ..output.table import rich_table
 
     grid = comparison_grid(comparison)
     if console.is_terminal:
-        console.print(_rich_table(grid))
+        console.print(Text(grid.caption))
+        console.print(rich_table(grid, STYLES))
     else:
         console.print(Text("\n".join(table_lines(grid))), soft_wrap=True)
     for line in _findings(comparison):
@@ -177,19 +177,6 @@ def _change(ratio: float | None) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return NOTHING if value is None else format(value, form)
-
-
-def _rich_table(grid: Grid) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=grid.caption, title_justify="left")
-    for at, name in enumerate(grid.headings):
-        table.add_column(name, no_wrap=True, justify="left" if at < len(grid.words) else "right")
-    for line in grid.lines:
-        table.add_row(*map(Text, line.cells), style=STYLES.get(line.status, ""))
-    return table
 
 
 def _findings(comparison: Comparison) -> Iterator[str]:

@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -29,12 +28,12 @@ import click
 import msgspec
 
 from vla_edge.runtime.console import run_command
-from vla_edge.runtime.errors import EngineError
 
 from ..jobs import Failed
 from ..orphan import end_with_parent
-from ..process import THREAD_VARIABLES
+from ..process import kill_group, worker_environment
 from ..report import Rates
+from ..torch_session import prepare_torch
 
 if TYPE_CHECKING:
     import torch
@@ -70,9 +69,7 @@ def measure_rates(device: Device, threads: int) -> Rates:
     """
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise EngineError("PyTorch sees no GPU.", "Install a CUDA build of torch, or use --device cpu.")
-    torch.set_num_threads(threads)
+    prepare_torch(device, threads)
     time_calls = _gpu_seconds if device == "cuda" else _cpu_seconds
     with torch.inference_mode():
         copy_gb_s = _copy_gb_s(device, time_calls)
@@ -109,7 +106,6 @@ def measure_rates_apart(
         time_limit_s: for the whole process.
         command: what to start; the options below are appended.
     """
-    hidden = {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [*command, "--device", device, "--threads", str(threads), "--until-stdin-ends"],
@@ -117,7 +113,7 @@ def measure_rates_apart(
             stdout=out,
             stderr=errors,
             start_new_session=True,
-            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **hidden},
+            env=worker_environment(device, threads),
         )
         try:
             process.wait(timeout=time_limit_s)
@@ -125,7 +121,7 @@ def measure_rates_apart(
         except subprocess.TimeoutExpired:
             result = Failed(f"time limit of {time_limit_s:g} s reached while the rates were measured")
         finally:
-            _kill_group(process)
+            kill_group(process)
     logger.info("rates: %s", result)
     return result
 
@@ -148,14 +144,6 @@ def _answer(code: int, out: Sequence[str], errors: Sequence[str]) -> Rates | Fai
 def _lines(file: IO[bytes]) -> list[str]:
     file.seek(0)
     return file.read().decode(errors="replace").strip().splitlines()
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):  # nothing is left of it
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
 
 
 def _copy_gb_s(device: Device, time_calls: Time) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..report import BundleReport, Machine, Options, Rates, Report
-from .format import NOTHING, fixed, printable, significant
+from .format import NOTHING, command_line, fixed, printable, significant
 
 
 def rates_line(rates: Rates) -> str:
@@ -76,3 +76,9 @@ def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], 
         ("quick", "yes: no compilers, profiles, paced loop or rates" if options.quick else "no"),
     ]
     return tuple((name, printable(value)) for name, value in facts)
+
+
+def reproducing_command(report: Report) -> str:
+    """The command that measures the same again, on one line."""
+    where = report.bundles[0].path if len(report.bundles) == 1 else "engines/"
+    return printable(command_line(report.options, where))

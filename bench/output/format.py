@@ -8,6 +8,8 @@ import unicodedata
 from ..report import Agreement, ColdStart, Latency, Memory, Options, Paced, Parity, Row
 
 NOTHING = "-"
+# of a console: wider than any table, since a figure that is cut short would be another figure
+COLUMNS = 200
 REPLACEMENT = "\ufffd"
 TRAINED = "checkpoint"
 

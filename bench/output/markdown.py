@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ..report import BundleReport, Report, StandinReport
-from .facts import bundle_line, device_name, rates_line
-from .format import command_line, has_trained_weights, printable
+from .facts import bundle_line, device_name, rates_line, reproducing_command
+from .format import has_trained_weights, printable
 from .sections import (
     Grid,
     Remark,
@@ -56,8 +56,7 @@ def _head(report: Report) -> Iterator[str]:
     yield ""
     if report.rates:
         yield from (escape(rates_line(report.rates)), "")
-    where = report.bundles[0].path if len(report.bundles) == 1 else "engines/"
-    command = printable(command_line(report.options, where)).replace("`", "'")
+    command = reproducing_command(report).replace("`", "'")
     yield from (f"`{command}`", "")
 
 

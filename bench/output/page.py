@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from vla_edge.runtime.atomic import write_atomically
 
 from ..report import BundleReport, Report, Row
-from .facts import bundle_line, device_name, machine_facts, rates_line
+from .facts import bundle_line, device_name, machine_facts, rates_line, reproducing_command
 from .format import (
     backend_label,
-    command_line,
     fixed,
     has_trained_weights,
     is_torch,
@@ -110,7 +109,6 @@ def to_page(report: Report) -> str:
     """The page as HTML: the same text for the same report."""
     bundles = tuple(_bundle_view(bundle, f"b{at}") for at, bundle in enumerate(report.bundles))
     standin = _standin_view(report)
-    where = report.bundles[0].path if len(report.bundles) == 1 else "engines/"
     return (
         _environment()
         .get_template(TEMPLATE)
@@ -126,7 +124,7 @@ def to_page(report: Report) -> str:
             alarms=alarms(report),
             facts=machine_facts(report.machine, report.options),
             versions=sorted(report.machine.versions.items()),
-            command=command_line(report.options, where),
+            command=reproducing_command(report),
             generated=any(not has_trained_weights(bundle.weights_origin) for bundle in report.bundles),
         )
     )

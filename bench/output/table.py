@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -20,8 +22,6 @@ from .sections import (
     standin_grid,
 )
 
-# wider than any table: a figure that is cut short to fit a narrow terminal would be another figure
-COLUMNS = 200
 TERMINAL_GRIDS = (*OPEN_GRIDS, "energy", "agreement")
 STYLES = {"ok": "", "wrong": "bold red", "failed": "red", "skipped": "dim", "": ""}
 
@@ -64,13 +64,18 @@ def _print_standin(standin: StandinReport, console: Console) -> None:
 
 
 def _print_grid(grid: Grid, console: Console) -> None:
+    _say(f"\n{grid.caption}", console)
+    console.print(rich_table(grid, STYLES))
+
+
+def rich_table(grid: Grid, styles: Mapping[str, str]) -> Table:
+    """The table as a terminal shows it, each line in the style of its status, if it has one."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for at, heading in enumerate(grid.headings):
         table.add_column(heading, no_wrap=True, justify="left" if at < len(grid.words) else "right")
     for line in grid.lines:
-        table.add_row(*map(Text, line.cells), style=STYLES[line.status])
-    _say(f"\n{grid.caption}", console)
-    console.print(table)
+        table.add_row(*map(Text, line.cells), style=styles.get(line.status, ""))
+    return table
 
 
 def _print_remark(remark: Remark, console: Console) -> None:

@@ -6,8 +6,6 @@ import importlib
 from pathlib import Path
 from typing import Literal
 
-from vla_edge.runtime.errors import EngineError
-
 from ..backends import Loaded
 from ..jobs import Job
 from .model import BUNDLE, PIXELS, STATE, Standin, StandinBackend, golden, parse_standin
@@ -91,13 +89,10 @@ def load_standin(job: Job) -> Loaded:
 
 
 def _load_torch(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
-    import torch
-
+    from ..torch_session import prepare_torch
     from .module import open_standin
 
-    if job.device == "cuda" and not torch.cuda.is_available():
-        raise EngineError("PyTorch sees no GPU.", "Install a CUDA build of torch, or use --device cpu.")
-    torch.set_num_threads(job.threads)
+    prepare_torch(job.device, job.threads)
     session, flattened = open_standin(standin, backend, job.device)
     return Loaded(
         session=session,

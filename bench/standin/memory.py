@@ -24,10 +24,10 @@ from __future__ import annotations
 from typing import Literal
 
 from ..report import MemoryPart
+from ..units import BYTES_PER_MIB
 from .model import Precision, Standin
 
 Moment = Literal["held", "moving", "stepping"]
-BYTES_PER_MIB = 1 << 20
 HOPPER = 90
 CUBLAS_HOPPER_MIB = 32.0
 CUBLAS_MIB = 8.125

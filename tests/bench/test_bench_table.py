@@ -10,8 +10,9 @@ from bench_examples import example_report, full_report, measured_row
 from rich.console import Console
 
 from vla_edge.bench.measure import summarise
+from vla_edge.bench.output.format import COLUMNS
 from vla_edge.bench.output.markdown import to_markdown
-from vla_edge.bench.output.table import COLUMNS, print_report
+from vla_edge.bench.output.table import print_report
 from vla_edge.bench.report import Report
 
 

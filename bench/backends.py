@@ -230,7 +230,8 @@ def _torch_policy(job: Job, bundle: Bundle) -> VlaPolicy:
     from vla_edge.export.policies import build_policy
     from vla_edge.export.settings import settings_from_manifest
 
-    return build_policy(read_checkpoint(Path(job.checkpoint)), settings_from_manifest(bundle.manifest))
+    settings = settings_from_manifest(bundle.manifest)
+    return build_policy(read_checkpoint(Path(job.checkpoint)), settings, attention="sdpa")
 
 
 def _batch(bundle: Bundle) -> int:

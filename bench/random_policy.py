@@ -65,6 +65,7 @@ def _candidates(manifest: Manifest) -> Iterator[VlaPolicy]:
 
     settings = settings_from_manifest(manifest)
     for size in SIZES:
-        policy = build_empty(sample_architecture(manifest.source.layout, "transformers", size), settings)
+        arch = sample_architecture(manifest.source.layout, "transformers", size)
+        policy = build_empty(arch, settings, attention="sdpa")
         if sum(parameter.numel() for parameter in policy.parameters()) == manifest.source.parameters:
             yield policy

@@ -9,8 +9,9 @@ used are never read.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,10 @@ from .settings import PolicySettings
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
+
+# How transformers computes attention: "eager" step by step, so that nothing is hidden from a comparison;
+# "sdpa" by PyTorch's fused kernels, transformers' own default and the faster.
+Attention = Literal["eager", "sdpa"]
 
 PAD_ID = 1  # Kosmos-2's <pad>
 CLIP_END_ID = 49407  # <|endoftext|> of CLIP's vocabulary
@@ -56,13 +61,16 @@ class VlaPolicy(nn.Module):
     clip_model: Any
     clip_ids: Tensor
 
-    def __init__(self, arch: Architecture, settings: PolicySettings) -> None:
+    def __init__(self, arch: Architecture, settings: PolicySettings, attention: Attention = "eager") -> None:
         super().__init__()
         self.arch = arch
         self.settings = settings
-        self.kosmos_model = _kosmos(arch)
+        self.kosmos_model = _kosmos(arch, attention)
+        _set_causal(
+            self.kosmos_model.image_to_text_projection.x_attn, settings.projection_attention == "causal"
+        )
         if arch.clip:
-            self.clip_model = _clip(arch.clip, settings.clip_activation)
+            self.clip_model = _clip(arch.clip, settings.clip_activation, attention)
         if arch.fusion:
             self.feature_fusion = nn.Linear(*arch.fusion)
         self.rnn = nn.LSTM(arch.lstm.input, arch.lstm.hidden, arch.lstm.layers, batch_first=True)
@@ -197,20 +205,22 @@ class VlaPolicy(nn.Module):
         return hidden[:, -self.settings.lstm_outputs :]
 
 
-def build_policy(checkpoint: Checkpoint, settings: PolicySettings) -> VlaPolicy:
+def build_policy(
+    checkpoint: Checkpoint, settings: PolicySettings, attention: Attention = "eager"
+) -> VlaPolicy:
     """The FP32 policy of a checkpoint, in eval mode, its weights mapped from the file.
 
     Raises:
         CheckpointError: a key is missing, left over or misshapen for the modules.
     """
-    policy = build_empty(checkpoint.architecture, settings)
+    policy = build_empty(checkpoint.architecture, settings, attention)
     return assign_weights(policy, checkpoint.tensors)
 
 
-def build_empty(arch: Architecture, settings: PolicySettings) -> VlaPolicy:
+def build_empty(arch: Architecture, settings: PolicySettings, attention: Attention = "eager") -> VlaPolicy:
     """The policy without weights: parameters on the meta device, buffers real."""
     with torch.device("meta"), _no_initialisation():
-        policy = VlaPolicy(arch, settings)
+        policy = VlaPolicy(arch, settings, attention)
     policy.clip_ids = (
         clip_instruction_ids(settings).long() if "clip_text" in settings.features else torch.zeros(0, 77)
     )
@@ -264,7 +274,7 @@ def _pool(states: Tensor, mask: Tensor | None, how: str) -> Tensor:
     return states[torch.arange(states.shape[0], device=states.device), last]
 
 
-def _kosmos(arch: Architecture) -> nn.Module:
+def _kosmos(arch: Architecture, attention: Attention) -> nn.Module:
     from transformers import Kosmos2Config, Kosmos2Model
 
     config = Kosmos2Config(
@@ -285,16 +295,30 @@ def _kosmos(arch: Architecture) -> nn.Module:
             "patch_size": arch.vision.patch,
         },
         latent_query_num=arch.image_tokens,
-        attn_implementation="eager",
+        attn_implementation=attention,
     )
     return Kosmos2Model(config)
 
 
-def _clip(clip: Clip, activation: str) -> nn.Module:
-    return _open_clip(clip, activation) if clip.form == "open_clip" else _transformers_clip(clip, activation)
+def _set_causal(x_attn: Any, causal: bool) -> None:
+    """Say whether a latent query sees every image state, or only those up to its own number.
+
+    Of itself transformers' module does the one in "eager" and the other in "sdpa", since its attention is the
+    text decoder's and nobody tells it apart (https://github.com/huggingface/transformers/pull/39037).
+    """
+    x_attn.is_causal = causal
+    if causal:  # which "eager" has no notion of
+        x_attn.config = copy.deepcopy(x_attn.config)
+        x_attn.config._attn_implementation = "sdpa"
 
 
-def _transformers_clip(clip: Clip, activation: str) -> nn.Module:
+def _clip(clip: Clip, activation: str, attention: Attention) -> nn.Module:
+    if clip.form == "open_clip":
+        return _open_clip(clip, activation)  # which has fused kernels only
+    return _transformers_clip(clip, activation, attention)
+
+
+def _transformers_clip(clip: Clip, activation: str, attention: Attention) -> nn.Module:
     from transformers import CLIPConfig, CLIPModel
 
     config = CLIPConfig(
@@ -322,7 +346,7 @@ def _transformers_clip(clip: Clip, activation: str) -> nn.Module:
             "bos_token_id": min(CLIP_END_ID, clip.text.vocabulary - 1) - 1,
             "eos_token_id": min(CLIP_END_ID, clip.text.vocabulary - 1),
         },
-        attn_implementation="eager",
+        attn_implementation=attention,
     )
     return CLIPModel(config)
 

@@ -22,6 +22,7 @@ from vla_edge.runtime.manifest import Manifest, Setting
 from .architecture import Architecture
 
 Feature = Literal["text", "image_projection", "vision", "clip_image", "clip_text"]
+ProjectionAttention = Literal["full", "causal"]
 Origin = Literal["default", "checkpoint", "file", "option"]
 
 FULL_SCALE_MPS = 2.0  # training targets were action / 2.0, clipped to +-1
@@ -44,6 +45,7 @@ class PolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pooling: Literal["max", "mean", "last"] = "max"
     prompt: Literal["image_first", "image_first_grounding"] = "image_first"
     image_start: Annotated[int, Meta(ge=0, le=64)] = 2
+    projection_attention: ProjectionAttention = "full"
     clip_feature: Literal["projected", "projected_normalized"] = "projected"
     clip_activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
     lstm: Literal["single", "window", "carried"] = "single"
@@ -71,6 +73,10 @@ STANDING: Mapping[str, str] = {
     "pooling": "likely: AdaptiveMaxPool1d in the training code; siblings use mean",
     "prompt": "unknown: Kosmos-2 form, image first, then the instruction",
     "image_start": "exact: Kosmos2Processor writes <s> <image> before the image tokens",
+    "projection_attention": (
+        "unknown: full as published and in transformers before 4.52; its default attention since makes it "
+        "causal by mistake (its pull request 39037), and a policy trained on that needs the same"
+    ),
     "clip_feature": "likely: pooled, projected image embedding",
     "clip_activation": "likely: quick_gelu for OpenAI's ViT-B/32, gelu for open_clip's own",
     "lstm": "likely: one step from a zero state",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..architecture import HEAD_SIZE, Architecture
+from ..settings import ProjectionAttention
 from .layers import Builder, causal_mask
 from .writer import Value
 
@@ -43,10 +44,13 @@ class PromptShape:
 Read = Callable[[str], Tensor]
 
 
-def write_image_projection(builder: Builder, states: Value, arch: Architecture) -> Value:
+def write_image_projection(
+    builder: Builder, states: Value, arch: Architecture, attention: ProjectionAttention
+) -> Value:
     """Image states after the last LayerNorm, [B, tokens, vision width] float32 -> image tokens [B, n, text width].
 
-    `Kosmos2ImageToTextProjection`: n latent queries attend to the projected states and to themselves.
+    `Kosmos2ImageToTextProjection`: n latent queries attend to the projected states and to themselves; with
+    "causal" the i-th query to the first i + 1 of all these only (see `PolicySettings`).
     """
     graph, dtype, width = builder.graph, builder.precision.matmul, arch.text.width
     heads, count = arch.text.heads, arch.image_tokens
@@ -77,7 +81,11 @@ def write_image_projection(builder: Builder, states: Value, arch: Architecture) 
             own = graph.broadcast(fixed(letter), (batch, heads, count, HEAD_SIZE))
             both.append(graph.concat([seen, own], axis=2))
         query = graph.broadcast(fixed("q"), (batch, heads, count, HEAD_SIZE))
-        mixed = builder.attend(query, both[0], both[1], None)
+        mask = None
+        if attention == "causal":
+            both = [graph.slice(keys, 2, 0, count) for keys in both]  # no query sees more
+            mask = graph.constant(causal_mask(count, builder.precision.softmax))
+        mixed = builder.attend(query, both[0], both[1], mask)
         name = f"{PROJECTION}.x_attn.out_proj"
         return graph.cast(builder.linear(mixed, [builder.params.linear(name)], name), "float32")
 

@@ -60,13 +60,15 @@ class Parameters:
         q, k, v = (Rows(weight, bias, at * width, (at + 1) * width) for at in range(3))
         return q, k, v
 
-    def matrix(self, parts: Sequence[Rows], dtype: str) -> Load:
-        """Weights side by side as MatMul wants them: [in, sum of rows]."""
+    def matrix(self, parts: Sequence[Rows], dtype: str, height: int | None = None) -> Load:
+        """Weights side by side as MatMul wants them: [in, sum of rows], with zeros below up to `height`."""
 
         def load() -> np.ndarray:
-            blocks = [self._rows(part, part.weight, dtype) for part in parts]
+            flat = torch.cat([self._rows(part, part.weight, dtype) for part in parts]).flatten(1)
+            if height is not None:
+                flat = torch.nn.functional.pad(flat, (0, height - flat.shape[1]))
             # torch transposes four times as fast as NumPy copies a transposed view
-            return torch.cat(blocks).flatten(1).t().contiguous().numpy()
+            return flat.t().contiguous().numpy()
 
         return load
 

@@ -98,7 +98,8 @@ def _kosmos_features(
     states = _vision_states(builder, pixels, arch, class_token_only=False)
     if "vision" in wanted:
         values["vision"] = _class_token(builder, states)
-    image = graph.stage("vision", write_image_projection(builder, states, arch))
+    image = write_image_projection(builder, states, arch, settings.projection_attention)
+    image = graph.stage("vision", image)
     if "image_projection" in wanted:
         values["image_projection"] = write_pool(builder, image, None, settings.pooling, PROJECTION)
     if "text" in wanted:

@@ -9,6 +9,8 @@ from .layers import Builder
 from .parameters import Parameters, Rows
 from .writer import Value
 
+TENSOR_CORE_STEP = 8
+
 
 @dataclass(frozen=True)
 class BlockNames:
@@ -138,46 +140,35 @@ def _embed(builder: Builder, pixels: Value, tower: VisionTower, names: TowerName
     positions = graph.weight(
         names.positions, "float32", (tower.tokens, tower.width), params.plain(names.positions, "float32")
     )
-    # A window may be a convolution's or a row of a matrix product. Tensor cores sum FP16 products in steps of
-    # 8: where windows fit them it is a product, since TensorRT is slow at such a convolution. CLIP's, of
-    # 32 x 32, took 0.108 ms on an H200 (10.6, full-size hybrid, under the profiler), more than any other
-    # layer; Kosmos-2's, of 14 x 14, which do not fit, took 0.023 ms.
-    embed = _patches_by_matmul if 3 * tower.patch**2 % 8 == 0 else _patches_by_convolution
     with graph.scope(names.patch):
-        patches = embed(builder, pixels, tower, names.patch)
+        patches = _patches(builder, pixels, tower, names.patch)
         token = graph.broadcast(token, (pixels.shape[0], 1, tower.width))
         tokens = graph.concat([token, graph.cast(patches, "float32")], axis=1)
         return graph.add(tokens, positions)
 
 
-def _patches_by_convolution(builder: Builder, pixels: Value, tower: VisionTower, name: str) -> Value:
-    """Windows of [B, 3, H, W] times the kernel, by Conv: [B, windows, width]."""
-    graph, dtype = builder.graph, builder.precision.matmul
-    batch, side = pixels.shape[0], tower.image_size // tower.patch
-    kernel = graph.weight(
-        name, dtype, (tower.width, 3, tower.patch, tower.patch), builder.params.plain(name, dtype)
-    )
-    grid = graph.node(
-        "Conv",
-        [graph.cast(pixels, dtype), kernel],
-        dtype,
-        (batch, tower.width, side, side),
-        strides=[tower.patch] * 2,
-        kernel_shape=[tower.patch] * 2,
-    )
-    return graph.transpose(graph.reshape(grid, (batch, tower.width, side * side)), (0, 2, 1))
+def _patches(builder: Builder, pixels: Value, tower: VisionTower, name: str) -> Value:
+    """Windows of [B, 3, H, W] times the kernel: [B, windows, width].
 
-
-def _patches_by_matmul(builder: Builder, pixels: Value, tower: VisionTower, name: str) -> Value:
-    """The same as a matrix product: windows that do not overlap only have to be laid out as rows."""
+    What is a convolution in the checkpoint is a matrix product here, since windows that do not overlap
+    only have to be laid out as rows: TensorRT 10.6 takes 0.09 ms less for CLIP's windows of 32 x 32 on an
+    H200 and 0.025 ms less for Kosmos-2's of 14 x 14 (bench/NOTES.md), and has nothing then that it would
+    run apart from its fused region. Rows are filled up with zeros to the multiple of 8 that half-precision
+    tensor cores sum at once.
+    """
     graph, dtype = builder.graph, builder.precision.matmul
     batch, side, patch = pixels.shape[0], tower.image_size // tower.patch, tower.patch
-    load = builder.params.matrix([Rows(name, "", 0, tower.width)], dtype)
-    weight = graph.weight(name, dtype, (3 * patch**2, tower.width), load)
+    length = 3 * patch**2
+    height = -(-length // TENSOR_CORE_STEP) * TENSOR_CORE_STEP
+    load = builder.params.matrix([Rows(name, "", 0, tower.width)], dtype, height)
+    weight = graph.weight(name, dtype, (height, tower.width), load)
     # Cast first: of half the size, there is half as much to move.
     rows = graph.reshape(graph.cast(pixels, dtype), (batch, 3, side, patch, side, patch))
-    windows = graph.transpose(rows, (0, 2, 4, 1, 3, 5))
-    return graph.matmul(graph.reshape(windows, (batch, side**2, 3 * patch**2)), weight)
+    windows = graph.reshape(graph.transpose(rows, (0, 2, 4, 1, 3, 5)), (batch, side**2, length))
+    if height > length:
+        fill = graph.broadcast(graph.scalar(0, dtype), (batch, side**2, height - length))
+        windows = graph.concat([windows, fill], axis=2)
+    return graph.matmul(windows, weight)
 
 
 def _block(builder: Builder, x: Value, names: BlockNames, activation: str, rows: int | None) -> Value:

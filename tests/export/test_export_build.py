@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 import onnx
 import pytest
-import torch
 from click.testing import CliRunner
 from known_layouts import LAYOUTS
 from onnx import TensorProto, helper
@@ -26,18 +25,9 @@ from trt_support import tiny_graph, write_bundle
 
 from vla_edge.export import build as build_module
 from vla_edge.export.build import BuildOptions, build_plan, verify_existing
-from vla_edge.export.build_cache import TimingCache
 from vla_edge.export.build_cli import build as build_command
-from vla_edge.export.build_network import build_engine
 from vla_edge.export.build_progress import ShownProgress, Silent, make_monitor, run_interruptibly
 from vla_edge.export.build_target import Target, open_target
-from vla_edge.export.graph.decoder import PromptShape
-from vla_edge.export.graph.policy import GraphOptions, write_policy
-from vla_edge.export.graph.weights import write_weights
-from vla_edge.export.policies import build_empty
-from vla_edge.export.precision import FP16
-from vla_edge.export.sample_sizes import sample_architecture
-from vla_edge.export.settings import resolve_settings
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import EngineError, InputError, ParityError, ResourceError
 from vla_edge.runtime.sessions.plan import (
@@ -432,21 +422,3 @@ def test_every_layout_builds_and_keeps_its_precision(
     assert contents.source == "plan"
     assert contents.dtypes["float16"] > contents.dtypes.get("float32", 0) / 4
     assert contents.layers["fully_connected"] > 4
-
-
-def test_patches_by_convolution_build_beside_patches_by_a_product(tmp_path: Path) -> None:
-    """As at full size, where Kosmos-2's windows are 14 x 14; those of the tiny samples all make products."""
-    arch = sample_architecture("hybrid-b", "transformers", "tiny")
-    arch = replace(arch, vision=replace(arch.vision, patch=14, depth=1))
-    settings = resolve_settings(arch).values
-    tensors = {
-        name: torch.zeros(empty.shape) for name, empty in build_empty(arch, settings).state_dict().items()
-    }
-    graph = write_policy(arch, settings, tensors, GraphOptions(FP16, PromptShape(32, 2, None)))
-    model = graph.model("test", "policy")
-    assert [node.op_type for node in model.graph.node].count("Conv") == 1
-    write_weights(model, graph.weights, tmp_path / "model.onnx.data", lambda advance: None)
-    onnx.save(model, tmp_path / "model.onnx")
-    with open_target("tensorrt-rtx", 0, "cuda-bindings", 89) as target:
-        built = build_engine(tmp_path / "model.onnx", target, ADA, TimingCache(None), Silent())
-    assert built.contents.source == "plan"

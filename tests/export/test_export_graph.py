@@ -114,6 +114,7 @@ def test_every_layout_agrees_with_its_modules(tmp_path: Path, layout, form, prec
         {"final_tanh": False},
         {"image_start": 3},
         {"image_start": 0},
+        {"projection_attention": "causal"},
     ],
     ids=str,
 )
@@ -178,37 +179,31 @@ def patches(folder: Path, form, tower: VisionTower, kernel: torch.Tensor, pixels
     return session.run(None, {"pixels": pixels.numpy()})[0]
 
 
-@pytest.mark.parametrize("form", [vision._patches_by_convolution, vision._patches_by_matmul])
 @pytest.mark.parametrize(("patch", "image_size"), [(32, 224), (14, 224), (8, 24), (5, 5)])
-def test_both_forms_of_the_patch_embedding_are_torchs_convolution(
-    tmp_path: Path, form, patch: int, image_size: int
+def test_patches_by_a_matrix_product_are_torchs_convolution(
+    tmp_path: Path, patch: int, image_size: int
 ) -> None:
     torch.manual_seed(0)
     conv = torch.nn.Conv2d(3, 48, patch, patch, bias=False)
     pixels = torch.randn(2, 3, image_size, image_size)
     wanted = conv(pixels).flatten(2).transpose(1, 2).detach().numpy()
     tower = VisionTower(width=48, depth=1, mlp=64, patch=patch, image_size=image_size)
-    found = patches(tmp_path, form, tower, conv.weight, pixels)
+    found = patches(tmp_path, vision._patches, tower, conv.weight, pixels)
     assert found.shape == wanted.shape == (2, (image_size // patch) ** 2, 48)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["transformers", "open_clip"])
-def test_at_full_size_clips_patches_are_a_product_in_half_and_kosmos2s_a_convolution(form: str) -> None:
+def test_at_full_size_patches_are_products_in_half_that_tensor_cores_take(form: str) -> None:
     arch = sample_architecture("hybrid-a", form, "full")
     settings = resolve_settings(arch).values
     tensors = build_empty(arch, settings).state_dict()
     graph = write_policy(arch, settings, tensors, GraphOptions(FP16, PromptShape(LENGTH * 3, 2, None)))
     nodes = graph.model("test", "policy").graph.node
-    assert [node.name for node in nodes if node.op_type == "Conv"] == [
-        "kosmos_model.vision_model.model.embeddings.patch_embedding.weight/Conv"
-    ]
-    clip = [node for node in nodes if node.name.startswith("clip_model.") and "weight/" in node.name]
-    assert [node.op_type for node in clip] == [
-        "Cast", "Reshape", "Transpose", "Reshape", "MatMul", "Cast", "Concat", "Add",
-    ]  # fmt: skip
-    kernel = next(weight.value for weight in graph.weights if weight.value.name == clip[4].input[1])
-    assert (kernel.dtype, kernel.shape) == ("float16", (3 * 32 * 32, 768))
+    shapes = {weight.value.name: (weight.value.dtype, weight.value.shape) for weight in graph.weights}
+    kernels = [shapes[node.input[1]] for node in nodes if node.name.endswith("weight/MatMul")]
+    # 3 x 14 x 14 = 588 is filled up to a multiple of 8
+    assert kernels == [("float16", (592, 1024)), ("float16", (3 * 32 * 32, 768))]
 
 
 def test_from_a_zero_state_neither_recurrent_weights_nor_forget_gates_are_carried() -> None:
@@ -273,6 +268,37 @@ def test_a_missing_or_misshapen_key_is_named_when_weights_are_assigned(
         assign_weights(policy, tensors)
     for words in ("missing rnn.bias_ih_l0", "left over spare", "misshapen actions.mlp.0.bias"):
         assert words in caught.value.problem
+
+
+@pytest.mark.parametrize("layout", ["pure", "hybrid-a"])
+@pytest.mark.parametrize("how", ["full", "causal"])
+def test_fused_attention_gives_what_the_plain_one_gives(layout: str, how: str) -> None:
+    arch = sample_architecture(layout, "transformers", "tiny")
+    settings = resolve_settings(arch, options={"projection_attention": how}).values
+    plain, tensors = random_policy(arch, settings)
+    fused = assign_weights(build_empty(arch, settings, attention="sdpa"), tensors)
+    inputs = random_inputs(arch, settings, 2)
+    wanted, found = plain(**inputs), fused(**inputs)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_causal_projection_is_what_transformers_does_by_default_and_another_thing() -> None:
+    arch = sample_architecture("pure", "none", "tiny")
+    settings = {
+        how: resolve_settings(arch, options={"projection_attention": how}).values
+        for how in ("full", "causal")
+    }
+    full, tensors = random_policy(arch, settings["full"])
+    causal = assign_weights(build_empty(arch, settings["causal"]), tensors)
+    untouched = assign_weights(build_empty(arch, settings["full"], attention="sdpa"), tensors)
+    # as from_pretrained leaves it: nobody says whether the projection is causal
+    untouched.kosmos_model.image_to_text_projection.x_attn.is_causal = True
+    inputs = random_inputs(arch, settings["full"], 1)
+    wanted = untouched(**inputs)["vision"]
+    torch.testing.assert_close(causal(**inputs)["vision"], wanted, rtol=1e-4, atol=1e-5)
+    other = full(**inputs)["vision"]
+    assert (other - wanted).norm() / wanted.norm() > 0.01
 
 
 def test_the_splice_by_concatenation_is_what_kosmos2_itself_computes() -> None:

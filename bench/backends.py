@@ -50,6 +50,7 @@ class Loaded:
         profile: stages and layers of that many more steps, or None; called last, it may close the session.
         torch_allocator_peak_mib: see `report.Memory`.
         compile_s: see `report.Row`.
+        compile_notes: for the row, once it has compiled.
         load_split_s: see `report.ColdStart`.
         notes: for the row.
     """
@@ -66,6 +67,7 @@ class Loaded:
     profile: Callable[[int], Profile] | None = None
     torch_allocator_peak_mib: Callable[[], float | None] = lambda: None
     compile_s: Callable[[], float | None] = lambda: None
+    compile_notes: Callable[[], tuple[str, ...]] = tuple
     load_split_s: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -86,10 +88,7 @@ def import_libraries(backend: str) -> None:
         import_standin_libraries(backend)
         return
     if backend in TORCH_NAMES:
-        importlib.import_module("vla_edge.export.policies")
-        transformers = importlib.import_module("transformers")
-        # transformers imports its models when they are first asked for
-        _ = transformers.Kosmos2Model, transformers.CLIPModel
+        importlib.import_module("vla_edge.export.libraries").import_reference()
         return
     importlib.import_module("vla_edge.runtime.policy")
     if backend == "onnxruntime":
@@ -218,7 +217,12 @@ def _load_torch(job: Job) -> Loaded:
         profile=(lambda runs: profile_torch(policy, session.run, job.device, runs)) if eager else None,
         torch_allocator_peak_mib=session.peak_allocated_mib,
         compile_s=lambda: session.compile_s,
+        compile_notes=lambda: _compile_notes(session),
     )
+
+
+def _compile_notes(session: TorchSession) -> tuple[str, ...]:
+    return ("compiled out of Inductor's cache of an earlier run",) if session.compiled_from_cache else ()
 
 
 def _torch_policy(job: Job, bundle: Bundle) -> VlaPolicy:

@@ -63,7 +63,8 @@ QUICK_SECONDS = 2.0
     "--backends",
     multiple=True,
     type=click.Choice(BACKEND_NAMES),
-    help="Run only this backend (repeatable).",
+    help="Run only this backend (repeatable). Default: all but torch-compile (max-autotune), which compiles for "
+    "minutes, and on a CPU no compiler.",
 )
 @click.option(
     "--device", type=click.Choice(DEVICES), help="Where all backends run. Default: cuda if there is a GPU."

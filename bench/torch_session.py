@@ -116,6 +116,7 @@ class TorchSession:
     Attributes:
         device_ms: on a GPU, milliseconds between CUDA events around each forward pass so far; no copies.
         compile_s: seconds of the first call, which compiles; None before it, and where nothing is compiled.
+        compiled_from_cache: whether Inductor found the graph in its cache on disk, so that `compile_s` is short.
         held_mib: on a GPU, tensors that torch's allocator held once the weights were there, in MiB.
         load_peak_mib: on a GPU, the most that it held while they were being moved, in MiB.
 
@@ -150,6 +151,7 @@ class TorchSession:
         }
         self.device_ms: list[float] = []
         self.compile_s: float | None = None
+        self.compiled_from_cache = False
         self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self._is_gpu else []
         self._static: dict[str, torch.Tensor] | None = None
         self._compiled = self._make_compiled() if self.mode.compile_mode else None
@@ -270,6 +272,8 @@ class TorchSession:
                 "It needs a C++ compiler (g++) and, on a GPU, Triton: install them, or leave this backend out.",
             ) from error
         self.compile_s = time.perf_counter() - start
+        counters = self._torch._dynamo.utils.counters["inductor"]
+        self.compiled_from_cache = counters["fxgraph_cache_hit"] > 0
         return results
 
     def _capture(self) -> torch.cuda.CUDAGraph:

@@ -100,7 +100,7 @@ def _measure(job: Job, load_backend: Load, started_ns: int, enter: Callable[[Pha
         paced=paced,
         profile=profile,
         frame_actions=msgspec.convert(actions, tuple[tuple[tuple[float, ...], ...], ...]),
-        notes=(*loaded.notes, *notes),
+        notes=(*loaded.notes, *loaded.compile_notes(), *notes),
     )
 
 

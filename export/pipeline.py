@@ -27,6 +27,7 @@ from vla_edge.runtime.version import VERSION
 
 from . import bundle_writer, gates, resources
 from .architecture import Architecture
+from .libraries import import_reference
 from .precision import FP16, FP32, Precision
 from .settings import ResolvedSettings, resolve_settings
 from .tokens import Prompts, build_prompts, find_tokenizer, load_tokenizer
@@ -147,7 +148,8 @@ def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> l
     reporter.note(f"{checkpoint.architecture.layout}: {checkpoint.layout_reasons[-1]}")
     job = _prepare(options, checkpoint, settings)
     with clock("read"):
-        # transformers takes seconds to import: what is cheap to refuse was refused before
+        # what is cheap to refuse was refused before these seconds
+        import_reference()
         from .policies import build_policy
 
         policy = build_policy(checkpoint, settings.values)

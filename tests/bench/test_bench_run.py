@@ -11,8 +11,11 @@ import pytest
 from bench_examples import example_report, measured_row
 
 from vla_edge.bench.agreement import find_frames
+from vla_edge.bench.backends import TORCH_NAMES
+from vla_edge.bench.checkpoints import Search
 from vla_edge.bench.report import Row
-from vla_edge.bench.run import has_failure, run_bench
+from vla_edge.bench.run import _default_backends, _Planned, has_failure, run_bench
+from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import MANIFEST_NAME, decode, encode
 
@@ -181,6 +184,25 @@ def test_what_preprocessing_takes_is_told_apart(options, quiet) -> None:
 def test_steps_are_told_apart_by_their_instruction(options, quiet) -> None:
     (row,) = run_bench(options(), quiet).bundles[0].rows
     assert sum(prompt.runs for prompt in row.prompts) == row.step.runs
+
+
+@pytest.mark.parametrize(
+    ("device", "quick", "left_out"),
+    [
+        ("cuda", False, {"torch-compile"}),
+        ("cuda", True, {"torch-compile", "torch-compile-reduce-overhead"}),
+        (
+            "cpu",
+            False,
+            {"torch-tf32", "torch-fp16-graph", "torch-compile", "torch-compile-reduce-overhead"},
+        ),
+    ],
+)
+def test_what_runs_unasked_takes_no_minutes_to_compile(options, bundle, device, quick, left_out) -> None:
+    item = _Planned(Bundle.open(bundle), Search(None))
+    names = _default_backends(item, options(device=device, quick=quick))
+    assert set(TORCH_NAMES) - set(names) == left_out
+    assert "onnxruntime" in names
 
 
 def test_a_plan_on_a_cpu_run_is_skipped_in_sight(options, quiet, bundle, tmp_path) -> None:

@@ -207,6 +207,22 @@ def test_a_compiled_module_is_one_graph_with_the_same_actions(compiler_cache: Pa
     assert session.compile_s > 0.1
     assert session.identity.provider == "torch.compile default"
     assert any(compiler_cache.rglob("*.so")), "the compiler wrote nothing where it was told to"
+    assert not session.compiled_from_cache
+
+
+def test_a_module_that_was_compiled_before_says_so(compiler_cache: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    found = []
+    for _ in range(2):
+        torch._dynamo.reset()
+        counters.clear()
+        session = TorchSession(
+            Recurrent().eval(), SIGNATURE, TorchMode("fp32", compile_mode="default"), "cpu"
+        )
+        session.run()
+        found.append(session.compiled_from_cache)
+    assert found == [False, True]
 
 
 def test_a_compiler_that_is_not_there_is_named_with_its_mend(compiler_cache: Path) -> None:

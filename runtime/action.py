@@ -73,6 +73,7 @@ class ActionDecoder:
     def __init__(self, spec: ActionSpec) -> None:
         self._names = spec.names
         self._scale, self._offset, self._limit = spec.scale, spec.offset, spec.limit
+        self._lowest = tuple(-limit for limit in spec.limit)
 
     def __call__(
         self, output: np.ndarray, *, instruction: str, engine: EngineIdentity, timings_ms: dict[str, float]
@@ -89,31 +90,34 @@ class ActionDecoder:
             NonFiniteActionError: NaN or infinity among them.
         """
         steps: list[list[float]] = output.tolist()
-        commands = [
-            [
-                value * scale + offset
-                for value, scale, offset in zip(step, self._scale, self._offset, strict=True)
-            ]
-            for step in steps
-        ]
-        if not all(math.isfinite(value) for command in commands for value in command):
-            shown = dict(zip(self._names, steps[0], strict=True))
-            raise NonFiniteActionError(
-                f"the engine returned an action that is not finite: {shown} for {instruction!r}.",
-                "Stop the robot. Look at the frame that caused it, then call reset() before the next act().",
-            )
-        chunk = tuple(
-            tuple(max(-limit, min(limit, value)) for value, limit in zip(command, self._limit, strict=True))
-            for command in commands
-        )
+        commands = [self._command(step, instruction) for step in steps]
+        chunk = tuple(self._clamp(command) for command in commands)
         return Action(
             names=self._names,
             values=chunk[0],
             raw=tuple(steps[0]),
-            clamped=chunk[0] != tuple(commands[0]),
+            clamped=chunk[0] != commands[0],
             held=False,
             chunk=chunk,
             instruction=instruction,
             engine=engine,
             timings_ms=timings_ms,
         )
+
+    def _command(self, step: list[float], instruction: str) -> tuple[float, ...]:
+        """Scaled and shifted: m/s, not clamped yet."""
+        command = tuple(map(_scaled, step, self._scale, self._offset))
+        if all(map(math.isfinite, command)):
+            return command
+        shown = dict(zip(self._names, step, strict=True))
+        raise NonFiniteActionError(
+            f"the engine returned an action that is not finite: {shown} for {instruction!r}.",
+            "Stop the robot. Look at the frame that caused it, then call reset() before the next act().",
+        )
+
+    def _clamp(self, command: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(map(max, self._lowest, map(min, command, self._limit)))
+
+
+def _scaled(value: float, scale: float, offset: float) -> float:
+    return value * scale + offset

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import threading
 import time
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -65,8 +63,7 @@ class Policy:
         self._held: Action | None = None
         self._bound: EncodedInstruction | None = None
         self._faulted = False
-        self._closed = False
-        self._busy = threading.Lock()
+        self._turn = _Turn()
 
     @classmethod
     def load(
@@ -141,7 +138,7 @@ class Policy:
         Raises:
             EngineError: the engine failed, or the policy is closed or in use.
         """
-        with self._exclusive():
+        with self._turn:
             height, width = self._pixels.shape[2:]
             # Another size than the target's, so that Pillow's resize is warm too.
             self._preprocess(np.full((2 * height, 2 * width, 3), 128, np.uint8), self._pixels)
@@ -166,7 +163,7 @@ class Policy:
             NonFiniteActionError: the engine returned NaN or infinity; `reset` before the next call.
             EngineError: the engine failed, or the policy is closed, in use, or refuses after such a fault.
         """
-        with self._exclusive():
+        with self._turn:
             start = time.perf_counter()
             chosen = self._accept(instruction)
             if self._held is not None:
@@ -186,7 +183,7 @@ class Policy:
             ImageError: another shape or dtype, or NaN or infinity among the values.
             InstructionError, NonFiniteActionError, EngineError: as for `act`.
         """
-        with self._exclusive():
+        with self._turn:
             start = time.perf_counter()
             chosen = self._accept(instruction)
             if self._held is not None:
@@ -202,7 +199,7 @@ class Policy:
         Raises:
             EngineError: the policy is closed or in use.
         """
-        with self._exclusive():
+        with self._turn:
             for source, _ in self._state:
                 source.fill(0)
             self._held = None
@@ -214,10 +211,10 @@ class Policy:
         Raises:
             EngineError: another thread is using the policy.
         """
-        if self._closed:
+        if self._turn.closed:
             return
-        with self._exclusive():
-            self._closed = True
+        with self._turn:
+            self._turn.closed = True
             self._session.close()
 
     def __enter__(self) -> Policy:
@@ -227,20 +224,6 @@ class Policy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        if not self._busy.acquire(blocking=False):
-            raise EngineError(
-                "this policy is in use by another thread.",
-                "Give each thread its own policy, or take turns with a lock.",
-            )
-        try:
-            if self._closed:
-                raise EngineError("this policy is closed.", "Load it again with Policy.load.")
-            yield
-        finally:
-            self._busy.release()
 
     def _accept(self, instruction: str | None) -> EncodedInstruction:
         if self._faulted:
@@ -313,6 +296,31 @@ class Policy:
         total_ms = (time.perf_counter() - start) * 1e3
         timings_ms = {"preprocess": 0.0, "engine": 0.0, "total": total_ms}
         return dataclasses.replace(held, held=True, timings_ms=timings_ms)
+
+
+class _Turn:
+    """Held while a thread uses the policy. Another one is refused, since waiting would make a robot late.
+
+    Attributes:
+        closed: nobody gets in any more.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.closed = False
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise EngineError(
+                "this policy is in use by another thread.",
+                "Give each thread its own policy, or take turns with a lock.",
+            )
+        if self.closed:
+            self._lock.release()
+            raise EngineError("this policy is closed.", "Load it again with Policy.load.")
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.release()
 
 
 def _require_finite(pixel_values: np.ndarray) -> None:

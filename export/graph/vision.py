@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..architecture import Clip, VisionTower
 from .layers import Builder
 from .parameters import Parameters, Rows
@@ -166,7 +168,7 @@ def _patches(builder: Builder, pixels: Value, tower: VisionTower, name: str) -> 
     rows = graph.reshape(graph.cast(pixels, dtype), (batch, 3, side, patch, side, patch))
     windows = graph.reshape(graph.transpose(rows, (0, 2, 4, 1, 3, 5)), (batch, side**2, length))
     if height > length:
-        fill = graph.broadcast(graph.scalar(0, dtype), (batch, side**2, height - length))
+        fill = graph.constant(np.zeros((batch, side**2, height - length), dtype))
         windows = graph.concat([windows, fill], axis=2)
     return graph.matmul(windows, weight)
 

@@ -45,6 +45,7 @@ class Loaded:
         close: frees everything.
         act: one `Policy.act` from a camera frame; None where there is no such thing.
         device_ms: GPU milliseconds of that many steps without copies; of the latest ones, or run anew.
+        queue_ms: the host's milliseconds to queue the kernels of the latest steps, that many of them.
         preprocess: `Policy.act`'s own preprocessing of the same frame.
         frames: the actions for image files in order; None where one step takes several frames.
         profile: stages and layers of that many more steps, or None; called last, it may close the session.
@@ -62,6 +63,7 @@ class Loaded:
     close: Callable[[], None]
     act: Callable[[], object] | None = None
     device_ms: Callable[[int], list[float]] = lambda steps: []
+    queue_ms: Callable[[int], list[float]] = lambda steps: []
     preprocess: Callable[[], object] | None = None
     frames: FrameRunner | None = None
     profile: Callable[[int], Profile] | None = None
@@ -213,6 +215,7 @@ def _load_torch(job: Job) -> Loaded:
         action_scale=bundle.manifest.action.scale,
         close=session.close,
         device_ms=lambda steps: session.device_ms[-steps:],
+        queue_ms=lambda steps: session.queue_ms[-steps:],
         frames=_frame_runner(session, bundle, _golden_with_token_ids) if _batch(bundle) == 1 else None,
         profile=(lambda runs: profile_torch(policy, session.run, job.device, runs)) if eager else None,
         torch_allocator_peak_mib=session.peak_allocated_mib,

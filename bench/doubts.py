@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import numpy as np
 
 from .gpu_watch import GpuWatch
-from .report import Doubt, Growth, Latency, Row, Warmup
+from .report import Doubt, Growth, Latency, Warmup
 
 SPREAD_LIMIT = 0.25  # standard deviation over mean
 FEW_RUNS = 100  # p99 of fewer rests on a single sample
 DRIFT_LIMIT = 0.10  # between the first and the last third of the samples
 DRIFT_MIN_RUNS = 15
-# of the step, on the GPU itself: below it the host's calls decide the latency
+# The GPU's share of a step, below which what the host does decides the latency; and of the time between events
+# the share in which the host is still queueing kernels, above which the GPU waits for them.
 HOST_BOUND_SHARE = 0.7
+QUEUEING_SHARE = 0.9
 # a step of a policy leaks nothing; allocators of libraries settle by a few MiB
 LEAK_MIB = 16.0
 LEAK_KIB_PER_STEP = 64.0
@@ -29,6 +30,7 @@ def doubts_of(
     device: Latency | None,
     warmup: Warmup | None,
     growth: Growth | None,
+    queue: Latency | None = None,
     gpu: GpuWatch | None = None,
     load_per_core: float | None = None,
 ) -> tuple[Doubt, ...]:
@@ -36,39 +38,19 @@ def doubts_of(
 
     Args:
         step, step_ms: latency of the step, and its samples in the order taken.
-        device: the GPU's part of it.
+        device: the GPU's part of it; between kernels that are queued one by one, their gaps included.
         warmup, growth: of the worker's process.
+        queue: how long the host took to queue the kernels.
         gpu: what the GPU did meanwhile.
         load_per_core: share of the cores that other work took before the process was started, 0 to 1.
     """
     return (
         *_of_samples(step, step_ms, warmup),
-        *_of_device(step, device, gpu),
+        *_of_launches(step, device, queue),
+        *_of_gpu(gpu),
         *_of_growth(growth),
         *_of_host(load_per_core),
     )
-
-
-def with_host_doubts(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Doubt eager rows that their own CUDA graph outruns: events around eager calls hold the host's gaps, too.
-
-    Args:
-        rows: of one bundle; `torch-fp16-graph` runs the same kernels as `torch-fp16`.
-    """
-    graphs = {row.backend.removesuffix("-graph"): row for row in rows if row.backend.endswith("-graph")}
-    return tuple(_outrun(row, graphs.get(row.backend)) for row in rows)
-
-
-def _outrun(row: Row, graph: Row | None) -> Row:
-    if row.step is None or graph is None or graph.step is None:
-        return row
-    if graph.step.p50_ms >= HOST_BOUND_SHARE * row.step.p50_ms:
-        return row
-    text = (
-        f"the same kernels take {_ms(graph.step.p50_ms)} ms in one CUDA graph: the host decides, another host "
-        "will give another figure"
-    )
-    return msgspec.structs.replace(row, doubts=(*row.doubts, Doubt(kind="host-bound", text=text)))
 
 
 def drift_of(samples_ms: Sequence[float]) -> float:
@@ -100,13 +82,19 @@ def _of_samples(step: Latency, step_ms: Sequence[float], warmup: Warmup | None) 
         yield Doubt(kind="few-runs", text=f"p99 of {step.runs} runs is little but the maximum")
 
 
-def _of_device(step: Latency, device: Latency | None, gpu: GpuWatch | None) -> Iterator[Doubt]:
-    if device and device.p50_ms < HOST_BOUND_SHARE * step.p50_ms:
-        text = (
-            f"the GPU works {_ms(device.p50_ms)} of {_ms(step.p50_ms)} ms: the host decides, another host "
-            "will give another figure"
-        )
-        yield Doubt(kind="host-bound", text=text)
+def _of_launches(step: Latency, device: Latency | None, queue: Latency | None) -> Iterator[Doubt]:
+    if device is None:
+        return
+    another = "the host decides, another host will give another figure"
+    if queue and queue.p50_ms > QUEUEING_SHARE * device.p50_ms:
+        took = f"the host takes {_ms(queue.p50_ms)} of {_ms(step.p50_ms)} ms to queue the kernels"
+        yield Doubt(kind="host-bound", text=f"{took}: {another}")
+    elif device.p50_ms < HOST_BOUND_SHARE * step.p50_ms:
+        took = f"the GPU works {_ms(device.p50_ms)} of {_ms(step.p50_ms)} ms"
+        yield Doubt(kind="host-bound", text=f"{took}: {another}")
+
+
+def _of_gpu(gpu: GpuWatch | None) -> Iterator[Doubt]:
     if gpu is None:
         return
     if gpu.slowdowns:

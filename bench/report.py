@@ -91,6 +91,8 @@ class Samples(_Base, frozen=True):
     act_ms: tuple[Milliseconds, ...] = ()
     # between CUDA events around the forward pass, without the copies
     device_ms: tuple[Milliseconds, ...] = ()
+    # the host's share of these forward passes: until it had queued all their kernels
+    queue_ms: tuple[Milliseconds, ...] = ()
     # `Preprocessor` alone, on the frame of `act_ms`
     preprocess_ms: tuple[Milliseconds, ...] = ()
     # of a loop at a fixed rate that sleeps in between: from the tick to the end of its step
@@ -299,6 +301,7 @@ class Row(_Base, frozen=True):
     step: Latency | None = None
     act: Latency | None = None
     device: Latency | None = None
+    queue: Latency | None = None
     # p50 of the PyTorch row over p50 of this one; null where either is missing or this one is wrong
     speedup_over_torch_fp32: float | None = None
     speedup_over_torch_fp16: float | None = None

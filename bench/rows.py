@@ -82,6 +82,7 @@ def _latencies(measured: Measured) -> dict[str, Latency | None]:
         "step": summarise(samples.step_ms),
         "act": summarise(samples.act_ms),
         "device": summarise(samples.device_ms),
+        "queue": summarise(samples.queue_ms),
         "preprocess": summarise(samples.preprocess_ms),
     }
 
@@ -107,6 +108,7 @@ def _watched(row: Row, memory: MemoryWatch, gpu: GpuWatch | None, load_per_core:
         step=row.step,
         step_ms=row.samples.step_ms,
         device=row.device,
+        queue=row.queue,
         warmup=row.warmup,
         growth=growth,
         gpu=gpu,

@@ -14,7 +14,6 @@ from vla_edge.runtime.version import VERSION
 from .agreement import REFERENCE
 from .backends import BACKEND_NAMES, TORCH_NAMES, engines_of
 from .checkpoints import CheckpointFinder, Search
-from .doubts import with_host_doubts
 from .floor.attach import with_floors
 from .floor.rates import measure_rates_apart
 from .jobs import Failed, Job, Measured
@@ -144,7 +143,7 @@ def _bench_bundle(item: _Planned, rig: Rig) -> BundleReport:
         source_file=manifest.source.file,
         weights_origin=manifest.source.weights_origin,
         frame=FRAME,
-        rows=with_host_doubts(with_speedups(with_agreement(rows, actions, manifest.action.scale))),
+        rows=with_speedups(with_agreement(rows, actions, manifest.action.scale)),
         batch=manifest.inputs[0].shape[0],
         prompt_length=manifest.prompt.length,
     )

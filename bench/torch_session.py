@@ -115,6 +115,7 @@ class TorchSession:
 
     Attributes:
         device_ms: on a GPU, milliseconds between CUDA events around each forward pass so far; no copies.
+        queue_ms: on a GPU, milliseconds until the host had queued the kernels of each of them.
         compile_s: seconds of the first call, which compiles; None before it, and where nothing is compiled.
         compiled_from_cache: whether Inductor found the graph in its cache on disk, so that `compile_s` is short.
         held_mib: on a GPU, tensors that torch's allocator held once the weights were there, in MiB.
@@ -150,6 +151,7 @@ class TorchSession:
             spec.name: np.zeros(spec.shape, np.float32) for spec in signature.outputs
         }
         self.device_ms: list[float] = []
+        self.queue_ms: list[float] = []
         self.compile_s: float | None = None
         self.compiled_from_cache = False
         self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self._is_gpu else []
@@ -242,7 +244,9 @@ class TorchSession:
             return self._forward(arguments)
         begin, end = self._events
         begin.record()
+        start = time.perf_counter()
         results = self._forward(arguments)
+        self.queue_ms.append((time.perf_counter() - start) * 1e3)
         end.record()
         return results
 

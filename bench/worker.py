@@ -113,6 +113,7 @@ def _sample(
     enter("measure")
     step_ms = collect(step, budget)
     enter("parity")
+    queue_ms = loaded.queue_ms(len(step_ms))  # before anything else is run
     device_ms = loaded.device_ms(len(step_ms))
     for _ in range(len(step) - 1 - warmup.calls - len(step_ms)):
         step()
@@ -129,6 +130,7 @@ def _sample(
         step_ms=tuple(step_ms),
         act_ms=tuple(act_ms),
         device_ms=tuple(device_ms),
+        queue_ms=tuple(queue_ms),
         preprocess_ms=tuple(preprocess_ms),
     )
 

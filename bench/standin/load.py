@@ -101,6 +101,7 @@ def _load_torch(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
         action_scale=(1.0, 1.0),
         close=session.close,
         device_ms=lambda steps: session.device_ms[-steps:],
+        queue_ms=lambda steps: session.queue_ms[-steps:],
         # of the steps: what was held while loading is told in the note
         torch_allocator_peak_mib=session.step_peak_mib,
         notes=_memory_notes(session.held_mib, session.load_peak_mib, flattened),

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_examples import measured_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.bench.doubts import doubts_of, drift_of, with_host_doubts
+from vla_edge.bench.doubts import doubts_of, drift_of
 from vla_edge.bench.measure import summarise
 from vla_edge.bench.report import Growth, Warmup
 
@@ -60,13 +59,14 @@ def test_memory_that_settles_over_many_steps_is_no_leak() -> None:
     assert kinds(growth=Growth(steps=2000, host_anonymous_mib=100.0, device_mib=0.0)) == []
 
 
-def test_an_eager_row_that_its_graph_outruns_is_the_hosts() -> None:
-    eager, graph = measured_row("torch-fp16", (20.0,) * 100), measured_row("torch-fp16-graph", (5.0,) * 100)
-    doubted, plain = with_host_doubts((eager, graph))
-    assert "the same kernels take 5 ms in one CUDA graph" in doubted.doubts[-1].text
-    assert plain.doubts == ()
-    assert with_host_doubts((measured_row("torch-fp16", (6.0,) * 100), graph))[0].doubts == ()
-    assert with_host_doubts((eager,))[0].doubts == ()
+@pytest.mark.parametrize(("queue_ms", "doubted"), [(9.3, True), (4.0, False)])
+def test_a_gpu_that_waits_for_the_next_kernel_is_the_hosts(queue_ms: float, doubted: bool) -> None:
+    device, queue = summarise([9.5] * 200), summarise([queue_ms] * 200)
+    assert kinds(device=device, queue=queue) == ["host-bound"] * doubted
+
+
+def test_a_row_that_is_the_hosts_in_both_ways_says_so_once() -> None:
+    assert kinds(device=summarise([3.0] * 200), queue=summarise([3.0] * 200)) == ["host-bound"]
 
 
 def test_a_few_long_pauses_are_no_drift() -> None:

@@ -289,7 +289,7 @@ def test_every_mode_on_a_gpu_gives_the_actions_of_the_cpu(name: str, compiler_ca
         assert np.abs(actions_of(session, at) - actions_of(exact, at)).max() < 0.01
     assert torch.backends.cuda.matmul.allow_tf32 == (name == "torch-tf32")
     assert session.identity.compute == {"torch-fp32": "fp32", "torch-tf32": "tf32"}.get(name, "fp16")
-    assert len(session.device_ms) == 4
+    assert len(session.device_ms) == len(session.queue_ms) == 4
     assert (session.compile_s is not None) == name.startswith("torch-compile")
     held, step_peak = session.held_mib, session.step_peak_mib()
     assert held is not None

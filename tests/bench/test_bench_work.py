@@ -104,8 +104,10 @@ def saved_by_the_exporter(arch: Architecture) -> int:
 
     Of the image projection `dense` is folded into the key and value projections, and what depends on the
     latent queries alone is a constant. Of the LSTM's first step from a zero state the recurrent products and
-    the forget gate are left out.
+    the forget gate are left out. A patch's numbers are filled up with zeros to a multiple of 8, which costs some.
     """
+    patches, numbers = arch.vision.tokens - 1, 3 * arch.vision.patch**2
+    filling = linear(patches, -numbers % 8, arch.vision.width)
     seen, latent, vision, text = arch.vision.tokens, arch.image_tokens, arch.vision.width, arch.text.width
     projection = (
         linear(seen, vision, text)
@@ -116,7 +118,7 @@ def saved_by_the_exporter(arch: Architecture) -> int:
     hidden = arch.lstm.hidden
     sizes = [arch.lstm.input, *[hidden] * (arch.lstm.layers - 1)]
     lstm = sum(linear(1, hidden, 4 * hidden) + linear(1, size, hidden) for size in sizes)
-    return projection + lstm
+    return projection + lstm - filling
 
 
 @pytest.mark.parametrize("size", ["tiny", "small", "full"])

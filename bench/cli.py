@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
@@ -15,6 +17,9 @@ from .compare.cli import command as compare
 from .default_group import DefaultGroup
 from .options import BenchOptions, Workload
 from .output.render_cli import command as render
+
+if TYPE_CHECKING:
+    from .report import Report
 
 EPILOG = """\b
 Examples:
@@ -28,7 +33,10 @@ Examples:
   vla-bench render report.json --out report/
 
 \b
-Exit codes: 0 all engines right; 1 an engine is wrong, or a backend or bundle failed; 2 wrong use.
+With --out or --json, what was measured is kept in report.partial.json until all is: Ctrl-C loses little.
+
+\b
+Exit codes: 0 all engines right; 1 an engine is wrong, or a backend or bundle failed; 2 wrong use; 130 Ctrl-C.
 """
 
 DEVICES = ("cpu", "cuda")
@@ -144,7 +152,7 @@ def measure(
     from .agreement import find_frames
     from .output.format import COLUMNS
     from .output.table import print_report
-    from .output.writers import prepare_folder, write_outputs
+    from .output.writers import JSON_NAME, prepare_folder, write_outputs
     from .progress import ConsoleProgress
     from .report import check_writable, write
     from .run import has_failure, run_bench
@@ -162,14 +170,41 @@ def measure(
         quick=quick,
         **choices,
     )
-    with ConsoleProgress(stderr_console()) as progress:
-        report = run_bench(options, progress)
-    if json_path is not None:
-        write(report, json_path)
-    print_report(report, Console(width=COLUMNS))
-    for path in write_outputs(report, out) if out is not None else ():
-        click.echo(path)
+    target = out / JSON_NAME if out is not None else json_path
+    with _partial_report(target) as keep:
+        with ConsoleProgress(stderr_console()) as progress:
+            report = run_bench(options, progress, keep)
+        if json_path is not None:
+            write(report, json_path)
+        print_report(report, Console(width=COLUMNS))
+        for path in write_outputs(report, out) if out is not None else ():
+            click.echo(path)
     return int(has_failure(report))
+
+
+@contextmanager
+def _partial_report(target: Path | None) -> Iterator[Callable[[Report], None]]:
+    """Keep the report so far in a file beside its target, until the target itself is there.
+
+    Whatever ends the command before, what was measured stays; so does an older report of that name.
+
+    Yields:
+        What writes it; without a target, nothing does.
+    """
+    if target is None:
+        yield lambda report: None
+        return
+    from .report import write
+
+    partial = target.with_suffix(f".partial{target.suffix}")
+    partial.unlink(missing_ok=True)
+    try:
+        yield lambda report: write(report, partial)
+    except BaseException:
+        if partial.exists():
+            click.echo(f"what was measured so far: {partial}", err=True)
+        raise
+    partial.unlink(missing_ok=True)
 
 
 command = DefaultGroup(measure, (compare, render))

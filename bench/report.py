@@ -450,6 +450,8 @@ class Report(_Base, frozen=True):
     rates: Rates | None = None
     forecasts: tuple[Forecast, ...] = ()
     standin: StandinReport | None = None
+    # false in what is saved while backends are still to come
+    complete: bool = True
 
 
 def encode(report: Report) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from .machine import describe_machine
 from .memory import open_nvml
 from .options import BenchOptions
 from .random_policy import describe
-from .report import BundleReport, Options, Rates, Refused, Report, Row
+from .report import BundleReport, Options, Rates, Refused, Report, Row, StandinReport
 from .rig import Progress, Rig
 from .rows import with_agreement, with_speedups
 from .standin.bench import bench_standin
@@ -44,30 +45,55 @@ class _Planned:
     checkpoint: Search
 
 
-def run_bench(options: BenchOptions, progress: Progress) -> Report:
+def run_bench(
+    options: BenchOptions, progress: Progress, keep: Callable[[Report], None] = lambda report: None
+) -> Report:
     """Measure every bundle, and the stand-in where it was asked for.
+
+    Args:
+        options: what to measure, and how.
+        progress: is told of each row.
+        keep: given the report so far after each row, not complete, so that an end in the middle loses little.
 
     Raises:
         InputError: no bundle there, or a checkpoint that belongs to none.
     """
     planned, refused = _plan(options) if "policy" in options.workloads else ([], [])
+    done: list[BundleReport] = []
     with open_nvml() as nvml:
         rig = Rig(options, nvml, progress)
-        bundles = [_bench_bundle(item, rig) for item in planned]
-        standin = bench_standin(rig) if "owner-standin" in options.workloads else None
+        for item in planned:
+            for bundle in _bench_bundle(item, rig):
+                keep(_report(options, (*done, bundle), refused, complete=False))
+            done.append(bundle)
+        standin = None
+        for standin in bench_standin(rig) if "owner-standin" in options.workloads else ():
+            keep(_report(options, done, refused, standin, complete=False))
         rates = None if options.quick else _measure_rates(rig)
-        report = Report(
-            schema_version=2,
-            tool=f"vla-edge {VERSION}",
-            created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            machine=describe_machine(),
-            options=_reported(options),
-            bundles=tuple(bundles),
-            refused=tuple(refused),
-            rates=rates,
-            standin=standin,
-        )
+        report = _report(options, done, refused, standin, rates)
     return with_floors(report, [item.bundle for item in planned])
+
+
+def _report(
+    options: BenchOptions,
+    bundles: Sequence[BundleReport],
+    refused: Sequence[Refused],
+    standin: StandinReport | None = None,
+    rates: Rates | None = None,
+    complete: bool = True,
+) -> Report:
+    return Report(
+        schema_version=2,
+        tool=f"vla-edge {VERSION}",
+        created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        machine=describe_machine(),
+        options=_reported(options),
+        bundles=tuple(bundles),
+        refused=tuple(refused),
+        rates=rates,
+        standin=standin,
+        complete=complete,
+    )
 
 
 def _measure_rates(rig: Rig) -> Rates | None:
@@ -124,7 +150,8 @@ def _folders(engines: Path) -> list[Path]:
     return folders
 
 
-def _bench_bundle(item: _Planned, rig: Rig) -> BundleReport:
+def _bench_bundle(item: _Planned, rig: Rig) -> Iterator[BundleReport]:
+    """Every backend of a bundle; yields what there is so far, after each row."""
     manifest = item.bundle.manifest
     rows: list[Row] = []
     actions: dict[str, list] = {}
@@ -133,6 +160,11 @@ def _bench_bundle(item: _Planned, rig: Rig) -> BundleReport:
         row, actions[name] = _bench_backend(name, item, rig)
         rows.append(row)
         rig.progress.end(row)
+        yield _bundle_report(item, with_speedups(with_agreement(rows, actions, manifest.action.scale)))
+
+
+def _bundle_report(item: _Planned, rows: tuple[Row, ...]) -> BundleReport:
+    manifest = item.bundle.manifest
     return BundleReport(
         name=manifest.name,
         path=_shown(item.bundle.folder),
@@ -143,7 +175,7 @@ def _bench_bundle(item: _Planned, rig: Rig) -> BundleReport:
         source_file=manifest.source.file,
         weights_origin=manifest.source.weights_origin,
         frame=FRAME,
-        rows=with_speedups(with_agreement(rows, actions, manifest.action.scale)),
+        rows=rows,
         batch=manifest.inputs[0].shape[0],
         prompt_length=manifest.prompt.length,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..report import BundleReport, Machine, Options, Rates, Report
 from .format import NOTHING, command_line, fixed, printable, significant
 
+UNFINISHED = "the command was ended before every backend had been measured"
+
 
 def rates_line(rates: Rates) -> str:
     """What this device can do, measured."""

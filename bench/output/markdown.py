@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ..report import BundleReport, Report, StandinReport
-from .facts import bundle_line, device_name, rates_line, reproducing_command
+from .facts import UNFINISHED, bundle_line, device_name, rates_line, reproducing_command
 from .format import has_trained_weights, printable
 from .sections import (
     Grid,
@@ -58,6 +58,8 @@ def _head(report: Report) -> Iterator[str]:
         yield from (escape(rates_line(report.rates)), "")
     command = reproducing_command(report).replace("`", "'")
     yield from (f"`{command}`", "")
+    if not report.complete:
+        yield from (f"**Unfinished:** {UNFINISHED}", "")
 
 
 def _bundle(bundle: BundleReport) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vla_edge.runtime.atomic import write_atomically
 
 from ..report import BundleReport, Report, Row
-from .facts import bundle_line, device_name, machine_facts, rates_line, reproducing_command
+from .facts import UNFINISHED, bundle_line, device_name, machine_facts, rates_line, reproducing_command
 from .format import (
     backend_label,
     fixed,
@@ -165,17 +165,19 @@ def headline(report: Report) -> str:
 
 
 def alarms(report: Report) -> tuple[Remark, ...]:
-    """What must not be overlooked below a good headline: engines that are wrong or failed, bundles refused.
+    """What must not be overlooked below a good headline: engines that are wrong or failed, bundles refused, an end
+    before the end.
 
     PyTorch in half precision may be wrong: that is a finding about `.half()`, and stands at its row.
     """
+    early = [] if report.complete else [Remark("this report", "unfinished", UNFINISHED)]
     found = [
         Remark(f"{backend_label(row)} of {bundle.name}", row.status, row.reason)
         for bundle in report.bundles
         for row in bundle.rows
         if row.status in ("wrong", "failed") and not (row.status == "wrong" and is_torch(row.backend))
     ]
-    return (*found, *(Remark(refused.path, "refused", refused.reason) for refused in report.refused))
+    return (*early, *found, *(Remark(refused.path, "refused", refused.reason) for refused in report.refused))
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..report import BundleReport, Report, StandinReport
-from .facts import bundle_line, device_name, rates_line
+from .facts import UNFINISHED, bundle_line, device_name, rates_line
 from .markdown import OPEN_GRIDS, to_markdown
 from .sections import (
     Grid,
@@ -34,6 +34,8 @@ def print_report(report: Report, console: Console) -> None:
     _say(f"{report.options.device}: {device_name(report)}", console)
     if report.rates:
         _say(rates_line(report.rates), console)
+    if not report.complete:
+        _say(f"unfinished: {UNFINISHED}", console, STYLES["failed"])
     for bundle in report.bundles:
         _print_bundle(bundle, console)
     if report.standin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,8 +15,12 @@ from .model import GATES, WEIGHTS_ORIGIN, parse_standin, standin_backends
 from .summary import standin_report
 
 
-def bench_standin(rig: Rig) -> StandinReport:
-    """Every backend of the stand-in, under the protocol of the published figures and under ours."""
+def bench_standin(rig: Rig) -> Iterator[StandinReport]:
+    """Every backend of the stand-in, under the protocol of the published figures and under ours.
+
+    Yields:
+        What there is so far, after each row.
+    """
     options = rig.options
     rows: list[tuple[Protocol, Row]] = []
     names = standin_backends(options.device, tensorrt=find_spec("tensorrt") is not None)
@@ -36,4 +41,4 @@ def bench_standin(rig: Rig) -> StandinReport:
                 row, _ = rig.run(job, WEIGHTS_ORIGIN, GATES[parse_standin(name).precision])
                 rows.append((protocol, row))
                 rig.progress.end(row)
-    return standin_report(rows)
+                yield standin_report(rows)

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import psutil
 import pytest
+from bench_examples import example_report
 
-from vla_edge.bench.report import json_schema
+from vla_edge.bench.cli import _partial_report
+from vla_edge.bench.report import decode, json_schema
 
 IMAGES = Path(__file__).parents[2] / "export" / "images"
 COMMAND = (sys.executable, "-m", "vla_edge.bench.cli")
@@ -23,7 +26,7 @@ COMMAND = (sys.executable, "-m", "vla_edge.bench.cli")
 
 def vla_bench(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options
     )
 
 
@@ -169,6 +172,42 @@ def test_ctrl_c_kills_the_worker_and_leaves_no_report(long_run) -> None:
     assert messages.strip().endswith("interrupted")
     assert not worker.is_running()
     assert list(folder.iterdir()) == []
+
+
+def test_an_end_in_the_middle_leaves_what_was_measured_and_the_older_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "report.json"
+    target.write_text("an older report")
+    unfinished = msgspec.structs.replace(example_report(), complete=False)
+
+    def interrupted() -> None:
+        with _partial_report(target) as keep:
+            keep(unfinished)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    partial = tmp_path / "report.partial.json"
+    assert capsys.readouterr().err == f"what was measured so far: {partial}\n"
+    assert decode(partial.read_bytes(), "partial") == unfinished
+    assert target.read_text() == "an older report"
+
+
+def test_a_partial_report_goes_when_the_whole_one_is_there(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    with _partial_report(target) as keep:
+        keep(example_report())
+        assert [path.name for path in tmp_path.iterdir()] == ["report.partial.json"]
+        target.touch()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_without_a_file_to_write_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with _partial_report(None) as keep:
+        keep(example_report())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_ends_when_the_bench_is_killed(long_run) -> None:

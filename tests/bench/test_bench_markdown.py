@@ -88,3 +88,9 @@ def test_a_name_with_a_bar_and_a_line_break_stays_in_its_cell() -> None:
     bundle = msgspec.structs.replace(report.bundles[0], rows=(row,))
     text = to_markdown(msgspec.structs.replace(report, bundles=(bundle,)))
     assert "| x\\|y z" in text
+
+
+def test_an_unfinished_report_says_so_before_any_figure() -> None:
+    text = to_markdown(msgspec.structs.replace(example_report(), complete=False))
+    assert text.index("**Unfinished:** the command was ended before") < text.index("## ")
+    assert "Unfinished" not in to_markdown(example_report())

@@ -208,3 +208,8 @@ def test_the_page_is_written_whole(tmp_path) -> None:
     write_page(example_report(), path)
     assert path.read_text() == to_page(example_report())
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unfinished_report_is_an_alarm() -> None:
+    (first, *_) = alarms(msgspec.structs.replace(example_report(), complete=False))
+    assert (first.kind, first.text[:31]) == ("unfinished", "the command was ended before ev")

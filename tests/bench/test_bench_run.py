@@ -13,7 +13,7 @@ from bench_examples import example_report, measured_row
 from vla_edge.bench.agreement import find_frames
 from vla_edge.bench.backends import TORCH_NAMES
 from vla_edge.bench.checkpoints import Search
-from vla_edge.bench.report import Row
+from vla_edge.bench.report import Report, Row
 from vla_edge.bench.run import _default_backends, _Planned, has_failure, run_bench
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import InputError
@@ -90,6 +90,21 @@ def test_one_bad_backend_does_not_end_the_run(options, planted, quiet, bundle_of
     assert [row.status for bundle in report.bundles for row in bundle.rows] == ["failed"] * len(
         report.bundles
     )
+
+
+def test_what_was_measured_is_kept_after_each_row(options, quiet, bundle, tmp_path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(bundle)
+    kept: list[list[int]] = []
+
+    def keep(report: Report) -> None:
+        assert not report.complete
+        assert report.bundles[-1].rows[-1].step.runs == 30
+        kept.append([len(bundle.rows) for bundle in report.bundles])
+
+    report = run_bench(options(engines=tmp_path), quiet, keep)
+    assert report.complete
+    assert kept == [[1], [1, 1]]
 
 
 def test_without_its_checkpoint_pytorch_is_timed_with_random_weights_and_the_row_says_so(

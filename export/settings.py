@@ -8,10 +8,11 @@ manifest beside the value and its origin. Nothing about the forward pass is deci
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -238,11 +239,19 @@ def _convert(values: Mapping[str, Any]) -> PolicySettings:
 
 def _hint(message: str) -> str:
     """Name the choices where the error is about a field with a fixed set of them."""
-    for name, annotation in PolicySettings.__annotations__.items():
-        if f"`$.{name}`" in message and "Literal" in str(annotation):
-            choices = get_args(eval(annotation, globals()))  # noqa: S307 - our own annotation
-            return f"Choices for {name}: {', '.join(map(str, choices))}."
-    return "Look at the settings of a manifest for the form of each value."
+    found = re.search(r"`\$\.(\w+)", message)
+    choices = _choices(get_type_hints(PolicySettings)[found[1]]) if found else ()
+    if found and choices:
+        return f"Choices for {found[1]}: {', '.join(map(str, choices))}."
+    return "Look at vla-export --list-settings for the form of each value."
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """The values of a `Literal`, or of a tuple of them; none of another type."""
+    parts = [part for part in get_args(kind) if part is not Ellipsis]
+    if get_origin(kind) is Literal:
+        return tuple(parts)
+    return next(filter(None, map(_choices, parts)), ())
 
 
 def _check_against(arch: Architecture, settings: PolicySettings) -> None:

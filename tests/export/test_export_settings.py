@@ -70,6 +70,8 @@ def test_the_first_instruction_given_becomes_the_default() -> None:
     [
         ({"poling": "max"}, "unknown setting 'poling'"),
         ({"pooling": "median"}, "Choices for pooling: max, mean, last"),
+        ({"projection_attention": "half"}, "Choices for projection_attention: full, causal"),
+        ({"features": ["sound"]}, "Choices for features: text, image_projection, vision, clip"),
         ({"features": ["text", "clip_image"]}, "has no CLIP model"),
         ({"features": ["vision"]}, "but the LSTM takes"),
         ({"lstm_outputs": 2}, "needs lstm=window"),
@@ -79,7 +81,8 @@ def test_the_first_instruction_given_becomes_the_default() -> None:
         ({"default_instruction": "fly"}, "'fly' is not among the instructions"),
         ({"instructions": ["a", "a"]}, "lists one twice"),
         ({"image_std": [0.2, 0.0, 0.2]}, "not positive"),
-        ({"lstm_window": "many"}, "a setting does not fit"),
+        ({"lstm_window": "many"}, "a setting does not fit: Expected `int`"),
+        ({"lstm_window": "many"}, "Look at vla-export --list-settings"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused_in_words(options, words: str) -> None:

@@ -202,6 +202,8 @@ def _print(result: Exported) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from .settings import assumed_settings
+
     manifest = result.manifest
     table = Table(
         "stage",
@@ -222,6 +224,12 @@ def _print(result: Exported) -> None:
     size = sum(entry.size_bytes for entry in manifest.files) / (1 << 20)
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items())
     parity, origin = manifest.parity, manifest.source.weights_origin
+    assumed = assumed_settings(manifest)
+    if assumed:
+        shown = ", ".join(
+            f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in assumed.items()
+        )
+        print(f"assumed, as no checkpoint tells it: {shown} (--list-settings says why, --set changes it)")
     print(f"action within {parity.max_abs_mps:.2g} m/s over {parity.samples} images ({origin})")
     print(f"{result.folder}  {size:.1f} MiB; seconds: {seconds}")
 

@@ -180,6 +180,28 @@ def settings_from_manifest(manifest: Manifest) -> PolicySettings:
     return _convert({name: setting.value for name, setting in manifest.settings.items()})
 
 
+def assumed_settings(manifest: Manifest) -> dict[str, Any]:
+    """What a bundle rests on that nobody knows: settings of unknown standing, left at their default.
+
+    Left out are those that make no difference to this policy.
+    """
+    settings = settings_from_manifest(manifest)
+    needless: set[str] = set()
+    if not {"text", "image_projection"} & set(settings.features):
+        needless.add("projection_attention")
+    if "text" not in settings.features:
+        needless.add("prompt")
+    if manifest.source.layout == "pure":
+        needless.add("final_tanh")  # unknown for hybrids only
+    if settings.lstm != "window":
+        needless |= {"lstm_window", "lstm_outputs"}
+    return {
+        name: setting.value
+        for name, setting in manifest.settings.items()
+        if setting.origin == "default" and "unknown" in setting.standing and name not in needless
+    }
+
+
 def read_settings_file(path: Path) -> dict[str, Any]:
     """Read a YAML or JSON settings file into a dictionary.
 

@@ -293,6 +293,7 @@ def test_the_command_shows_errors_by_stage_and_how_to_build_on_the_robot(
         "text",
         "clip",
         "fusion",
+        "assumed, as no checkpoint tells it: features=",
         "action within",
         "over 10 images (sample: ",
         "seconds: read",

@@ -13,11 +13,14 @@ from vla_edge.export.sample_sizes import sample_architecture
 from vla_edge.export.settings import (
     STANDING,
     PolicySettings,
+    assumed_settings,
     parse_options,
     read_settings_file,
     resolve_settings,
 )
+from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.manifest import Manifest
 
 PURE = sample_architecture("pure", "none", "tiny")
 HYBRID = sample_architecture("hybrid-a", "transformers", "tiny")
@@ -131,3 +134,33 @@ def test_settings_survive_the_way_through_a_manifest() -> None:
         msgspec.json.encode({name: setting.value for name, setting in resolved.for_manifest().items()})
     )
     assert msgspec.convert(plain, PolicySettings) == resolved.values
+
+
+def manifest_of(manifest: Manifest, **options: object) -> Manifest:
+    """A tiny bundle's manifest with settings changed as by options."""
+    arch = sample_architecture(manifest.source.layout, "transformers", "tiny")
+    settings = resolve_settings(arch, options=options).for_manifest()
+    return msgspec.structs.replace(manifest, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("layout", "options", "names"),
+    [
+        ("pure", {}, {"features", "prompt", "projection_attention"}),
+        ("pure", {"projection_attention": "full"}, {"features", "prompt"}),
+        (
+            "pure",
+            {"features": ["text"], "lstm": "window"},
+            {"prompt", "projection_attention", "lstm_window", "lstm_outputs"},
+        ),
+        ("pure", {"features": ["image_projection"]}, {"projection_attention"}),
+        ("hybrid-a", {}, {"features", "prompt", "projection_attention", "final_tanh"}),
+        ("hybrid-b", {}, {"features", "final_tanh"}),
+    ],
+)
+def test_what_nobody_knows_and_nobody_chose_is_assumed_where_it_matters(
+    bundle_of: Callable[..., Path], layout: str, options: dict, names: set[str]
+) -> None:
+    form = "none" if layout == "pure" else "transformers"
+    manifest = Bundle.open(bundle_of(layout, form)).manifest
+    assert set(assumed_settings(manifest_of(manifest, **options))) == names

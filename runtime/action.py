@@ -73,7 +73,6 @@ class ActionDecoder:
     def __init__(self, spec: ActionSpec) -> None:
         self._names = spec.names
         self._scale, self._offset, self._limit = spec.scale, spec.offset, spec.limit
-        self._lowest = tuple(-limit for limit in spec.limit)
 
     def __call__(
         self, output: np.ndarray, *, instruction: str, engine: EngineIdentity, timings_ms: dict[str, float]
@@ -106,7 +105,8 @@ class ActionDecoder:
 
     def _command(self, step: list[float], instruction: str) -> tuple[float, ...]:
         """Scaled and shifted: m/s, not clamped yet."""
-        command = tuple(map(_scaled, step, self._scale, self._offset))
+        scaling = zip(step, self._scale, self._offset, strict=True)
+        command = tuple([value * scale + offset for value, scale, offset in scaling])
         if all(map(math.isfinite, command)):
             return command
         shown = dict(zip(self._names, step, strict=True))
@@ -116,8 +116,6 @@ class ActionDecoder:
         )
 
     def _clamp(self, command: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(map(max, self._lowest, map(min, command, self._limit)))
-
-
-def _scaled(value: float, scale: float, offset: float) -> float:
-    return value * scale + offset
+        return tuple(
+            [max(-limit, min(limit, value)) for value, limit in zip(command, self._limit, strict=True)]
+        )

@@ -47,6 +47,12 @@ def test_a_command_beyond_its_limit_is_clamped_and_says_so() -> None:
     assert action.clamped
 
 
+@pytest.mark.parametrize("step", [[0.1], [0.1, 0.2, 0.3]])
+def test_a_step_of_another_size_is_never_cut_to_fit(step: list[float]) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        decode([step])
+
+
 def test_all_steps_are_given_and_the_first_is_the_command() -> None:
     action = decode([[0.1, 0.2], [0.3, 0.9]])
     assert action.chunk[0] == action.values

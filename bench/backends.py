@@ -90,7 +90,9 @@ def import_libraries(backend: str) -> None:
         import_standin_libraries(backend)
         return
     if backend in TORCH_NAMES:
-        importlib.import_module("vla_edge.export.libraries").import_reference()
+        from vla_edge.export.libraries import import_reference
+
+        import_reference()
         return
     importlib.import_module("vla_edge.runtime.policy")
     if backend == "onnxruntime":

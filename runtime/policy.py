@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 import time
 from types import TracebackType
 from typing import Any
@@ -19,6 +18,7 @@ from .manifest import Manifest
 from .preprocess import Frame, Preprocessor
 from .sessions import Backend, EngineIdentity, Session, choose_backend, open_session, unread_files
 from .sessions.base import Meanwhile, nothing
+from .turn import Turn
 
 PIXELS = "pixel_values"
 ACTIONS = "actions"
@@ -63,7 +63,13 @@ class Policy:
         self._held: Action | None = None
         self._bound: EncodedInstruction | None = None
         self._faulted = False
-        self._turn = _Turn()
+        self._turn = Turn(
+            busy=(
+                "this policy is in use by another thread.",
+                "Give each thread its own policy, or take turns with a lock.",
+            ),
+            closed=("this policy is closed.", "Load it again with Policy.load."),
+        )
 
     @classmethod
     def load(
@@ -296,31 +302,6 @@ class Policy:
         total_ms = (time.perf_counter() - start) * 1e3
         timings_ms = {"preprocess": 0.0, "engine": 0.0, "total": total_ms}
         return dataclasses.replace(held, held=True, timings_ms=timings_ms)
-
-
-class _Turn:
-    """Held while a thread uses the policy. Another one is refused, since waiting would make a robot late.
-
-    Attributes:
-        closed: nobody gets in any more.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.closed = False
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise EngineError(
-                "this policy is in use by another thread.",
-                "Give each thread its own policy, or take turns with a lock.",
-            )
-        if self.closed:
-            self._lock.release()
-            raise EngineError("this policy is closed.", "Load it again with Policy.load.")
-
-    def __exit__(self, *raised: object) -> None:
-        self._lock.release()
 
 
 def _require_finite(pixel_values: np.ndarray) -> None:

@@ -165,8 +165,8 @@ def headline(report: Report) -> str:
 
 
 def alarms(report: Report) -> tuple[Remark, ...]:
-    """What must not be overlooked below a good headline: engines that are wrong or failed, bundles refused, an end
-    before the end.
+    """What must not be overlooked below a good headline: a report that is not complete, engines that are wrong or
+    failed, bundles refused.
 
     PyTorch in half precision may be wrong: that is a finding about `.half()`, and stands at its row.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from ..cuda.device import CudaDevice
 from ..cuda.resources import Graph, Slab, Stopwatch
 from ..errors import EngineError
 from ..manifest import TensorSpec
+from ..turn import Turn
 from .base import Meanwhile, nothing
 
 _log = logging.getLogger("vla_edge.tensorrt")
@@ -61,7 +61,13 @@ class EngineRunner:
         self._device = device
         self._context = context
         self._reported = reported
-        self._turn = threading.Lock()
+        self._turn = Turn(
+            busy=(
+                "Two threads use one session at the same time.",
+                "Give each thread its own, or take turns with a lock.",
+            ),
+            closed=("The session is closed.", "Load the bundle again."),
+        )
         self._owned = ExitStack()  # frees in the opposite order: graphs, buffers, stream
         self._stream = device.create_stream() if stream is None else stream
         if stream is None:
@@ -88,16 +94,13 @@ class EngineRunner:
 
         `meanwhile` is called between the launch and the wait, see `Session.run`.
         """
-        self._enter()
-        try:
+        with self._turn:
             self._device.activate()
             self._launch()
             try:
                 meanwhile()
             finally:
                 self._device.synchronize(self._stream)
-        finally:
-            self._turn.release()
 
     def run_engine_ms(self) -> float:
         """Run the engine alone on what the device buffers hold, for benchmarks.
@@ -105,8 +108,7 @@ class EngineRunner:
         Returns:
             GPU milliseconds from its first kernel's start to its last one's end, without copies.
         """
-        self._enter()
-        try:
+        with self._turn:
             self._device.activate()
             stopwatch = self._stopwatch or self._new_stopwatch()
             stopwatch.start(self._stream)
@@ -115,13 +117,12 @@ class EngineRunner:
             else:
                 self._enqueue()
             return stopwatch.stop_ms(self._stream)
-        finally:
-            self._turn.release()
 
     def close(self) -> None:
         """Free graphs, buffers and stream; the context is the caller's. Calling it again does nothing."""
-        if self._context is None:
+        if self._turn.closed:
             return
+        self._turn.closed = True
         self._context = None
         self.inputs, self.outputs = {}, {}
         self._device.activate()
@@ -183,16 +184,6 @@ class EngineRunner:
         if self._graph is not None:
             self._engine_graph = self._own(Graph(self._device, self._stream, self._enqueue))
         return self._stopwatch
-
-    def _enter(self) -> None:
-        if not self._turn.acquire(blocking=False):
-            raise EngineError(
-                "Two threads use one session at the same time.",
-                "Give each thread its own, or take turns with a lock.",
-            )
-        if self._context is None:
-            self._turn.release()
-            raise EngineError("The session is closed.", "Load the bundle again.")
 
     def _reason(self) -> str:
         return self._reported() or "it gave no reason"

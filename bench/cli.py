@@ -212,7 +212,7 @@ command = DefaultGroup(measure, (compare, render))
 
 def default_device() -> Literal["cpu", "cuda"]:
     """ "cuda" where NVML finds a GPU, and on a Jetson, whose NVML may not tell."""
-    from .memory import open_nvml
+    from .nvml import open_nvml
     from .unified import is_tegra
 
     if is_tegra():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .jobs import Phase
+from .nvml import NvmlGpu
 from .rails import read_rails_w
 from .report import Energy
 
@@ -45,14 +46,12 @@ class GpuWatch:
     """Follows one GPU, or a board's rails, through the phases of a worker. Call `sample` as often as wanted.
 
     Args:
-        nvml: the module, initialised; None without a GPU that NVML knows.
-        index: NVML's of the GPU.
+        gpu: None without a GPU that NVML knows.
         clock: seconds.
     """
 
-    def __init__(self, nvml: Any | None, index: int = 0, clock: Clock = time.monotonic) -> None:
-        self._nvml = nvml
-        self._handle = nvml.nvmlDeviceGetHandleByIndex(index) if nvml is not None else None
+    def __init__(self, gpu: NvmlGpu | None, clock: Clock = time.monotonic) -> None:
+        self._gpu = gpu
         self._clock = clock
         self._begin: tuple[float, float | None] | None = None
         self._span: _Span | None = None
@@ -94,7 +93,7 @@ class GpuWatch:
         power_w = self._power_w()
         if power_w is not None:
             self._powers_w.append(power_w)
-        if self._nvml is None:
+        if self._gpu is None:
             return
         reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons") or 0
         self.slowdowns |= {text for bit, text in SLOWDOWNS.items() if reasons & bit}
@@ -119,9 +118,9 @@ class GpuWatch:
 
     def _ask(self, function: str) -> Any | None:
         """A reading of NVML, or None where this GPU, driver or binding has it not."""
-        if self._nvml is None or not hasattr(self._nvml, function):
+        if self._gpu is None or not hasattr(self._gpu.nvml, function):
             return None
         try:
-            return getattr(self._nvml, function)(self._handle)
-        except self._nvml.NVMLError:
+            return getattr(self._gpu.nvml, function)(self._gpu.handle)
+        except self._gpu.nvml.NVMLError:
             return None

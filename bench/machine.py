@@ -8,7 +8,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from .memory import open_nvml, usable_cores
+from .memory import usable_cores
+from .nvml import open_nvml
 from .report import Gpu, Machine
 from .units import BYTES_PER_MIB
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from .nvml import NvmlGpu
 from .report import DeviceMethod, Growth, Memory, PhaseMemory
 from .unified import UnifiedMemory, is_tegra
 from .units import BYTES_PER_MIB, KIB_PER_MIB
@@ -68,11 +67,11 @@ class DeviceReader(Protocol):
     def sample(self, pid: int) -> float: ...
 
 
-def open_reader(nvml: Any | None, index: int) -> DeviceReader | None:
+def open_reader(gpu: NvmlGpu | None) -> DeviceReader | None:
     """The reader that fits this machine, or None where nothing tells of a GPU's memory."""
     if is_tegra():
         return UnifiedMemory()
-    return DeviceMemory(nvml, index) if nvml is not None else None
+    return DeviceMemory(gpu) if gpu is not None else None
 
 
 class MemoryWatch:
@@ -152,10 +151,9 @@ class DeviceMemory:
     device since the start is taken, and `method` says so.
     """
 
-    def __init__(self, nvml: Any, index: int) -> None:
-        self._nvml = nvml
-        self._handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        self._before_bytes = nvml.nvmlDeviceGetMemoryInfo(self._handle).used
+    def __init__(self, gpu: NvmlGpu) -> None:
+        self._nvml, self._handle = gpu.nvml, gpu.handle
+        self._before_bytes = self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used
         self._process_bytes: int | None = None
         self._growth_bytes = 0
 
@@ -179,25 +177,6 @@ class DeviceMemory:
     def peak_mib(self) -> float:
         peak_bytes = self._growth_bytes if self._process_bytes is None else self._process_bytes
         return peak_bytes / BYTES_PER_MIB
-
-
-@contextmanager
-def open_nvml() -> Iterator[Any | None]:
-    """NVML, or None where the library, the driver or a GPU is missing."""
-    try:
-        import pynvml
-    except ModuleNotFoundError:
-        yield None
-        return
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield None
-        return
-    try:
-        yield pynvml
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def usable_cores() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from vla_edge.runtime.manifest import Gate
 
@@ -12,6 +12,7 @@ from .gpu_watch import GpuWatch
 from .jobs import Failed, Job, Measured, Phase
 from .machine import other_load
 from .memory import MemoryWatch, open_reader
+from .nvml import NvmlGpu
 from .options import BenchOptions
 from .process import run_job
 from .report import Row
@@ -30,10 +31,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Rig:
-    """The run's options, NVML where it is there, and who is told of each row."""
+    """The run's options, the GPU where NVML knows one, and who is told of each row."""
 
     options: BenchOptions
-    nvml: Any | None
+    gpu: NvmlGpu | None
     progress: Progress
 
     def run(
@@ -41,8 +42,8 @@ class Rig:
     ) -> tuple[Row, Measured | Failed]:
         """Run a job in a process of its own and make its row."""
         on_gpu = job.device == "cuda"
-        memory = MemoryWatch(open_reader(self.nvml, 0) if on_gpu else None)
-        gpu = GpuWatch(self.nvml if on_gpu else None)
+        memory = MemoryWatch(open_reader(self.gpu) if on_gpu else None)
+        gpu = GpuWatch(self.gpu if on_gpu else None)
         load = other_load()
         outcome = run_job(
             job,

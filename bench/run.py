@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .floor.attach import with_floors
 from .floor.rates import measure_rates_apart
 from .jobs import Failed, Job, Measured
 from .machine import describe_machine
-from .memory import open_nvml
+from .nvml import open_gpu
 from .options import BenchOptions
 from .random_policy import describe
 from .report import BundleReport, Options, Rates, Refused, Report, Row, StandinReport
@@ -60,8 +61,8 @@ def run_bench(
     """
     planned, refused = _plan(options) if "policy" in options.workloads else ([], [])
     done: list[BundleReport] = []
-    with open_nvml() as nvml:
-        rig = Rig(options, nvml, progress)
+    with open_gpu() if options.device == "cuda" else nullcontext() as gpu:
+        rig = Rig(options, gpu, progress)
         for item in planned:
             for bundle in _bench_bundle(item, rig):
                 keep(_report(options, (*done, bundle), refused, complete=False))

@@ -27,7 +27,8 @@ from vla_edge.runtime.cuda.device import CudaDevice, MemoryName, open_device
 from vla_edge.runtime.policy import Policy
 
 from .measure import Budget, collect, summarise
-from .memory import open_nvml, open_reader, read_host
+from .memory import open_reader, read_host
+from .nvml import open_gpu
 from .report import Latency
 from .units import BYTES_PER_MIB, KIB_PER_MIB
 
@@ -129,9 +130,9 @@ def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], 
         A function that adds the reading of a moment, and returns all so far, in MiB: none without a GPU.
     """
     readings: dict[str, float] = {}
-    with open_nvml() as nvml:
-        index = options.get("device_index", 0)
-        memory = open_reader(nvml, index) if backend.startswith("tensorrt") else None
+    index = options.get("device_index", 0)
+    with open_gpu(index) as gpu:
+        memory = open_reader(gpu) if backend.startswith("tensorrt") else None
         if memory is None:
             yield lambda moment: readings
             return

@@ -7,13 +7,29 @@ with `_v2` are the ones that the current headers mean by the plain names.
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_char_p,
+    c_float,
+    c_int,
+    c_size_t,
+    c_uint,
+    c_ulonglong,
+    c_void_p,
+    create_string_buffer,
+)
 
 from .errors import cuda_error, no_driver
 
 _CAPTURE_MODE_THREAD_LOCAL = 1  # cuda.h: CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
+_BUS_ID_BYTES = 16  # "0000:00:00.0" and its end
+
 _SIGNATURES: dict[str, tuple[object, ...]] = {
+    "cuInit": (c_uint,),
+    "cuDeviceGet": (POINTER(c_int), c_int),
+    "cuDeviceGetPCIBusId": (c_char_p, c_int, c_int),
     "cuCtxSetCurrent": (c_void_p,),
     "cuStreamSynchronize": (c_void_p,),
     "cuMemHostRegister_v2": (c_void_p, c_size_t, c_uint),
@@ -58,6 +74,18 @@ class LibCuda:
         status = getattr(self._library, name)(*arguments)
         if status != 0:
             raise cuda_error(name.removesuffix("_v2"), *self._words(status))
+
+    def pci_bus_id(self, index: int) -> str:
+        """Where CUDA's device `index` sits, such as "0000:1b:00.0"; opens no context.
+
+        Raises:
+            EngineError: no driver that runs, or no such device.
+        """
+        device, text = c_int(), create_string_buffer(_BUS_ID_BYTES)
+        self.call("cuInit", 0)
+        self.call("cuDeviceGet", byref(device), index)
+        self.call("cuDeviceGetPCIBusId", text, _BUS_ID_BYTES, device)
+        return text.value.decode()
 
     def begin_capture(self, stream: int) -> None:
         self.call("cuStreamBeginCapture_v2", stream, _CAPTURE_MODE_THREAD_LOCAL)

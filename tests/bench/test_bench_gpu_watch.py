@@ -10,6 +10,7 @@ import pytest
 
 from vla_edge.bench import gpu_watch as module
 from vla_edge.bench.gpu_watch import GpuWatch
+from vla_edge.bench.nvml import NvmlGpu
 from vla_edge.bench.rails import read_rails_w
 
 PID = 7
@@ -26,9 +27,6 @@ class Nvml:
         self.power_mw = 300_000
         self.reasons = 0
         self.pids = [PID]
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
         if self.energy_mj is None:
@@ -50,7 +48,7 @@ class Rig:
 
     def __init__(self, nvml: Nvml | None) -> None:
         self.now_s = 100.0
-        self.watch = GpuWatch(nvml, clock=lambda: self.now_s)
+        self.watch = GpuWatch(NvmlGpu(nvml, 0) if nvml else None, clock=lambda: self.now_s)
 
     def run(self, seconds: float = 2.0) -> None:
         self.watch.sample(PID, "warm-up")

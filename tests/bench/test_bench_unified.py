@@ -36,15 +36,15 @@ def test_on_a_jetson_the_shared_memory_is_watched_and_cuda_is_the_default(
 ) -> None:
     monkeypatch.setattr(memory, "is_tegra", lambda: True)
     monkeypatch.setattr("vla_edge.bench.unified.is_tegra", lambda: True)
-    assert isinstance(open_reader(None, 0), UnifiedMemory)
-    watch = MemoryWatch(open_reader(None, 0))
+    assert isinstance(open_reader(None), UnifiedMemory)
+    watch = MemoryWatch(open_reader(None))
     watch.sample(1, "load")
     assert watch.summary().device_method == "mem-available"
     assert cli.default_device() == "cuda"
 
 
 def test_without_gpu_and_driver_there_is_no_reader() -> None:
-    assert open_reader(None, 0) is None
+    assert open_reader(None) is None
 
 
 def test_what_is_available_is_what_the_kernel_says() -> None:

@@ -45,6 +45,8 @@ API CUresult cuInit(unsigned flags) { return flags ? INVALID_VALUE : SUCCESS; }
 API CUresult cuDriverGetVersion(int *version) { *version = 12060; return SUCCESS; }
 API CUresult cuDeviceGetCount(int *count) { *count = 1; return SUCCESS; }
 API CUresult cuDeviceGet(int *device, int index) { *device = index; return index ? 101 : SUCCESS; }
+/* as on a machine whose first GPU is not the first of the bus */
+API CUresult cuDeviceGetPCIBusId(char *text, int size, int device) { snprintf(text, size, "0000:4%d:00.0", device); return SUCCESS; }
 API CUresult cuDeviceGetName(char *name, int size, int device) { snprintf(name, size, "Fake GPU"); return SUCCESS; }
 API CUresult cuDeviceTotalMem(size_t *size, int device) { *size = (size_t)limit_mib << 20; return SUCCESS; }
 V2(cuDeviceTotalMem)

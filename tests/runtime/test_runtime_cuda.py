@@ -239,6 +239,20 @@ def test_work_that_fails_inside_a_capture_ends_it() -> None:
     assert device.log == ["abandon capture"]
 
 
+def test_a_gpu_is_found_on_its_bus_without_a_context(on_fake_driver: Callable[[str], str]) -> None:
+    printed = on_fake_driver("""
+        from vla_edge.runtime.cuda.libcuda import LibCuda
+        print(LibCuda().pci_bus_id(0), live())
+        try:
+            LibCuda().pci_bus_id(1)
+        except EngineError as error:
+            print(error)
+        """)
+    found, refused = printed.splitlines()[:2]
+    assert found == "0000:40:00.0 [0, 0, 0, 0, 0, 0]"
+    assert "cuDeviceGet" in refused
+
+
 def test_a_stopwatch_frees_its_events_once() -> None:
     device = FakeDevice([])
     watch = Stopwatch(device)

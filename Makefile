@@ -45,9 +45,6 @@ gpu: $(STAMP)   ## on a machine with a GPU and TensorRT: full size, built, check
 	$(BIN)/vla-sample --layout pure --size full -o samples/ --force
 	$(BIN)/vla-sample --layout hybrid-a --size full -o samples/ --force
 	$(BIN)/python -m vla_edge.bench.acceptance samples/*.pth -o proof/
-	$(BIN)/vla-bench proof/engines/ --device cuda --checkpoint samples/best_simple_lstm_model.pth \
-	  --checkpoint samples/best_simple_clip_lstm_model.pth --workload policy --workload owner-standin \
-	  --seconds 2 --images export/images --out report/
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .

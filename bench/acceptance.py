@@ -3,9 +3,10 @@
     python -m vla_edge.bench.acceptance samples/*.pth -o proof/
 
 For each checkpoint, each step a command of its own: export and build in one, build again with the timing
-cache, errors by stage, a soak, refusals of damaged plans, and the bench against PyTorch. Every result is
-kept in the folder as soon as it is there, and a step whose result is there is not run again, so that a run
-which was cut short goes on where it was. The table comes last.
+cache, errors by stage, a soak, refusals of damaged plans. Then one bench of all of them, and of the stand-in,
+against PyTorch; its report is in `report/`. Every result is kept in the folder as soon as it is there, and a
+step whose result is there is not run again, so that a run which was cut short goes on where it was. The table
+comes last.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from vla_edge.export import images
 from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.console import run_command
 from vla_edge.runtime.errors import InputError
 
-BENCH_BACKENDS = ("torch-fp32", "torch-fp16", "torch-fp16-graph", "tensorrt")
+BENCH = "bench"  # the step that is one for all checkpoints
 PLAIN_CALLS = 1000  # of the soaks that only compare ways of calling
 
 Results = dict[str, Any]
@@ -46,33 +48,57 @@ class Step:
     read: Callable[[str], Any] = json.loads
 
 
-def steps(checkpoint: Path, folder: Path, calls: int, runs: int) -> Iterator[Step]:
+def steps(checkpoint: Path, folder: Path, calls: int) -> Iterator[Step]:
     """What is run for a checkpoint, in order.
 
     Args:
         checkpoint: the trained policy.
         folder: for results; the bundle goes into `engines/` in it.
         calls: of the soak.
-        runs: of each backend of the bench.
     """
     engines = folder / "engines"
-    bundle = str(engines / f"{checkpoint.stem}-fp16")
+    bundle = str(engines / _bundle_name(checkpoint))
     export = ("--ckpt", str(checkpoint), "--fp16", "--build", "--force", "--output", str(engines))
     soak = ("vla_edge.bench.soak", bundle, "--backend", "tensorrt", "--calls")
-    report = folder / f"{checkpoint.stem}.bench.json"
-    backends = tuple(word for name in BENCH_BACKENDS for word in ("--backends", name))
-    bench = (bundle, "--device", "cuda", "--checkpoint", str(checkpoint), "--runs", str(runs), *backends)
-
-    def read_bench(printed: str) -> Any:
-        return json.loads(report.read_bytes())["bundles"][0]["rows"]
-
     yield Step("export and build", ("vla_edge.export.cli", *export), lambda printed: _plan_record(bundle))
     yield Step("build again", ("vla_edge.export.build_cli", bundle, "--force", "--json"))
     yield Step("stages", ("vla_edge.export.build_cli", bundle, "--stages", "--json"))
     yield Step("soak", (*soak, str(calls)))
     yield Step("plain enqueue", (*soak, str(PLAIN_CALLS), "--no-graph"))
     yield Step("refusals", ("vla_edge.bench.refusals", bundle))
-    yield Step("bench", ("vla_edge.bench.cli", *bench, "--json", str(report)), read_bench)
+
+
+def bench_step(checkpoints: Sequence[Path], folder: Path, seconds: float) -> Step:
+    """The bench of all bundles, and of the stand-in; its result maps a bundle's name to its rows.
+
+    Args:
+        checkpoints: for PyTorch's rows.
+        folder: where `steps` put the bundles; the report goes into `report/` in it.
+        seconds: for the samples of each backend.
+    """
+    report = folder / "report"
+    workloads = (
+        "--workload",
+        "policy",
+        "--workload",
+        "owner-standin",
+        "--images",
+        str(Path(images.__file__).parent),
+    )
+    arguments = [str(folder / "engines"), "--device", "cuda", *workloads, "--seconds", str(seconds)]
+    for checkpoint in checkpoints:
+        arguments += ["--checkpoint", str(checkpoint)]
+
+    def read(printed: str) -> Any:
+        click.echo(printed)
+        found = json.loads((report / "report.json").read_bytes())
+        return {bundle["name"]: bundle["rows"] for bundle in found["bundles"]}
+
+    return Step(BENCH, ("vla_edge.bench.cli", *arguments, "--out", str(report)), read)
+
+
+def _bundle_name(checkpoint: Path) -> str:
+    return f"{checkpoint.stem}-fp16"
 
 
 def _plan_record(bundle: str) -> Any:
@@ -80,18 +106,23 @@ def _plan_record(bundle: str) -> Any:
     return json.loads(record.read_bytes())
 
 
-def run_steps(checkpoint: Path, folder: Path, calls: int, runs: int) -> Results:
+def run_steps(name: str, to_run: Iterable[Step], folder: Path) -> Results:
     """Run what has no result yet.
+
+    Args:
+        name: of what the steps are for.
+        to_run: in order.
+        folder: where results are kept, in a file of that name.
 
     Returns:
         For each step {"seconds", "exit_code", "result"}; "result" is absent where there is none.
     """
-    path = folder / f"{checkpoint.stem}.acceptance.json"
+    path = folder / f"{name}.acceptance.json"
     results: Results = json.loads(path.read_bytes()) if path.is_file() else {}
-    for step in steps(checkpoint, folder, calls, runs):
+    for step in to_run:
         if "result" in results.get(step.name, {}):
             continue
-        click.echo(f"{checkpoint.stem}: {step.name} ...", err=True)
+        click.echo(f"{name}: {step.name} ...", err=True)
         results[step.name] = _run(step)
         _keep(results, path)
     return results
@@ -108,6 +139,17 @@ def _run(step: Step) -> Results:
     if done.returncode in (0, 1) and done.stdout.strip():
         outcome["result"] = step.read(done.stdout)
     return outcome
+
+
+def with_bench(
+    results: dict[str, Results], bench: Results, checkpoints: Iterable[Path]
+) -> dict[str, Results]:
+    """Give each checkpoint's results the rows of its own bundle."""
+    rows = bench[BENCH].get("result", {})
+    return {
+        path.stem: {**results[path.stem], BENCH: {"result": rows.get(_bundle_name(path), [])}}
+        for path in checkpoints
+    }
 
 
 def table(results: dict[str, Results]) -> str:
@@ -130,7 +172,7 @@ def figures(results: Results) -> Iterator[tuple[str, str]]:
         yield "build with the timing cache: s, host memory MiB", _build(found["build again"])
     for stage, error in found.get("stages", {}).items():
         yield f"error of stage {stage}, relative L2", f"{error['relative_l2']:.2g}"
-    for backend, row in {row["backend"]: row for row in found.get("bench", ())}.items():
+    for backend, row in {row["backend"]: row for row in found.get(BENCH, ())}.items():
         yield from _bench_figures(backend, row)
     if "soak" in found:
         yield from _soak_figures(found["soak"])
@@ -190,8 +232,14 @@ def _latency(latency: Results) -> str:
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("proof"), show_default=True)
 @click.option("--calls", type=click.IntRange(1), default=10_000, show_default=True, help="Of the soak.")
-@click.option("--runs", type=click.IntRange(1), default=600, show_default=True, help="Of each backend.")
-def command(checkpoints: tuple[Path, ...], output: Path, calls: int, runs: int) -> int:
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="For the samples of each backend of the bench.",
+)
+def command(checkpoints: tuple[Path, ...], output: Path, calls: int, seconds: float) -> int:
     """Export, build, check, soak and compare CHECKPOINTS on this GPU; print one table.
 
     Exit code 1 when a step failed. Run again to go on after an interruption.
@@ -204,8 +252,10 @@ def command(checkpoints: tuple[Path, ...], output: Path, calls: int, runs: int) 
         if not checkpoint.is_file():
             raise InputError(f"no checkpoint {checkpoint}.", "Write a sample with vla-sample, or name yours.")
     output.mkdir(parents=True, exist_ok=True)
-    results = {path.stem: run_steps(path, output, calls, runs) for path in checkpoints}
-    click.echo(table(results))
+    results = {path.stem: run_steps(path.stem, steps(path, output, calls), output) for path in checkpoints}
+    bench = run_steps("all", (bench_step(checkpoints, output, seconds),), output)
+    click.echo(table(with_bench(results, bench, checkpoints)))
+    results["all"] = bench
     failed = [(name, step) for name, found in results.items() for step in found if found[step]["exit_code"]]
     for name, step in failed:
         click.echo(f"{name}: {step} ended with exit code {results[name][step]['exit_code']}", err=True)

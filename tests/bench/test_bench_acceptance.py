@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vla_edge.bench import acceptance
-from vla_edge.bench.acceptance import Step, figures, run_steps, table
+from vla_edge.bench.acceptance import Step, bench_step, figures, run_steps, table, with_bench
 from vla_edge.runtime.console import run_command
 
 LATENCY = {"p50_ms": 3.1, "p99_ms": 3.2}
@@ -70,18 +70,35 @@ def test_a_figure_that_one_checkpoint_lacks_is_a_dash() -> None:
     assert "| calls; of them differing | 10; 0 | - |" in lines
 
 
-def test_a_result_that_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_checkpoint_gets_the_rows_of_its_own_bundle() -> None:
+    paths = [Path("pure.pth"), Path("hybrid.pth")]
+    bench = {"bench": found({"hybrid-fp16": [ROW]})}
+    results = with_bench({"pure": {}, "hybrid": {"soak": found(SOAK)}}, bench, paths)
+    assert dict(figures(results["hybrid"]))["tensorrt: step p50 / p99, ms"] == "3.100 / 3.200 (wrong)"
+    assert not dict(figures(results["pure"]))
+    failed = with_bench({"pure": {}, "hybrid": {}}, {"bench": {"seconds": 1.0, "exit_code": 2}}, paths)
+    assert not any(dict(figures(column)) for column in failed.values())
+
+
+def test_one_bench_is_given_every_checkpoint(tmp_path: Path) -> None:
+    step = bench_step([Path("a.pth"), Path("b.pth")], tmp_path, 2.0)
+    words = " ".join(step.arguments)
+    assert "--checkpoint a.pth --checkpoint b.pth" in words
+    frames = Path(step.arguments[step.arguments.index("--images") + 1])
+    assert (frames / "coffee.jpg").is_file()
+
+
+def test_a_result_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     """The first run is cut short by a step that fails, the second goes on from there."""
     version = Step("version", ("vla_edge.runtime.cli", "--version"), str.strip)
     refused = Step("inspect", ("vla_edge.export.inspect_cli", str(tmp_path / "none.pth")))
-    monkeypatch.setattr(acceptance, "steps", lambda *_: iter((version, refused)))
-    first = run_steps(Path("policy.pth"), tmp_path, 1, 1)
+    first = run_steps("policy", (version, refused), tmp_path)
     assert "version" in first["version"]["result"]
     assert first["inspect"]["exit_code"] == 2
     assert "result" not in first["inspect"]
     kept = tmp_path / "policy.acceptance.json"
     kept.write_text(json.dumps({**first, "version": found("from before")}))
-    assert run_steps(Path("policy.pth"), tmp_path, 1, 1)["version"]["result"] == "from before"
+    assert run_steps("policy", (version, refused), tmp_path)["version"]["result"] == "from before"
 
 
 def test_a_missing_checkpoint_is_named(

@@ -44,7 +44,7 @@ class Job(Struct, frozen=True, kw_only=True):
         rate_hz: of the paced loop; None for none.
         paced_seconds: how long it runs.
         images: frames of the user's own.
-        profile_runs: steps to profile; 0 for none.
+        profile_runs: steps to profile at most; 0 for none.
         scratch: a private folder that the jobs of one run share; None for none.
         spawned_ns: `time.monotonic_ns()` just before the process was started.
     """
@@ -73,7 +73,10 @@ class Entered(Struct, frozen=True, tag="entered"):
 
 
 class Measured(Struct, frozen=True, kw_only=True, tag="measured"):
-    """All that a worker has measured."""
+    """All that a worker has measured, but for a profile: a `Profiled` may follow.
+
+    `frame_actions` has None for what is not finite, since JSON has no word for it.
+    """
 
     identity: Identity
     samples: Samples
@@ -89,8 +92,16 @@ class Measured(Struct, frozen=True, kw_only=True, tag="measured"):
     load_split_s: dict[str, float]
     prompts: tuple[PromptTime, ...]
     paced: Paced | None
+    frame_actions: tuple[tuple[tuple[float | None, ...], ...], ...]
+    notes: tuple[str, ...]
+    profile: Profile | None = None
+    profile_follows: bool = False
+
+
+class Profiled(Struct, frozen=True, tag="profiled"):
+    """Where the time goes, or a note why that is not known."""
+
     profile: Profile | None
-    frame_actions: tuple[tuple[tuple[float, ...], ...], ...]
     notes: tuple[str, ...]
 
 
@@ -101,4 +112,4 @@ class Failed(Struct, frozen=True, tag="failed"):
     is_obstacle: bool = False
 
 
-Message = Entered | Measured | Failed
+Message = Entered | Measured | Profiled | Failed

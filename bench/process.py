@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from .gpu_watch import GpuWatch
-from .jobs import QUIET_PHASES, UNCOUNTED_PHASES, Entered, Failed, Job, Measured, Message, Phase
+from .jobs import QUIET_PHASES, UNCOUNTED_PHASES, Entered, Failed, Job, Measured, Message, Phase, Profiled
 from .memory import MemoryWatch
 from .report import Memory
 
@@ -117,6 +117,18 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         _standard_input(process).close()
 
 
+def _with_profile(measured: Measured | None, last: Measured | Profiled | Failed) -> Measured | Failed:
+    """What was measured, with what came after it: a profile, or the reason why none did."""
+    if isinstance(last, Profiled):
+        if measured is None:
+            return Failed("sent a profile without figures")
+        notes = (*measured.notes, *last.notes)
+        return msgspec.structs.replace(measured, profile=last.profile, notes=notes)
+    if measured is None or isinstance(last, Measured):
+        return last
+    return msgspec.structs.replace(measured, notes=(*measured.notes, f"no profile: {last.reason}"))
+
+
 class _Follower:
     """Waits for a worker's result while sampling its memory and the device."""
 
@@ -136,18 +148,21 @@ class _Follower:
         self._phase: Phase = "start"
 
     def follow(self, time_limit_s: float) -> Measured | Failed:
+        """The answer, or why there is none; once measured, a profile that is not reached is a note."""
         deadline = time.monotonic() + time_limit_s
+        measured: Measured | None = None
         while (left_s := deadline - time.monotonic()) > 0:
             self._sample()
             message = self._receive(left_s)
             if isinstance(message, Entered):
                 self._phase = message.phase
                 self._on_phase(message.phase)
+            elif isinstance(message, Measured) and message.profile_follows:
+                measured = message
             elif message is not None:
-                return message
-        return Failed(
-            self._with_last_words(f"time limit of {time_limit_s:g} s reached in phase '{self._phase}'")
-        )
+                return _with_profile(measured, message)
+        reached = f"time limit of {time_limit_s:g} s reached in phase '{self._phase}'"
+        return _with_profile(measured, Failed(self._with_last_words(reached)))
 
     def _sample(self) -> None:
         if self._phase not in UNCOUNTED_PHASES:
@@ -166,6 +181,8 @@ class _Follower:
             message: Message = msgspec.json.decode(self._receiver.recv_bytes(), type=Message)
         except (EOFError, ConnectionResetError):
             return Failed(self._with_last_words(self._describe_end()))
+        except msgspec.DecodeError as error:
+            return Failed(f"sent an answer that cannot be read: {error}")
         return message
 
     def _describe_end(self) -> str:

@@ -38,7 +38,7 @@ class Rig:
     progress: Progress
 
     def run(
-        self, job: Job, origin: str, gates: Sequence[Gate], notes: Sequence[str] = ()
+        self, job: Job, origin: str, gates: Sequence[Gate] | None, notes: Sequence[str] = ()
     ) -> tuple[Row, Measured | Failed]:
         """Run a job in a process of its own and make its row."""
         on_gpu = job.device == "cuda"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Gate
@@ -26,7 +27,7 @@ def row_of(
     name: str,
     origin: str,
     outcome: Outcome,
-    gates: Sequence[Gate],
+    gates: Sequence[Gate] | None,
     memory: MemoryWatch,
     gpu: GpuWatch | None = None,
     load_per_core: float | None = None,
@@ -36,9 +37,9 @@ def row_of(
 
     Args:
         name: of the backend.
-        origin: of its weights; random ones have no right answer, so their actions are not judged.
+        origin: of its weights.
         outcome: of its process.
-        gates: of the bundle.
+        gates: of the bundle; None where there is no right answer, so that actions are not judged.
         memory, gpu: what was watched meanwhile.
         load_per_core: see `doubts_of`.
         notes: beside the worker's own.
@@ -53,8 +54,7 @@ def row_of(
             weights_origin=origin,
             memory=None if measured.is_obstacle else outcome.memory,
         )
-    judged = not origin.startswith("random")
-    missed = missed_gate(measured.parity, gates) if judged else ""
+    missed = "" if gates is None else missed_gate(measured.parity, gates)
     row = Row(
         backend=name,
         status="wrong" if missed else "ok",
@@ -62,7 +62,7 @@ def row_of(
         weights_origin=origin,
         identity=measured.identity,
         **_latencies(measured),  # type: ignore[arg-type]
-        parity=measured.parity if judged else None,
+        parity=None if gates is None else measured.parity,
         cold_start=_cold_start(measured),
         memory=outcome.memory,
         warmup=measured.warmup,
@@ -135,6 +135,11 @@ def with_agreement(
 def _agreeing(row: Row, actions: list | None, reference: list | None, scale: Sequence[float]) -> Row:
     if not actions:
         return row
+    if reference and not np.isfinite(reference).all():
+        note = (
+            f"the frames' actions have nothing to be compared with: {REFERENCE} gave some that are not finite"
+        )
+        return msgspec.structs.replace(row, notes=(*row.notes, note))
     if not reference:
         note = f"the frames' actions have nothing to be compared with: no row {REFERENCE}"
         return msgspec.structs.replace(row, notes=(*row.notes, note))

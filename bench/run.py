@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from vla_edge.runtime.bundle import Bundle, find_bundles
+from vla_edge.runtime.manifest import GOLDEN_NAME, MODEL_NAME
 from vla_edge.runtime.errors import InputError, VlaError
 from vla_edge.runtime.version import VERSION
 
 from .agreement import REFERENCE
-from .backends import BACKEND_NAMES, TORCH_NAMES, engines_of
+from .backends import BACKEND_NAMES, STANDIN_PREFIX, TORCH_NAMES, engines_of
 from .checkpoints import CheckpointFinder, Search
 from .floor.attach import with_floors
 from .floor.rates import measure_rates_apart
@@ -23,7 +25,7 @@ from .machine import describe_machine
 from .nvml import open_gpu
 from .options import BenchOptions
 from .random_policy import describe
-from .report import BundleReport, Options, Rates, Refused, Report, Row, StandinReport
+from .report import BundleReport, Machine, Options, Rates, Refused, Report, Row, StandinReport
 from .rig import Progress, Rig
 from .rows import with_agreement, with_speedups
 from .standin.bench import bench_standin
@@ -31,6 +33,7 @@ from .torch_session import TORCH_MODES
 
 FRAME = (480, 640)  # height and width of a small camera's picture
 PROFILE_RUNS = 20
+READ_HERE = (GOLDEN_NAME, MODEL_NAME)
 PACED_SECONDS = 3.0
 # Inductor times 22 kernels for each shape of a matrix product, 23 s a shape on an H200
 SLOW_COMPILE_MODE = "max-autotune"
@@ -59,24 +62,26 @@ def run_bench(
     Raises:
         InputError: no bundle there, or a checkpoint that belongs to none.
     """
+    machine = describe_machine()  # before anything of ours keeps it busy
     planned, refused = _plan(options) if "policy" in options.workloads else ([], [])
     done: list[BundleReport] = []
     with open_gpu() if options.device == "cuda" else nullcontext() as gpu:
         rig = Rig(options, gpu, progress)
         for item in planned:
             for bundle in _bench_bundle(item, rig):
-                keep(_report(options, (*done, bundle), refused, complete=False))
+                keep(_report(options, machine, (*done, bundle), refused, complete=False))
             done.append(bundle)
         standin = None
         for standin in bench_standin(rig) if "owner-standin" in options.workloads else ():
-            keep(_report(options, done, refused, standin, complete=False))
+            keep(_report(options, machine, done, refused, standin, complete=False))
         rates = None if options.quick else _measure_rates(rig)
-        report = _report(options, done, refused, standin, rates)
+        report = _report(options, machine, done, refused, standin, rates)
     return with_floors(report, [item.bundle for item in planned])
 
 
 def _report(
     options: BenchOptions,
+    machine: Machine,
     bundles: Sequence[BundleReport],
     refused: Sequence[Refused],
     standin: StandinReport | None = None,
@@ -87,7 +92,7 @@ def _report(
         schema_version=2,
         tool=f"vla-edge {VERSION}",
         created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        machine=describe_machine(),
+        machine=machine,
         options=_reported(options),
         bundles=tuple(bundles),
         refused=tuple(refused),
@@ -119,7 +124,8 @@ def has_failure(report: Report) -> bool:
 
 
 def _may_be_wrong(row: Row) -> bool:
-    return row.backend in TORCH_NAMES and row.backend != REFERENCE
+    name = row.backend.removeprefix(f"{STANDIN_PREFIX}:")
+    return name in TORCH_NAMES and name != REFERENCE
 
 
 def _plan(options: BenchOptions) -> tuple[list[_Planned], list[Refused]]:
@@ -131,6 +137,10 @@ def _plan(options: BenchOptions) -> tuple[list[_Planned], list[Refused]]:
     for folder in _folders(options.engines):
         try:
             bundle = Bundle.open(folder, verify="size")
+            # what the bench itself reads; a worker hashes what its engine reads
+            bundle.check_hashes(
+                unread=[file.path for file in bundle.manifest.files if file.path not in READ_HERE]
+            )
         except VlaError as error:
             refused.append(Refused(path=str(folder), reason=error.problem))
             continue
@@ -227,9 +237,9 @@ def _bench_backend(name: str, item: _Planned, rig: Rig) -> tuple[Row, list]:
     notes = _notes(item, random) if is_torch else ()
     if not any(gate.stage == "action" for gate in manifest.parity.gates):
         notes = (*notes, "the manifest has no gate for the action: only checked to be finite")
-    row, measured = rig.run(job, origin, manifest.parity.gates, notes)
+    row, measured = rig.run(job, origin, None if random else manifest.parity.gates, notes)
     actions = measured.frame_actions if isinstance(measured, Measured) else ()
-    return row, [[list(step) for step in frame] for frame in actions]
+    return row, [[[math.nan if x is None else x for x in step] for step in frame] for frame in actions]
 
 
 def _obstacle(name: str, item: _Planned, options: BenchOptions) -> str:

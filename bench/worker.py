@@ -8,6 +8,8 @@ to the pipe FD. See `process.py` for the parent.
 
 from __future__ import annotations
 
+import math
+import statistics
 import sys
 import time
 import traceback
@@ -21,18 +23,19 @@ from vla_edge.runtime.errors import VlaError
 
 from .agreement import Actions
 from .backends import Loaded, import_libraries, load
-from .jobs import Entered, Failed, Job, Measured, Message, Phase
+from .jobs import Entered, Failed, Job, Measured, Message, Phase, Profiled
 from .measure import Budget, collect, warm_up
 from .memory import read_host
 from .orphan import end_with_parent
 from .pace import run_paced, summarise_paced
 from .parity import ActionErrors
 from .random_policy import UnknownArchitectureError
-from .report import Identity, Paced, Profile, Samples, Warmup
+from .report import Identity, Paced, Samples, Warmup
 from .workload import PolicyStep
 
 Load = Callable[[Job], Loaded]
 PREPROCESS_SHARE = 0.25  # of the budget: it varies less than a step
+PROFILE_SECONDS = 10.0  # about as long as a profile may take
 
 
 def main(load_backend: Load = load) -> None:
@@ -50,7 +53,7 @@ def main(load_backend: Load = load) -> None:
             answers.send_bytes(msgspec.json.encode(message))
 
         try:
-            send(_measure(job, load_backend, started_ns, lambda phase: send(Entered(phase))))
+            _answer(job, load_backend, started_ns, send)
         except VlaError as error:
             obstacle = isinstance(error, UnknownArchitectureError)
             send(Failed(f"{error.problem} {error.mend}".strip(), obstacle))
@@ -59,7 +62,19 @@ def main(load_backend: Load = load) -> None:
             send(Failed(f"{type(error).__name__}: {error}"))
 
 
-def _measure(job: Job, load_backend: Load, started_ns: int, enter: Callable[[Phase], None]) -> Measured:
+def _answer(job: Job, load_backend: Load, started_ns: int, send: Callable[[Message], None]) -> None:
+    """Send what was measured before the profile begins: whatever ends that, the figures are there."""
+    loaded, step, measured = _measure(job, load_backend, started_ns, lambda phase: send(Entered(phase)))
+    send(measured)
+    if measured.profile_follows:
+        send(Entered("profile"))
+        send(_profile(loaded, step, _profile_runs(job, measured.samples)))
+    loaded.close()
+
+
+def _measure(
+    job: Job, load_backend: Load, started_ns: int, enter: Callable[[Phase], None]
+) -> tuple[Loaded, PolicyStep, Measured]:
     clock = _Laps(started_ns)
     enter("import")
     import_libraries(job.backend)
@@ -76,13 +91,10 @@ def _measure(job: Job, load_backend: Load, started_ns: int, enter: Callable[[Pha
     first_call_s = clock.lap_s()
     budget = Budget(job.runs, job.seconds, job.warmup)
     warmup, samples = _sample(loaded, step, errors, budget, enter)
-    paced, samples = _pace(loaded, step, job, samples, enter)
+    paced, samples = _pace(step, job, samples, enter)
     step.check(errors)
-    actions = _run_frames(loaded, job, enter)
-    host_memory, peak_mib = read_host(), loaded.torch_allocator_peak_mib()
-    profile, notes = _profile(loaded, step, job, enter)
-    loaded.close()
-    return Measured(
+    actions, notes = _run_frames(loaded, job, enter)
+    measured = Measured(
         identity=msgspec.convert(loaded.session.identity, Identity, from_attributes=True),
         samples=samples,
         warmup=warmup,
@@ -91,17 +103,22 @@ def _measure(job: Job, load_backend: Load, started_ns: int, enter: Callable[[Pha
         import_s=import_s,
         load_s=load_s,
         first_call_s=first_call_s,
-        host_memory=host_memory,
-        torch_allocator_peak_mib=peak_mib,
+        host_memory=read_host(),
+        torch_allocator_peak_mib=loaded.torch_allocator_peak_mib(),
         compile_s=loaded.compile_s(),
         load_split_s=dict(loaded.load_split_s),
         # the first call and the warm-up came before
         prompts=step.prompt_times(samples.step_ms, 1 + warmup.calls),
         paced=paced,
-        profile=profile,
-        frame_actions=msgspec.convert(actions, tuple[tuple[tuple[float, ...], ...], ...]),
+        frame_actions=tuple(tuple(tuple(map(_finite, each)) for each in frame) for frame in actions),
         notes=(*loaded.notes, *loaded.compile_notes(), *notes),
+        profile_follows=bool(job.profile_runs and loaded.profile),
     )
+    return loaded, step, measured
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _sample(
@@ -136,37 +153,49 @@ def _sample(
 
 
 def _pace(
-    loaded: Loaded, step: PolicyStep, job: Job, samples: Samples, enter: Callable[[Phase], None]
+    step: PolicyStep, job: Job, samples: Samples, enter: Callable[[Phase], None]
 ) -> tuple[Paced | None, Samples]:
-    """The loop at a fixed rate: of `Policy.act` for an engine, else of the step."""
+    """The loop at a fixed rate, of the step, which every backend has."""
     if not job.rate_hz:
         return None, samples
     enter("paced")
     ticks = max(1, round(job.rate_hz * job.paced_seconds))
-    paced = run_paced(loaded.act or step, job.rate_hz, ticks)
+    paced = run_paced(step, job.rate_hz, ticks)
     changed = msgspec.structs.replace(samples, paced_ms=paced.latency_ms, wake_ms=paced.wake_ms)
     return summarise_paced(paced), changed
 
 
-def _run_frames(loaded: Loaded, job: Job, enter: Callable[[Phase], None]) -> Actions:
+def _run_frames(loaded: Loaded, job: Job, enter: Callable[[Phase], None]) -> tuple[Actions, tuple[str, ...]]:
+    """The actions, or a note: what was measured before stands."""
     if not job.images or loaded.frames is None:
-        return []
+        return [], ()
     enter("frames")
-    return loaded.frames([Path(image) for image in job.images])
+    try:
+        return loaded.frames([Path(image) for image in job.images]), ()
+    except VlaError as error:
+        return [], (f"the frames gave no actions: {error.problem}",)
 
 
-def _profile(
-    loaded: Loaded, step: PolicyStep, job: Job, enter: Callable[[Phase], None]
-) -> tuple[Profile | None, tuple[str, ...]]:
-    """Where the time goes. A profile that fails is a note: the figures before it stand."""
-    if not job.profile_runs or loaded.profile is None:
-        return None, ()
-    enter("profile")
+def _profile_runs(job: Job, samples: Samples) -> int:
+    """As many as asked for, unless steps are so slow that it would take long."""
+    if not samples.step_ms:
+        return job.profile_runs
+    fitting = round(PROFILE_SECONDS * 1e3 / statistics.median(samples.step_ms))
+    return min(job.profile_runs, max(1, fitting))
+
+
+def _profile(loaded: Loaded, step: PolicyStep, runs: int) -> Profiled:
+    """Where the time goes. A profile that fails is a note."""
+    if loaded.profile is None:
+        return Profiled(None, ())
     try:
         step()  # a profiler runs on what the inputs hold
-        return loaded.profile(job.profile_runs), ()
+        return Profiled(loaded.profile(runs), ())
     except VlaError as error:
-        return None, (f"no profile: {error.problem}",)
+        return Profiled(None, (f"no profile: {error.problem}",))
+    except Exception as error:
+        traceback.print_exc()
+        return Profiled(None, (f"no profile: {type(error).__name__}: {error}",))
 
 
 class _Laps:

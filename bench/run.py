@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_edge.runtime.bundle import Bundle, find_bundles
-from vla_edge.runtime.manifest import GOLDEN_NAME, MODEL_NAME
 from vla_edge.runtime.errors import InputError, VlaError
+from vla_edge.runtime.manifest import GOLDEN_NAME, MODEL_NAME
 from vla_edge.runtime.version import VERSION
 
 from .agreement import REFERENCE

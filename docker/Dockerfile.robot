@@ -9,6 +9,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY runtime runtime
 COPY export export
 COPY bench bench
-RUN pip install --no-cache-dir . 'cuda-bindings>=12.6,<13'
+# 12.9.1 is the first that lets other threads run while it waits for the GPU.
+RUN pip install --no-cache-dir . 'cuda-bindings>=12.9.1,<13'
 RUN useradd --create-home --groups video robot
 USER robot

@@ -16,9 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
-from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.sessions.onnxruntime import import_onnxruntime
+
+try:
+    import onnx
+except ModuleNotFoundError as error:
+    raise EngineError(
+        "onnx is not installed, which bisection reads graphs with.", "pip install 'vla-edge[export]'"
+    ) from error
 
 Runner = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 PROBES_PER_ROUND = 16
@@ -188,11 +195,15 @@ def load_graph(model: Path) -> onnx.ModelProto:
 
 
 def onnxruntime_runner(model: Path, feeds: Mapping[str, np.ndarray]) -> Runner:
-    """Run a file with ONNX Runtime on the CPU, which computes half precision in FP32: a good reference."""
+    """Run a file with ONNX Runtime on the CPU, which computes half precision in FP32: a good reference.
+
+    Raises:
+        EngineError: ONNX Runtime is missing or installed twice.
+        InputError: by the callable: the file cannot be run, such as one without its data file.
+    """
+    onnxruntime = import_onnxruntime()
 
     def run(names: Sequence[str]) -> dict[str, np.ndarray]:
-        import onnxruntime
-
         tapped = load_graph(model)
         have = {value.name for value in tapped.graph.output}
         tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
@@ -202,9 +213,16 @@ def onnxruntime_runner(model: Path, feeds: Mapping[str, np.ndarray]) -> Runner:
         with tempfile.NamedTemporaryFile(dir=model.parent, prefix=".bisect-", suffix=".onnx") as file:
             file.write(tapped.SerializeToString())
             file.flush()
-            session = onnxruntime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
-        known = {value.name for value in session.get_inputs()}
-        results = session.run(list(names), {name: value for name, value in feeds.items() if name in known})
+            try:
+                session = onnxruntime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
+                known = {value.name for value in session.get_inputs()}
+                fed = {name: value for name, value in feeds.items() if name in known}
+                results = session.run(list(names), fed)
+            except Exception as error:  # ONNX Runtime's exceptions share no other base
+                raise InputError(
+                    f"{model} cannot be run by ONNX Runtime: {error}.",
+                    "Its data file must lie beside it, and its inputs must be the bundle's.",
+                ) from error
         return dict(zip(names, results, strict=True))
 
     return run

@@ -6,8 +6,8 @@ folder; run the golden samples through it; move both into place, or set them asi
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,16 +29,19 @@ from vla_edge.runtime.sessions.plan import (
     PlanFile,
     PlanRecord,
     PlanVerification,
+    backend_option,
     check_record,
     encode_record,
     find_plan,
     hash_plan,
     model_files,
+    open_plan,
     plan_path,
     read_record,
     record_path,
     require_verified,
 )
+from vla_edge.runtime.sessions.tensorrt import runtime_cache_path
 from vla_edge.runtime.sessions.trt_library import Backend
 
 from .build_cache import TimingCache
@@ -153,9 +156,10 @@ def _present(bundle: Bundle, target: Target) -> PlanFile | None:
         )
         if target.device is not None:
             require_verified(plan)
+        with open_plan(plan):  # a plan that a session refuses is not good, however like one it looks
+            return plan
     except EngineError:
         return None  # stale, unchecked or damaged: this build replaces it
-    return plan if path.stat().st_size == plan.record.size_bytes else None
 
 
 def _build_into(
@@ -163,7 +167,7 @@ def _build_into(
 ) -> PlanFile:
     """Build, and write plan and side file; the record says that nothing was checked yet."""
     start = time.perf_counter()
-    cache = _timing_cache(bundle, target, options)
+    cache = open_timing_cache(bundle, target, options)
     with PeakMemory() as memory:
         built = build_engine(bundle.model_path, target, options, cache, progress)
         seconds = time.perf_counter() - start
@@ -181,7 +185,8 @@ def _build_into(
     return PlanFile(path, record, bundle.folder)
 
 
-def _timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> TimingCache:
+def open_timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> TimingCache:
+    """The bundle's measured kernel times for this target, or none where the options say so."""
     default = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
     path = options.timing_cache_path or default.with_suffix(".timing")
     # TensorRT-RTX compiles on the target and times nothing: its timing cache is deprecated and empty.
@@ -233,7 +238,8 @@ def _verify(
         rejected = _set_aside(plan.path, bundle, record)
         raise ParityError(
             f"The plan differs from the PyTorch FP32 policy by more than its gates allow: {verification.note}",
-            f"It is kept as {rejected}. Find the first bad tensor with: vla-bisect {bundle.folder}",
+            f"It is kept as {rejected}. Find the first bad tensor with: "
+            f"vla-bisect {bundle.folder}{backend_option(record.machine.backend)}",
         )
     return record
 
@@ -249,9 +255,10 @@ def _set_aside(path: Path, bundle: Bundle, record: PlanRecord) -> Path:
 def _publish(staged: Path, path: Path, record: PlanRecord) -> None:
     """Plan first, record last: without the record, or with an older one, the plan is refused."""
     if staged != path:
-        for file in staged.parent.iterdir():
-            if file.name != record_path(staged).name:
-                file.replace(path.parent / file.name)
+        staged.replace(path)
+        cache = runtime_cache_path(staged)
+        if cache.is_file():
+            cache.replace(runtime_cache_path(path))
     write_record(path, record)
 
 
@@ -263,8 +270,10 @@ def write_record(plan: Path, record: PlanRecord) -> None:
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
     """A folder beside the plans for a build that is not finished; removed on any error or interrupt."""
-    staging = folder / PLANS_FOLDER / f".building-{os.getpid()}"
-    staging.mkdir(parents=True, exist_ok=True)
+    plans = folder / PLANS_FOLDER
+    plans.mkdir(exist_ok=True)
+    # Not named by the process: in a container each is number 1, and would adopt what a killed one left.
+    staging = Path(tempfile.mkdtemp(prefix=".building-", dir=plans))
     try:
         yield staging
     finally:

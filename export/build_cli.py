@@ -83,6 +83,8 @@ def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json:
     sms = options.pop("sms") or (None,)
     if verify_only and stages_only:
         raise click.UsageError("--verify and --stages exclude each other.")
+    if stages_only and len(sms) > 1:
+        raise click.UsageError("--stages measures one engine: give --sm once.")
     if no_timing_cache and cache_path:
         raise click.UsageError("--timing-cache and --no-timing-cache exclude each other.")
     from vla_edge.runtime.bundle import Bundle

@@ -17,8 +17,8 @@ from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.sessions.trt_engine import Engine, tensor_specs
 from vla_edge.runtime.sessions.trt_runner import EngineRunner
 
-from .build import BuildOptions
-from .build_cache import TimingCache
+from .build import BuildOptions, open_timing_cache
+from .build_memory import check_room
 from .build_network import build_engine, network_tensors
 from .build_progress import BuildProgress
 from .build_target import Target, open_target
@@ -55,12 +55,17 @@ def tapped_engine(
 ) -> Iterator[EngineRunner]:
     """Build an engine that also returns these tensors, in memory only. Several may follow each other.
 
+    The bundle's timing cache is read and not written: this engine's kernels are not the plan's.
+
     Raises:
         EngineError: the GPU is not here, or TensorRT refuses.
+        ResourceError: not enough disk or memory for a build.
     """
     if target.device is None:
         raise EngineError(f"The engine cannot run here: {target.absent}", "Run this on the target.")
-    built = build_engine(bundle.model_path, target, options, TimingCache(None), progress, taps)
+    check_room(bundle)
+    cache = open_timing_cache(bundle, target, options)
+    built = build_engine(bundle.model_path, target, options, cache, progress, taps)
     with ExitStack() as owned:
         target.device.activate()
         engine = Engine(
@@ -74,7 +79,7 @@ def tapped_engine(
             bundle.manifest.inputs,
             tensor_specs(engine.engine, "output"),
             graph=False,
-            reported=engine.recorder.text,
+            reported=engine.reported,
         )
         owned.callback(runner.close)
         yield runner

@@ -16,8 +16,38 @@ from pathlib import Path
 from vla_edge.runtime.atomic import sync_folder
 from vla_edge.runtime.bundle import PARTIAL_SUFFIX
 from vla_edge.runtime.digest import sha256_of
-from vla_edge.runtime.errors import InputError, ResourceError
-from vla_edge.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, encode
+from vla_edge.runtime.errors import BundleError, InputError, ResourceError
+from vla_edge.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, decode, encode
+
+from .resources import nearest_existing
+
+# What a manifest takes as a name, and with the staging folder's affixes what a file system does.
+MAX_NAME_BYTES = 200
+
+
+def refuse_unusable(target: Path) -> None:
+    """Raise InputError where no bundle can be written: by its name, or by the folder that it goes into."""
+    size_bytes = len(os.fsencode(target.name))
+    if size_bytes > MAX_NAME_BYTES:
+        raise InputError(
+            f"the bundle's name {target.name} has {size_bytes} bytes, at most {MAX_NAME_BYTES} are possible.",
+            "Give a shorter one with --name.",
+        )
+    refuse_unwritable(target.parent)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise InputError where a folder cannot be made, or not be written into."""
+    existing = nearest_existing(folder)
+    if not existing.is_dir():
+        raise InputError(
+            f"{existing} is not a folder, so nothing can be written into {folder}.",
+            "Choose another place with -o.",
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(
+            f"the folder {existing} is not writable.", "Change its permissions, or write elsewhere with -o."
+        )
 
 
 def refuse_existing(target: Path, force: bool) -> None:
@@ -61,9 +91,12 @@ def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> None
 
     With `force`, an older bundle stays until the new one is complete, and comes back should the last
     rename fail.
+
+    Raises:
+        InputError: the manifest could not be read back, so that nobody could open the bundle.
     """
     path = folder / MANIFEST_NAME
-    path.write_bytes(encode(manifest))
+    path.write_bytes(_readable_bytes(manifest))
     for item in folder.iterdir():
         with item.open("rb") as file:
             os.fsync(file.fileno())
@@ -80,6 +113,19 @@ def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> None
         raise
     sync_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _readable_bytes(manifest: Manifest) -> bytes:
+    """The manifest's bytes, decoded once: types are not checked when it is built, and JSON has no NaN."""
+    try:
+        data = encode(manifest)
+        decode(data)
+    except BundleError as error:
+        raise InputError(
+            f"{manifest.name} would be a bundle that cannot be opened: {error.problem}",
+            "Nothing was kept. Change that value where it comes from: the checkpoint, a setting or an option.",
+        ) from error
+    return data
 
 
 def entry(path: Path, sha256: str | None = None) -> FileEntry:

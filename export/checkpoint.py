@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import CheckpointError
 from .architecture import Architecture
-from .container import Container, ContainerFormat, open_container, plain
+from .container import Container, ContainerFormat, open_container, plain, printable
 from .layout import LISTED_KEYS, canonical_names, is_stale_buffer, recognise
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ OPTIMIZER_KEYS = ("optimizer_state_dict", "optimizer_states", "optimizer")
 # Left by DataParallel, by a LightningModule or wrapper class, and by torch.compile.
 WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")
 SAMPLE_MARK = "vla_sample"
-
-_FINITE_CHUNK_VALUES = 4 << 20
+# No module is nested deeper; the tree of vla-inspect follows the dots.
+MAX_NAME_PARTS = 100
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         architecture, reasons = recognise(stored.shapes)
     except CheckpointError as error:
-        raise CheckpointError(f"{stored.path}: {error.problem}", error.mend) from error
+        raise CheckpointError(f"{stored.path}: {printable(error.problem)}", error.mend) from error
     _check_floating(stored)
     known = {field.name: getattr(stored, field.name) for field in fields(stored)}
     return Checkpoint(**known, architecture=architecture, layout_reasons=reasons)
@@ -105,10 +105,11 @@ def read_stored(path: str | Path) -> StoredPolicy:
     """Open a checkpoint of any layout. No weight is read.
 
     Raises:
-        CheckpointError: the file cannot be read safely, or holds no state dict.
+        CheckpointError: the file cannot be read safely, or holds no state dict, or one whose names nest too deep.
     """
     container = open_container(Path(path))
     key, state_dict = _find_state_dict(container)
+    _check_names(container.path, state_dict)
     prefix = _shared_prefix(state_dict)
     stripped = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items()}
     named = {name: stripped[given] for given, name in canonical_names(stripped).items()}
@@ -130,54 +131,8 @@ def read_stored(path: str | Path) -> StoredPolicy:
         args=args,
         extra=plain(beside),
         optimizer=_summarise_optimizer(optimizer),
-        weights_origin=f"sample: {mark}" if mark else "checkpoint",
+        weights_origin=f"sample: {printable(str(mark))}" if mark else "checkpoint",
     )
-
-
-def check_finite(
-    tensors: Mapping[str, torch.Tensor], progress: Callable[[int], None] = lambda size_bytes: None
-) -> None:
-    """Look for NaN and infinity, reading every weight once at memory bandwidth.
-
-    Args:
-        tensors: of floating point; memory-mapped ones are read in pieces, and stay droppable.
-        progress: called with numbers of bytes read.
-
-    Raises:
-        CheckpointError: names the tensors (at most ten) and how many such values each has.
-    """
-    problems = []
-    for name, tensor in tensors.items():
-        nan, infinite = _count_non_finite(tensor, progress)
-        if nan or infinite:
-            problems.append(f"{name}: {nan} NaN and {infinite} infinite of {tensor.numel()} values")
-    if problems:
-        more = f"\n  ... and {len(problems) - LISTED_KEYS} more" if len(problems) > LISTED_KEYS else ""
-        raise CheckpointError(
-            f"{len(problems)} tensors hold values that are not finite:\n  "
-            + "\n  ".join(problems[:LISTED_KEYS])
-            + more,
-            "Training diverged or the file is damaged: use the checkpoint of an earlier epoch, or copy it again.",
-        )
-
-
-def _count_non_finite(tensor: torch.Tensor, progress: Callable[[int], None]) -> tuple[int, int]:
-    """Numbers of NaN and of infinite values."""
-    import torch
-
-    nan = infinite = 0
-    for chunk in _chunks(tensor):
-        # One pass without temporaries: a sum is finite only if all its terms are. Finite terms may still
-        # add up to infinity, so only then are they looked at one by one.
-        if not torch.isfinite(chunk.sum(dtype=torch.float32)):
-            nan += int(chunk.isnan().sum())
-            infinite += int(chunk.isinf().sum())
-        progress(chunk.numel() * chunk.element_size())
-    return nan, infinite
-
-
-def _chunks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    return iter(tensor.detach().reshape(-1).split(_FINITE_CHUNK_VALUES))
 
 
 def _find_state_dict(container: Container) -> tuple[str, Mapping[str, torch.Tensor]]:
@@ -195,13 +150,24 @@ def _find_state_dict(container: Container) -> tuple[str, Mapping[str, torch.Tens
             else f"it has no {', '.join(STATE_DICT_KEYS)}, and is itself no dictionary of tensors:"
         )
         kinds = ", ".join(
-            f"{name} ({type(value).__name__})" for name, value in list(candidate.items())[:LISTED_KEYS]
+            f"{printable(str(name))} ({type(value).__name__})"
+            for name, value in list(candidate.items())[:LISTED_KEYS]
         )
         raise CheckpointError(
             f"{container.path} holds no state dict: {where} {kinds or 'nothing'}.",
             'Save the weights as torch.save({"model_state_dict": model.state_dict()}, path).',
         )
     return key, candidate
+
+
+def _check_names(path: Path, names: Iterable[str]) -> None:
+    deep = next((name for name in names if name.count(".") >= MAX_NAME_PARTS), None)
+    if deep is not None:
+        raise CheckpointError(
+            f"{path}: the tensor name {printable(deep[:40])}... has {deep.count('.') + 1} parts between dots, "
+            f"at most {MAX_NAME_PARTS} are read.",
+            "No model nests that deep: the file is damaged or made to do harm; take it from its origin again.",
+        )
 
 
 def _shared_prefix(names: Mapping[str, Any]) -> str:
@@ -239,7 +205,10 @@ def _as_dict(args: Any) -> dict[str, Any]:
 def _number(value: Any, kind: Callable[[Any], Any]) -> Any:
     """An epoch or error, which may have been saved as a NumPy scalar or a tensor of one value."""
     value = plain(value)
-    return kind(value) if isinstance(value, (int, float)) else None
+    try:
+        return kind(value) if isinstance(value, (int, float)) else None
+    except (ValueError, OverflowError):  # an epoch that is NaN or infinite, an error beyond any float
+        return None
 
 
 def _summarise_optimizer(state: Any) -> OptimizerSummary | None:

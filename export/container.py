@@ -103,17 +103,27 @@ def plain(value: Any, levels: int = _DEEPEST) -> Any:
     return _plain_object(value)
 
 
+def printable(text: str) -> str:
+    """A text from a file as a terminal may see it: control characters, which could command it, are escaped."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def _plain_object(value: Any) -> Any:
     import numpy as np
     import torch
 
     if isinstance(value, torch.Tensor):
-        few = value.numel() <= 16
-        return (
-            value.tolist() if few else f"tensor {list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-        )
+        description = f"tensor {list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        try:
+            # once more, since JSON has no complex numbers
+            return plain(value.tolist()) if value.numel() <= 16 else description
+        except RuntimeError:  # sparse, quantised and meta tensors cannot be listed
+            return description
     if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist() if value.size <= 16 else f"array {list(value.shape)} {value.dtype}"
+        return plain(value.tolist()) if value.size <= 16 else f"array {list(value.shape)} {value.dtype}"
     return str(value) if isinstance(value, pathlib.PurePath) else repr(value)
 
 
@@ -218,7 +228,7 @@ def _refused(path: Path, error: Exception) -> CheckpointError:
     import torch
 
     try:
-        unsafe = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        unsafe = sorted(map(printable, torch.serialization.get_unsafe_globals_in_checkpoint(path)))
     except (*_DAMAGE, pickle.UnpicklingError):
         unsafe = []
     if not unsafe:
@@ -234,7 +244,7 @@ def _refused(path: Path, error: Exception) -> CheckpointError:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}".rstrip(".") if lines else type(error).__name__
+    return printable(f"{type(error).__name__}: {lines[0]}".rstrip(".")) if lines else type(error).__name__
 
 
 def _is_safetensors(path: Path, head: bytes, size_bytes: int) -> bool:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 from rich.tree import Tree
 
 from .architecture import Architecture, TextTower, VisionTower
 from .checkpoint import StoredPolicy
+from .container import printable
 from .inspect import Inspection, Module, ModuleDifference, Structure, part_of
 
 _MIB = 2**20
@@ -21,6 +22,11 @@ _LISTED = 20
 # Wide enough for the longest names, where there is no terminal to ask.
 _PLAIN_WIDTH = 160
 _STYLES = {"backbone": "cyan", "own": "green"}
+
+
+def escape(text: str) -> str:
+    """A text from a checkpoint, so that neither rich nor the terminal takes it for a command."""
+    return escape_markup(printable(text))
 
 
 def print_inspection(inspection: Inspection, sha256: str | None, depth: int) -> None:

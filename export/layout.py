@@ -82,13 +82,14 @@ def recognise(shapes: Mapping[str, Shape]) -> tuple[Architecture, tuple[str, ...
 
     Raises:
         CheckpointError: the layout is unknown or ambiguous, keys are missing, left over or misshapen
-            (at most ten of each are listed), or a width is no multiple of 64.
+            (at most ten of each are listed), a tensor is empty, or a width is no multiple of 64.
     """
     shapes = {name: tuple(shapes[given]) for given, name in canonical_names(shapes).items()}
     outline = _outline(shapes)
     table = formulas(outline)
     sizes = _solve(table, shapes)
     _check_complete(table, shapes, sizes)
+    _check_not_empty(shapes)
     _check_widths(sizes)
     layout, reasons = _choose_layout(outline, sizes)
     return _architecture(layout, outline, sizes), reasons
@@ -216,11 +217,21 @@ def _listing(title: str, entries: list[str]) -> str:
     return "\n  ".join([*lines, f"... and {rest} more"] if rest > 0 else lines)
 
 
+def _check_not_empty(shapes: Mapping[str, Shape]) -> None:
+    """A size of 0 fits every formula, and then something divides by it."""
+    empty = [f"{name} is {list(shape)}" for name, shape in shapes.items() if 0 in shape]
+    if empty:
+        raise CheckpointError(
+            "Tensors without a single value:\n" + _listing("empty", empty),
+            "The file is damaged, or was written without its weights; copy it again from where it was trained.",
+        )
+
+
 def _check_widths(sizes: Mapping[str, int]) -> None:
     """Attention heads are 64 wide in both model families, and no tensor tells their number."""
     for tower in ("vision", "text", "clip.vision", "clip.text"):
         width = sizes.get(f"{tower}.width", HEAD_SIZE)
-        if width % HEAD_SIZE or not width:
+        if width % HEAD_SIZE:
             raise CheckpointError(
                 f"The {tower} tower is {width} wide, which is no multiple of {HEAD_SIZE}.",
                 f"Kosmos-2 and CLIP B/32 have attention heads of {HEAD_SIZE}; other head sizes cannot be told "

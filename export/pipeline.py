@@ -22,11 +22,12 @@ import numpy as np
 
 from vla_edge.runtime import manifest as schema
 from vla_edge.runtime.digest import sha256_of
-from vla_edge.runtime.errors import ParityError
+from vla_edge.runtime.errors import CheckpointError, ParityError
 from vla_edge.runtime.version import VERSION
 
 from . import bundle_writer, gates, resources
 from .architecture import Architecture
+from .container import printable
 from .libraries import import_reference
 from .precision import FP16, FP32, Precision
 from .settings import ResolvedSettings, resolve_settings
@@ -134,8 +135,9 @@ def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> l
     from .checkpoint import read_checkpoint
 
     reporter = reporter or Silent()
-    for precision in options.precisions:
-        bundle_writer.refuse_existing(options.target(precision), options.force)
+    for target in map(options.target, options.precisions):
+        bundle_writer.refuse_unusable(target)
+        bundle_writer.refuse_existing(target, options.force)
     clock = _Clock()
     with clock("read"):
         checkpoint = read_checkpoint(options.checkpoint)
@@ -165,12 +167,29 @@ def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> l
 
 
 def action_normalisation(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`action_mean` and `action_std`, where a checkpoint carries them, as offset and scale."""
+    """`action_mean` and `action_std`, where a checkpoint carries them, as offset and scale.
+
+    Raises:
+        CheckpointError: one of them is no array of finite numbers.
+    """
     found = {}
     for key, setting in (("action_std", "action_scale"), ("action_mean", "action_offset")):
         if extra.get(key) is not None:
-            found[setting] = [float(value) for value in np.asarray(extra[key]).reshape(-1)]
+            found[setting] = _finite_numbers(key, extra[key])
     return found
+
+
+def _finite_numbers(key: str, value: Any) -> list[float]:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of differing lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise CheckpointError(
+            f"the checkpoint's {key} is {printable(str(value))[:100]}, which are no finite numbers.",
+            "Save it as a list or tensor of one number for each component of the action.",
+        )
+    return [float(number) for number in array.reshape(-1)]
 
 
 def _prepare(options: ExportOptions, checkpoint: Checkpoint, settings: ResolvedSettings) -> _Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,12 @@ def available_memory_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
+def nearest_existing(folder: Path) -> Path:
+    """The folder itself, or the lowest of its parents that exists."""
+    # os.path: what lies in a folder that must not be searched does not exist either
+    return next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+
+
 def check(needs: Needs, folder: Path) -> str:
     """A line with the figures.
 
@@ -46,7 +53,7 @@ def check(needs: Needs, folder: Path) -> str:
     Raises:
         ResourceError: too little disk or memory, with the figures.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    existing = nearest_existing(folder)
     free = shutil.disk_usage(existing).free
     memory = available_memory_bytes()
     line = (

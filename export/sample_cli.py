@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ Examples:
 @click.option(
     "--tokenizer/--no-tokenizer", default=True, show_default=True, help="Write tokenizer/ beside it."
 )
-@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @verbose_option
 def command(
@@ -70,23 +71,39 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
+    from .bundle_writer import refuse_unwritable
     from .sample import SampleOptions, default_name
     from .sample_tokenizer import write_tokenizer
 
     options = SampleOptions(layout, clip_form, size, seed)
     path = output / default_name(options.layout) if _is_folder(output) else output
-    if path.exists() and not force:
-        raise InputError(f"{path} exists.", "Give another -o, or --force to replace it.")
+    tokenizer_folder = path.parent / "tokenizer"
+    refuse_unwritable(tokenizer_folder if tokenizer else path.parent)
+    if not force:
+        _refuse_existing(path, tokenizer_folder if tokenizer else None)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path]
     _write_with_progress(path, options)
     if tokenizer:
-        written.append(write_tokenizer(path.parent / "tokenizer"))
+        written.append(write_tokenizer(tokenizer_folder))
     _report(written, str(options), as_json)
 
 
 def _is_folder(output: Path) -> bool:
-    return output.is_dir() or output.suffix == ""
+    # os.path: a folder that must not be searched is for refuse_unwritable to name
+    return os.path.isdir(output) or output.suffix == ""
+
+
+def _refuse_existing(path: Path, tokenizer_folder: Path | None) -> None:
+    from .sample_tokenizer import FILE_NAME, holds_another_tokenizer
+
+    if path.exists():
+        raise InputError(f"{path} exists.", "Give another -o, or --force to replace it.")
+    if tokenizer_folder and holds_another_tokenizer(tokenizer_folder):
+        raise InputError(
+            f"{tokenizer_folder / FILE_NAME} exists and is not the sample's tokenizer.",
+            "Give another -o, --no-tokenizer to write none, or --force to replace it.",
+        )
 
 
 def _write_with_progress(path: Path, options: SampleOptions) -> None:

@@ -85,9 +85,19 @@ def write_tokenizer(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
     partial = path.with_suffix(".partial")
-    partial.write_text(build_tokenizer().to_str(pretty=True), encoding="utf-8")
+    partial.write_bytes(_file_bytes())
     partial.replace(path)
     return path
+
+
+def holds_another_tokenizer(folder: Path) -> bool:
+    """Whether `write_tokenizer` would replace a `tokenizer.json` of other content."""
+    path = folder / FILE_NAME
+    return path.exists() and path.read_bytes() != _file_bytes()
+
+
+def _file_bytes() -> bytes:
+    return build_tokenizer().to_str(pretty=True).encode()
 
 
 def _vocabulary() -> list[tuple[str, float]]:

@@ -22,10 +22,10 @@ CAMERA = (360, 640)  # height, width of the patterns
 
 @dataclass(frozen=True)
 class Frame:
-    """A named RGB image, uint8 [H, W, 3]."""
+    """A named image: uint8 RGB [H, W, 3], or the file that the runtime's preprocessing is to read."""
 
     name: str
-    pixels: np.ndarray
+    image: np.ndarray | Path
 
 
 def golden_frames(folder: Path | None = None) -> tuple[Frame, ...]:
@@ -42,15 +42,19 @@ def golden_frames(folder: Path | None = None) -> tuple[Frame, ...]:
             f"{folder} holds {len(paths)} images; golden samples need at least eight different ones.",
             f"Add frames from the robot's camera ({', '.join(SUFFIXES)}).",
         )
-    return tuple(Frame(path.name, np.asarray(Image.open(path).convert("RGB"))) for path in paths)
+    return tuple(Frame(path.name, path) for path in paths)
 
 
 def preprocess(frames: Sequence[Frame], spec: Preprocessing) -> np.ndarray:
-    """All frames as the runtime will see them: float32 [N, 3, H, W]."""
+    """All frames as the runtime will see them: float32 [N, 3, H, W].
+
+    Raises:
+        ImageError: a file is broken, or holds what is refused on the robot too; names it.
+    """
     out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
     preprocessor = Preprocessor(spec)
     for at, frame in enumerate(frames):
-        preprocessor(frame.pixels, out[at])
+        preprocessor(frame.image, out[at])
     return out
 
 

@@ -8,6 +8,7 @@ manifest beside the value and its origin. Nothing about the forward pass is deci
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ class PolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
     default_instruction: NonEmpty = STRAIGHT
 
+
+_FLOATS = ("image_mean", "image_std", "action_scale", "action_offset", "action_limit")
 
 STANDING: Mapping[str, str] = {
     "frame": "likely: training used the first frame of an episode, the robot sees the current one",
@@ -167,8 +170,10 @@ def resolve_settings(
         for name, value in values.items():
             merged[name] = value
             origins[name] = origin
-    if "default_instruction" not in merged and "instructions" in merged:
-        merged["default_instruction"] = next(iter(merged["instructions"]), "")
+    given = merged.get("instructions")
+    # anything but a list is for _convert to refuse
+    if "default_instruction" not in merged and isinstance(given, (list, tuple)):
+        merged["default_instruction"] = next(iter(given), "")
         origins["default_instruction"] = origins["instructions"]
     values_struct = _convert(merged)
     _check_against(arch, values_struct)
@@ -315,6 +320,12 @@ def _check_against(arch: Architecture, settings: PolicySettings) -> None:
         )
     if len(set(settings.instructions)) != len(settings.instructions):
         raise InputError("setting instructions lists one twice.", "List each once.")
+    for name in _FLOATS:
+        if not all(map(math.isfinite, getattr(settings, name))):
+            raise InputError(
+                f"setting {name}={list(getattr(settings, name))} has a value that is not finite.",
+                "Give numbers; NaN and infinity cannot be kept in a manifest.",
+            )
     if any(value <= 0 for value in settings.image_std):
         raise InputError(
             "setting image_std has a value that is not positive.", "Standard deviations are above 0."

@@ -161,7 +161,10 @@ def _read_manifest(root: Path) -> bytes:
 def _no_bundle(root: Path) -> BundleError:
     mend = "Give a folder that vla-export wrote."
     parent = root.parent
-    siblings = sorted(child.name for child in parent.iterdir()) if parent.is_dir() else []
+    try:
+        siblings = sorted(child.name for child in parent.iterdir())
+    except OSError:  # not there, or not to be listed: it would only have helped the message
+        siblings = []
     partial = [name for name in siblings if name.endswith(PARTIAL_SUFFIX) and root.name in name]
     if partial or root.name.endswith(PARTIAL_SUFFIX):
         unfinished = partial[0] if partial else root.name

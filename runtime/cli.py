@@ -36,6 +36,12 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 )
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), help="Device of ONNX Runtime. [default: cpu]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of ONNX Runtime. [default: all cores]")
+@click.option("--device", type=click.IntRange(0), help="CUDA's index of the GPU. [default: 0]")
+@click.option(
+    "--memory",
+    type=click.Choice(["cuda-bindings", "pycuda"]),
+    help="Package for TensorRT's device memory. [default: cuda-bindings]",
+)
 @click.option(
     "--verify",
     type=click.Choice(["full", "size"]),
@@ -65,6 +71,8 @@ def command(
     verify: str,
     provider: str | None,
     threads: int | None,
+    device: int | None,
+    memory: str | None,
 ) -> int:
     """Print the actions of the policy in BUNDLE for IMAGES.
 
@@ -80,7 +88,7 @@ def command(
       vla-run engines/pure-fp16 frames/ --json > actions.jsonl
     """
     paths = list_images(images)
-    asked = {"provider": provider, "threads": threads}
+    asked = {"provider": provider, "threads": threads, "device_index": device, "memory": memory}
     options = {name: value for name, value in asked.items() if value is not None}
     with _loaded(bundle, backend, verify, options) as policy:
         results = run_images(policy, paths, instruction, reset_each=reset_each, strict=strict)

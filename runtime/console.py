@@ -27,7 +27,8 @@ def run_command(command: click.Command) -> NoReturn:
     """Run a click command as the whole process, and exit.
 
     Exit codes: what the command returns if that is an integer, else 0; the error's own for a `VlaError`
-    (printed as `error: <problem>` and its mend, on stderr); 2 for wrong use; 130 for Ctrl-C.
+    (printed as `error: <problem>` and its mend, on stderr); 1 for what the system refuses, such as a full
+    disk (printed as `error: <file>: <reason>`); 2 for wrong use; 130 for Ctrl-C.
     """
     try:
         result = command.main(standalone_mode=False)
@@ -35,6 +36,11 @@ def run_command(command: click.Command) -> NoReturn:
         logging.getLogger(__name__).info("where it was raised:", exc_info=error)
         print_error(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        logging.getLogger(__name__).info("where it was raised:", exc_info=error)
+        named = error.filename is not None and error.strerror is not None
+        click.echo(f"error: {error.filename}: {error.strerror}" if named else f"error: {error}", err=True)
+        sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -1,9 +1,12 @@
 """Between a policy and a robot's wheels: every fault becomes a stop with its reason, until someone resets.
 
     controller = Controller(policy, ControllerOptions(deadline_ms=100))
-    while running:
-        command = controller.step(camera.read())
-        robot.move(*command.values)          # zeros when command.stopped
+    try:
+        while running:
+            command = controller.step(camera.read())
+            robot.move(*command.values)      # zeros when command.stopped
+    finally:
+        robot.move(0.0, 0.0)                 # however the loop ends: Ctrl-C, or the camera's own error
 
 A motor loop of its own, faster than the policy, asks `controller.current()` instead; that also stops the
 robot when the policy hangs inside the engine.
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from .manifest import Manifest
 
 _log = logging.getLogger(__name__)
+
+# A camera's driver may round its time stamps up.
+_CLOCK_SLACK_MS = 5.0
 
 
 class ActingPolicy(Protocol):
@@ -110,6 +116,8 @@ class Controller:
         self._hold_ms = _hold_ms(self._options)
         self._lock = threading.Lock()
         self._fault: str | None = None
+        # The first reason since the last reset began: a halt during it must outlive it.
+        self._fault_since_reset: str | None = None
         self._late_in_row = 0
         self._latest: tuple[float, Command] | None = None
 
@@ -124,11 +132,18 @@ class Controller:
         Args:
             frame: as `Policy.act` takes it.
             instruction: as `Policy.act` takes it.
-            captured_s: when the frame was taken, by this controller's clock.
+            captured_s: when the frame was taken, by this controller's clock. A time that is not (a wall
+                clock's, one to come, NaN) is a fault: no deadline could be kept by it.
         """
-        started = self._clock() if captured_s is None else captured_s
+        called = self._clock()
+        started = called if captured_s is None else captured_s
         if self._fault is not None:
             return self._stop(self._fault, started)
+        # NaN compares false.
+        if not (called - started) * 1e3 >= -_CLOCK_SLACK_MS:
+            return self._latch(
+                f"captured_s={started} is not of this controller's clock, which says {called}.", called
+            )
         try:
             action = self._policy.act(frame, instruction)
         except VlaError as error:
@@ -162,14 +177,18 @@ class Controller:
     def reset(self) -> None:
         """Clear the fault and start a new episode; the next command comes from the next `step`.
 
+        What is latched while this runs, such as another thread's `halt`, is not cleared.
+
         Raises:
             EngineError: the policy cannot be reset; the fault stays.
         """
+        with self._lock:
+            self._fault_since_reset = None
         self._policy.reset()
         with self._lock:
             self._latest = None
             self._late_in_row = 0
-            self._fault = None
+            self._fault = self._fault_since_reset
 
     def _judge(self, action: Action, started: float) -> Command:
         now = self._clock()
@@ -193,9 +212,11 @@ class Controller:
 
     def _latch(self, reason: str, started: float) -> Command:
         with self._lock:
+            if self._fault_since_reset is None:
+                self._fault_since_reset = reason
+                _log.error("stopped: %s", reason)
             if self._fault is None:
                 self._fault = reason
-                _log.error("stopped: %s", reason)
             first = self._fault
         return self._keep(self._stop(first, started), self._clock())
 

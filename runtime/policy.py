@@ -161,7 +161,8 @@ class Policy:
 
         Returns:
             The action, m/s, within the manifest's limits. For a policy trained on first frames: the action
-            of the first frame since `reset`, marked as held.
+            of the first frame since `reset`, marked as held; later frames must still be frames, since a dead
+            camera is to stop the robot.
 
         Raises:
             ImageError: not an RGB image.
@@ -173,6 +174,7 @@ class Policy:
             start = time.perf_counter()
             chosen = self._accept(instruction)
             if self._held is not None:
+                self._preprocess.check(frame)
                 return self._repeat(self._held, chosen, start)
             self._preprocess(frame, self._pixels)
             return self._step(chosen, start, time.perf_counter())
@@ -192,9 +194,12 @@ class Policy:
         with self._turn:
             start = time.perf_counter()
             chosen = self._accept(instruction)
+            self._check_pixels(pixel_values)
             if self._held is not None:
+                _require_finite(pixel_values)
                 return self._repeat(self._held, chosen, start)
-            self._copy_pixels(pixel_values)
+            if pixel_values is not self._pixels:
+                np.copyto(self._pixels, pixel_values)
             prepared = time.perf_counter()
             # Looking at every pixel takes as long as half the copy: the engine need not wait for it.
             return self._step(chosen, start, prepared, lambda: _require_finite(pixel_values))
@@ -239,7 +244,7 @@ class Policy:
             )
         return self._instructions.encode(instruction)
 
-    def _copy_pixels(self, pixel_values: np.ndarray) -> None:
+    def _check_pixels(self, pixel_values: np.ndarray) -> None:
         target = self._pixels
         if not isinstance(pixel_values, np.ndarray) or pixel_values.dtype != np.float32:
             kind = getattr(pixel_values, "dtype", type(pixel_values).__name__)
@@ -249,8 +254,6 @@ class Policy:
                 f"pixel_values have shape {list(pixel_values.shape)} instead of {list(target.shape)}.",
                 "Make them with Preprocessor, or give the raw frame to act().",
             )
-        if pixel_values is not target:
-            np.copyto(target, pixel_values)
 
     def _step(
         self, chosen: EncodedInstruction, start: float, prepared: float, check: Meanwhile = nothing
@@ -340,7 +343,7 @@ def _check_graph(manifest: Manifest) -> None:
     if len(outputs[ACTIONS]) != 3 or outputs[ACTIONS][::2] != (1, components):
         raise _not_for_policy(manifest, f"{ACTIONS} {list(outputs[ACTIONS])}", [1, "steps", components])
     for source, target in manifest.runtime.state:
-        if inputs.get(source) != outputs.get(target):
+        if source not in inputs or inputs[source] != outputs.get(target):
             raise _not_for_policy(
                 manifest, f"state {source} -> {target}", "an input and an output of one shape"
             )

@@ -66,6 +66,21 @@ class Preprocessor:
             # A byte always indexes 256 entries; "clip" only spares the bounds check and its buffer.
             np.take(table, pixels[:, :, channel], out=plane, mode="clip")
 
+    def check(self, frame: Frame) -> None:
+        """Refuse what cannot be a frame by its type, dtype, shape or missing file; no pixel is looked at.
+
+        Raises:
+            ImageError: as a call would.
+        """
+        if isinstance(frame, np.ndarray):
+            _check_array(frame)
+        elif isinstance(frame, Image.Image):
+            _check_mode(frame, "the image")
+        elif isinstance(frame, (str, os.PathLike)):
+            _check_file(Path(frame))
+        else:
+            raise _no_frame(frame)
+
     def _resized(self, frame: Frame) -> np.ndarray:
         """uint8 [H, W, 3] of the target size."""
         if isinstance(frame, np.ndarray):
@@ -78,11 +93,15 @@ class Preprocessor:
         elif isinstance(frame, (str, os.PathLike)):
             image = _read(Path(frame))
         else:
-            raise ImageError(
-                f"a frame cannot be a {type(frame).__name__}.",
-                "Give a uint8 RGB array [height, width, 3], a Pillow image, or the path of an image file.",
-            )
+            raise _no_frame(frame)
         return np.asarray(image.resize(self._size, self._filter))
+
+
+def _no_frame(frame: object) -> ImageError:
+    return ImageError(
+        f"a frame cannot be a {type(frame).__name__}.",
+        "Give a uint8 RGB array [height, width, 3], a Pillow image, or the path of an image file.",
+    )
 
 
 def _check_array(frame: np.ndarray) -> None:
@@ -124,12 +143,28 @@ def _read(path: Path) -> Image.Image:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(
-            f"{path} cannot be read: {error.strerror}.", "Give the path of an image file."
-        ) from error
+        raise _unreadable(path, error) from error
     if not data:
-        raise ImageError(f"{path} is empty.", "Check what wrote it.")
+        raise _empty(path)
     return _decode(data, path)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            first = file.read(1)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not first:
+        raise _empty(path)
+
+
+def _unreadable(path: Path, error: OSError) -> ImageError:
+    return ImageError(f"{path} cannot be read: {error.strerror}.", "Give the path of an image file.")
+
+
+def _empty(path: Path) -> ImageError:
+    return ImageError(f"{path} is empty.", "Check what wrote it.")
 
 
 def _decode(data: bytes, path: Path) -> Image.Image:
@@ -170,13 +205,17 @@ def _check_pixels(image: Image.Image, path: Path) -> None:
         )
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _check_mode(image: Image.Image, name: str) -> None:
     _check_size(image.width, image.height, name)
     if image.mode not in _LOSSLESS_MODES:
         raise ImageError(
             f"{name} has pixels of mode {image.mode!r}, which do not convert to RGB without loss.",
             "Convert it to 8-bit RGB the way the training frames were.",
         )
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    _check_mode(image, name)
     if "A" in image.getbands() or "transparency" in image.info:
         return _without_alpha(image, name)
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -15,11 +15,23 @@ def camera() -> Iterator[np.ndarray]:
         yield rng.integers(0, 255, (480, 640) if at == 3 else (480, 640, 3), dtype=np.uint8)
 
 
+class Robot:
+    """Prints what a real one would drive."""
+
+    def move(self, linear_x: float, linear_y: float) -> None:
+        print(f"move {linear_x:+.3f} {linear_y:+.3f} m/s")
+
+
+robot = Robot()
 with Policy.load(sys.argv[1]) as policy:
     policy.warmup()
     controller = Controller(policy, ControllerOptions(deadline_ms=1000))
-    for frame in camera():
-        command = controller.step(frame)
-        print([f"{value:+.3f}" for value in command.values], command.reason or "driving")
-    controller.reset()
-    print("reset:", controller.step(np.zeros((480, 640, 3), np.uint8)).reason or "driving")
+    try:
+        for frame in camera():
+            command = controller.step(frame)
+            robot.move(*command.values)
+            print(command.reason or "driving")
+        controller.reset()
+        print("reset:", controller.step(np.zeros((480, 640, 3), np.uint8)).reason or "driving")
+    finally:
+        robot.move(0.0, 0.0)  # however the loop ends: Ctrl-C, or the camera's own error

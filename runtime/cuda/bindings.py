@@ -7,9 +7,9 @@ on a robot is where "CUDA driver version is insufficient" comes from.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +22,8 @@ from .system import driver_text
 
 _log = logging.getLogger(__name__)
 
-_MODULES = ("cuda.bindings.driver", "cuda.cuda")  # the second is its name before 12.6
+# Measured on a driver that waits for a second: 12.8.0 and 12.9.0 stop every thread for as long, 12.9.1 none.
+OLDEST_VERSION = (12, 9, 1)
 # cuda.h: CU_STREAM_NON_BLOCKING, CU_EVENT_DEFAULT
 _STREAM_NON_BLOCKING = 1
 _EVENT_DEFAULT = 0
@@ -156,22 +157,32 @@ class BindingsDevice:
 
 
 def import_driver() -> ModuleType:
-    """The driver module of cuda-python: `cuda.bindings.driver`, or `cuda.cuda` before 12.6.
+    """The driver module of cuda-python, `cuda.bindings.driver`.
 
     Raises:
-        EngineError: the package is not installed.
+        EngineError: the package is not installed, or holds the interpreter's lock while it waits for the GPU.
     """
-    name = next((name for name in _MODULES if _is_installed(name)), None)
-    if name is not None:
-        return import_module(name)
-    raise EngineError(
-        "cuda-python is not installed, which holds device memory for TensorRT.",
-        "Install it: pip install cuda-bindings (12.x for JetPack 6; 13.x needs driver 580 or later).",
-    )
-
-
-def _is_installed(module: str) -> bool:
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # of a parent package
-        return False
+        bindings = import_module("cuda.bindings")
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            "cuda-bindings is not installed, which holds device memory for TensorRT.", _INSTALL
+        ) from error
+    _refuse_older(getattr(bindings, "__version__", "of unknown version"))
+    return import_module("cuda.bindings.driver")
+
+
+_INSTALL = (
+    "Install it: pip install 'cuda-bindings>=12.9.1' "
+    "(for JetPack 6 'cuda-bindings>=12.9.1,<13': 13.x needs driver 580 or later)."
+)
+
+
+def _refuse_older(version: str) -> None:
+    """Refuse a version that stops every thread while it waits, the one that would stop the robot among them."""
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) < OLDEST_VERSION:
+        raise EngineError(
+            f"cuda-bindings {version} is too old: it keeps Python's lock while it waits for the GPU, so that "
+            "no other thread could stop the robot when the engine hangs.",
+            _INSTALL,
+        )

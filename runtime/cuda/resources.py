@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from ..errors import EngineError
 from ..manifest import TensorSpec
 from .device import CudaDevice
 
@@ -43,10 +44,6 @@ class Slab:
             {spec.name: self._view(spec, at) for spec, at in offsets}
         )
         self._open = True
-
-    @property
-    def size_bytes(self) -> int:
-        return self._host.nbytes
 
     def upload(self, stream: int) -> None:
         """Queue the copy from host to device."""
@@ -87,8 +84,14 @@ class Graph:
         self._handle: int | None = device.end_capture(stream)
 
     def launch(self, stream: int) -> None:
-        if self._handle is not None:
-            self._device.launch_graph(self._handle, stream)
+        """Queue what was captured.
+
+        Raises:
+            EngineError: CUDA refuses, or the graph is closed: what looked like a run would have been none.
+        """
+        if self._handle is None:
+            raise EngineError("The CUDA graph is closed.", "Load the bundle again.")
+        self._device.launch_graph(self._handle, stream)
 
     def close(self) -> None:
         if self._handle is not None:

@@ -34,6 +34,7 @@ RECORD_SUFFIX = ".json"
 REJECTED_SUFFIX = ".rejected"
 RECORD_VERSION: Literal[1] = 1
 CHUNK_BYTES = 64 << 20
+_DEFAULT_BACKEND = "tensorrt"  # of the commands
 _MAX_RECORD_BYTES = 8 << 20
 _MAX_HASH_THREADS = 8
 
@@ -144,7 +145,12 @@ class PlanFile:
 
     @property
     def mend(self) -> str:
-        return _build(self.folder)
+        return _build(self.folder, self.record.machine.backend)
+
+
+def backend_option(backend: str) -> str:
+    """What a command needs to mean this backend: nothing for its default."""
+    return "" if backend == _DEFAULT_BACKEND else f" --backend {backend}"
 
 
 def plan_path(bundle_folder: Path, backend: str, version: str, sm: int) -> Path:
@@ -170,7 +176,7 @@ def read_record(plan: Path, folder: Path) -> PlanRecord:
     Raises:
         EngineError: it is missing, damaged, or of another version.
     """
-    path, mend = record_path(plan), _build(folder)
+    path, mend = record_path(plan), _build(folder, _backend_of(plan))
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_RECORD_BYTES + 1)
@@ -202,7 +208,7 @@ def check_record(plan: PlanFile, bundle: Bundle, machine: Machine) -> PlanFile:
     Raises:
         EngineError: which of them differs, both values, and the command to run.
     """
-    theirs, mend = plan.record.machine, plan.mend
+    theirs, mend = plan.record.machine, _build(plan.folder, machine.backend)
     if theirs.backend != machine.backend:
         raise EngineError(f"{plan.path} is a plan of {theirs.backend}, not of {machine.backend}.", mend)
     if theirs.version != machine.version:
@@ -245,7 +251,8 @@ def require_verified(plan: PlanFile) -> None:
     if verification.passed is None:
         raise EngineError(
             f"{plan.path} was never checked against the golden samples: {verification.note}",
-            f"Check it on this machine: vla-build --verify {plan.folder}",
+            f"Check it on this machine: vla-build --verify {plan.folder}"
+            f"{backend_option(plan.record.machine.backend)}",
         )
     raise EngineError(f"{plan.path} missed its gates: {verification.note}", plan.mend)
 
@@ -314,6 +321,14 @@ def _check_header(plan: PlanFile, image: mmap.mmap) -> None:
 def _check_hashes(plan: PlanFile, image: mmap.mmap) -> None:
     """All chunks at once on several cores: 3.4 GB in a fraction of a second instead of two."""
     record = plan.record
+    # The side file is hostile too: chunks of one byte would queue a hash for each byte.
+    chunks = -(-record.size_bytes // record.chunk_bytes)
+    if len(record.chunk_sha256) != chunks:
+        raise EngineError(
+            f"{record_path(plan.path)} has {len(record.chunk_sha256)} hashes for {chunks} chunks of "
+            f"{record.chunk_bytes} bytes.",
+            plan.mend,
+        )
     starts = range(0, record.size_bytes, record.chunk_bytes)
     with memoryview(image) as view, ThreadPoolExecutor(_hash_threads()) as pool:
 
@@ -337,12 +352,17 @@ def _no_plan(bundle: Bundle, path: Path, machine: Machine) -> EngineError:
         have += f", and {rejected.name}, which missed its gates"
     return EngineError(
         f"{bundle.folder} has no plan for {machine.backend} {machine.version} on SM {_dotted(machine.sm)}: {have}.",
-        _build(bundle.folder),
+        _build(bundle.folder, machine.backend),
     )
 
 
-def _build(folder: Path) -> str:
-    return f"Build it on this machine: vla-build {folder}"
+def _build(folder: Path, backend: str) -> str:
+    return f"Build it on this machine: vla-build {folder}{backend_option(backend)}"
+
+
+def _backend_of(plan: Path) -> str:
+    """By its name, where there is no side file to ask."""
+    return "tensorrt-rtx" if plan.name.startswith("tensorrt-rtx-") else _DEFAULT_BACKEND
 
 
 def _dotted(sm: int) -> str:

@@ -153,7 +153,7 @@ class TensorRtSession:
         device.activate()
         context = engine.another_context()
         inputs, outputs = (tensor_specs(engine.engine, mode) for mode in ("input", "output"))
-        runner = EngineRunner(device, context, inputs, outputs, graph=False, reported=engine.recorder.text)
+        runner = EngineRunner(device, context, inputs, outputs, graph=False, reported=engine.reported)
         try:
             for name, array in self.inputs.items():
                 np.copyto(runner.inputs[name], array)
@@ -227,7 +227,7 @@ class TensorRtSession:
                 bundle.manifest.outputs,
                 graph=options.graph,
                 stream=options.stream,
-                reported=engine.recorder.text,
+                reported=engine.reported,
             )
         self._owned.callback(self._runner.close)
         engine.save_cache()
@@ -243,7 +243,7 @@ class TensorRtSession:
                     image,
                     str(self.plan.path),
                     f"Free device memory if it ran out. {self.plan.mend}",
-                    self.plan.path.with_name(self.plan.path.name + RUNTIME_CACHE_SUFFIX),
+                    runtime_cache_path(self.plan.path),
                 )
         self._owned.callback(engine.close)
         return engine
@@ -253,6 +253,11 @@ class TensorRtSession:
         start = time.perf_counter()
         yield
         self.load_ms[step] = (time.perf_counter() - start) * 1e3
+
+
+def runtime_cache_path(plan: Path) -> Path:
+    """Where TensorRT-RTX's compiled kernels lie, beside their plan."""
+    return plan.with_name(plan.name + RUNTIME_CACHE_SUFFIX)
 
 
 def machine_of(library: Library, device: CudaDevice) -> Machine:

@@ -54,7 +54,7 @@ class Engine:
         self._config: Any = None
         self._cache = RuntimeCache(cache)
         if self.engine is None:
-            raise EngineError(f"TensorRT {library.version} refuses {origin}: {self._reported()}.", mend)
+            raise EngineError(f"TensorRT {library.version} refuses {origin}: {self.reported()}.", mend)
 
     def create_context(self) -> None:
         """Make the execution context, with a runtime configuration where TensorRT-RTX offers one.
@@ -78,7 +78,7 @@ class Engine:
         )
         if created is None:
             raise EngineError(
-                f"TensorRT made no execution context: {self._reported()}.",
+                f"TensorRT made no execution context: {self.reported()}.",
                 "Free device memory: the context needs room for the activations.",
             )
         return created
@@ -113,8 +113,11 @@ class Engine:
         self.engine = None
         self.runtime = None
 
-    def _reported(self) -> str:
-        return self.recorder.text() or "it gave no reason"
+    def reported(self) -> str:
+        """What TensorRT reported since this was last asked: an old error must not explain a new failure."""
+        text = str(self.recorder.text())
+        self.recorder.clear()
+        return text or "it gave no reason"
 
     def _runtime_config(self) -> Any:
         """TensorRT-RTX compiles kernels when the context is made: all at once, and kept for the next start.
@@ -147,12 +150,11 @@ class RuntimeCache:
 
     def attach(self, config: Any) -> None:
         self._cache = config.create_runtime_cache()
-        if self.path is not None and self.path.is_file():
-            data = self.path.read_bytes()
-            if self._cache.deserialize(data):
-                self._loaded = data
-            else:
-                _log.info("%s is not of this GPU, driver and version; it will be written anew", self.path)
+        data = self._read()
+        if data and self._cache.deserialize(data):
+            self._loaded = data
+        elif data:
+            _log.info("%s is not of this GPU, driver and version; it will be written anew", self.path)
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
@@ -168,6 +170,15 @@ class RuntimeCache:
 
     def close(self) -> None:
         self._cache = None
+
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes() if self.path is not None else b""
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            _log.warning("the runtime cache %s cannot be read: %s", self.path, error)
+            return b""
 
 
 def check_tensors(engine: Any, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> None:

@@ -65,13 +65,17 @@ def load_library(backend: Backend = "tensorrt") -> Library:
     name = _MODULES[backend]
     try:
         trt = import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise EngineError(f"{_title(backend)} is not installed.", _INSTALL[backend]) from error
     # A wheel without its libraries, or libraries of another version, fail in the dynamic linker's words.
     except (ImportError, OSError) as error:
-        raise EngineError(f"{_title(backend)} cannot be loaded: {error}.", _INSTALL[backend]) from error
+        absent = isinstance(error, ModuleNotFoundError) and error.name == name
+        problem = "is not installed" if absent else f"cannot be loaded: {error}"
+        raise EngineError(f"{_title(backend)} {problem}.", _INSTALL[backend]) from error
+    if not hasattr(trt, "__version__"):  # any folder of that name can be imported
+        where = ", ".join(getattr(trt, "__path__", [name]))
+        raise EngineError(
+            f"{_title(backend)} cannot be loaded: {where} holds something else of that name.",
+            f"Move it away, or run elsewhere. {_INSTALL[backend]}",
+        )
     library = Library(backend, trt, trt.__version__)
     check_version(library)
     return library

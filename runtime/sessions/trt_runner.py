@@ -53,7 +53,7 @@ class EngineRunner:
             outputs: the same of its outputs.
             graph: capture a CUDA graph; without one every call queues the engine's kernels anew.
             stream: handle of a CUDA stream of the caller, who keeps it until after `close`; else one is made.
-            reported: what TensorRT's error recorder holds, for messages.
+            reported: what TensorRT's error recorder was told, for messages.
 
         Raises:
             EngineError: CUDA or TensorRT refuse.
@@ -84,10 +84,6 @@ class EngineRunner:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def stream(self) -> int:
-        return self._stream
 
     def run(self, meanwhile: Meanwhile = nothing) -> None:
         """One call: inputs to the device, engine, outputs back; returns when they are there.
@@ -180,10 +176,12 @@ class EngineRunner:
             self._queue_call()
 
     def _new_stopwatch(self) -> Stopwatch:
-        self._stopwatch = self._own(Stopwatch(self._device))
+        stopwatch = self._own(Stopwatch(self._device))
         if self._graph is not None:
             self._engine_graph = self._own(Graph(self._device, self._stream, self._enqueue))
-        return self._stopwatch
+        # Last: after a failed capture the next call must capture again, not queue the engine unnoticed.
+        self._stopwatch = stopwatch
+        return stopwatch
 
     def _reason(self) -> str:
         return self._reported() or "it gave no reason"

@@ -126,6 +126,22 @@ def test_a_stale_plan_is_replaced(bundle: Bundle) -> None:
     assert build_plan(bundle, ADA).fresh
 
 
+def test_a_plan_with_a_flipped_bit_is_replaced(bundle: Bundle) -> None:
+    result = build_plan(bundle, ADA)
+    good = result.path.read_bytes()
+    result.path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert build_plan(bundle, ADA).fresh
+    assert result.path.read_bytes() == good
+
+
+def test_what_a_killed_build_left_is_not_published(bundle: Bundle) -> None:
+    left = bundle.folder / "plans" / f".building-{os.getpid()}"
+    left.mkdir(parents=True)
+    (left / "foreign.plan").write_bytes(b"of another build")
+    path = build_plan(bundle, ADA).path
+    assert left_in(bundle) == [left.name, path.name, path.name + ".json"]
+
+
 def test_a_capability_that_rtx_does_not_know_is_refused(bundle: Bundle) -> None:
     with pytest.raises(EngineError, match="does not build for SM 90") as caught:
         build_plan(bundle, replace(ADA, sm=90))
@@ -312,6 +328,20 @@ def test_a_plan_within_its_gates_is_recorded_as_checked(
     assert not build_plan(bundle, ADA).fresh
 
 
+def test_only_the_plan_its_record_and_its_runtime_cache_are_published(
+    bundle: Bundle, with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify(plan: PlanFile, *_: object) -> tuple[PlanVerification, None]:
+        plan.path.with_name(plan.path.name + ".runtime-cache").write_bytes(b"kernels")
+        plan.path.with_name("core.1234").write_bytes(b"of a crash")
+        return verification(True), None
+
+    with_gpu(True)
+    monkeypatch.setattr(build_module, "verify_plan", verify)
+    name = build_plan(bundle, ADA).path.name
+    assert left_in(bundle) == [name, f"{name}.json", f"{name}.runtime-cache"]
+
+
 def test_a_plan_that_misses_a_gate_is_set_aside(bundle: Bundle, with_gpu: Callable[[bool], None]) -> None:
     with_gpu(False)
     with pytest.raises(ParityError, match=r"more than its gates allow: action 0\.5 m/s") as caught:
@@ -319,7 +349,7 @@ def test_a_plan_that_misses_a_gate_is_set_aside(bundle: Bundle, with_gpu: Callab
     names = left_in(bundle)
     assert [name.rsplit("plan", 1)[1] for name in names] == [".rejected", ".rejected.json"]
     assert names[0] in caught.value.mend
-    assert f"vla-bisect {bundle.folder}" in caught.value.mend
+    assert caught.value.mend.endswith(f"vla-bisect {bundle.folder} --backend tensorrt-rtx")
     record = json.loads((bundle.folder / "plans" / names[1]).read_text())
     assert record["verification"]["passed"] is False
 
@@ -391,6 +421,11 @@ def test_options_that_exclude_each_other_are_refused(
 ) -> None:
     result = run(built[0].folder, *options)
     assert "exclude each other" in str(result.exception)
+
+
+def test_stages_are_measured_in_one_engine_only(built: tuple[Bundle, Path]) -> None:
+    result = run(built[0].folder, "--backend", "tensorrt-rtx", "--stages", "--sm", 89, "--sm", 120)
+    assert "--stages measures one engine: give --sm once" in str(result.exception)
 
 
 def test_help_needs_no_engine_and_shows_examples() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,26 @@ def test_a_candidate_that_is_not_onnx_is_refused(bundle: Bundle, tmp_path: Path)
     result = run(bundle.folder, "--candidate", tmp_path / "x.onnx")
     assert isinstance(result.exception, InputError)
     assert "cannot be read as ONNX" in result.exception.problem
+
+
+def test_a_candidate_without_its_data_file_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    alone = Path(shutil.copy(bundle.model_path, tmp_path / "alone.onnx"))
+    result = run(bundle.folder, "--candidate", alone)
+    assert isinstance(result.exception, InputError)
+    assert f"{alone} cannot be run by ONNX Runtime" in result.exception.problem
+    assert "data file must lie beside it" in result.exception.mend
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package_is_told_with_what_to_install(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "vla_edge.export.bisect")
+    monkeypatch.setitem(sys.modules, package, None)
+    result = run(bundle.folder, "--candidate", bundle.model_path)
+    assert isinstance(result.exception, EngineError)
+    assert f"{package} is not installed" in result.exception.problem
+    assert "pip install" in result.exception.mend
 
 
 def test_a_sample_that_is_not_there_is_refused(bundle: Bundle) -> None:

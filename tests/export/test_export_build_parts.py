@@ -9,22 +9,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from trt_support import SAMPLES, WIDTH, tiny_manifest, write_bundle
+from trt_fakes import FakeDevice
+from trt_support import SAMPLES, WIDTH, small_bundle, tiny_manifest, write_bundle
 
+from vla_edge.export.build import BuildOptions
 from vla_edge.export.build_cache import TimingCache
 from vla_edge.export.build_contents import engine_contents, network_contents, plan_contents
 from vla_edge.export.build_memory import PeakMemory, available_memory_bytes
 from vla_edge.export.build_network import mark_outputs, network_tensors, parse
 from vla_edge.export.build_progress import Silent
-from vla_edge.export.build_target import open_target
+from vla_edge.export.build_stages import tapped_engine
+from vla_edge.export.build_target import Target, open_target
 from vla_edge.export.build_verify import judge, run_samples, sample_inputs
 from vla_edge.runtime.bundle import load_golden
-from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.errors import EngineError, InputError, ResourceError
+from vla_edge.runtime.sessions.plan import Machine
 from vla_edge.runtime.sessions.trt_library import Library, check_version, load_library
 
 MANIFEST = tiny_manifest([])
@@ -231,6 +235,46 @@ def test_a_timing_cache_that_cannot_be_written_is_only_a_warning(
     assert "cannot be written" in caplog.text
 
 
+@pytest.fixture
+def stages_target(monkeypatch: pytest.MonkeyPatch) -> tuple[Target, list[TimingCache]]:
+    """A target whose builder only notes the timing cache that it is given."""
+    given: list[TimingCache] = []
+
+    def refuse(model: Path, target: Target, options: BuildOptions, cache: TimingCache, *_: object) -> None:
+        given.append(cache)
+        raise EngineError("the fake builder builds nothing.")
+
+    monkeypatch.setattr("vla_edge.export.build_stages.build_engine", refuse)
+    machine = Machine(backend="tensorrt", version="10.6.0", sm=87, gpu="Fake GPU", driver="")
+    return Target(Library("tensorrt", None, "10.6.0"), machine, FakeDevice([]), ""), given
+
+
+def test_stages_are_built_with_the_kernel_times_of_the_plan(
+    tmp_path: Path, stages_target: tuple[Target, list[TimingCache]]
+) -> None:
+    (target, given), bundle = stages_target, small_bundle(tmp_path / "bundle")
+    with (
+        pytest.raises(EngineError, match="builds nothing"),
+        tapped_engine(bundle, [], target, BuildOptions(), Silent()),
+    ):
+        pass
+    assert [cache.path for cache in given] == [bundle.folder / "plans" / "tensorrt-10.6.0-sm87.timing"]
+    assert not (bundle.folder / "plans").exists()
+
+
+def test_stages_are_not_built_without_room(
+    tmp_path: Path, stages_target: tuple[Target, list[TimingCache]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (target, given), bundle = stages_target, small_bundle(tmp_path / "bundle")
+    monkeypatch.setattr("vla_edge.export.build_memory.available_memory_bytes", lambda: 1 << 20)
+    with (
+        pytest.raises(ResourceError, match="Not enough memory to build"),
+        tapped_engine(bundle, [], target, BuildOptions(), Silent()),
+    ):
+        pass
+    assert not given
+
+
 def test_peak_memory_is_of_the_block_and_available_memory_is_known() -> None:
     with PeakMemory() as memory:
         block = np.ones(80 << 20, np.uint8)
@@ -252,6 +296,30 @@ def test_tensorrt_before_10_is_refused_with_the_way_out(version: str) -> None:
 
 def test_rtx_counts_its_versions_from_one() -> None:
     check_version(Library("tensorrt-rtx", None, "1.2.0"))
+
+
+def test_a_tensorrt_without_its_bindings_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").write_text("import tensorrt_bindings_that_are_gone")
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        EngineError, match="TensorRT cannot be loaded: No module named 'tensorrt_bindings_that"
+    ) as caught:
+        load_library("tensorrt")
+    assert "JetPack 6.1 or later" in caught.value.mend
+
+
+def test_a_folder_that_is_merely_named_tensorrt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ModuleType("tensorrt")
+    folder.__path__ = ["/home/robot/tensorrt"]
+    monkeypatch.setitem(sys.modules, "tensorrt", folder)
+    with pytest.raises(
+        EngineError, match="TensorRT cannot be loaded: /home/robot/tensorrt holds something else"
+    ):
+        load_library("tensorrt")
 
 
 def test_tensorrt_logs_to_python(caplog: pytest.LogCaptureFixture) -> None:

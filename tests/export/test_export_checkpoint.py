@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import pathlib
 import pickle
@@ -15,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vla_edge.export.checkpoint import check_finite, read_checkpoint, read_stored
+from vla_edge.export.checkpoint import SAMPLE_MARK, read_checkpoint, read_stored
 from vla_edge.runtime.errors import CheckpointError
 
 Rewritten = Callable[..., Path]
@@ -377,30 +378,22 @@ class TestContentThatDoesNotFit:
         assert "Quantised checkpoints are not supported" in problem
 
 
-class TestFiniteness:
-    def test_every_byte_is_looked_at_and_counted(self, checkpoint_of: CheckpointOf) -> None:
-        tensors = read_checkpoint(checkpoint_of("hybrid-a")).tensors
-        seen: list[int] = []
-        check_finite(tensors, seen.append)
-        assert sum(seen) == sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+class TestContentThatIsOddOnPurpose:
+    @pytest.mark.parametrize("epoch", [math.nan, math.inf, torch.tensor(-math.inf)])
+    def test_an_epoch_that_is_no_number_is_none(self, rewritten: Rewritten, epoch: Any) -> None:
+        assert read_stored(rewritten(lambda container: container.update(epoch=epoch))).epoch is None
 
-    def test_nan_and_infinity_are_named_and_counted(self) -> None:
-        bad = torch.zeros(3, 5)
-        bad[1, 2] = float("nan")
-        bad[0] = float("-inf")
-        with pytest.raises(CheckpointError) as error:
-            check_finite({"good": torch.ones(4), "bad": bad})
-        assert "1 tensors hold values that are not finite" in error.value.problem
-        assert "bad: 1 NaN and 5 infinite of 15 values" in error.value.problem
-        assert "good" not in error.value.problem
-        assert "earlier epoch" in error.value.mend
+    def test_a_name_of_too_many_parts_is_refused_with_its_start(self, rewritten: Rewritten) -> None:
+        deep = "a" + ".a" * 3000
+        problem = problem_of(rewritten(lambda container: {"state_dict": {deep: torch.zeros(1)}}))
+        assert "changed.pth: the tensor name a.a.a" in problem
+        assert "has 3001 parts between dots, at most 100 are read" in problem
 
-    def test_large_finite_values_are_finite_though_their_sum_is_not(self) -> None:
-        check_finite(
-            {"large": torch.full((100,), 3e38), "half": torch.full((4000,), 60000.0, dtype=torch.float16)}
-        )
+    def test_names_that_command_a_terminal_are_printed_harmlessly(self, rewritten: Rewritten) -> None:
+        def add(container: dict[str, Any]) -> None:
+            container["model_state_dict"]["\x1b[2Jnose"] = torch.zeros(1)
+            container["args"] = {SAMPLE_MARK: "\x1b]0;owned\x07"}
 
-    def test_at_most_ten_tensors_are_listed(self) -> None:
-        with pytest.raises(CheckpointError, match="12 tensors") as error:
-            check_finite({f"t{index}": torch.tensor([float("inf")]) for index in range(12)})
-        assert "... and 2 more" in error.value.problem
+        path = rewritten(add)
+        assert "left over (1):\n  \\x1b[2Jnose" in problem_of(path)
+        assert read_stored(path).weights_origin == "sample: \\x1b]0;owned\\x07"

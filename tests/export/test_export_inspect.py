@@ -128,6 +128,36 @@ class TestOneCheckpoint:
         assert code == 2
         assert text.startswith(f"error: {path} is not a checkpoint")
 
+    def test_what_commands_a_terminal_is_shown_harmlessly(
+        self, rewritten: Rewritten, inspect: Inspect
+    ) -> None:
+        def add(container: dict[str, Any]) -> None:
+            container["model_state_dict"]["\x1b[2Jnose"] = torch.zeros(1)
+            container["args"] = {"title": "\x1b]0;owned\x07", "\x9b2J": 1}
+
+        _, text = inspect(rewritten(add))
+        assert "\\x1b[2Jnose" in text
+        assert "title=\\x1b]0;owned\\x07, \\x9b2J=1" in text
+        assert not {"\x1b", "\x07", "\x9b"} & set(text)
+
+    def test_complex_numbers_become_text_in_json(self, rewritten: Rewritten, inspect: Inspect) -> None:
+        code, text = inspect(
+            rewritten(lambda container: container.update(phase=torch.tensor([1 + 2j]))), "--json"
+        )
+        assert code == 0
+        assert json.loads(text)["extra"] == {"phase": ["(1+2j)"]}
+
+    def test_tensors_that_cannot_be_listed_are_described(
+        self, rewritten: Rewritten, inspect: Inspect
+    ) -> None:
+        odd = {"sparse": torch.eye(3).to_sparse(), "meta": torch.empty(3, device="meta")}
+        code, text = inspect(rewritten(lambda container: container.update(odd)), "--json")
+        assert code == 0
+        assert json.loads(text)["extra"] == {
+            "sparse": "tensor [3, 3] float32",
+            "meta": "tensor [3] float32",
+        }
+
     def test_explains_itself(self, inspect: Inspect) -> None:
         code, text = inspect("--help")
         assert code == 0

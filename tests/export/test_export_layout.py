@@ -360,6 +360,23 @@ class TestWordsOfErrors:
         with pytest.raises(CheckpointError, match="vision tower is 96 wide, which is no multiple of 64"):
             recognise(expected_tensors(odd))
 
+    def test_a_patch_without_pixels_is_refused_by_name(self) -> None:
+        shapes = expected_tensors(sample_architecture("pure", "none", "tiny"))
+        key = "kosmos_model.vision_model.model.embeddings.patch_embedding.weight"
+        shapes[key] = (64, 3, 0, 0)
+        with pytest.raises(
+            CheckpointError, match=rf"without a single value:\nempty \(1\):\n  {key} is \[64, 3, 0, 0\]"
+        ):
+            recognise(shapes)
+
+    def test_an_lstm_without_units_is_refused_by_name(self) -> None:
+        arch = sample_architecture("pure", "none", "tiny")
+        none = Architecture(**{**vars(arch), "lstm": Lstm(arch.lstm.input, 0, 2)})
+        with pytest.raises(
+            CheckpointError, match=r"without a single value:(.*\n)+  rnn.weight_hh_l0 is \[0, 0\]"
+        ):
+            recognise(expected_tensors(none))
+
     def test_a_position_table_that_is_not_square_is_refused(self) -> None:
         shapes = expected_tensors(sample_architecture("pure", "none", "tiny"))
         shapes["kosmos_model.vision_model.model.embeddings.position_embedding.weight"] = (52, 64)

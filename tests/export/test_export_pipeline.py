@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,14 @@ from vla_edge.export.parity import measure_bundle, measure_graph
 from vla_edge.export.pipeline import ExportOptions, Silent, export_bundle
 from vla_edge.export.settings import settings_from_manifest
 from vla_edge.runtime.bundle import Bundle, load_golden
-from vla_edge.runtime.errors import CheckpointError, EngineError, InputError, ParityError, ResourceError
+from vla_edge.runtime.errors import (
+    CheckpointError,
+    EngineError,
+    ImageError,
+    InputError,
+    ParityError,
+    ResourceError,
+)
 from vla_edge.runtime.policy import Policy
 
 
@@ -141,6 +149,51 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path: Path, checkpoint_of)
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("action_mean", [math.nan, 0.0], r"action_mean is \[nan, 0.0\]"),
+        ("action_std", "wide", "action_std is wide"),
+    ],
+)
+def test_a_normalisation_that_no_manifest_can_hold_is_refused(
+    tmp_path: Path, rewritten, key: str, value: object, words: str
+) -> None:
+    path = rewritten(lambda container: container.update({key: value}))
+    with pytest.raises(CheckpointError, match=words):
+        export_bundle(ExportOptions(path, tmp_path / "out"))
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_a_manifest_that_cannot_be_read_back_is_not_published(tmp_path: Path, checkpoint_of) -> None:
+    """The name of the checkpoint's file is the only value here that nothing checked before."""
+    source = checkpoint_of("pure")
+    path = tmp_path / f"{'x' * 200}.pth"
+    path.symlink_to(source)
+    options = ExportOptions(path, tmp_path / "out", name="short", tokenizer=str(source.parent / "tokenizer"))
+    with pytest.raises(InputError, match=r"short-fp16 would be .* cannot be opened: .*`\$.source.file`"):
+        export_bundle(options)
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_a_name_too_long_for_a_bundle_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    options = ExportOptions(tmp_path / f"{'x' * 196}.pth", tmp_path / "out")
+    with pytest.raises(InputError, match=r"xxx-fp16 has 201 bytes, at most 200 are possible.\n.*--name"):
+        export_bundle(options)
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_a_place_where_no_bundle_can_be_written_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=rf"{tmp_path / 'file'} is not a folder.*\n.*with -o"):
+        export_bundle(ExportOptions(Path("missing.pth"), tmp_path / "file" / "engines"))
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(InputError, match=rf"the folder {tmp_path} is not writable.*\n.*with -o"):
+        export_bundle(ExportOptions(Path("missing.pth"), tmp_path / "engines"))
+
+
 def test_an_existing_bundle_is_refused_unless_forced(tmp_path: Path, checkpoint_of) -> None:
     options = ExportOptions(checkpoint_of("pure"), tmp_path)
     first = export_bundle(options)[0].manifest.created_utc
@@ -246,6 +299,40 @@ def test_frames_of_the_users_own_become_golden_samples(tmp_path: Path, checkpoin
     assert list(golden["names"]) == [f"{at}.png" for at in range(8)]
 
 
+def test_golden_frames_are_what_the_robot_sees(tmp_path: Path, bundle_of) -> None:
+    from PIL import Image
+
+    from vla_edge.export.samples import golden_frames, preprocess
+    from vla_edge.runtime.preprocess import Preprocessor
+
+    spec = Bundle.open(bundle_of("pure", "none", "fp16")).manifest.preprocessing
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera turned
+    pixels = np.random.default_rng(2).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    for at in range(8):
+        Image.fromarray(pixels).save(tmp_path / f"{at}.png", exif=exif)
+    upright = np.empty((3, spec.height, spec.width), np.float32)
+    Preprocessor(spec)(np.ascontiguousarray(np.rot90(pixels, -1)), upright)
+    np.testing.assert_array_equal(preprocess(golden_frames(tmp_path), spec)[3], upright)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"), [("RGBA", "partly transparent"), ("I;16", "mode 'I;16'"), (None, "is not an image")]
+)
+def test_a_frame_that_the_robot_would_refuse_is_refused_by_name(
+    tmp_path: Path, checkpoint_of, mode: str | None, words: str
+) -> None:
+    from PIL import Image
+
+    for at in range(8):
+        Image.new("RGB", (60, 40)).save(tmp_path / f"{at}.png")
+    broken = tmp_path / "5.png"
+    Image.new(mode, (60, 40)).save(broken) if mode else broken.write_bytes(b"no image")
+    with pytest.raises(ImageError, match=rf"{broken} .*{words}"):
+        export_bundle(ExportOptions(checkpoint_of("pure"), tmp_path / "out", images=tmp_path))
+    assert leftovers(tmp_path / "out") == []
+
+
 def test_the_command_prints_json_and_help_is_instant(tmp_path: Path, checkpoint_of) -> None:
     command = [sys.executable, "-m", "vla_edge.export.cli"]
     done = subprocess.run(
@@ -329,6 +416,7 @@ def test_insisting_on_a_plan_says_what_is_missing(bundle_of, monkeypatch: pytest
     [
         (["--ckpt", "missing.pth"], 2, "missing.pth"),
         (["--ckpt", "CKPT", "--set", "pooling=median"], 2, "Choices for pooling"),
+        (["--ckpt", "CKPT", "--set", "instructions=5"], 2, "at `$.instructions`"),
         (["--ckpt", "CKPT", "--gate", "vision=1e-12"], 1, "differs too much"),
         (["--ckpt", "CKPT", "--gate", "nose=1"], 2, "is not STAGE=LIMIT"),
         (["--ckpt", "CKPT", "--gate", "vision=-1"], 2, "no positive limit"),

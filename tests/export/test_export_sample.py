@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vla_edge.export.architecture import Architecture
-from vla_edge.export.checkpoint import check_finite, read_checkpoint
+from vla_edge.export.checkpoint import read_checkpoint
 from vla_edge.export.policies import build_policy
 from vla_edge.export.sample import SampleOptions, default_name, is_trained, sample_size_bytes, write_sample
 from vla_edge.export.sample_cli import main
@@ -235,7 +235,7 @@ class TestTheModelThatItIs:
         self, checkpoint_of: CheckpointOf, layout: str, images: torch.Tensor
     ) -> None:
         checkpoint = read_checkpoint(checkpoint_of(layout))
-        check_finite(checkpoint.tensors)
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in checkpoint.tensors.values())
         policy = build_policy(checkpoint, resolve_settings(checkpoint.architecture).values)
         actions = run(policy, images)["actions"]
         assert bool(torch.isfinite(actions).all())
@@ -361,6 +361,36 @@ class TestTheCommand:
         assert path.read_text() == "precious"
         assert self.run(monkeypatch, "--layout", "pure", "-o", str(path), "--force") == 0
         assert path.stat().st_size > 1 << 20
+
+    def test_does_not_replace_another_tokenizer_unasked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "tokenizer/tokenizer.json"
+        path.parent.mkdir()
+        path.write_text("the published one")
+        asked = ("--layout", "pure", "-o", str(tmp_path))
+        assert self.run(monkeypatch, *asked) == 2
+        assert f"{path} exists and is not the sample's tokenizer" in capsys.readouterr().err
+        assert path.read_text() == "the published one"
+        assert list(tmp_path.iterdir()) == [path.parent]
+        assert self.run(monkeypatch, *asked, "--force") == 0
+        assert path.stat().st_size > 1 << 10
+
+    def test_a_second_checkpoint_shares_the_samples_tokenizer(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_tokenizer(tmp_path / "tokenizer")
+        assert self.run(monkeypatch, "--layout", "pure", "-o", str(tmp_path)) == 0
+
+    @pytest.mark.parametrize("inside", ["policy", "policy/deeper/x.pth"])
+    def test_a_file_where_a_folder_is_wanted_is_an_error_with_a_way_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], inside: str
+    ) -> None:
+        (tmp_path / "policy").write_text("a file")
+        assert self.run(monkeypatch, "--layout", "pure", "-o", str(tmp_path / inside)) == 2
+        error = capsys.readouterr().err
+        assert f"{tmp_path / 'policy'} is not a folder" in error
+        assert "Choose another place with -o" in error
 
     def test_explains_itself(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from vla_edge.export.settings import (
     resolve_settings,
 )
 from vla_edge.runtime.bundle import Bundle
-from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.errors import CheckpointError, InputError
 from vla_edge.runtime.manifest import Manifest
 
 PURE = sample_architecture("pure", "none", "tiny")
@@ -85,11 +87,17 @@ def test_the_first_instruction_given_becomes_the_default() -> None:
         ({"instructions": ["a", "a"]}, "lists one twice"),
         ({"image_std": [0.2, 0.0, 0.2]}, "not positive"),
         ({"lstm_window": "many"}, "a setting does not fit: Expected `int`"),
+        ({"instructions": 5}, "Expected `array`, got `int` - at `$.instructions`"),
+        (
+            {"action_offset": [math.nan, 0.0]},
+            "setting action_offset=[nan, 0.0] has a value that is not finite",
+        ),
+        ({"image_std": [math.inf, 1.0, 1.0]}, "image_std=[inf, 1.0, 1.0] has a value that is not finite"),
         ({"lstm_window": "many"}, "Look at vla-export --list-settings"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused_in_words(options, words: str) -> None:
-    with pytest.raises(InputError, match=words.replace("(", r"\(").replace("+", r"\+")):
+    with pytest.raises(InputError, match=re.escape(words)):
         resolve_settings(PURE, options=options)
 
 
@@ -126,6 +134,18 @@ def test_a_checkpoint_with_action_statistics_brings_its_own_scale(checkpoint_of:
         "action_scale": [0.5, 0.6],
         "action_offset": [0.1, 0.2],
     }
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0.5", {"x": 0.5}, [0.5, math.nan], [[1.0], [1.0, 2.0]], "tensor [32] float32", [True, False]],
+    ids=str,
+)
+def test_action_statistics_that_are_no_finite_numbers_are_refused_by_name(value: object) -> None:
+    from vla_edge.export.pipeline import action_normalisation
+
+    with pytest.raises(CheckpointError, match=r"the checkpoint's action_std is .* no finite numbers"):
+        action_normalisation({"action_std": value})
 
 
 def test_settings_survive_the_way_through_a_manifest() -> None:

@@ -9,12 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef int CUresult;
 typedef void *handle;
 typedef unsigned long long address;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, INVALID_HANDLE = 400,
-       NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+       NOT_FOUND = 500, LAUNCH_TIMEOUT = 702, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 
 #define API __attribute__((visibility("default")))
 #define V2(name) extern __typeof__(name) name##_v2 __attribute__((alias(#name), visibility("default")));
@@ -28,9 +29,11 @@ static uintptr_t pinned[16][2];
 static struct node { void *to; const void *from; size_t size; } nodes[64];
 static int captured = -1;
 static int limit_mib = 1 << 20;
+static volatile int hangs;
 
 struct graph { int count; struct node nodes[64]; };
 
+API void fake_hang(int on) { hangs = on; }
 API void fake_set_limit_mib(int mib) { limit_mib = mib; }
 API int fake_live(const char *kind) {
   if (!strcmp(kind, "memory")) return live_memory;
@@ -124,7 +127,12 @@ V2(cuMemcpyDtoHAsync)
 API CUresult cuStreamCreate(handle *stream, unsigned flags) { NEED_CONTEXT; *stream = malloc(8); live_streams++; return SUCCESS; }
 API CUresult cuStreamDestroy(handle stream) { NEED_CONTEXT; free(stream); live_streams--; return SUCCESS; }
 V2(cuStreamDestroy)
-API CUresult cuStreamSynchronize(handle stream) { NEED_CONTEXT; return captured >= 0 ? CAPTURE_UNSUPPORTED : SUCCESS; }
+/* A hanging one waits for another thread to call fake_hang(0), five seconds at most. */
+API CUresult cuStreamSynchronize(handle stream) {
+  NEED_CONTEXT;
+  for (int i = 0; hangs && i < 500; i++) usleep(10000);
+  return hangs ? LAUNCH_TIMEOUT : captured >= 0 ? CAPTURE_UNSUPPORTED : SUCCESS;
+}
 API CUresult cuStreamBeginCapture(handle stream, int mode) {
   if (!stream) return CAPTURE_UNSUPPORTED;
   captured = 0;

@@ -66,6 +66,17 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert error.exit_code == 2
 
 
+def test_a_missing_bundle_is_named_although_the_folder_around_it_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(BundleError, match="nothing does not exist"):
+        Bundle.open(tmp_path / "nothing")
+
+
 def test_a_file_is_not_a_bundle(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.touch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 from vla_edge.runtime.cli import command, list_images, main
-from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.sessions.tensorrt import TensorRtOptions
 
 Run = Callable[..., int]
 Make = Callable[..., Path]
@@ -148,6 +150,28 @@ def test_options_reach_the_engine(
 ) -> None:
     assert run(pristine_bundle, frames, "--threads", 1, "--backend", "onnxruntime", "--verify", "size") == 0
     assert "(1 thread)" in capsys.readouterr().out
+
+
+def test_the_gpu_and_its_memory_are_options_of_tensorrt(
+    run: Run, pristine_bundle: Path, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+
+    def load(folder: Path, backend: str, verify: str, **options: object) -> None:
+        seen.update(options, backend=backend)
+        raise EngineError("no GPU.")
+
+    monkeypatch.setattr("vla_edge.runtime.policy.Policy.load", load)
+    assert run(pristine_bundle, frames, "--backend", "tensorrt", "--device", 1, "--memory", "pycuda") == 1
+    assert seen == {"backend": "tensorrt", "device_index": 1, "memory": "pycuda"}
+    assert set(seen) <= {field.name for field in dataclasses.fields(TensorRtOptions)}
+
+
+def test_device_memory_is_no_option_of_onnxruntime(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(pristine_bundle, frames, "--memory", "pycuda") == 2
+    assert "memory is no option of this engine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

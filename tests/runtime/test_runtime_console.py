@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -51,6 +52,21 @@ def test_a_user_error_is_printed_as_problem_and_mend_without_a_traceback(
 def test_a_failure_of_the_work_itself_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code_of(raiser(EngineError("no GPU."))) == 1
     assert capsys.readouterr().err == "error: no GPU.\n"
+
+
+def test_what_the_system_refuses_is_told_by_file_and_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gone" / "report.json"
+    assert exit_code_of(lambda: path.write_text("")) == 1
+    assert capsys.readouterr().err == f"error: {path}: No such file or directory\n"
+
+
+def test_what_the_system_refuses_without_a_file_is_told_in_its_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert exit_code_of(raiser(OSError("the network is down"))) == 1
+    assert capsys.readouterr().err == "error: the network is down\n"
 
 
 def test_wrong_use_ends_with_2_and_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:

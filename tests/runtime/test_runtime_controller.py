@@ -202,6 +202,22 @@ def test_the_age_of_the_frame_counts(policy: ScriptedPolicy, clock: Clock) -> No
     assert_stop(make(policy, deadline_ms=100).step("frame", captured_s=captured_s), "took 105 ms")
 
 
+@pytest.mark.parametrize("captured_s", [1.7e9, 1000.006, math.nan, math.inf])
+def test_a_time_of_capture_by_another_clock_is_a_fault_since_no_deadline_could_be_kept(
+    policy: ScriptedPolicy, captured_s: float
+) -> None:
+    controller = make(policy)
+    command = controller.step("frame", captured_s=captured_s)
+    assert_stop(command, f"captured_s={captured_s} is not of this controller's clock, which says 1000.0")
+    assert command.latency_ms == 0
+    assert policy.calls == 0
+    assert_stop(controller.step("frame"), "captured_s")
+
+
+def test_a_time_of_capture_that_is_rounded_up_is_taken(policy: ScriptedPolicy, clock: Clock) -> None:
+    assert not make(policy).step("frame", captured_s=clock() + 0.004).stopped
+
+
 def test_a_motor_loop_gets_the_latest_command_while_it_is_fresh(policy: ScriptedPolicy, clock: Clock) -> None:
     controller = make(policy, deadline_ms=100, hold_ms=150)
     assert_stop(controller.current(), "no command yet")
@@ -227,6 +243,21 @@ def test_a_command_that_comes_after_a_halt_does_not_pass(policy: ScriptedPolicy)
     policy.act = halted_meanwhile  # type: ignore[method-assign]
     assert_stop(controller.step("frame"), "emergency button")
     assert_stop(controller.current(), "emergency button")
+
+
+@pytest.mark.parametrize("before", [None, "an older fault."])
+def test_a_halt_while_the_policy_is_reset_is_not_lost(policy: ScriptedPolicy, before: str | None) -> None:
+    controller = make(policy)
+    if before is not None:
+        controller.halt(before)
+    policy.reset = lambda: controller.halt("emergency button.")  # type: ignore[method-assign]
+    controller.reset()
+    assert controller.fault == "emergency button."
+    assert_stop(controller.step("frame"), "emergency button")
+    assert_stop(controller.current(), "emergency button")
+    del policy.reset
+    controller.reset()
+    assert not controller.step("frame").stopped
 
 
 @settings(max_examples=200, deadline=None)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from trt_fakes import FakeDevice
 
+from vla_edge.runtime.cuda.bindings import import_driver
 from vla_edge.runtime.cuda.device import check_index, open_device
 from vla_edge.runtime.cuda.errors import cuda_error
 from vla_edge.runtime.cuda.resources import ALIGNMENT_BYTES, Graph, Slab, Stopwatch
@@ -161,6 +162,48 @@ def test_the_driver_library_does_the_same_for_pycuda(on_fake_driver: Callable[[s
     assert "CUDA's cuStreamEndCapture failed: CUDA_ERROR_STREAM_CAPTURE_INVALIDATED" in printed
 
 
+def test_another_thread_runs_while_cuda_python_waits_for_a_hanging_gpu(
+    on_fake_driver: Callable[[str], str],
+) -> None:
+    printed = on_fake_driver("""
+        import threading
+        device = open_device(0, "cuda-bindings")
+        stream = device.create_stream()
+        fake.fake_hang(1)
+        threading.Timer(0.01, fake.fake_hang, (0,)).start()
+        device.synchronize(stream)
+        print("let go by the other thread")
+    """)
+    assert printed == "let go by the other thread\n"
+
+
+@pytest.mark.parametrize("version", ["12.6.2", "12.8.0", "12.9.0", "12.9.0.post1"])
+def test_a_cuda_python_that_stops_every_thread_while_it_waits_is_refused(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr("cuda.bindings.__version__", version)
+    with pytest.raises(
+        EngineError, match=f"cuda-bindings {version} is too old: it keeps Python's lock"
+    ) as caught:
+        import_driver()
+    assert "pip install 'cuda-bindings>=12.9.1'" in caught.value.mend
+
+
+@pytest.mark.parametrize("version", ["12.9.1", "12.10.0", "13.0.0", "13.1.0b1"])
+def test_a_cuda_python_that_lets_threads_run_while_it_waits_is_taken(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr("cuda.bindings.__version__", version)
+    assert import_driver().__name__ == "cuda.bindings.driver"
+
+
+def test_a_missing_cuda_python_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(EngineError, match="cuda-bindings is not installed") as caught:
+        import_driver()
+    assert "<13" in caught.value.mend
+
+
 def test_a_machine_without_a_driver_says_so(tmp_path: Path) -> None:
     lines = (
         "from vla_edge.runtime.cuda.bindings import no_driver; raise SystemExit(str(no_driver('not found.')))"
@@ -237,6 +280,14 @@ def test_work_that_fails_inside_a_capture_ends_it() -> None:
     with pytest.raises(ValueError, match="in the middle"):
         Graph(device, 1, fail)
     assert device.log == ["abandon capture"]
+
+
+def test_a_closed_graph_is_not_launched_in_silence() -> None:
+    device = FakeDevice([])
+    graph = Graph(device, 1, lambda: None)
+    graph.close()
+    with pytest.raises(EngineError, match="CUDA graph is closed"):
+        graph.launch(1)
 
 
 def test_a_gpu_is_found_on_its_bus_without_a_context(on_fake_driver: Callable[[str], str]) -> None:

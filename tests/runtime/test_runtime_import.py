@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +63,18 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Polcy'"):
         _ = vla_edge.runtime.Polcy
+
+
+def test_onnxruntime_is_imported_in_one_place_which_keeps_it_from_sending_anything() -> None:
+    root = Path(__file__).parents[2]
+    files = [path for folder in ("runtime", "export", "bench") for path in (root / folder).rglob("*.py")]
+    importers = [path.relative_to(root).as_posix() for path in files if "onnxruntime" in imported_by(path)]
+    assert importers == ["runtime/sessions/onnxruntime.py"]
+
+
+def imported_by(path: Path) -> set[str]:
+    """Top-level packages that a file imports anywhere, inside functions too."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
+    return {name.split(".")[0] for name in names}

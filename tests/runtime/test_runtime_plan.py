@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from vla_edge.runtime.sessions.plan import (
 )
 from vla_edge.runtime.sessions.plan_header import read_header
 
+RTX = Machine(backend="tensorrt-rtx", version="1.2.0", sm=89, gpu="Ada", driver="CUDA 12.6")
 ORIN = Machine(backend="tensorrt", version="10.6.0", sm=87, gpu="Orin", driver="CUDA 12.6")
 
 
@@ -207,3 +209,39 @@ def test_every_chunk_is_checked(bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
     assert load(bundle) == plan.read_bytes()
     with open_plan(PlanFile(plan, record, bundle.folder)):
         pass
+
+
+def test_chunks_that_do_not_cover_the_plan_are_refused_before_any_is_hashed(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_record(make_plan(bundle), chunk_bytes=1)
+    monkeypatch.delattr("vla_edge.runtime.sessions.plan.hashlib.sha256")
+    assert "has 1 hashes for 4096 chunks of 1 bytes" in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda plan: plan.unlink(),
+        lambda plan: record_path(plan).unlink(),
+        lambda plan: plan.write_bytes(b""),
+        lambda plan: edit_record(plan, machine__sm=90),
+        lambda plan: edit_record(plan, machine__backend="tensorrt"),
+        lambda plan: edit_record(plan, verification__passed=False),
+        lambda plan: edit_record(plan, verification__passed=None),
+    ],
+)
+def test_what_to_run_names_the_backend_where_it_is_not_the_default(
+    bundle: Bundle, break_it: Callable[[Path], object]
+) -> None:
+    break_it(make_plan(bundle, backend="tensorrt-rtx", version="1.2.0", sm=89))
+    with pytest.raises(EngineError) as caught:
+        load(bundle, RTX)
+    assert caught.value.mend.endswith(f"{bundle.folder} --backend tensorrt-rtx")
+
+
+def test_what_to_run_names_the_backend_of_the_machine_not_of_a_foreign_plan(bundle: Bundle) -> None:
+    edit_record(make_plan(bundle), machine__backend="tensorrt-rtx")
+    with pytest.raises(EngineError) as caught:
+        load(bundle)
+    assert caught.value.mend.endswith(f"vla-build {bundle.folder}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import unicodedata
 from collections.abc import Callable
@@ -192,6 +193,46 @@ def test_a_policy_of_first_frames_repeats_its_first_action_until_reset(
     assert fresh.values != first.values
 
 
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [
+        (None, "a frame cannot be a NoneType"),
+        (np.zeros((48, 64), np.uint8), r"the frame has shape \[48, 64\]"),
+        (np.zeros((48, 64, 3), np.float32), "the frame is float32"),
+        (Image.new("F", (64, 48)), "pixels of mode 'F'"),
+        ("gone.png", "gone.png cannot be read: No such file"),
+        (os.devnull, "is empty"),
+    ],
+)
+def test_a_held_action_is_not_repeated_for_a_dead_camera(
+    make_bundle: Make, frame: np.ndarray, tmp_path: Path, later: Any, words: str
+) -> None:
+    policy = Policy.load(make_bundle(frame="first"))
+    policy.act(frame)
+    with pytest.raises(ImageError, match=words):
+        policy.act(later)
+    Image.fromarray(frame).save(tmp_path / "frame.png")
+    for good in (frame, Image.fromarray(frame), tmp_path / "frame.png"):
+        assert policy.act(good).held
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (None, "are NoneType instead of float32"),
+        (np.zeros((1, 3, 8, 8), np.float32), r"have shape \[1, 3, 8, 8\]"),
+        (np.full((1, 3, 16, 16), np.nan, np.float32), "hold NaN or infinity"),
+    ],
+)
+def test_a_held_action_is_not_repeated_for_pixels_that_do_not_fit(
+    make_bundle: Make, frame: np.ndarray, pixels: Any, words: str
+) -> None:
+    policy = Policy.load(make_bundle(frame="first"))
+    policy.act(frame)
+    with pytest.raises(ImageError, match=words):
+        policy.act_preprocessed(pixels)
+
+
 def test_a_held_action_is_not_passed_off_for_another_instruction(
     make_bundle: Make, frame: np.ndarray
 ) -> None:
@@ -348,3 +389,14 @@ def test_a_manifest_that_contradicts_its_graph_is_refused_before_loading(
     edit_manifest(tiny_bundle, change)
     with pytest.raises(BundleError, match=words):
         Policy.load(tiny_bundle)
+
+
+def test_a_state_that_feeds_an_output_from_an_input_is_refused(
+    make_bundle: Make, edit_manifest: Callable[..., None]
+) -> None:
+    bundle = make_bundle(carried=True)
+    edit_manifest(
+        bundle, lambda fields: fields["runtime"].update(state=[["h_in", "h_out"], ["h_out", "h_in"]])
+    )
+    with pytest.raises(BundleError, match="state h_out -> h_in"):
+        Policy.load(bundle)

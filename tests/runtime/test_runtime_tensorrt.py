@@ -117,6 +117,18 @@ def test_the_engine_alone_runs_without_copies(setup: Setup) -> None:
         assert run_with(session, 4) == 4
 
 
+def test_the_engine_alone_is_captured_again_after_a_capture_that_failed(setup: Setup) -> None:
+    with setup.open() as session:
+        setup.device.capture_error = EngineError("capture was invalidated.", "")
+        with pytest.raises(EngineError, match="capture was invalidated"):
+            session.run_engine_ms()
+        setup.device.capture_error = None
+        session.run_engine_ms()
+        setup.log.clear()
+        session.run_engine_ms()
+        assert setup.log == ["record event", "launch graph", "record event"]
+
+
 def test_layers_are_timed_in_a_context_of_their_own_that_is_gone_afterwards(setup: Setup) -> None:
     setup.engine.layer_ms = [("first", 0.5), ("second", 0.25), ("second", 0.25)]
     with setup.open() as session:
@@ -196,8 +208,12 @@ def test_a_failed_enqueue_gives_tensorrts_words(setup: Setup) -> None:
     setup.engine.keep_context = True
     with setup.open(graph=False) as session:
         setup.engine.last_context.fails = True
-        with pytest.raises(EngineError, match="did not run the engine: the fake engine was told to fail"):
-            session.run()
+        for _ in range(2):  # the first failure's words are not told again with the second's
+            with pytest.raises(EngineError) as caught:
+                session.run()
+            assert caught.value.problem == (
+                "TensorRT did not run the engine: the fake engine was told to fail."
+            )
         setup.engine.last_context = None
 
 
@@ -305,6 +321,17 @@ def test_an_rtx_cache_of_another_gpu_is_replaced(tmp_path: Path) -> None:
     cache.write_bytes(b"kernels of another GPU")
     with setup.open():
         assert cache.read_bytes() == b"kernels of this GPU"
+
+
+def test_an_rtx_cache_that_cannot_be_read_costs_compile_time_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup = Setup(tmp_path / "bundle", backend="tensorrt-rtx")
+    cache = setup.plan.with_name(setup.plan.name + ".runtime-cache")
+    cache.mkdir()
+    with setup.open() as session:
+        assert run_with(session, 3) == 3
+    assert f"the runtime cache {cache} cannot be read" in caplog.text
 
 
 def test_a_good_rtx_cache_is_not_rewritten(tmp_path: Path) -> None:

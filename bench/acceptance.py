@@ -27,6 +27,8 @@ from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.console import run_command
 from vla_edge.runtime.errors import InputError
 
+from .cli import SECONDS
+
 BENCH = "bench"  # the step that is one for all checkpoints
 PLAIN_CALLS = 1000  # of the soaks that only compare ways of calling
 
@@ -72,7 +74,7 @@ def bench_step(checkpoints: Sequence[Path], folder: Path, seconds: float) -> Ste
     """The bench of all bundles, and of the stand-in; its result maps a bundle's name to its rows.
 
     Args:
-        checkpoints: for PyTorch's rows.
+        checkpoints: for PyTorch's rows; one whose export failed is left out.
         folder: where `steps` put the bundles; the report goes into `report/` in it.
         seconds: for the samples of each backend.
     """
@@ -87,7 +89,8 @@ def bench_step(checkpoints: Sequence[Path], folder: Path, seconds: float) -> Ste
     )
     arguments = [str(folder / "engines"), "--device", "cuda", *workloads, "--seconds", str(seconds)]
     for checkpoint in checkpoints:
-        arguments += ["--checkpoint", str(checkpoint)]
+        if (folder / "engines" / _bundle_name(checkpoint)).is_dir():  # the bench refuses one without a bundle
+            arguments += ["--checkpoint", str(checkpoint)]
 
     def read(printed: str) -> Any:
         click.echo(printed)
@@ -102,8 +105,10 @@ def _bundle_name(checkpoint: Path) -> str:
 
 
 def _plan_record(bundle: str) -> Any:
-    (record,) = (Path(bundle) / "plans").glob("*.plan.json")
-    return json.loads(record.read_bytes())
+    records = sorted((Path(bundle) / "plans").glob("*.plan.json"))
+    if len(records) != 1:
+        raise InputError(f"{bundle} has {len(records)} plans, not one.", "Look at what the build said above.")
+    return json.loads(records[0].read_bytes())
 
 
 def run_steps(name: str, to_run: Iterable[Step], folder: Path) -> Results:
@@ -137,7 +142,10 @@ def _run(step: Step) -> Results:
     done = subprocess.run([sys.executable, "-m", *step.arguments], stdout=subprocess.PIPE, text=True)
     outcome: Results = {"seconds": round(time.monotonic() - start, 1), "exit_code": done.returncode}
     if done.returncode in (0, 1) and done.stdout.strip():
-        outcome["result"] = step.read(done.stdout)
+        try:
+            outcome["result"] = step.read(done.stdout)
+        except (InputError, OSError, ValueError) as error:  # a step that failed may leave less than it should
+            click.echo(f"{step.name}: no result: {error}", err=True)
     return outcome
 
 
@@ -234,7 +242,7 @@ def _latency(latency: Results) -> str:
 @click.option("--calls", type=click.IntRange(1), default=10_000, show_default=True, help="Of the soak.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=SECONDS,
     default=2.0,
     show_default=True,
     help="For the samples of each backend of the bench.",
@@ -251,6 +259,8 @@ def command(checkpoints: tuple[Path, ...], output: Path, calls: int, seconds: fl
     for checkpoint in checkpoints:
         if not checkpoint.is_file():
             raise InputError(f"no checkpoint {checkpoint}.", "Write a sample with vla-sample, or name yours.")
+    if len({path.stem for path in checkpoints}) < len(checkpoints):
+        raise InputError("two checkpoints have the same name.", "Results are kept by name: rename one.")
     output.mkdir(parents=True, exist_ok=True)
     results = {path.stem: run_steps(path.stem, steps(path, output, calls), output) for path in checkpoints}
     bench = run_steps("all", (bench_step(checkpoints, output, seconds),), output)

@@ -36,10 +36,12 @@ Examples:
 With --out or --json, what was measured is kept in report.partial.json until all is: Ctrl-C loses little.
 
 \b
-Exit codes: 0 all engines right; 1 an engine is wrong, or a backend or bundle failed; 2 wrong use; 130 Ctrl-C.
+Exit codes: 0 all engines right; 1 an engine is wrong, a backend or bundle failed, or nothing ran; 2 wrong
+use; 130 Ctrl-C.
 """
 
 DEVICES = ("cpu", "cuda")
+SECONDS = click.FloatRange(0, 86_400, min_open=True)  # a day: infinity and NaN are no JSON
 QUICK_SECONDS = 2.0
 
 
@@ -88,7 +90,7 @@ QUICK_SECONDS = 2.0
 @click.option("--runs", type=click.IntRange(1), help="Take exactly this many samples.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=SECONDS,
     default=8.0,
     show_default=True,
     help="Time for the samples of one backend, 20 to 2000 of them.",
@@ -113,7 +115,7 @@ QUICK_SECONDS = 2.0
 @click.option(
     "--time-limit",
     "time_limit_s",
-    type=click.FloatRange(0, min_open=True),
+    type=SECONDS,
     default=900.0,
     show_default=True,
     help="Seconds after which a backend's process is killed.",
@@ -174,11 +176,13 @@ def measure(
     with _partial_report(target) as keep:
         with ConsoleProgress(stderr_console()) as progress:
             report = run_bench(options, progress, keep)
+        # files first: whoever reads the tables may close the pipe
         if json_path is not None:
             write(report, json_path)
-        print_report(report, Console(width=COLUMNS))
-        for path in write_outputs(report, out) if out is not None else ():
-            click.echo(path)
+        written = write_outputs(report, out) if out is not None else ()
+    print_report(report, Console(width=COLUMNS))
+    for path in written:
+        click.echo(path)
     return int(has_failure(report))
 
 

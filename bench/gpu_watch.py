@@ -95,7 +95,9 @@ class GpuWatch:
             self._powers_w.append(power_w)
         if self._gpu is None:
             return
-        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons") or 0
+        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if reasons is None:  # the name that drivers before 535 know
+            reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
         self.slowdowns |= {text for bit, text in SLOWDOWNS.items() if reasons & bit}
         processes = self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
         others = [process for process in processes if process.pid != pid]

@@ -51,10 +51,13 @@ def describe_machine() -> Machine:
 
 
 def other_load() -> float:
-    """Share of this machine's cores that is busy now, 0 to 1; looks for a moment."""
+    """Share that is busy now of the cores that this process may use, 0 to 1; looks for a moment."""
     import psutil
 
-    return psutil.cpu_percent(interval=LOOK_S) / 100
+    busy = psutil.cpu_percent(interval=LOOK_S, percpu=True)
+    ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(busy))
+    used = [busy[core] for core in ours if core < len(busy)] or busy
+    return sum(used) / len(used) / 100
 
 
 def library_versions() -> dict[str, str]:
@@ -112,5 +115,5 @@ def _reading(nvml: Any, read: Any, *arguments: Any) -> Any | None:
     """A value that some GPUs, Jetson's among them, do not report."""
     try:
         return read(*arguments)
-    except nvml.NVMLError_NotSupported:
+    except nvml.NVMLError:
         return None

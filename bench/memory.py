@@ -71,7 +71,12 @@ def open_reader(gpu: NvmlGpu | None) -> DeviceReader | None:
     """The reader that fits this machine, or None where nothing tells of a GPU's memory."""
     if is_tegra():
         return UnifiedMemory()
-    return DeviceMemory(gpu) if gpu is not None else None
+    if gpu is None:
+        return None
+    try:
+        return DeviceMemory(gpu)
+    except gpu.nvml.NVMLError:  # some integrated GPUs do not tell
+        return None
 
 
 class MemoryWatch:

@@ -268,7 +268,8 @@ class FloorDistance(_Base, frozen=True):
     """The least time this device could take for what the step must read and compute; see `floor/`.
 
     `bytes_read` counts every weight once in the row's own precision, `operations` two for each
-    multiply-add. `ms` is the larger of the two times, `times_floor` the measured p50 over it.
+    multiply-add. `ms` is the larger of the two times, `times_floor` over it the p50 of the
+    device alone where it was timed, else of the step.
     """
 
     bytes_read: Count
@@ -491,6 +492,8 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise InputError(f"cannot write the report to {path}: it is a folder.", "Name a file.")
+    if path.exists() and not path.is_file():  # it would be replaced, not written to
+        raise InputError(f"cannot write the report to {path}: it is a device or a pipe.", "Name a file.")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(
             f"cannot write the report to {path}: no writable folder {path.parent}.", "Create it first."

@@ -11,6 +11,7 @@ from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Gate
 
 from .agreement import REFERENCE, agreement_of
+from .backends import STANDIN_PREFIX, TORCH_NAMES
 from .doubts import doubts_of
 from .gpu_watch import TIMED_PHASE, GpuWatch
 from .jobs import Failed, Measured
@@ -118,6 +119,12 @@ def _watched(row: Row, memory: MemoryWatch, gpu: GpuWatch | None, load_per_core:
     return msgspec.structs.replace(row, growth=growth, energy=energy, doubts=doubts)
 
 
+def may_be_wrong(row: Row) -> bool:
+    """PyTorch in anything but FP32: that is what the islands of the engines are for, and a finding."""
+    name = row.backend.removeprefix(f"{STANDIN_PREFIX}:")
+    return name in TORCH_NAMES and name != REFERENCE
+
+
 def with_agreement(
     rows: Sequence[Row], actions: Mapping[str, list], scale: Sequence[float]
 ) -> tuple[Row, ...]:
@@ -150,11 +157,13 @@ def _agreeing(row: Row, actions: list | None, reference: list | None, scale: Seq
 
 
 def with_speedups(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Put each row's p50 beside PyTorch's; a wrong row gains nothing."""
+    """Put each row's p50 beside PyTorch's; a row that is wrong, or was not compared, gains nothing."""
     p50_ms = {row.backend: row.step.p50_ms for row in rows if row.step}
 
     def ratio(row: Row, baseline: str) -> float | None:
         if row.step is None or row.status != "ok" or baseline not in p50_ms:
+            return None
+        if row.parity is None and row.backend != REFERENCE:
             return None
         return p50_ms[baseline] / row.step.p50_ms
 

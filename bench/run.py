@@ -15,8 +15,7 @@ from vla_edge.runtime.errors import InputError, VlaError
 from vla_edge.runtime.manifest import GOLDEN_NAME, MODEL_NAME
 from vla_edge.runtime.version import VERSION
 
-from .agreement import REFERENCE
-from .backends import BACKEND_NAMES, STANDIN_PREFIX, TORCH_NAMES, engines_of
+from .backends import BACKEND_NAMES, TORCH_NAMES, engines_of
 from .checkpoints import CheckpointFinder, Search
 from .floor.attach import with_floors
 from .floor.rates import measure_rates_apart
@@ -27,7 +26,7 @@ from .options import BenchOptions
 from .random_policy import describe
 from .report import BundleReport, Machine, Options, Rates, Refused, Report, Row, StandinReport
 from .rig import Progress, Rig
-from .rows import with_agreement, with_speedups
+from .rows import may_be_wrong, with_agreement, with_speedups
 from .standin.bench import bench_standin
 from .torch_session import TORCH_MODES
 
@@ -112,20 +111,14 @@ def _measure_rates(rig: Rig) -> Rates | None:
 
 
 def has_failure(report: Report) -> bool:
-    """Whether an engine is wrong, a backend failed, or a bundle was refused.
-
-    PyTorch in anything but FP32 may be wrong: that is what the islands of the engines are for, and a finding.
-    """
+    """Whether an engine is wrong, a backend failed, a bundle was refused, or nothing could be tried."""
     rows = [row for bundle in report.bundles for row in bundle.rows]
     if report.standin:
         rows += [entry.row for entry in report.standin.rows]
-    wrong = any(row.status == "wrong" and not _may_be_wrong(row) for row in rows)
+    wrong = any(row.status == "wrong" and not may_be_wrong(row) for row in rows)
+    if all(row.status == "skipped" for row in rows):
+        return True
     return wrong or bool(report.refused) or any(row.status == "failed" for row in rows)
-
-
-def _may_be_wrong(row: Row) -> bool:
-    name = row.backend.removeprefix(f"{STANDIN_PREFIX}:")
-    return name in TORCH_NAMES and name != REFERENCE
 
 
 def _plan(options: BenchOptions) -> tuple[list[_Planned], list[Refused]]:

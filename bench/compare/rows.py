@@ -275,6 +275,9 @@ def _differences(before: Report, after: Report) -> Iterator[str]:
     for name, one, other in pairs:
         if one != other:
             yield f"different {name}: {one or 'none'} before, {other or 'none'} after"
+    for report, word in ((before, "before"), (after, "after")):
+        if not report.complete:
+            yield f"the report {word} is unfinished: rows are missing"
     names = sorted({*old.versions, *new.versions} - {"vla-edge"})
     changed = [
         f"{name} {old.versions.get(name, 'none')} to {new.versions.get(name, 'none')}"

@@ -217,6 +217,8 @@ def command_line(options: Options, path: str) -> str:
         words.append("--quick")
     elif options.rate_hz is not None:
         words += ["--rate", f"{options.rate_hz:g}"]
+    else:
+        words += ["--rate", "0"]
     if options.images:
         words += ["--images", "FRAMES"]
     return " ".join([*words, "--time-limit", f"{options.time_limit_s:g}"])

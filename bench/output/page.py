@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from vla_edge.runtime.atomic import write_atomically
 
 from ..report import BundleReport, Report, Row
+from ..rows import may_be_wrong
 from .facts import UNFINISHED, bundle_line, device_name, machine_facts, rates_line, reproducing_command
 from .format import (
     backend_label,
     fixed,
     has_trained_weights,
-    is_torch,
     metres_per_second,
     printable,
     significant,
@@ -175,7 +175,7 @@ def alarms(report: Report) -> tuple[Remark, ...]:
         Remark(f"{backend_label(row)} of {bundle.name}", row.status, row.reason)
         for bundle in report.bundles
         for row in bundle.rows
-        if row.status in ("wrong", "failed") and not (row.status == "wrong" and is_torch(row.backend))
+        if row.status == "failed" or (row.status == "wrong" and not may_be_wrong(row))
     ]
     return (*early, *found, *(Remark(refused.path, "refused", refused.reason) for refused in report.refused))
 
@@ -185,8 +185,8 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def fastest(rows: Sequence[Row]) -> Row | None:
-    """The fastest row whose actions are right; its speed is the only one worth a headline."""
-    right = [row for row in rows if row.status == "ok" and row.step is not None]
+    """The fastest row whose actions were compared and are right; its speed is the only one worth a headline."""
+    right = [row for row in rows if row.status == "ok" and row.step is not None and row.parity is not None]
     return min(right, key=lambda row: row.step.p50_ms if row.step else float("inf"), default=None)
 
 

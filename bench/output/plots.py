@@ -220,7 +220,7 @@ def floor_plot(rows: Sequence[Row]) -> Plot | None:
         headings = [heading_of(row, f"{times(row.floor.times_floor)} × floor") for row in shown if row.floor]
         frame = Lanes(canvas, headings, BAR_PX, "ms")
         measured = [
-            (row.floor, row.step.p50_ms, INK[role_of(row)]) for row in shown if row.floor and row.step
+            (row.floor, row.floor.ms * row.floor.times_floor, INK[role_of(row)]) for row in shown if row.floor
         ]
         values = [
             value for floor, p50_ms, _ in measured for value in (floor.memory_ms, floor.compute_ms, p50_ms)

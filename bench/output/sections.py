@@ -260,11 +260,14 @@ def _floor_grid(rows: Iterable[Row]) -> Grid:
             significant(floor.bytes_read / GIGA),
             significant(floor.operations / GIGA),
             *map(significant, (floor.memory_ms, floor.compute_ms, floor.ms)),
-            significant(row.step.p50_ms) if row.step else NOTHING,
+            significant(floor.ms * floor.times_floor),
             factor(floor.times_floor),
         )
 
-    caption = "The least time that this device could take, by its measured rates, ms"
+    caption = (
+        "The least time that this device could take, by its measured rates, ms; "
+        "measured is the GPU alone where it was timed, else the step"
+    )
     return _grid("floor", caption, figures, rows, cells, lambda row: row.floor)
 
 

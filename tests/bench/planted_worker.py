@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from vla_edge.bench import worker
+from vla_edge.bench.agreement import Actions
 from vla_edge.bench.backends import Loaded, load
 from vla_edge.bench.jobs import Job
+from vla_edge.bench.report import Profile
 from vla_edge.runtime.sessions.base import Session
 
 HANG_S = 600
@@ -76,6 +79,23 @@ def throttled(session: Session, call: int) -> None:
         time.sleep(0.02)
 
 
+def sound(session: Session, call: int) -> None:
+    """No fault in a step: for faults of what comes after the steps."""
+
+
+def dying_profile(runs: int) -> Profile:
+    print("the profiler took all memory", file=sys.stderr, flush=True)
+    os._exit(5)
+
+
+def failing_profile(runs: int) -> Profile:
+    raise RuntimeError("no counters")
+
+
+def nan_frames(frames: Sequence[Path]) -> Actions:
+    return [[[float("nan"), 0.1]] for _ in frames]
+
+
 FAULTS = (leak, throttled, nan, other_model, late, crash, segfault, hang, orphan, fail, chatter, slow)
 
 
@@ -102,8 +122,11 @@ class FaultySession:
 def load_with_fault(job: Job) -> Loaded:
     import dataclasses
 
-    fault = next(fault for fault in FAULTS if fault.__name__ == sys.argv[1])
+    fault = next((fault for fault in FAULTS if fault.__name__ == sys.argv[1]), sound)
     loaded = load(job)
+    for place, planted in (("profile", dying_profile), ("profile", failing_profile), ("frames", nan_frames)):
+        if planted.__name__ == sys.argv[1]:
+            loaded = dataclasses.replace(loaded, **{place: planted})  # type: ignore[arg-type]
     return dataclasses.replace(loaded, session=FaultySession(loaded.session, fault))
 
 

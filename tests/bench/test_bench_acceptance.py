@@ -81,9 +81,12 @@ def test_each_checkpoint_gets_the_rows_of_its_own_bundle() -> None:
 
 
 def test_one_bench_is_given_every_checkpoint(tmp_path: Path) -> None:
-    step = bench_step([Path("a.pth"), Path("b.pth")], tmp_path, 2.0)
+    for name in ("a", "b"):
+        (tmp_path / "engines" / f"{name}-fp16").mkdir(parents=True)
+    step = bench_step([Path("a.pth"), Path("b.pth"), Path("failed.pth")], tmp_path, 2.0)
     words = " ".join(step.arguments)
     assert "--checkpoint a.pth --checkpoint b.pth" in words
+    assert "failed.pth" not in words
     frames = Path(step.arguments[step.arguments.index("--images") + 1])
     assert (frames / "coffee.jpg").is_file()
 
@@ -109,3 +112,27 @@ def test_a_missing_checkpoint_is_named(
         run_command(acceptance.command)
     assert left.value.code == 2
     assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_two_checkpoints_of_one_name_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Results are kept by name: the second would show the first one's figures."""
+    paths = [tmp_path / folder / "a.pth" for folder in "xy"]
+    for path in paths:
+        path.parent.mkdir()
+        path.touch()
+    monkeypatch.setattr(sys, "argv", ["acceptance", *map(str, paths)])
+    with pytest.raises(SystemExit) as left:
+        run_command(acceptance.command)
+    assert left.value.code == 2
+    assert "two checkpoints have the same name" in capsys.readouterr().err
+
+
+def test_a_step_that_leaves_less_than_it_should_has_no_result(tmp_path: Path) -> None:
+    def read(printed: str) -> object:
+        return json.loads("not JSON")
+
+    found = run_steps("policy", (Step("version", ("vla_edge.runtime.cli", "--version"), read),), tmp_path)
+    assert found["version"]["exit_code"] == 0
+    assert "result" not in found["version"]

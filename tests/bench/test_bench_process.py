@@ -99,6 +99,51 @@ def test_what_libraries_print_is_not_taken_for_an_answer(run) -> None:
     assert isinstance(run("chatter").result, Measured)
 
 
+@pytest.mark.parametrize(
+    ("fault", "note"),
+    [
+        ("dying_profile", "no profile: ended with exit code 5 in phase 'profile'"),
+        ("failing_profile", "no profile: RuntimeError: no counters"),
+    ],
+)
+def test_a_profile_that_fails_costs_no_figure(job: Job, planted, fault: str, note: str) -> None:
+    profiled = msgspec.structs.replace(job, profile_runs=2)
+    measured = run_job(profiled, time_limit_s=LONG_S, watch=MemoryWatch(None), worker=planted(fault)).result
+    assert isinstance(measured, Measured)
+    assert (len(measured.samples.step_ms), measured.profile) == (30, None)
+    assert measured.notes[-1].startswith(note)
+
+
+def test_a_profile_that_is_there_comes_after_the_figures(job: Job) -> None:
+    profiled = msgspec.structs.replace(job, profile_runs=2)
+    measured = run_job(profiled, time_limit_s=LONG_S, watch=MemoryWatch(None)).result
+    assert isinstance(measured, Measured)
+    assert measured.profile is not None
+
+
+def test_frames_of_nan_and_a_paced_loop_of_nan_are_answers(job: Job, planted) -> None:
+    """JSON has no NaN, and a policy would refuse to act: neither may cost the row."""
+    watched = msgspec.structs.replace(job, images=("frame.png",), rate_hz=200.0, paced_seconds=0.05)
+    for fault in ("nan_frames", "nan"):
+        worker = planted(fault)
+        images = watched.images if fault == "nan_frames" else ()
+        asked = msgspec.structs.replace(watched, images=images)
+        measured = run_job(asked, time_limit_s=LONG_S, watch=MemoryWatch(None), worker=worker).result
+        assert isinstance(measured, Measured)
+        assert measured.paced is not None
+        assert measured.parity.finite == (fault == "nan_frames")
+        assert measured.frame_actions == ((((None, 0.1),),) if fault == "nan_frames" else ())
+
+
+def test_a_frame_that_cannot_be_read_is_a_note(job: Job, tmp_path) -> None:
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n")
+    asked = msgspec.structs.replace(job, images=(str(tmp_path / "cut.png"),))
+    measured = run_job(asked, time_limit_s=LONG_S, watch=MemoryWatch(None)).result
+    assert isinstance(measured, Measured)
+    assert "the frames gave no actions" in measured.notes[-1]
+    assert "cut.png" in measured.notes[-1]
+
+
 def test_a_worker_that_cannot_start_is_a_reason(job: Job) -> None:
     outcome = run_job(job, time_limit_s=LONG_S, watch=MemoryWatch(None), worker=("false",))
     assert reason_of(outcome) == "ended with exit code 1 in phase 'start' without a result"

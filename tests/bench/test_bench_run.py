@@ -131,7 +131,7 @@ def test_an_architecture_that_nobody_knows_is_skipped_without_its_checkpoint(
     (row,) = report.bundles[0].rows
     assert row.status == "skipped"
     assert "with 7 parameters is known. Pass the checkpoint: --checkpoint" in row.reason
-    assert not has_failure(report)
+    assert has_failure(report)  # nothing was measured
 
 
 def test_an_engine_that_leaks_is_doubted(row_with) -> None:
@@ -275,7 +275,9 @@ def test_an_empty_folder_says_which_command_makes_a_bundle(options, quiet, tmp_p
         ("onnxruntime", "wrong", True),
         ("onnxruntime", "failed", True),
         ("torch-fp16", "failed", True),
-        ("onnxruntime", "skipped", False),
+        ("standin:torch-fp16", "wrong", False),
+        ("standin:tensorrt-fp16", "wrong", True),
+        ("onnxruntime", "skipped", True),  # nothing was measured at all
     ],
 )
 def test_which_rows_make_the_command_fail(backend: str, status: str, fails: bool) -> None:
@@ -283,3 +285,26 @@ def test_which_rows_make_the_command_fail(backend: str, status: str, fails: bool
     row = measured_row(backend, (1.0, 2.0), status=status)
     bundle = msgspec.structs.replace(report.bundles[0], rows=(row,))
     assert has_failure(msgspec.structs.replace(report, bundles=(bundle,), refused=())) == fails
+
+
+def test_a_skipped_row_beside_a_measured_one_is_no_failure() -> None:
+    report = example_report()
+    rows = tuple(
+        measured_row(name, (1.0, 2.0), status=status)
+        for name, status in (("torch-fp32", "ok"), ("tensorrt", "skipped"))
+    )
+    bundle = msgspec.structs.replace(report.bundles[0], rows=rows)
+    assert not has_failure(msgspec.structs.replace(report, bundles=(bundle,), refused=()))
+
+
+def test_golden_samples_that_were_changed_are_refused_and_not_taken_for_an_engine_s_error(
+    options, quiet, bundle, tmp_path
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "policy"))
+    golden = bytearray((copy / "golden.npz").read_bytes())
+    golden[len(golden) // 2] ^= 1
+    (copy / "golden.npz").write_bytes(golden)
+    report = run_bench(options(engines=copy, backends=("onnxruntime",)), quiet)
+    assert not report.bundles
+    assert "golden.npz" in report.refused[0].reason
+    assert has_failure(report)

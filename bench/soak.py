@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -131,8 +131,9 @@ def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], 
     """
     readings: dict[str, float] = {}
     index = options.get("device_index", 0)
-    with open_gpu(index) as gpu:
-        memory = open_reader(gpu) if backend.startswith("tensorrt") else None
+    on_gpu = backend.startswith("tensorrt")
+    with open_gpu(index) if on_gpu else nullcontext() as gpu:
+        memory = open_reader(gpu) if on_gpu else None
         if memory is None:
             yield lambda moment: readings
             return

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
-from vla_edge.runtime.atomic import write_atomically
+from vla_edge.runtime.cache_file import CacheFile
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ class TimingCache:
     def __init__(self, path: Path | None) -> None:
         """`path` is None for no cache at all."""
         self.path = path
+        self._file = CacheFile(path, "timing cache")
         self.state: Literal["none", "new", "reused"] = "none"
         self._config: Any = None
 
@@ -33,7 +34,7 @@ class TimingCache:
             return
         self._config = config
         self.state = "new"
-        data = self._read()
+        data = self._file.read()
         if data and self._set(data):
             self.state = "reused"
         elif not self._set(b""):
@@ -47,27 +48,13 @@ class TimingCache:
         cache = self._config.get_timing_cache()
         if cache is None:
             return
-        present = self._read()
+        present = self._file.read()
         if present:
             other = self._config.create_timing_cache(present)
             if other is None or not cache.combine(other, False):
                 _log.info("%s is of another GPU or version and is written anew", self.path)
-        data = cache.serialize()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, lambda file: file.write(memoryview(data).cast("B")))
-        except OSError as error:
-            _log.warning("the timing cache %s cannot be written: %s", self.path, error)
+        self._file.write(memoryview(cache.serialize()).cast("B"))
 
     def _set(self, data: bytes) -> bool:
         cache = self._config.create_timing_cache(data)
         return cache is not None and bool(self._config.set_timing_cache(cache, False))
-
-    def _read(self) -> bytes:
-        try:
-            return self.path.read_bytes() if self.path is not None else b""
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            _log.warning("the timing cache %s cannot be read: %s", self.path, error)
-            return b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from ..report import Agreement, ColdStart, Latency, Memory, Options, Paced, Parity, Row
+from ..report import Agreement, ColdStart, FloorDistance, Latency, Memory, Options, Paced, Parity, Row
 
 NOTHING = "-"
 # of a console: wider than any table, since a figure that is cut short would be another figure
@@ -53,6 +53,11 @@ def exponent(value: float | None) -> str:
 def share(value: float) -> str:
     """A part of 1 as a percentage; below one percent with a decimal."""
     return f"{value:.1%}" if 0 < value < 0.01 else f"{value:.0%}"
+
+
+def floor_p50_ms(floor: FloorDistance) -> float:
+    """What `times_floor` was taken of: the device alone where it was timed, else the step."""
+    return floor.ms * floor.times_floor
 
 
 def factor(value: float | None) -> str:

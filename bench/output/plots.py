@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..report import BundleReport, Latency, Row
-from .format import backend_label, fixed, is_torch, printable, share, significant, times
+from .format import backend_label, fixed, floor_p50_ms, is_torch, printable, share, significant, times
 from .lanes import (
     Heading,
     Lanes,
@@ -219,9 +219,7 @@ def floor_plot(rows: Sequence[Row]) -> Plot | None:
     def draw(canvas: Canvas) -> Figure:
         headings = [heading_of(row, f"{times(row.floor.times_floor)} × floor") for row in shown if row.floor]
         frame = Lanes(canvas, headings, BAR_PX, "ms")
-        measured = [
-            (row.floor, row.floor.ms * row.floor.times_floor, INK[role_of(row)]) for row in shown if row.floor
-        ]
+        measured = [(row.floor, floor_p50_ms(row.floor), INK[role_of(row)]) for row in shown if row.floor]
         values = [
             value for floor, p50_ms, _ in measured for value in (floor.memory_ms, floor.compute_ms, p50_ms)
         ]

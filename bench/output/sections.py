@@ -14,6 +14,7 @@ from .format import (
     error_cells,
     factor,
     fixed,
+    floor_p50_ms,
     latency_cells,
     memory_cells,
     paced_cells,
@@ -260,7 +261,7 @@ def _floor_grid(rows: Iterable[Row]) -> Grid:
             significant(floor.bytes_read / GIGA),
             significant(floor.operations / GIGA),
             *map(significant, (floor.memory_ms, floor.compute_ms, floor.ms)),
-            significant(floor.ms * floor.times_floor),
+            significant(floor_p50_ms(floor)),
             factor(floor.times_floor),
         )
 

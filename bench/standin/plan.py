@@ -211,7 +211,7 @@ class TensorRtStandin:
             engine.context,
             tensor_specs(engine.engine, "input"),
             tensor_specs(engine.engine, "output"),
-            reported=engine.recorder.text,
+            reported=engine.reported,
         )
         self._owned.callback(runner.close)
         self._runner = runner

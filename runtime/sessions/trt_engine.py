@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from ..atomic import write_atomically
+from ..cache_file import CacheFile
 from ..errors import EngineError
 from ..manifest import TensorSpec
 from .trt_library import Library
@@ -145,12 +145,13 @@ class RuntimeCache:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._file = CacheFile(path, "runtime cache")
         self._cache: Any = None
         self._loaded = b""
 
     def attach(self, config: Any) -> None:
         self._cache = config.create_runtime_cache()
-        data = self._read()
+        data = self._file.read()
         if data and self._cache.deserialize(data):
             self._loaded = data
         elif data:
@@ -161,24 +162,11 @@ class RuntimeCache:
         if self._cache is None or self.path is None:
             return
         data = bytes(self._cache.serialize())
-        if data == self._loaded:
-            return
-        try:
-            write_atomically(self.path, lambda file: file.write(data))
-        except OSError as error:
-            _log.warning("the runtime cache %s cannot be written: %s", self.path, error)
+        if data != self._loaded:
+            self._file.write(data)
 
     def close(self) -> None:
         self._cache = None
-
-    def _read(self) -> bytes:
-        try:
-            return self.path.read_bytes() if self.path is not None else b""
-        except FileNotFoundError:
-            return b""
-        except OSError as error:
-            _log.warning("the runtime cache %s cannot be read: %s", self.path, error)
-            return b""
 
 
 def check_tensors(engine: Any, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> None:

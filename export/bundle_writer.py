@@ -1,7 +1,7 @@
 """Write a bundle so that it exists whole or not at all.
 
 Everything goes into a hidden sibling folder, is synced, and is renamed into place; until then no command
-takes it for a bundle. An interrupted export removes its folder.
+takes it for a bundle. An interrupted export removes its folder, the next export that of a killed one.
 """
 
 from __future__ import annotations
@@ -9,20 +9,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from vla_edge.runtime.atomic import sync_folder
-from vla_edge.runtime.bundle import PARTIAL_SUFFIX
 from vla_edge.runtime.digest import sha256_of
 from vla_edge.runtime.errors import BundleError, InputError, ResourceError
+from vla_edge.runtime.exchange import exchange, require_exchangeable
 from vla_edge.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, decode, encode
+from vla_edge.runtime.staging import staging_folder
 
 from .resources import nearest_existing
 
 # What a manifest takes as a name, and with the staging folder's affixes what a file system does.
 MAX_NAME_BYTES = 200
+_FIXED = {
+    errno.EXDEV: "it lies in a lower layer of an overlay, such as a container's image",
+    errno.EBUSY: "another disk or folder is mounted there",
+}
 
 
 def refuse_unusable(target: Path) -> None:
@@ -51,16 +55,25 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def refuse_existing(target: Path, force: bool) -> None:
-    """Raise InputError where something is in the way."""
-    if target.exists() and not force:
+    """Raise InputError where something is in the way, or could not be replaced."""
+    if not os.path.lexists(target):
+        return
+    if not force:
         raise InputError(
             f"{target} exists already.", "Choose another place with -o, or replace it with --force."
         )
-    if target.exists() and not (target / MANIFEST_NAME).is_file():
+    if not (target / MANIFEST_NAME).is_file():
         raise InputError(
             f"{target} is not a bundle, so --force does not replace it.",
             "Move it away, or choose another place with -o.",
         )
+    try:
+        require_exchangeable(target)
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be replaced: {_FIXED.get(error.errno or 0, error.strerror)}.",
+            "Give another --name, or another folder with -o.",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -71,10 +84,9 @@ def staging(target: Path) -> Iterator[Path]:
         ResourceError: the disk filled up in between.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.parent / f".{target.name}.{os.getpid()}{PARTIAL_SUFFIX}"
-    folder.mkdir()
     try:
-        yield folder
+        with staging_folder(target) as folder:
+            yield folder
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -82,18 +94,16 @@ def staging(target: Path) -> Iterator[Path]:
             f"the disk of {target.parent} filled up while {target.name} was written; nothing was kept.",
             "Free some, or write elsewhere with -o.",
         ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> None:
     """Write the manifest, sync, and rename the staging folder to `target`.
 
-    With `force`, an older bundle stays until the new one is complete, and comes back should the last
-    rename fail.
+    With `force`, an older bundle stays in its place until the new one takes it.
 
     Raises:
-        InputError: the manifest could not be read back, so that nobody could open the bundle.
+        InputError: the manifest could not be read back, so that nobody could open the bundle; or another
+            export was faster, and `force` is not given.
     """
     path = folder / MANIFEST_NAME
     path.write_bytes(_readable_bytes(manifest))
@@ -102,17 +112,20 @@ def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> None
             os.fsync(file.fileno())
     sync_folder(folder)
     refuse_existing(target, force)
-    old = target.parent / f".{target.name}.{os.getpid()}.old"
-    if target.exists():
-        target.rename(old)
-    try:
-        folder.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
+    _move_into_place(folder, target, force)
     sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _move_into_place(folder: Path, target: Path, force: bool) -> None:
+    if not os.path.lexists(target):
+        try:
+            os.rename(folder, target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            refuse_existing(target, force)  # another export was faster by a moment
+    exchange(folder, target)
 
 
 def _readable_bytes(manifest: Manifest) -> bytes:

@@ -23,6 +23,7 @@ import numpy as np
 from vla_edge.runtime import manifest as schema
 from vla_edge.runtime.digest import sha256_of
 from vla_edge.runtime.errors import CheckpointError, ParityError
+from vla_edge.runtime.exchange import recover
 from vla_edge.runtime.version import VERSION
 
 from . import bundle_writer, gates, resources
@@ -135,6 +136,8 @@ def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> l
     from .checkpoint import read_checkpoint
 
     reporter = reporter or Silent()
+    for repaired in recover(options.output):
+        reporter.note(repaired)
     for target in map(options.target, options.precisions):
         bundle_writer.refuse_unusable(target)
         bundle_writer.refuse_existing(target, options.force)

@@ -27,6 +27,7 @@ from .manifest import (
     Manifest,
     decode,
 )
+from .staging import OLD_SUFFIX, PARTIAL_SUFFIX, target_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 Verification = Literal["full", "size"]
 
 REQUIRED_FILES = (MODEL_NAME, WEIGHTS_NAME, GOLDEN_NAME)
-PARTIAL_SUFFIX = ".partial"  # of a folder that an export is still writing
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,10 @@ def _no_bundle(root: Path) -> BundleError:
         siblings = sorted(child.name for child in parent.iterdir())
     except OSError:  # not there, or not to be listed: it would only have helped the message
         siblings = []
+    earlier = [name for name in siblings if target_of(parent / name, OLD_SUFFIX) == root]
+    if earlier and not root.exists():
+        mend = f"An export that should replace it was killed; bring it back: mv {parent / earlier[0]} {root}"
+        return BundleError(f"{root} does not exist.", mend)
     partial = [name for name in siblings if name.endswith(PARTIAL_SUFFIX) and root.name in name]
     if partial or root.name.endswith(PARTIAL_SUFFIX):
         unfinished = partial[0] if partial else root.name

@@ -1,0 +1,111 @@
+"""Places to write into until the work is done: hidden, beside their target, removed on every end.
+
+A killed process cannot remove its own. The next one that writes into the same folder does, and tells the
+dead's from a living neighbour's by a lock (`flock`), which the kernel releases at death. A process number
+would not do: in containers that share a folder every process is number 1. Where a file system has no locks
+nothing is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .interrupts import uninterrupted
+
+PARTIAL_SUFFIX = ".partial"  # of what is still being written
+OLD_SUFFIX = ".old"  # of what is about to be replaced, see exchange.py
+_NAME = re.compile(r"\.(?P<target>.+)\.vla-[0-9a-f]{16}(?P<suffix>\.[a-z]+)", re.DOTALL)
+
+
+def staging_path(target: Path, suffix: str = PARTIAL_SUFFIX) -> Path:
+    """A new hidden name beside `target`, recognised by `target_of`."""
+    return target.with_name(f".{target.name}.vla-{secrets.token_hex(8)}{suffix}")
+
+
+def target_of(path: Path, suffix: str = PARTIAL_SUFFIX) -> Path | None:
+    """What a path that `staging_path` gave is the staging place of; None for every other path."""
+    found = _NAME.fullmatch(path.name)
+    return path.with_name(found["target"]) if found and found["suffix"] == suffix else None
+
+
+@contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target`, whose parent must exist; removed in the end, unless renamed meanwhile.
+
+    What dead processes left in the parent is removed first.
+
+    Raises:
+        OSError: the parent cannot be written.
+    """
+    remove_leftovers(target.parent)
+    folder, lock = _new_folder(target)
+    try:
+        yield folder
+    finally:
+        with uninterrupted():
+            remove(folder)
+            os.close(lock)
+
+
+def _new_folder(target: Path) -> tuple[Path, int]:
+    while True:
+        folder = staging_path(target)
+        folder.mkdir()
+        lock = os.open(folder, os.O_RDONLY)
+        take_lock(lock)
+        if is_at(lock, folder):
+            return folder, lock
+        os.close(lock)  # a neighbour took it for a dead one's before it was locked
+
+
+def take_lock(descriptor: int) -> None:
+    """Mark an open file or folder as a living process's until it is closed, where the file system can."""
+    with suppress(OSError):  # it has no locks: then nobody will take ours for a dead one's either
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file or folder still has this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def leftovers(folder: Path, suffix: str = PARTIAL_SUFFIX) -> Iterator[Path]:
+    """Staging places of dead processes in a folder; each is locked while the caller looks at it."""
+    try:
+        found = [path for path in folder.iterdir() if target_of(path, suffix)]
+    except OSError:  # not to be listed: what lies there is not ours to tidy
+        return
+    for path in found:
+        with suppress(OSError):  # gone meanwhile, not ours, a living one's, or a file system without locks
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_at(descriptor, path):
+                    yield path
+            finally:
+                os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what dead processes left in a folder."""
+    for path in leftovers(folder):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with what it holds, a file or a link, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

@@ -219,7 +219,10 @@ def _soak_figures(soak: Results) -> Iterator[tuple[str, str]]:
     if soak["device"]:
         device = soak["device"]
         parts = ", ".join(f"{name} {mib:.0f}" for name, mib in device["parts"].items())
-        yield "device memory, MiB: CUDA context, loaded", f"{device['context']:.0f}, {device['loaded']:.0f}"
+        told = (
+            "unknown" if device[name] is None else f"{device[name]:.0f}" for name in ("context", "loaded")
+        )
+        yield "device memory, MiB: CUDA context, loaded", ", ".join(told)
         yield "of it", parts
 
 

@@ -216,13 +216,13 @@ command = DefaultGroup(measure, (compare, render))
 
 def default_device() -> Literal["cpu", "cuda"]:
     """ "cuda" where NVML finds a GPU, and on a Jetson, whose NVML may not tell."""
-    from .nvml import open_nvml
+    from .nvml import gpu_count, open_nvml
     from .unified import is_tegra
 
     if is_tegra():
         return "cuda"
     with open_nvml() as nvml:
-        return "cuda" if nvml is not None and nvml.nvmlDeviceGetCount() > 0 else "cpu"
+        return "cuda" if nvml is not None and gpu_count(nvml) > 0 else "cpu"
 
 
 def default_threads() -> int:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from .jobs import Phase
 from .nvml import NvmlGpu
 from .rails import read_rails_w
 from .report import Energy
+from .telemetry import MOST_W, number
 
 TIMED_PHASE: Phase = "measure"
 # counters move in steps of up to a tenth of a second: less would measure the step
 MIN_ENERGY_S = 0.5
 MJ_PER_J = 1000
 MW_PER_W = 1000
+MOST_MJ = float(1 << 60)
+MOST_REASONS = float(1 << 32)
 
 # bits of nvmlDeviceGetCurrentClocksEventReasons that slow a running kernel down
 SLOWDOWNS = {
@@ -40,6 +42,13 @@ class _Span:
 
     seconds: float
     joules: float | None
+
+
+def _span(began_s: float, began_j: float | None, ended_s: float, ended_j: float | None) -> _Span:
+    joules = ended_j - began_j if ended_j is not None and began_j is not None else None
+    if joules is not None and not 0 < joules <= MOST_W * (ended_s - began_s):
+        joules = None  # a counter that stood still, began anew or jumped
+    return _Span(ended_s - began_s, joules)
 
 
 class GpuWatch:
@@ -68,16 +77,14 @@ class GpuWatch:
             self._read_timed(pid)
         elif self._begin is not None and self._span is None:
             began_s, began_j = self._begin
-            ended_j = self._energy_j()
-            joules = ended_j - began_j if ended_j is not None and began_j is not None else None
-            self._span = _Span(self._clock() - began_s, joules)
+            self._span = _span(began_s, began_j, self._clock(), self._energy_j())
 
     def energy(self, steps: int) -> Energy | None:
         """Energy of each of the timed steps, or None where nothing could be read or the time was too short."""
         if self._span is None or not steps or self._span.seconds < MIN_ENERGY_S:
             return None
         joules, method = self._span.joules, "nvml-energy"
-        if not joules:
+        if joules is None:
             if not self._powers_w:
                 return None
             mean_w = sum(self._powers_w) / len(self._powers_w)
@@ -95,34 +102,33 @@ class GpuWatch:
             self._powers_w.append(power_w)
         if self._gpu is None:
             return
-        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        reasons = self._number("nvmlDeviceGetCurrentClocksEventReasons", MOST_REASONS)
         if reasons is None:  # the name that drivers before 535 know
-            reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
-        self.slowdowns |= {text for bit, text in SLOWDOWNS.items() if reasons & bit}
-        processes = self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
-        others = [process for process in processes if process.pid != pid]
+            reasons = self._number("nvmlDeviceGetCurrentClocksThrottleReasons", MOST_REASONS)
+        self.slowdowns |= {text for bit, text in SLOWDOWNS.items() if int(reasons or 0) & bit}
+        processes = self._gpu.processes() or {}
+        others = len(processes) - (pid in processes)
         # inside a container NVML may give the host's ids: then the worker itself is one of the others
-        foreign = len(others) - (len(others) == len(processes) and bool(others))
+        foreign = others - (others == len(processes) and bool(others))
         self.other_processes = max(self.other_processes, foreign)
 
     def _power_w(self) -> float | None:
-        milliwatts = self._ask("nvmlDeviceGetPowerUsage")
+        milliwatts = self._number("nvmlDeviceGetPowerUsage", MOST_W * MW_PER_W)
         if milliwatts is not None:
             self._method = "nvml-power"
             return milliwatts / MW_PER_W
+        if self._method == "nvml-power":  # refused in mid-run: another sensor measures something else
+            return None
         watts = read_rails_w()
-        self._method = "hwmon-power"
+        if watts is not None:
+            self._method = "hwmon-power"
         return watts
 
     def _energy_j(self) -> float | None:
-        millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        millijoules = self._number("nvmlDeviceGetTotalEnergyConsumption", MOST_MJ)
         return None if millijoules is None else millijoules / MJ_PER_J
 
-    def _ask(self, function: str) -> Any | None:
+    def _number(self, function: str, most: float) -> float | None:
         """A reading of NVML, or None where this GPU, driver or binding has it not."""
-        if self._gpu is None or not hasattr(self._gpu.nvml, function):
-            return None
-        try:
-            return getattr(self._gpu.nvml, function)(self._gpu.handle)
-        except self._gpu.nvml.NVMLError:
-            return None
+        gpu = self._gpu
+        return None if gpu is None else number(function, lambda: gpu.ask(function), most)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import distributions
+import re
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .memory import usable_cores
-from .nvml import open_nvml
+from .nvml import NvmlGpu, gpu_count, open_nvml
 from .report import Gpu, Machine
+from .telemetry import MOST_BYTES, MOST_COUNT, MOST_MHZ, MOST_W, number, reading, text, whole_number
 from .units import BYTES_PER_MIB
 
 LOOK_S = 0.3
+MW_PER_W = 1000
+LEAST_MHZ = 1.0  # 0 stands for unknown
+MOST_CAPABILITY = 100
+MODEL = Path("/proc/device-tree/model")
 
 # whose versions change the figures
 LIBRARIES = (
@@ -33,25 +41,33 @@ def describe_machine() -> Machine:
     """Read CPU, board, GPUs, operating system and library versions; nothing heavy is imported."""
     import psutil
 
-    clock = psutil.cpu_freq()
     return Machine(
         cpu=_cpu_name(),
         board=_board_name(),
-        cores_physical=psutil.cpu_count(logical=False),
+        cores_physical=whole_number("physical cores", lambda: psutil.cpu_count(logical=False), least=1),
         cores_usable=usable_cores(),
-        cpu_clock_mhz=clock.current if clock else None,
-        cpu_clock_max_mhz=clock.max or None if clock else None,
-        memory_mib=psutil.virtual_memory().total / BYTES_PER_MIB,
-        load_average_1min=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        cpu_clock_mhz=number("the CPU's clock", lambda: psutil.cpu_freq().current, MOST_MHZ, LEAST_MHZ),
+        cpu_clock_max_mhz=number(
+            "the CPU's highest clock", lambda: psutil.cpu_freq().max, MOST_MHZ, LEAST_MHZ
+        ),
+        memory_mib=_mib("memory", lambda: psutil.virtual_memory().total),
+        load_average_1min=number("the load average", lambda: os.getloadavg()[0], MOST_COUNT),
         gpus=_gpus(),
-        os=platform.platform(),
+        os=reading("the operating system", platform.platform) or "unknown",
         python=platform.python_version(),
         versions=library_versions(),
     )
 
 
-def other_load() -> float:
-    """Share that is busy now of the cores that this process may use, 0 to 1; looks for a moment."""
+def other_load() -> float | None:
+    """Share that is busy now of the cores that this process may use, 0 to 1; looks for a moment.
+
+    None where the machine does not tell.
+    """
+    return number("load of the cores", _busy_share, 1.0)
+
+
+def _busy_share() -> float:
     import psutil
 
     busy = psutil.cpu_percent(interval=LOOK_S, percpu=True)
@@ -62,58 +78,67 @@ def other_load() -> float:
 
 def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that matter to the figures."""
-    installed = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
-    return {name: installed[name] for name in LIBRARIES if name in installed}
+    found = {name: reading(f"the version of {name}", partial(_version, name)) for name in LIBRARIES}
+    return {name: each for name, each in found.items() if each}
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _cpu_name() -> str:
     """The model name; ARM kernels give none, then the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    told = reading("the CPU's name", lambda: Path("/proc/cpuinfo").read_text(errors="replace")) or ""
+    names = [line.split(":", 1)[1].strip() for line in told.splitlines() if re.match(r"model name\s*:", line)]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def _board_name() -> str | None:
     """The device tree's model, which is how a Jetson names itself."""
-    try:
-        return Path("/proc/device-tree/model").read_text().rstrip("\0\n") or None
-    except OSError:
+    if not MODEL.exists():
         return None
+    return text("the board's name", MODEL.read_bytes)
 
 
 def _gpus() -> tuple[Gpu, ...]:
     with open_nvml() as nvml:
-        if nvml is None:
-            return ()
-        return tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+        return tuple(_gpu(nvml, index) for index in range(gpu_count(nvml))) if nvml is not None else ()
 
 
 def _gpu(nvml: Any, index: int) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    power_limit_mw = _reading(nvml, nvml.nvmlDeviceGetPowerManagementLimit, handle)
+    gpu = NvmlGpu(nvml, reading(f"GPU {index}", lambda: nvml.nvmlDeviceGetHandleByIndex(index)))
+    processes = gpu.processes()
+
+    def clock_mhz(function: str, kind: str) -> int | None:
+        return whole_number(f"{function} {kind}", lambda: gpu.ask(function, getattr(nvml, kind)), MOST_MHZ)
+
     return Gpu(
         index=index,
-        name=nvml.nvmlDeviceGetName(handle),
-        memory_mib=nvml.nvmlDeviceGetMemoryInfo(handle).total / BYTES_PER_MIB,
-        compute_capability=f"{major}.{minor}",
-        driver=nvml.nvmlSystemGetDriverVersion(),
-        graphics_clock_mhz=_reading(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_GRAPHICS),
-        graphics_clock_max_mhz=_reading(
-            nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_GRAPHICS
+        name=text("the GPU's name", lambda: gpu.ask("nvmlDeviceGetName")),
+        memory_mib=_mib("the GPU's memory", lambda: gpu.ask("nvmlDeviceGetMemoryInfo").total),
+        compute_capability=text("the compute capability", lambda: _capability(gpu)),
+        driver=text("the driver's version", lambda: nvml.nvmlSystemGetDriverVersion()),
+        graphics_clock_mhz=clock_mhz("nvmlDeviceGetClockInfo", "NVML_CLOCK_GRAPHICS"),
+        graphics_clock_max_mhz=clock_mhz("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_GRAPHICS"),
+        memory_clock_mhz=clock_mhz("nvmlDeviceGetClockInfo", "NVML_CLOCK_MEM"),
+        power_limit_w=number(
+            "the power limit", lambda: gpu.ask("nvmlDeviceGetPowerManagementLimit") / MW_PER_W, MOST_W
         ),
-        memory_clock_mhz=_reading(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
-        power_limit_w=None if power_limit_mw is None else power_limit_mw / 1e3,
-        other_processes=len(nvml.nvmlDeviceGetComputeRunningProcesses(handle)),
+        other_processes=None if processes is None else len(processes),
     )
 
 
-def _reading(nvml: Any, read: Any, *arguments: Any) -> Any | None:
-    """A value that some GPUs, Jetson's among them, do not report."""
-    try:
-        return read(*arguments)
-    except nvml.NVMLError:
-        return None
+def _capability(gpu: NvmlGpu) -> str:
+    major, minor = gpu.ask("nvmlDeviceGetCudaComputeCapability")
+    if not (0 < int(major) < MOST_CAPABILITY and 0 <= int(minor) < MOST_CAPABILITY):
+        raise ValueError(f"{major}.{minor} is absurd")
+    return f"{int(major)}.{int(minor)}"
+
+
+def _mib(what: str, read: Callable[[], object]) -> float | None:
+    """Bytes that are read, in MiB; none at all is no answer."""
+    size_bytes = number(what, read, MOST_BYTES, least=1)
+    return None if size_bytes is None else size_bytes / BYTES_PER_MIB

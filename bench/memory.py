@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from .nvml import NvmlGpu
 from .report import DeviceMethod, Growth, Memory, PhaseMemory
+from .telemetry import reading
 from .unified import UnifiedMemory, is_tegra
 from .units import BYTES_PER_MIB, KIB_PER_MIB
 
@@ -33,8 +34,12 @@ def read_host(pid: int | Literal["self"] = "self") -> HostMemory | None:
 
     Not `getrusage`: its maximum is inherited from the parent across `exec`.
     """
+    return reading("memory of a process", lambda: _read_status(Path(f"/proc/{pid}/status")))
+
+
+def _read_status(path: Path) -> HostMemory | None:
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
+        text = path.read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
@@ -56,27 +61,25 @@ class _Entry:
 
 
 class DeviceReader(Protocol):
-    """Reads the memory of one device: `DeviceMemory`, or `UnifiedMemory` where CPU and GPU share it."""
+    """Reads the memory of one device: `DeviceMemory`, or `UnifiedMemory` where CPU and GPU share it.
+
+    `peak_mib` is None until something was told, and `sample` where nothing is told now.
+    """
 
     @property
     def method(self) -> DeviceMethod: ...
 
     @property
-    def peak_mib(self) -> float: ...
+    def peak_mib(self) -> float | None: ...
 
-    def sample(self, pid: int) -> float: ...
+    def sample(self, pid: int) -> float | None: ...
 
 
 def open_reader(gpu: NvmlGpu | None) -> DeviceReader | None:
-    """The reader that fits this machine, or None where nothing tells of a GPU's memory."""
+    """The reader that fits this machine, or None without a GPU that NVML knows."""
     if is_tegra():
         return UnifiedMemory()
-    if gpu is None:
-        return None
-    try:
-        return DeviceMemory(gpu)
-    except gpu.nvml.NVMLError:  # some integrated GPUs do not tell
-        return None
+    return None if gpu is None else DeviceMemory(gpu)
 
 
 class MemoryWatch:
@@ -95,6 +98,7 @@ class MemoryWatch:
         held = None
         if self._device is not None:
             held = self._device.sample(pid)
+        if held is not None:
             self._device_phases[phase] = max(held, self._device_phases.get(phase, 0.0))
         self._entries.setdefault(phase, _Entry(now.anonymous if now else None, held))
 
@@ -119,11 +123,12 @@ class MemoryWatch:
             torch_allocator_peak_mib: as torch reports it, where it runs on a GPU.
         """
         readings = [*self._phases.values(), *([own] if own else [])]
+        device_peak_mib = self._device.peak_mib if self._device else None
         return Memory(
             host_peak_mib=max((reading.peak for reading in readings), default=None),
             host_anonymous_peak_mib=max((reading.anonymous for reading in readings), default=None),
-            device_peak_mib=self._device.peak_mib if self._device else None,
-            device_method=self._device.method if self._device else None,
+            device_peak_mib=device_peak_mib,
+            device_method=self._device.method if self._device and device_peak_mib is not None else None,
             torch_allocator_peak_mib=torch_allocator_peak_mib,
             phases=tuple(
                 PhaseMemory(
@@ -157,31 +162,34 @@ class DeviceMemory:
     """
 
     def __init__(self, gpu: NvmlGpu) -> None:
-        self._nvml, self._handle = gpu.nvml, gpu.handle
-        self._before_bytes = self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used
-        self._process_bytes: int | None = None
-        self._growth_bytes = 0
+        self._gpu = gpu
+        self._before_bytes = gpu.used_bytes()
+        self._process_bytes: float | None = None
+        self._growth_bytes: float | None = None
 
-    def sample(self, pid: int) -> float:
-        """MiB held now, by the process where it is known, else by all since the start."""
-        own = None
-        for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle):
-            if process.pid == pid and process.usedGpuMemory is not None:
-                own = process.usedGpuMemory
-                self._process_bytes = max(own, self._process_bytes or 0)
-        used = self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used
-        grown = used - self._before_bytes
-        self._growth_bytes = max(self._growth_bytes, grown)
-        return max(0, grown if own is None else own) / BYTES_PER_MIB
+    def sample(self, pid: int) -> float | None:
+        """MiB held now, by the process where it is known, else by all since the start; None if neither is told."""
+        own = (self._gpu.processes() or {}).get(pid)
+        if own is not None:
+            self._process_bytes = max(own, self._process_bytes or 0.0)
+        grown = self._grown_bytes()
+        if grown is not None:
+            self._growth_bytes = max(grown, self._growth_bytes or 0.0)
+        held = grown if own is None else own
+        return None if held is None else held / BYTES_PER_MIB
+
+    def _grown_bytes(self) -> float | None:
+        used = self._gpu.used_bytes()
+        return None if used is None or self._before_bytes is None else max(0.0, used - self._before_bytes)
 
     @property
     def method(self) -> DeviceMethod:
         return "nvml-device-growth" if self._process_bytes is None else "nvml-process"
 
     @property
-    def peak_mib(self) -> float:
+    def peak_mib(self) -> float | None:
         peak_bytes = self._growth_bytes if self._process_bytes is None else self._process_bytes
-        return peak_bytes / BYTES_PER_MIB
+        return None if peak_bytes is None else peak_bytes / BYTES_PER_MIB
 
 
 def usable_cores() -> int:

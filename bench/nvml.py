@@ -1,7 +1,8 @@
 """NVML, and the GPU in it that CUDA means by an index.
 
 The two count differently: NVML by PCI bus and over all GPUs, CUDA the fastest first and only those of
-`CUDA_VISIBLE_DEVICES`. What both know is the bus id.
+`CUDA_VISIBLE_DEVICES`. What both know is the bus id. Any single function may be refused, by Jetsons most of
+them: everything is asked through `telemetry`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vla_edge.runtime.cuda.libcuda import LibCuda
-from vla_edge.runtime.errors import EngineError
+
+from .telemetry import MOST_BYTES, number, reading, sensible
+
+MOST_GPUS = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -30,24 +34,48 @@ class NvmlGpu:
     nvml: Any
     handle: Any
 
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """What a function of NVML says of this GPU; to be called in a reading of `telemetry`."""
+        return getattr(self.nvml, function)(self.handle, *arguments)
+
+    def used_bytes(self) -> float | None:
+        """Memory that all processes hold; None where the GPU does not tell."""
+        return number("GPU memory in use", lambda: self.ask("nvmlDeviceGetMemoryInfo").used, MOST_BYTES)
+
+    def processes(self) -> dict[int, float | None] | None:
+        """Bytes of each process that computes on it, None where they are hidden; None where no process is told."""
+        found = reading("processes on the GPU", self._processes)
+        if found is None:
+            return None
+        return {pid: sensible("a process's GPU memory", used, MOST_BYTES) for pid, used in found}
+
+    def _processes(self) -> list[tuple[int, object]]:
+        found = self.ask("nvmlDeviceGetComputeRunningProcesses")
+        # a list of older bindings may lack the memory
+        return [(int(process.pid), getattr(process, "usedGpuMemory", None)) for process in found]
+
 
 @contextmanager
 def open_nvml() -> Iterator[Any | None]:
     """NVML, or None where the library, the driver or a GPU is missing."""
+    nvml = reading("NVML", _initialised)
     try:
-        import pynvml
-    except ModuleNotFoundError:
-        yield None
-        return
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield None
-        return
-    try:
-        yield pynvml
+        yield nvml
     finally:
-        pynvml.nvmlShutdown()
+        if nvml is not None:
+            reading("the end of NVML", lambda: nvml.nvmlShutdown())
+
+
+def _initialised() -> Any:
+    import pynvml
+
+    pynvml.nvmlInit()
+    return pynvml
+
+
+def gpu_count(nvml: Any) -> int:
+    """GPUs that NVML knows; 0 where it does not tell."""
+    return int(number("the number of GPUs", lambda: nvml.nvmlDeviceGetCount(), MOST_GPUS) or 0)
 
 
 @contextmanager
@@ -67,6 +95,6 @@ def find_gpu(nvml: Any, cuda_index: int) -> NvmlGpu | None:
     try:
         bus_id = LibCuda().pci_bus_id(cuda_index)
         return NvmlGpu(nvml, nvml.nvmlDeviceGetHandleByPciBusId(bus_id))
-    except (EngineError, nvml.NVMLError) as error:
+    except Exception as error:  # a driver or binding of any age, without this function or this GPU
         logger.warning("NVML does not know CUDA's GPU %d: %s", cuda_index, error)
         return None

@@ -8,7 +8,10 @@ fans from the same place, but no power.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from .telemetry import MOST_W, number
 
 HWMON = Path("/sys/class/hwmon")
 CHIP = "ina3221"
@@ -22,6 +25,10 @@ def read_rails_w(root: Path = HWMON) -> float | None:
     Args:
         root: the kernel's folder of sensors.
     """
+    return number("power of the board's rails", lambda: _rails_w(root), MOST_W)
+
+
+def _rails_w(root: Path) -> float | None:
     rails: dict[str, float] = {}
     for chip in sorted(root.glob("hwmon*")):
         if _text(chip / "name") == CHIP:
@@ -34,21 +41,22 @@ def read_rails_w(root: Path = HWMON) -> float | None:
 def _channels_w(chip: Path) -> dict[str, float]:
     channels = {}
     for voltage in sorted(chip.glob("in[0-9]_input")):
-        number = voltage.name[2]
-        millivolts, milliamperes = _number(voltage), _number(chip / f"curr{number}_input")
+        channel = voltage.name[2]
+        millivolts, milliamperes = _milli(voltage), _milli(chip / f"curr{channel}_input")
         if millivolts is not None and milliamperes is not None:
-            label = _text(chip / f"in{number}_label") or f"{chip.name}/{number}"
+            label = _text(chip / f"in{channel}_label") or f"{chip.name}/{channel}"
             channels[label] = millivolts * milliamperes / MILLI_PER_UNIT**2
     return channels
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()
     except OSError:  # a channel that is switched off cannot be read
         return ""
 
 
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text.isdigit() else None
+def _milli(path: Path) -> int | None:
+    """Thousandths of a unit; nothing but plain digits, and no more of them than a sensor has."""
+    found = re.fullmatch("[0-9]{1,9}", _text(path))
+    return int(found[0]) if found else None

@@ -33,23 +33,23 @@ class _Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Gpu(_Base, frozen=True):
-    """A GPU as NVML describes it, at the start of the run."""
+    """A GPU as NVML describes it, at the start of the run; null is what it did not tell."""
 
     index: Count
-    name: str
-    memory_mib: Mebibytes
-    compute_capability: str
-    driver: str
+    name: str | None
+    memory_mib: Mebibytes | None
+    compute_capability: str | None
+    driver: str | None
     graphics_clock_mhz: Count | None
     graphics_clock_max_mhz: Count | None
     memory_clock_mhz: Count | None
     power_limit_w: float | None
     # processes of others that held memory on it when the run began
-    other_processes: Count
+    other_processes: Count | None
 
 
 class Machine(_Base, frozen=True):
-    """Where the figures come from."""
+    """Where the figures come from; null is what the machine did not tell."""
 
     cpu: str
     # such as "NVIDIA Jetson Orin NX", where the firmware names the board
@@ -58,7 +58,7 @@ class Machine(_Base, frozen=True):
     cores_usable: Count
     cpu_clock_mhz: float | None
     cpu_clock_max_mhz: float | None
-    memory_mib: Mebibytes
+    memory_mib: Mebibytes | None
     load_average_1min: float | None
     gpus: tuple[Gpu, ...]
     os: str

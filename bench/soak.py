@@ -38,7 +38,7 @@ SETTLING_CALLS = 50
 
 
 class DeviceUse(Struct, frozen=True, kw_only=True):
-    """Memory of this process on the GPU, in MiB.
+    """Memory of this process on the GPU, in MiB; None where the GPU does not tell.
 
     Attributes:
         context: once CUDA's context is there, and nothing else.
@@ -47,9 +47,9 @@ class DeviceUse(Struct, frozen=True, kw_only=True):
         parts: what TensorRT and the session tell of `loaded`: "weights", "activations", "io".
     """
 
-    context: float
-    loaded: float
-    soaked: float
+    context: float | None
+    loaded: float | None
+    soaked: float | None
     parts: dict[str, float]
 
 
@@ -123,13 +123,13 @@ def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
 
 
 @contextmanager
-def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], dict[str, float]]]:
+def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], dict[str, float | None]]]:
     """Read the device's memory at named moments; the context is opened first, so that it is seen alone.
 
     Yields:
         A function that adds the reading of a moment, and returns all so far, in MiB: none without a GPU.
     """
-    readings: dict[str, float] = {}
+    readings: dict[str, float | None] = {}
     index = options.get("device_index", 0)
     on_gpu = backend.startswith("tensorrt")
     with open_gpu(index) if on_gpu else nullcontext() as gpu:
@@ -139,7 +139,7 @@ def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], 
             return
         device = open_device(index, options.get("memory", "cuda-bindings"))
 
-        def read(moment: str) -> dict[str, float]:
+        def read(moment: str) -> dict[str, float | None]:
             memory.sample(os.getpid())
             readings[moment] = memory.peak_mib
             return readings
@@ -151,7 +151,7 @@ def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], 
             device.close()
 
 
-def _device_use(policy: Policy, readings: dict[str, float]) -> DeviceUse | None:
+def _device_use(policy: Policy, readings: dict[str, float | None]) -> DeviceUse | None:
     told: Callable[[], dict[str, int]] | None = getattr(policy.session, "device_memory_bytes", None)
     if not readings or told is None:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .report import DeviceMethod
+from .telemetry import MOST_BYTES, number
 from .units import BYTES_PER_MIB
 
 # a list of names, parted by zero bytes, such as "nvidia,p3767-0000", "nvidia,tegra234"
@@ -25,11 +26,11 @@ def is_tegra(compatible: Path = COMPATIBLE) -> bool:
         return False
 
 
-def available_bytes() -> int:
-    """Memory that could be had without swapping."""
+def available_bytes() -> float | None:
+    """Memory that could be had without swapping; None where the machine does not tell."""
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    return number("available memory", lambda: psutil.virtual_memory().available, MOST_BYTES)
 
 
 class UnifiedMemory:
@@ -41,17 +42,20 @@ class UnifiedMemory:
 
     method: DeviceMethod = "mem-available"
 
-    def __init__(self, available: Callable[[], int] = available_bytes) -> None:
+    def __init__(self, available: Callable[[], float | None] = available_bytes) -> None:
         self._available = available
         self._before_bytes = available()
-        self._peak_bytes = 0
+        self._peak_bytes: float | None = None
 
-    def sample(self, pid: int) -> float:
-        """MiB taken since the start, by all processes."""
-        taken = max(0, self._before_bytes - self._available())
-        self._peak_bytes = max(self._peak_bytes, taken)
+    def sample(self, pid: int) -> float | None:
+        """MiB taken since the start, by all processes; None where the machine does not tell."""
+        available = self._available()
+        if available is None or self._before_bytes is None:
+            return None
+        taken = max(0.0, self._before_bytes - available)
+        self._peak_bytes = max(self._peak_bytes or 0.0, taken)
         return taken / BYTES_PER_MIB
 
     @property
-    def peak_mib(self) -> float:
-        return self._peak_bytes / BYTES_PER_MIB
+    def peak_mib(self) -> float | None:
+        return None if self._peak_bytes is None else self._peak_bytes / BYTES_PER_MIB

@@ -290,7 +290,9 @@ def _differences(before: Report, after: Report) -> Iterator[str]:
 
 
 def _gpus(report: Report) -> str:
-    return ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in report.machine.gpus)
+    return ", ".join(
+        f"{gpu.name or 'unnamed'} (driver {gpu.driver or 'unknown'})" for gpu in report.machine.gpus
+    )
 
 
 def _bundle_differences(before: Report, after: Report) -> Iterator[str]:

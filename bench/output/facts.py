@@ -32,7 +32,7 @@ def device_name(report: Report) -> str:
     """What the figures were made on, as a heading names it."""
     machine = report.machine
     if report.options.device == "cuda" and machine.gpus:
-        return printable(machine.gpus[0].name)
+        return printable(machine.gpus[0].name or "GPU without a name")
     return printable(machine.board or machine.cpu)
 
 
@@ -59,9 +59,10 @@ def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], 
         facts.append(
             (
                 f"GPU {gpu.index}",
-                f"{gpu.name}, compute capability {gpu.compute_capability}, {gpu.memory_mib:,.0f} MiB, "
-                f"driver {gpu.driver}, {clock}, power limit {given(gpu.power_limit_w, 'W')}, "
-                f"{gpu.other_processes} other processes",
+                f"{gpu.name or 'name unknown'}, compute capability {gpu.compute_capability or 'unknown'}, "
+                f"{given(gpu.memory_mib, 'MiB')}, driver {gpu.driver or 'unknown'}, {clock}, "
+                f"power limit {given(gpu.power_limit_w, 'W')}, "
+                f"{'unknown' if gpu.other_processes is None else gpu.other_processes} other processes",
             )
         )
     facts += [

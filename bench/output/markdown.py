@@ -50,7 +50,7 @@ def escape(text: str) -> str:
 def _head(report: Report) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in report.machine.versions.items())
     threads = f", {report.options.threads} threads" if report.options.device == "cpu" else ""
-    drivers = "".join(f", driver {gpu.driver}" for gpu in report.machine.gpus[:1])
+    drivers = "".join(f", driver {gpu.driver}" for gpu in report.machine.gpus[:1] if gpu.driver)
     where = f"{report.options.device}: {device_name(report)}{drivers}{threads}; {versions}"
     yield f"{escape(where)}; {escape(report.created_utc)}"
     yield ""

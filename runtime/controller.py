@@ -10,23 +10,29 @@
 
 A motor loop of its own, faster than the policy, asks `controller.current()` instead; that also stops the
 robot when the policy hangs inside the engine.
+
+Fail closed: whatever leaves `Policy.act`, whatever it returns, whatever the clock says, the fault is latched
+before anything else is done with it.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .errors import InputError, VlaError
+from .control_options import ControllerOptions, check_options, limits_of
+from .errors import VlaError
+from .foreign import finite_number, shown, words_of
+from .latch import Fault, FaultLatch
 
 if TYPE_CHECKING:
     from .action import Action
     from .manifest import Manifest
+
+__all__ = ["ActingPolicy", "Command", "Controller", "ControllerOptions"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,24 +52,6 @@ class ActingPolicy(Protocol):
 
 
 @dataclass(frozen=True)
-class ControllerOptions:
-    """What counts as a fault.
-
-    Attributes:
-        limits: largest absolute value per component, m/s; None takes the manifest's. Never wider than those.
-        deadline_ms: longest time from the frame's capture (or the call, where that is not told) to the command.
-        late_allowed: how many late commands in a row are single stops; one more is a fault. A late command
-            is never passed on, however few they are.
-        hold_ms: longest time that `current` repeats a command; None is twice the deadline.
-    """
-
-    limits: Mapping[str, float] | None = None
-    deadline_ms: float = 100.0
-    late_allowed: int = 0
-    hold_ms: float | None = None
-
-
-@dataclass(frozen=True)
 class Command:
     """What the robot is to do now.
 
@@ -73,7 +61,7 @@ class Command:
         stopped: whether this is a stop of the controller (a policy may ask for zeros too: then it is False).
         reason: why it is one; empty otherwise.
         action: what the policy said; None where it failed or was late.
-        latency_ms: from capture or call to the command.
+        latency_ms: from capture or call to the command; 0 where the policy was not asked or the clock failed.
     """
 
     names: tuple[str, ...]
@@ -84,11 +72,24 @@ class Command:
     latency_ms: float
 
 
+class _Published(NamedTuple):
+    """A command for `current`; that of an earlier episode is none."""
+
+    at_s: float
+    command: Command
+    episode: object
+
+
+class _Refused(VlaError):
+    """What the controller itself finds wrong; never leaves it."""
+
+
 class Controller:
     """Wraps a policy for a robot: clamps, refuses what is not finite or late, stops on any fault.
 
     A fault latches: from then on every command is a stop with the first reason, until `reset`. `step`
-    and `reset` belong to one thread at a time; `current`, `halt` and `fault` may be called from any.
+    and `reset` belong to one thread at a time; `current` and `fault` may be called from any, `halt` from any
+    and from signal handlers: it never blocks.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Controller:
         Args:
             policy: a loaded and warmed-up `Policy`; the caller closes it.
             options: what counts as a fault.
-            clock: monotonic seconds.
+            clock: monotonic seconds. One that goes back, raises or says no finite number is a fault.
 
         Raises:
             InputError: a limit of an unknown component, not positive, or wider than the manifest's;
@@ -112,67 +113,72 @@ class Controller:
         self._options = options or ControllerOptions()
         self._clock = clock
         self._names = tuple(policy.manifest.action.names)
-        self._limits = _limits(self._options, policy.manifest)
-        self._hold_ms = _hold_ms(self._options)
-        self._lock = threading.Lock()
-        self._fault: str | None = None
-        # The first reason since the last reset began: a halt during it must outlive it.
-        self._fault_since_reset: str | None = None
+        self._limits = limits_of(self._options, policy.manifest)
+        self._hold_ms = check_options(self._options)
+        self._latch = FaultLatch()
+        self._unfinished = _unfinished()
+        self._logged: Fault | None = None
         self._late_in_row = 0
-        self._latest: tuple[float, Command] | None = None
+        self._called_s = -float("inf")
+        self._episode = object()
+        self._latest: _Published | None = None
 
     @property
     def fault(self) -> str | None:
         """The reason of the latched fault, if there is one."""
-        return self._fault
+        fault = self._latch.fault
+        return None if fault is None else fault.reason
 
     def step(self, frame: Any, instruction: str | None = None, captured_s: float | None = None) -> Command:
-        """The command for a frame. Never raises on a fault of policy, engine or frame: it stops.
+        """The command for a frame. Never raises on a fault of policy, engine, frame or clock: it stops.
+
+        What is no `Exception`, such as KeyboardInterrupt or SystemExit, is latched as well and then raised.
 
         Args:
             frame: as `Policy.act` takes it.
             instruction: as `Policy.act` takes it.
             captured_s: when the frame was taken, by this controller's clock. A time that is not (a wall
-                clock's, one to come, NaN) is a fault: no deadline could be kept by it.
+                clock's, one to come, NaN, a date) is a fault: no deadline could be kept by it.
         """
-        called = self._clock()
-        started = called if captured_s is None else captured_s
-        if self._fault is not None:
-            return self._stop(self._fault, started)
-        # NaN compares false.
-        if not (called - started) * 1e3 >= -_CLOCK_SLACK_MS:
-            return self._latch(
-                f"captured_s={started} is not of this controller's clock, which says {called}.", called
-            )
+        latch, started = self._latch, None
         try:
+            fault = latch.fault
+            if fault is not None:
+                return self._stop(fault.reason)
+            episode = self._episode
+            called = self._now()
+            started = called
+            started = self._started(called, captured_s)
             action = self._policy.act(frame, instruction)
-        except VlaError as error:
-            return self._latch(error.problem, started)
-        # A fault of any kind must stop the robot, the unforeseen ones above all.
-        except Exception as error:
-            _log.exception("the policy failed in an unforeseen way")
-            return self._latch(f"{type(error).__name__}: {error}", started)
-        return self._judge(action, started)
+            return self._judge(action, called, started, episode)
+        except BaseException as error:
+            # No call stands between the exception and these assignments, so no second one can come first.
+            seen, latch.latest = latch.latest, self._unfinished
+            latch.set(words_of(error), after=seen)
+            if not isinstance(error, Exception):
+                raise
+            return self._stop_for(error, started)
 
     def current(self) -> Command:
         """The latest command while it is fresh, for a motor loop; a stop and a fault once it is not."""
-        with self._lock:
-            latest = self._latest
-        now = self._clock()
-        if self._fault is not None:
-            return self._stop(self._fault, now)
-        if latest is None:
-            return self._stop("no command yet.", now)
-        age_ms = (now - latest[0]) * 1e3
-        if age_ms > self._hold_ms:
-            return self._latch(
-                f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.", latest[0]
-            )
-        return latest[1]
+        latch = self._latch
+        try:
+            return self._current()
+        except BaseException as error:
+            seen, latch.latest = latch.latest, self._unfinished
+            latch.set(words_of(error), after=seen)
+            if not isinstance(error, Exception):
+                raise
+            return self._stop_for(error)
 
     def halt(self, reason: str) -> None:
-        """Stop from outside, such as by an emergency button; latched like any fault."""
-        self._latch(reason, self._clock())
+        """Stop from outside, such as by an emergency button; latched like any fault.
+
+        Takes no lock, asks no clock and writes no log (the next `step` or `current` does), so that a signal
+        handler may call it in the middle of either.
+        """
+        plain = reason if isinstance(reason, str) else f"halt was given a {type(reason).__name__}."
+        self._latch.set(plain or "halt was called.")
 
     def reset(self) -> None:
         """Clear the fault and start a new episode; the next command comes from the next `step`.
@@ -180,82 +186,134 @@ class Controller:
         What is latched while this runs, such as another thread's `halt`, is not cleared.
 
         Raises:
-            EngineError: the policy cannot be reset; the fault stays.
+            EngineError: the policy cannot be reset, which is a fault; an older fault stays.
         """
-        with self._lock:
-            self._fault_since_reset = None
-        self._policy.reset()
-        with self._lock:
-            self._latest = None
-            self._late_in_row = 0
-            self._fault = self._fault_since_reset
-
-    def _judge(self, action: Action, started: float) -> Command:
-        now = self._clock()
-        latency_ms = (now - started) * 1e3
-        if len(action.values) != len(self._names) or not all(map(math.isfinite, action.values)):
-            return self._latch(f"the policy returned {action.values}.", started)
-        if latency_ms > self._options.deadline_ms:
-            return self._late(latency_ms, started)
+        self._unfinished = _unfinished()  # before any forgiving: the one in use must not be forgiven later
+        try:
+            self._latch.begin()
+            self._policy.reset()
+        except BaseException as error:
+            self._latch.abandon()
+            self._latch.set(words_of(error))
+            raise
+        self._latest = None
         self._late_in_row = 0
-        values = tuple(
-            max(-limit, min(limit, value)) for value, limit in zip(action.values, self._limits, strict=True)
-        )
-        return self._keep(Command(self._names, values, False, "", action, latency_ms), now)
+        self._called_s = -float("inf")
+        self._episode = object()
+        self._latch.forgive()
 
-    def _late(self, latency_ms: float, started: float) -> Command:
+    def _current(self) -> Command:
+        latest, fault = self._latest, self._latch.fault
+        if fault is not None:
+            return self._stop(fault.reason)
+        if latest is None or latest.episode is not self._episode:
+            return self._stop("no command yet.")
+        age_ms = (self._now() - latest.at_s) * 1e3
+        if age_ms < 0:
+            raise _Refused(f"the clock went back by {-age_ms:.0f} ms.")
+        if age_ms > self._hold_ms:
+            raise _Refused(f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.")
+        # Asked last: a halt of meanwhile counts. So does a whole reset, after which this command is none.
+        fault = self._latch.fault
+        if fault is not None:
+            return self._stop(fault.reason)
+        return latest.command if latest.episode is self._episode else self._stop("no command yet.")
+
+    def _now(self) -> float:
+        said = self._clock()
+        now = finite_number(said)
+        if now is None:
+            raise _Refused(f"the clock says {shown(said)}, which is no finite number of seconds.")
+        return now
+
+    def _started(self, called: float, captured_s: float | None) -> float:
+        """When the deadline began to run."""
+        if called < self._called_s:
+            raise _Refused(f"the clock went back by {(self._called_s - called) * 1e3:.0f} ms.")
+        self._called_s = called
+        if captured_s is None:
+            return called
+        captured = finite_number(captured_s)
+        if captured is None or (called - captured) * 1e3 < -_CLOCK_SLACK_MS:
+            raise _Refused(
+                f"captured_s={shown(captured_s)} is not of this controller's clock, which says {called}."
+            )
+        return min(captured, called)
+
+    def _judge(self, action: Action, called: float, started: float, episode: object) -> Command:
+        values = self._values(action)
+        now = self._now()
+        if now < called:
+            raise _Refused(f"the clock went back by {(called - now) * 1e3:.0f} ms while the policy worked.")
+        self._called_s = now
+        latency_ms = (now - started) * 1e3
+        if latency_ms > self._options.deadline_ms:
+            command = self._late(latency_ms)
+        else:
+            self._late_in_row = 0
+            command = Command(self._names, values, False, "", action, latency_ms)
+        if episode is not self._episode:
+            raise _Refused("the controller was reset while the policy worked.")
+        self._latest = _Published(now, command, episode)
+        # Asked last: what another thread or a signal latched meanwhile is not overtaken by this command.
+        fault = self._latch.fault
+        return command if fault is None else self._stop(fault.reason)
+
+    def _values(self, action: Action) -> tuple[float, ...]:
+        """The action within the limits, in plain floats."""
+        said: object = action.values
+        names: object = getattr(action, "names", self._names)
+        numbers = [finite_number(value) for value in said] if isinstance(said, (tuple, list)) else []
+        values = [value for value in numbers if value is not None]
+        if not len(values) == len(numbers) == len(self._names):
+            raise _Refused(f"the policy returned {shown(said)}.")
+        if not isinstance(names, (tuple, list)) or tuple(names) != self._names:
+            raise _Refused(f"the policy returned values for {shown(names)}, not for {shown(self._names)}.")
+        return tuple(
+            [max(-limit, min(limit, value)) for value, limit in zip(values, self._limits, strict=True)]
+        )
+
+    def _late(self, latency_ms: float) -> Command:
         self._late_in_row += 1
         reason = f"the command took {latency_ms:.0f} ms, {self._options.deadline_ms:.0f} ms are allowed."
         if self._late_in_row > self._options.late_allowed:
-            return self._latch(reason, started)
-        return self._keep(self._stop(reason, started), self._clock())
+            raise _Refused(reason)
+        return Command(self._names, (0.0,) * len(self._names), True, reason, None, latency_ms)
 
-    def _latch(self, reason: str, started: float) -> Command:
-        with self._lock:
-            if self._fault_since_reset is None:
-                self._fault_since_reset = reason
-                _log.error("stopped: %s", reason)
-            if self._fault is None:
-                self._fault = reason
-            first = self._fault
-        return self._keep(self._stop(first, started), self._clock())
+    def _stop_for(self, error: Exception, started: float | None = None) -> Command:
+        """The stop for a fault that was just latched."""
+        fault = self._latch.fault
+        unforeseen = None if isinstance(error, VlaError) else error
+        # Forgiven already where another thread reset it meanwhile: a stop nevertheless.
+        return self._stop(fault.reason if fault is not None else words_of(error), started, unforeseen)
 
-    def _keep(self, command: Command, now: float) -> Command:
-        with self._lock:
-            # A fault that another thread latched meanwhile must not be overtaken by this command.
-            if self._fault is not None and not command.stopped:
-                command = self._stop(self._fault, now)
-            self._latest = (now, command)
+    def _stop(
+        self, reason: str, started: float | None = None, unforeseen: Exception | None = None
+    ) -> Command:
+        command = Command(
+            self._names, (0.0,) * len(self._names), True, reason, None, self._elapsed_ms(started)
+        )
+        self._log_once(unforeseen)
         return command
 
-    def _stop(self, reason: str, started: float) -> Command:
-        return Command(
-            self._names, (0.0,) * len(self._names), True, reason, None, (self._clock() - started) * 1e3
-        )
+    def _elapsed_ms(self, started: float | None) -> float:
+        if started is None:
+            return 0.0
+        try:
+            return max(0.0, (self._now() - started) * 1e3)
+        except Exception:  # the clock; if that is the fault, it is latched already
+            return 0.0
+
+    def _log_once(self, unforeseen: Exception | None) -> None:
+        fault = self._latch.fault
+        if fault is None or fault is self._logged:
+            return
+        self._logged = fault
+        try:
+            _log.error("stopped: %s", fault.reason, exc_info=unforeseen)
+        except Exception:  # a log handler that fails must not keep the stop from the robot
+            self._logged = None
 
 
-def _limits(options: ControllerOptions, manifest: Manifest) -> tuple[float, ...]:
-    widest = dict(zip(manifest.action.names, manifest.action.limit, strict=True))
-    asked = dict(options.limits or {})
-    for name, limit in asked.items():
-        if name not in widest:
-            raise InputError(
-                f"There is no component {name!r} to limit.", f"The policy has {', '.join(widest)}."
-            )
-        if not 0 < limit <= widest[name]:
-            raise InputError(
-                f"The limit {limit:g} m/s of {name} is not within 0 and the manifest's {widest[name]:g} m/s.",
-                "Choose a smaller one; a wider one needs another export.",
-            )
-    return tuple(asked.get(name, widest[name]) for name in manifest.action.names)
-
-
-def _hold_ms(options: ControllerOptions) -> float:
-    hold_ms = 2 * options.deadline_ms if options.hold_ms is None else options.hold_ms
-    if not (options.deadline_ms > 0 and hold_ms > 0 and options.late_allowed >= 0):
-        raise InputError(
-            f"deadline_ms={options.deadline_ms:g}, hold_ms={hold_ms:g} and late_allowed={options.late_allowed} "
-            "cannot be used.",
-            "Times must be positive, and late_allowed not negative.",
-        )
-    return hold_ms
+def _unfinished() -> Fault:
+    return Fault("the controller was interrupted.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,7 +43,7 @@ class ScriptedPolicy:
         self.manifest = tiny_manifest([])
         self.output = np.array([[0.1, -0.2]], np.float32)
         self.takes_ms = 10.0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.resets = 0
         self.calls = 0
 
@@ -92,7 +94,8 @@ def test_limits_narrow_those_of_the_manifest(policy: ScriptedPolicy) -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"linear_x": 2.0}, {"linear_x": 0.0}, {"linear_x": -1.0}, {"linear_x": math.nan}]
+    "limits",
+    [{"linear_x": 2.0}, {"linear_x": 0.0}, {"linear_x": -1.0}, {"linear_x": math.nan}, {"linear_x": "1"}],
 )
 def test_a_limit_that_is_wider_or_not_positive_is_refused(
     policy: ScriptedPolicy, limits: dict[str, float]
@@ -107,9 +110,14 @@ def test_a_limit_of_an_unknown_component_is_refused(policy: ScriptedPolicy) -> N
 
 
 @pytest.mark.parametrize(
-    "options", [{"deadline_ms": 0}, {"deadline_ms": math.nan}, {"hold_ms": -1}, {"late_allowed": -1}]
+    "options",
+    [
+        *({"deadline_ms": bad} for bad in (0, math.nan, math.inf, "100", None, True, 10**400)),
+        *({"hold_ms": bad} for bad in (-1, 0, math.inf, "1")),
+        *({"late_allowed": bad} for bad in (-1, 0.5, math.nan, None)),
+    ],
 )
-def test_times_that_make_no_sense_are_refused(policy: ScriptedPolicy, options: dict[str, float]) -> None:
+def test_times_that_make_no_sense_are_refused(policy: ScriptedPolicy, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="cannot be used"):
         make(policy, **options)
 
@@ -153,13 +161,121 @@ def test_a_fault_stops_and_stays_until_reset(policy: ScriptedPolicy, error: Exce
     assert not controller.step("frame").stopped
 
 
-def test_ctrl_c_is_not_a_fault(policy: ScriptedPolicy) -> None:
-    def interrupted(frame: Any, instruction: str | None = None) -> Action:
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(3), asyncio.CancelledError(), GeneratorExit()]
+)
+def test_what_is_no_exception_is_latched_before_it_passes(
+    policy: ScriptedPolicy, error: BaseException
+) -> None:
+    controller = make(policy)
+    assert not controller.step("frame").stopped
+    policy.error = error
+    with pytest.raises(type(error)):
+        controller.step("frame")
+    assert_stop(controller.current(), type(error).__name__)
+    policy.error = None
+    assert_stop(controller.step("frame"), type(error).__name__)
+    controller.reset()
+    assert not controller.step("frame").stopped
+
+
+class Mute(Exception):
+    """Says nothing of itself."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+class MuteVla(EngineError):
+    def __init__(self) -> None:
+        Exception.__init__(self)  # so there is no `problem`
+
+
+class Rude(Exception):
+    def __str__(self) -> str:
         raise KeyboardInterrupt
 
-    policy.act = interrupted  # type: ignore[method-assign]
+
+@pytest.mark.parametrize("error", [Mute(), MuteVla(), RecursionError(), MemoryError()])
+def test_an_exception_without_a_text_stops_the_robot(policy: ScriptedPolicy, error: Exception) -> None:
+    controller = make(policy)
+    policy.error = error
+    command = controller.step("frame")
+    assert_stop(command, "")
+    assert command.reason
+    assert_stop(controller.current(), command.reason)
+
+
+def test_an_exception_whose_text_is_an_interrupt_is_latched_first(policy: ScriptedPolicy) -> None:
+    controller = make(policy)
+    controller.step("frame")
+    policy.error = Rude()
     with pytest.raises(KeyboardInterrupt):
-        make(policy).step("frame")
+        controller.step("frame")
+    assert_stop(controller.current(), "interrupted")
+
+
+class Broken:
+    """Raises at every attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"{name} is gone")
+
+
+def said(values: Any, **more: Any) -> SimpleNamespace:
+    return SimpleNamespace(values=values, **more)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        None,
+        object(),
+        Broken(),
+        Mute(),
+        (0.1, 0.2),
+        said(None),
+        said((None, 0.1)),
+        said((None,)),
+        said(()),
+        said((0.1, 0.2, 0.3)),
+        said("ab"),
+        said(("0.1", "0.2")),
+        said((True, False)),
+        said((0.1, 1j)),
+        said((10**400, 0.1)),
+        said((10**5000, 0.1)),
+        said(value for value in (0.1, 0.2)),
+        said({0.1: 1, 0.2: 2}),
+        said(np.array([[0.1, 0.2]])),
+        said((np.float32("nan"), np.float32(0.1))),
+        said((np.array([0.1]), 0.1)),
+        said((Mute(), 0.1)),
+        said(Mute()),
+        said((0.1, 0.2), names=("linear_y", "linear_x")),
+        said((0.1, 0.2), names=("linear_x",)),
+        said((0.1, 0.2), names=None),
+    ],
+    ids=lambda action: type(action).__name__,
+)
+def test_an_action_that_is_none_stops_the_robot(policy: ScriptedPolicy, action: Any) -> None:
+    controller = make(policy)
+    assert not controller.step("frame").stopped
+    policy.act = lambda frame, instruction=None: action  # type: ignore[method-assign]
+    command = controller.step("frame")
+    assert_stop(command, "")
+    assert controller.fault == command.reason != ""
+    assert_stop(controller.current(), command.reason)
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2], (np.float32(0.1), np.float64(0.2)), (0, 1)])
+def test_numbers_of_any_kind_become_plain_floats(policy: ScriptedPolicy, values: Any) -> None:
+    policy.act = lambda frame, instruction=None: said(values)  # type: ignore[method-assign]
+    command = make(policy).step("frame")
+    assert not command.stopped
+    assert [type(value) for value in command.values] == [float, float]
 
 
 def test_a_failed_reset_keeps_the_fault(policy: ScriptedPolicy) -> None:
@@ -202,13 +318,21 @@ def test_the_age_of_the_frame_counts(policy: ScriptedPolicy, clock: Clock) -> No
     assert_stop(make(policy, deadline_ms=100).step("frame", captured_s=captured_s), "took 105 ms")
 
 
-@pytest.mark.parametrize("captured_s", [1.7e9, 1000.006, math.nan, math.inf])
+@pytest.mark.parametrize(
+    "captured_s",
+    [
+        *(1.7e9, 1000.006, math.nan, math.inf, -math.inf, 10**400, 10**5000, True, "1000", b"1", 1j),
+        *(datetime(2026, 1, 1), SimpleNamespace(sec=1000, nanosec=0), Mute(), [1000.0], np.array([1000.0])),
+    ],
+    ids=lambda captured_s: type(captured_s).__name__,
+)
 def test_a_time_of_capture_by_another_clock_is_a_fault_since_no_deadline_could_be_kept(
-    policy: ScriptedPolicy, captured_s: float
+    policy: ScriptedPolicy, captured_s: Any
 ) -> None:
     controller = make(policy)
     command = controller.step("frame", captured_s=captured_s)
-    assert_stop(command, f"captured_s={captured_s} is not of this controller's clock, which says 1000.0")
+    assert_stop(command, "captured_s=")
+    assert_stop(command, "is not of this controller's clock, which says 1000.0")
     assert command.latency_ms == 0
     assert policy.calls == 0
     assert_stop(controller.step("frame"), "captured_s")

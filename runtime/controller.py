@@ -80,7 +80,7 @@ class _Published(NamedTuple):
     episode: object
 
 
-class _Refused(VlaError):
+class _RefusalError(VlaError):
     """What the controller itself finds wrong; never leaves it."""
 
 
@@ -210,9 +210,9 @@ class Controller:
             return self._stop("no command yet.")
         age_ms = (self._now() - latest.at_s) * 1e3
         if age_ms < 0:
-            raise _Refused(f"the clock went back by {-age_ms:.0f} ms.")
+            raise _RefusalError(f"the clock went back by {-age_ms:.0f} ms.")
         if age_ms > self._hold_ms:
-            raise _Refused(f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.")
+            raise _RefusalError(f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.")
         # Asked last: a halt of meanwhile counts. So does a whole reset, after which this command is none.
         fault = self._latch.fault
         if fault is not None:
@@ -223,19 +223,19 @@ class Controller:
         said = self._clock()
         now = finite_number(said)
         if now is None:
-            raise _Refused(f"the clock says {shown(said)}, which is no finite number of seconds.")
+            raise _RefusalError(f"the clock says {shown(said)}, which is no finite number of seconds.")
         return now
 
     def _started(self, called: float, captured_s: float | None) -> float:
         """When the deadline began to run."""
         if called < self._called_s:
-            raise _Refused(f"the clock went back by {(self._called_s - called) * 1e3:.0f} ms.")
+            raise _RefusalError(f"the clock went back by {(self._called_s - called) * 1e3:.0f} ms.")
         self._called_s = called
         if captured_s is None:
             return called
         captured = finite_number(captured_s)
         if captured is None or (called - captured) * 1e3 < -_CLOCK_SLACK_MS:
-            raise _Refused(
+            raise _RefusalError(
                 f"captured_s={shown(captured_s)} is not of this controller's clock, which says {called}."
             )
         return min(captured, called)
@@ -244,7 +244,9 @@ class Controller:
         values = self._values(action)
         now = self._now()
         if now < called:
-            raise _Refused(f"the clock went back by {(called - now) * 1e3:.0f} ms while the policy worked.")
+            raise _RefusalError(
+                f"the clock went back by {(called - now) * 1e3:.0f} ms while the policy worked."
+            )
         self._called_s = now
         latency_ms = (now - started) * 1e3
         if latency_ms > self._options.deadline_ms:
@@ -253,7 +255,7 @@ class Controller:
             self._late_in_row = 0
             command = Command(self._names, values, False, "", action, latency_ms)
         if episode is not self._episode:
-            raise _Refused("the controller was reset while the policy worked.")
+            raise _RefusalError("the controller was reset while the policy worked.")
         self._latest = _Published(now, command, episode)
         # Asked last: what another thread or a signal latched meanwhile is not overtaken by this command.
         fault = self._latch.fault
@@ -266,9 +268,11 @@ class Controller:
         numbers = [finite_number(value) for value in said] if isinstance(said, (tuple, list)) else []
         values = [value for value in numbers if value is not None]
         if not len(values) == len(numbers) == len(self._names):
-            raise _Refused(f"the policy returned {shown(said)}.")
+            raise _RefusalError(f"the policy returned {shown(said)}.")
         if not isinstance(names, (tuple, list)) or tuple(names) != self._names:
-            raise _Refused(f"the policy returned values for {shown(names)}, not for {shown(self._names)}.")
+            raise _RefusalError(
+                f"the policy returned values for {shown(names)}, not for {shown(self._names)}."
+            )
         return tuple(
             [max(-limit, min(limit, value)) for value, limit in zip(values, self._limits, strict=True)]
         )
@@ -277,7 +281,7 @@ class Controller:
         self._late_in_row += 1
         reason = f"the command took {latency_ms:.0f} ms, {self._options.deadline_ms:.0f} ms are allowed."
         if self._late_in_row > self._options.late_allowed:
-            raise _Refused(reason)
+            raise _RefusalError(reason)
         return Command(self._names, (0.0,) * len(self._names), True, reason, None, latency_ms)
 
     def _stop_for(self, error: Exception, started: float | None = None) -> Command:

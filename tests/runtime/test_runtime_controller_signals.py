@@ -33,7 +33,7 @@ def interrupt(number, frame):
 rng = random.Random(int(sys.argv[2]))
 signal.signal(signal.SIGALRM, halt if sys.argv[1] == "halt" else interrupt)
 inside = False
-for at in range(400):
+for at in range(4000):
     halted = False
     controller.reset()
     signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 4e-4))
@@ -62,7 +62,7 @@ def test_signals_at_random_moments_neither_block_nor_get_lost(handler: str) -> N
         [sys.executable, "-c", ROUNDS, handler, "1"], capture_output=True, text=True, timeout=60
     )
     assert done.stderr == ""
-    assert done.stdout == "rounds 400\n"
+    assert done.stdout == "rounds 4000\n"
 
 
 def test_a_halt_in_the_middle_of_every_line_of_a_step_holds() -> None:

@@ -26,6 +26,7 @@ from vla_edge.export import images
 from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.console import run_command
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.json_text import json_text
 
 from .cli import SECONDS
 
@@ -134,7 +135,7 @@ def run_steps(name: str, to_run: Iterable[Step], folder: Path) -> Results:
 
 
 def _keep(results: Results, path: Path) -> None:
-    write_atomically(path, lambda file: file.write(json.dumps(results, indent=1).encode()))
+    write_atomically(path, lambda file: file.write(json_text(results).encode()))
 
 
 def _run(step: Step) -> Results:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 
 from vla_edge.runtime.console import run_command, stderr_console, verbose_option
+from vla_edge.runtime.finite import FiniteFloat
 from vla_edge.runtime.version import VERSION
 
 from .backends import BACKEND_NAMES
@@ -41,7 +42,7 @@ use; 130 Ctrl-C.
 """
 
 DEVICES = ("cpu", "cuda")
-SECONDS = click.FloatRange(0, 86_400, min_open=True)  # a day: infinity and NaN are no JSON
+SECONDS = FiniteFloat(0, 86_400, min_open=True)  # at most a day
 QUICK_SECONDS = 2.0
 
 
@@ -101,7 +102,7 @@ QUICK_SECONDS = 2.0
 @click.option(
     "--rate",
     "rate_hz",
-    type=click.FloatRange(0, 1000),
+    type=FiniteFloat(0, 1000),
     default=10.0,
     show_default=True,
     help="Steps a second of the paced loop, which sleeps in between and counts deadline misses; 0 for none.",

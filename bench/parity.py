@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from vla_edge.runtime.gates import judge
 from vla_edge.runtime.manifest import Gate
+from vla_edge.runtime.relative import relative_l2
 
 from .report import Parity
 
@@ -23,7 +26,7 @@ class ActionErrors:
         self._reference = reference.astype(np.float64)
         self._scale = np.asarray(scale, dtype=np.float64)
         self._max_abs_mps = np.zeros(())
-        self._relative_l2 = np.zeros(())
+        self._relative_l2 = 0.0
         self._calls = 0
         self._seen: set[int] = set()
 
@@ -31,13 +34,9 @@ class ActionErrors:
         """Compare actions [batch, steps, size] with those of a golden sample; NaN stays NaN."""
         reference = self._reference[sample]
         difference = actions.astype(np.float64) - reference
-        norm = np.sqrt(np.square(reference).sum())
-        relative = np.sqrt(np.square(difference).sum(axis=(1, 2)).max()) / max(
-            norm, np.finfo(np.float32).tiny
-        )
         # np.maximum hands NaN on, max() would lose it
         self._max_abs_mps = np.maximum(self._max_abs_mps, np.abs(difference * self._scale).max())
-        self._relative_l2 = np.maximum(self._relative_l2, relative)
+        self._relative_l2 = max(self._relative_l2, *(relative_l2(row, reference) for row in actions))
         self._calls += 1
         self._seen.add(sample)
 
@@ -48,7 +47,7 @@ class ActionErrors:
             samples=len(self._seen),
             finite=finite,
             max_abs_mps=float(self._max_abs_mps) if finite else None,
-            relative_l2=float(self._relative_l2) if finite else None,
+            relative_l2=self._relative_l2 if math.isfinite(self._relative_l2) else None,
         )
 
 
@@ -62,7 +61,8 @@ def missed_gate(parity: Parity, gates: Sequence[Gate]) -> str:
         return "actions are NaN or infinite"
     values = {"max_abs_mps": parity.max_abs_mps, "relative_l2": parity.relative_l2}
     for gate in gates:
-        value = values[gate.metric]
-        if gate.stage == "action" and value is not None and value > gate.limit:
-            return f"action error {value:.3g} exceeds the manifest's gate {gate.metric} <= {gate.limit:g}"
+        judged = judge(gate, values[gate.metric])
+        if gate.stage == "action" and not judged.passed:
+            error = "that is not finite" if judged.measured is None else f"{judged.measured:.3g}"
+            return f"action error {error} exceeds the manifest's gate {gate.metric} <= {gate.limit:g}"
     return ""

@@ -10,17 +10,18 @@ after a plain `.half()`, and (b) the bundle's graph with every FP16 value rounde
 from __future__ import annotations
 
 import gc
-import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 
 from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.console import run_command, stderr_console, verbose_option
+from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.manifest import StageError
 
 from .checkpoints import CheckpointFinder
@@ -35,18 +36,15 @@ Examples:
   python -m vla_edge.bench.precision policy.pth engines/policy-fp16 --samples 2 --json
 """
 
-# how the exporter writes NaN and infinity, which JSON does not have
-NOT_FINITE = float(np.finfo(np.float64).max)
-
 
 class StageComparison(Struct, frozen=True, kw_only=True):
-    """Largest errors over all samples of one stage; `NOT_FINITE` for NaN or infinity."""
+    """Largest errors over all samples of one stage; None for NaN or infinity, for which JSON has no words."""
 
     stage: str
-    half_relative_l2: float
-    half_max_abs: float
-    graph_relative_l2: float
-    graph_max_abs: float
+    half_relative_l2: float | None
+    half_max_abs: float | None
+    graph_relative_l2: float | None
+    graph_max_abs: float | None
 
 
 class PrecisionReport(Struct, frozen=True, kw_only=True):
@@ -124,7 +122,7 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
         for name in stages
     )
     mps = actions.summary().max_abs_mps
-    return Measured(errors, NOT_FINITE if mps is None else mps, f"torch {torch.__version__} CPU, .half()")
+    return Measured(errors, math.inf if mps is None else mps, f"torch {torch.__version__} CPU, .half()")
 
 
 def render(report: PrecisionReport) -> str:
@@ -154,19 +152,19 @@ def render(report: PrecisionReport) -> str:
 def _side_by_side(half: StageError, graph: StageError) -> StageComparison:
     return StageComparison(
         stage=graph.stage,
-        half_relative_l2=half.relative_l2,
-        half_max_abs=half.max_abs,
-        graph_relative_l2=graph.relative_l2,
-        graph_max_abs=graph.max_abs,
+        half_relative_l2=_or_none(half.relative_l2),
+        half_max_abs=_or_none(half.max_abs),
+        graph_relative_l2=_or_none(graph.relative_l2),
+        graph_max_abs=_or_none(graph.max_abs),
     )
 
 
 def _or_none(error: float) -> float | None:
-    return None if error >= NOT_FINITE else error
+    return error if math.isfinite(error) else None
 
 
 def _shown(error: float | None) -> str:
-    return "NaN/inf" if error is None or error >= NOT_FINITE else f"{error:.2e}"
+    return "NaN/inf" if error is None else f"{error:.2e}"
 
 
 @click.command(
@@ -181,7 +179,7 @@ def command(checkpoint: Path, bundle: Path, samples: int | None, as_json: bool) 
     """Compare plain .half() of a policy with its half-precision graph, stage by stage, against FP32."""
     with stderr_console().status("running .half() in PyTorch, then the graph, on every golden sample"):
         report = compare_precision(checkpoint, bundle, samples)
-    sys.stdout.write((json.dumps(to_builtins(report), indent=1) if as_json else render(report)) + "\n")
+    sys.stdout.write((json_text(report) if as_json else render(report)) + "\n")
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ it); the bundle itself is only read. After each refusal the sound plan is loaded
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ import msgspec
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.console import run_command
 from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.sessions.plan import PLANS_FOLDER, PlanRecord, encode_record, read_record, record_path
 from vla_edge.runtime.sessions.tensorrt import TensorRtSession
 
@@ -125,7 +125,7 @@ def command(bundle: Path) -> int:
       python -m vla_edge.bench.refusals engines/policy-fp16
     """
     said = refusals(bundle)
-    click.echo(json.dumps(said, indent=1, ensure_ascii=False))
+    click.echo(json_text(said))
     return int(not all(said.values()))
 
 

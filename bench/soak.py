@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-import msgspec
 import numpy as np
 from msgspec import Struct
 
 from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.console import run_command
 from vla_edge.runtime.cuda.device import CudaDevice, MemoryName, open_device
+from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.policy import Policy
 
 from .measure import Budget, collect, summarise
@@ -230,7 +230,7 @@ def command(bundle: Path, backend: str, calls: int, no_graph: bool, memory: str 
     """
     options = {**({"graph": False} if no_graph else {}), **({"memory": memory} if memory else {})}
     report = soak(bundle, backend, calls, **options)
-    click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1))
+    click.echo(json_text(report))
     return 1 if report.differing else 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.relative import relative_l2
 from vla_edge.runtime.sessions.onnxruntime import import_onnxruntime
 
 try:
@@ -49,7 +50,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Probe:
-    """One comparison: ||candidate - reference|| / ||reference||, infinite for NaN."""
+    """One comparison, by `runtime.relative.relative_l2`: infinite for NaN or another shape."""
 
     value: Value
     relative_l2: float
@@ -123,7 +124,7 @@ class _Search:
         right, found = self._reference(names), self._candidate(names)
         self.rounds += 1
         for at, name in zip(fresh, names, strict=True):
-            error = relative_error(found[name], right[name])
+            error = relative_l2(found[name], right[name])
             self.probes[at] = Probe(self._values[at], error, not error <= self._limit)
 
     def first(self) -> int | None:
@@ -141,17 +142,6 @@ class _Search:
         at = self.first()
         probes = tuple(self.probes[key] for key in sorted(self.probes))
         return Finding(None if at is None else self.probes[at], probes, self.rounds)
-
-
-def relative_error(value: np.ndarray, reference: np.ndarray) -> float:
-    """||value - reference|| / ||reference||; infinite for NaN or another shape."""
-    if value.shape != reference.shape:
-        return float("inf")
-    wanted = reference.astype(np.float64)
-    error = float(np.linalg.norm(value.astype(np.float64) - wanted)) / max(
-        float(np.linalg.norm(wanted)), 1e-30
-    )
-    return error if np.isfinite(error) else float("inf")
 
 
 def graph_values(model: Path) -> list[Value]:

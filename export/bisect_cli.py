@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vla_edge.runtime.console import run_command, stderr_console, verbose_option
+from vla_edge.runtime.finite import FiniteFloat
+from vla_edge.runtime.json_text import json_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
     "--sample", type=click.IntRange(0), default=0, show_default=True, help="Which golden sample to feed."
 )
 @click.option(
-    "--limit", type=float, default=0.01, show_default=True, help="Relative error that counts as bad."
+    "--limit",
+    type=FiniteFloat(0),
+    default=0.01,
+    show_default=True,
+    help="Relative error beyond which a tensor counts as bad.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every comparison as JSON.")
 @verbose_option
@@ -114,9 +119,7 @@ def _print(finding: Finding, limit: float, as_json: bool) -> None:
         ]
         found = finding.first_bad.value.name if finding.first_bad else None
         click.echo(
-            json.dumps(
-                {"first_bad": found, "limit": limit, "rounds": finding.rounds, "probes": probes}, indent=1
-            )
+            json_text({"first_bad": found, "limit": limit, "rounds": finding.rounds, "probes": probes})
         )
         return
     for probe in finding.probes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vla_edge.runtime.console import run_command, stderr_console, verbose_option
+from vla_edge.runtime.json_text import json_text
 
 if TYPE_CHECKING:
     from vla_edge.runtime.sessions.plan import PlanRecord
@@ -119,7 +119,7 @@ def _stages(bundle: Any, options: BuildOptions, as_json: bool) -> int:
     with ShownProgress(stderr_console()) as progress:
         errors = measure_stages(bundle, options, progress)
     if as_json:
-        click.echo(json.dumps({name: vars(error) for name, error in errors.items()}, indent=1))
+        click.echo(json_text(errors))
     else:
         _print_stages(errors)
     return 0
@@ -133,10 +133,8 @@ def _print_stages(errors: dict[str, StageMeasure]) -> None:
 
 def _print_results(results: list[BuildResult], as_json: bool) -> None:
     if as_json:
-        import msgspec
-
-        records = [msgspec.to_builtins(result.record) for result in results]
-        click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=1))
+        records = [result.record for result in results]
+        click.echo(json_text(records[0] if len(records) == 1 else records))
         return
     for result in results:
         click.echo(f"{result.path}" + ("" if result.fresh else " (was there already)"))

@@ -12,6 +12,7 @@ import numpy as np
 from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.bundle import sample_inputs as bundle_samples
 from vla_edge.runtime.cuda.device import MemoryName
+from vla_edge.runtime.gates import judge as judge_gate
 from vla_edge.runtime.manifest import Gate, Manifest
 from vla_edge.runtime.sessions.plan import Check, Contents, PlanFile, PlanVerification, SampleError
 from vla_edge.runtime.sessions.tensorrt import TensorRtOptions, TensorRtSession
@@ -151,12 +152,13 @@ def _measure(value: np.ndarray, reference: np.ndarray, stage: str, manifest: Man
 def _check(gate: Gate, measures: Sequence[Measures]) -> Check:
     attribute = "max_abs" if gate.metric == "max_abs_mps" else "relative_l2"
     worst = max(getattr(measure[gate.stage], attribute) for measure in measures)
+    judged = judge_gate(gate, worst)
     return Check(
         stage=gate.stage,
         metric=gate.metric,
         limit=gate.limit,
-        measured=_finite(worst),
-        passed=worst <= gate.limit,
+        measured=judged.measured,
+        passed=judged.passed,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vla_edge.runtime.console import run_command
+from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def command(
 
     results = export_bundle(_options(checkpoint, precisions, **rest), RichReporter())
     if as_json:
-        print(json.dumps([_as_dict(result) for result in results], indent=1))
+        print(json_text([_as_dict(result) for result in results]))
     else:
         for result in results:
             _print(result)

@@ -1,4 +1,4 @@
-"""The error of one value against its reference, as every gate is meant. NumPy only: robots use it too."""
+"""The errors of a value that holds one sample in every row, relative and largest. NumPy only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SMALLEST_NORM = 1e-30
+from vla_edge.runtime.relative import relative_l2
 
 
 def compare(
@@ -21,13 +21,12 @@ def compare(
         scale: the unit of the second figure, per component of the last axis.
 
     Returns:
-        (||value - reference|| / ||reference|| of the worst row, max |value - reference| * scale), in
-        float64; infinity where a value is NaN or infinite.
+        (`relative_l2` of the worst row, max |value - reference| * scale), in float64; infinity where a value is
+        NaN or infinite.
     """
     difference = value.astype(np.float64) - reference[None]
-    norm = max(float(np.linalg.norm(reference.astype(np.float64))), SMALLEST_NORM)
-    rows = np.linalg.norm(difference.reshape(len(value), -1), axis=1)
-    return _or_infinite(rows.max() / norm), _or_infinite(np.abs(difference * np.asarray(scale)).max())
+    worst = max(relative_l2(row, reference) for row in value)
+    return worst, _or_infinite(np.abs(difference * np.asarray(scale)).max())
 
 
 def _or_infinite(value: float) -> float:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.gates import judge
 from vla_edge.runtime.manifest import Gate, StageError, StageName
 
 STAGES: tuple[StageName, ...] = ("vision", "text", "clip", "fusion", "action")
@@ -57,11 +58,9 @@ def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
 
 def missed(gates: Sequence[Gate], errors: Sequence[StageError], max_abs_mps: float) -> list[str]:
     """A sentence for each gate that is missed; NaN misses every gate."""
-    by_stage = {error.stage: error for error in errors}
-    result = []
-    for gate in gates:
-        value = max_abs_mps if gate.metric == "max_abs_mps" else by_stage[gate.stage].relative_l2
-        if not value <= gate.limit:
-            unit = " m/s" if gate.metric == "max_abs_mps" else " relative"
-            result.append(f"{gate.stage} {value:.3g}{unit}, gate {gate.limit:g}")
-    return result
+    relative = {error.stage: error.relative_l2 for error in errors}
+    judged = [
+        judge(gate, max_abs_mps if gate.metric == "max_abs_mps" else relative.get(gate.stage))
+        for gate in gates
+    ]
+    return [str(each) for each in judged if not each.passed]

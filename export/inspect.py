@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import CheckpointError
+from ..runtime.relative import relative
 from .architecture import Architecture
 from .checkpoint import StoredPolicy
 from .layout import recognise
@@ -232,8 +233,7 @@ def _largest(a: float, b: float) -> float:
 def _difference(name: str, total: _Sums) -> ModuleDifference:
     distance = math.sqrt(total.squared_difference)
     norm = math.sqrt(total.squared_first)
-    relative = distance / norm if norm else (math.inf if distance else 0.0)
-    return ModuleDifference(name, total.parameters, total.max_abs, relative, total.differing)
+    return ModuleDifference(name, total.parameters, total.max_abs, relative(distance, norm), total.differing)
 
 
 def _chunks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..runtime.console import byte_progress, run_command, verbose_option
+from ..runtime.json_text import json_text
 
 if TYPE_CHECKING:
     from .checkpoint import StoredPolicy
@@ -106,16 +106,7 @@ def _hash(path: Path) -> str:
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(_json_numbers(value), indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def _json_numbers(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become text."""
-    if isinstance(value, dict):
-        return {key: _json_numbers(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_numbers(item) for item in value]
-    return str(value) if isinstance(value, float) and value - value != 0 else value
+    click.echo(json_text(value))
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from ..runtime.console import byte_progress, run_command, verbose_option
 from ..runtime.errors import InputError
+from ..runtime.json_text import json_text
 from .sample_sizes import LAYOUTS, SIZES
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _write_with_progress(path: Path, options: SampleOptions) -> None:
 def _report(written: list[Path], description: str, as_json: bool) -> None:
     sizes = {str(path): path.stat().st_size for path in written}
     if as_json:
-        click.echo(json.dumps({"sample": description, "files": sizes}, indent=1))
+        click.echo(json_text({"sample": description, "files": sizes}))
         return
     for path, size_bytes in sizes.items():
         click.echo(f"{path}  {size_bytes / 2**20:.1f} MiB")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from .console import run_command, stderr_console, verbose_option
 from .errors import ImageError, InputError
+from .json_text import json_text
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _print_json(results: Iterator[tuple[Path, Action | ImageError]]) -> int:
             fields = {"error": result.problem, "mend": result.mend}
         else:
             fields = result.as_dict()
-        click.echo(json.dumps({"image": str(path), **fields}, ensure_ascii=False))
+        click.echo(json_text({"image": str(path), **fields}, indent=None))
     return failures
 
 

@@ -10,6 +10,7 @@ import click
 
 from vla_edge.runtime.console import verbose_option
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.json_text import json_text
 
 from ..output.format import COLUMNS, NOTHING
 
@@ -79,7 +80,6 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
     A slower p50 or p99 counts only if the whole 95 % interval of its ratio is past the threshold. Growth of
     memory or error, a worse result and a missing row count too.
     """
-    import msgspec
     from rich.console import Console
 
     from .rows import compare
@@ -88,7 +88,7 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
     for warning in comparison.warnings:
         click.echo(f"warning: {_plain(warning)}", err=True)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(comparison), indent=1).decode())
+        click.echo(json_text(comparison))
     else:
         print_comparison(comparison, Console(width=COLUMNS))
     return int(comparison.regressed)

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from trt_support import write_bundle
 
-from vla_edge.export.bisect import Value, first_bad, graph_values, relative_error
+from vla_edge.export.bisect import Value, first_bad, graph_values
 from vla_edge.export.bisect_cli import bisect as bisect_command
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.relative import relative_l2
 
 
 @pytest.fixture(scope="session")
@@ -150,4 +151,4 @@ def test_the_broken_branch_is_found_although_another_lies_between() -> None:
 
 @pytest.mark.parametrize("value", [np.array([np.nan]), np.array([np.inf]), np.zeros(2)])
 def test_nan_infinity_and_another_shape_are_infinitely_wrong(value: np.ndarray) -> None:
-    assert relative_error(value, np.ones(1)) == float("inf")
+    assert relative_l2(value, np.ones(1)) == float("inf")

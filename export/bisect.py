@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.errors import BundleError, EngineError, InputError
+from vla_edge.runtime.onnx_check import check_external_data
 from vla_edge.runtime.relative import relative_l2
 from vla_edge.runtime.sessions.onnxruntime import import_onnxruntime
 
@@ -30,6 +31,8 @@ except ModuleNotFoundError as error:
 
 Runner = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 PROBES_PER_ROUND = 16
+_MAX_ONNX_BYTES = 2 << 30  # what protobuf takes; a candidate may hold its weights itself
+_BESIDE = "Its data file must lie beside it, and its inputs must be the bundle's."
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 
 
@@ -189,9 +192,14 @@ def onnxruntime_runner(model: Path, feeds: Mapping[str, np.ndarray]) -> Runner:
 
     Raises:
         EngineError: ONNX Runtime is missing or installed twice.
-        InputError: by the callable: the file cannot be run, such as one without its data file.
+        InputError: the file takes weights from elsewhere than a file beside it. By the callable: the file
+            cannot be run.
     """
     onnxruntime = import_onnxruntime()
+    try:
+        check_external_data(model, None, _MAX_ONNX_BYTES)
+    except BundleError as error:
+        raise InputError(error.problem, _BESIDE) from error
 
     def run(names: Sequence[str]) -> dict[str, np.ndarray]:
         tapped = load_graph(model)
@@ -211,7 +219,7 @@ def onnxruntime_runner(model: Path, feeds: Mapping[str, np.ndarray]) -> Runner:
             except Exception as error:  # ONNX Runtime's exceptions share no other base
                 raise InputError(
                     f"{model} cannot be run by ONNX Runtime: {error}.",
-                    "Its data file must lie beside it, and its inputs must be the bundle's.",
+                    _BESIDE,
                 ) from error
         return dict(zip(names, results, strict=True))
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from .digest import sha256_of
+from .digest import sha256_of_open
 from .errors import BundleError, InputError
 from .manifest import (
     GOLDEN_NAME,
@@ -27,6 +27,8 @@ from .manifest import (
     Manifest,
     decode,
 )
+from .onnx_check import check_external_data
+from .regular_file import is_link, open_regular, read_regular, regular_size
 from .staging import OLD_SUFFIX, PARTIAL_SUFFIX, target_of
 
 if TYPE_CHECKING:
@@ -56,9 +58,16 @@ class Bundle:
         """The bundle's name and the first 12 digits of its manifest's SHA-256."""
         return f"{self.manifest.name} {self.manifest_sha256[:12]}"
 
-    @property
+    @cached_property
     def model_path(self) -> Path:
-        return self.folder / MODEL_NAME
+        """The graph; the one way to it, since engines follow the locations in it without asking.
+
+        Raises:
+            BundleError: a tensor takes its data from anywhere but the listed data file.
+        """
+        path = self.folder / MODEL_NAME
+        check_external_data(path, WEIGHTS_NAME)
+        return path
 
     def has(self, path: str) -> bool:
         """Whether the manifest lists this file; a file that it does not list was never checked."""
@@ -94,9 +103,7 @@ class Bundle:
             BundleError: a file changed since the export.
         """
         files = tuple(entry for entry in self.manifest.files if entry.path not in unread)
-        _check_hashes(
-            {entry.path: _resolve_inside(self.folder.resolve(), entry.path) for entry in files}, files
-        )
+        _check_hashes({entry.path: self.folder / entry.path for entry in files}, files)
 
 
 def require_known(verify: str) -> None:
@@ -150,11 +157,12 @@ def load_golden(bundle: Bundle) -> dict[str, np.ndarray]:
 def _read_manifest(root: Path) -> bytes:
     path = root / MANIFEST_NAME
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_MANIFEST_BYTES + 1)
+        return read_regular(path, MAX_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _no_bundle(root) from error
     except OSError as error:
+        if is_link(error):
+            raise _linked(path, root) from error
         raise BundleError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
 
@@ -183,16 +191,8 @@ def _is_unfinished(folder: Path) -> bool:
 
 
 def _contained_paths(root: Path, files: Iterable[FileEntry]) -> dict[str, Path]:
-    """Where each listed file lies, by its path in the manifest: all inside the folder, none twice."""
-    resolved_root = root.resolve()
-    paths: dict[str, Path] = {}
-    seen: set[Path] = set()
-    for entry in files:
-        path = _resolve_inside(resolved_root, entry.path)
-        if path in seen:
-            raise _damaged(f"{root}: two entries of the manifest are the same file, {entry.path!r}.")
-        seen.add(path)
-        paths[entry.path] = path
+    """Where each listed file lies, by its path in the manifest: all inside the folder, none behind a link."""
+    paths = {entry.path: _inside(root, entry.path) for entry in files}
     missing = [name for name in REQUIRED_FILES if name not in paths]
     if missing:
         raise _damaged(f"{root}: the manifest does not list {', '.join(missing)}.")
@@ -203,40 +203,46 @@ def _damaged(problem: str) -> BundleError:
     return BundleError(problem, "The bundle was damaged or edited; copy it again, or export it again.")
 
 
-def _resolve_inside(root: Path, path: str) -> Path:
-    """The file behind a path of the manifest, symbolic links followed.
+def _linked(path: Path, root: Path) -> BundleError:
+    return BundleError(
+        f"{path} is a symbolic link, and a bundle's files must lie in it: a link can be turned elsewhere "
+        "after the check, and engines follow it.",
+        f"Copy the files themselves: cp -rL {root} NEW. A hub's cache is made of links: download with local_dir=.",
+    )
+
+
+def _inside(root: Path, path: str) -> Path:
+    """The file of a path in the manifest.
 
     Raises:
         BundleError: absolute, with "..", "." or an empty part, with a backslash or a NUL (a path that means
-            different files on different systems), or a link that leaves the folder.
+            different files on different systems), or a link on the way.
     """
     relative = PurePosixPath(path)
     plain = "\\" not in path and "\0" not in path and ":" not in path and str(relative) == path
     if not plain or relative.is_absolute() or ".." in relative.parts or path == ".":
         raise _damaged(f"{root}: the manifest lists {path!r}, not a plain path inside the bundle.")
-    try:
-        resolved = (root / path).resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _damaged(f"{root}: the manifest lists {path!r}, which cannot be followed: {error}.") from error
-    if not resolved.is_relative_to(root):
-        raise _damaged(f"{root}: {path!r} is a link to {resolved}, outside the bundle.")
-    return resolved
+    found = root
+    for part in relative.parts:
+        found = found / part
+        try:
+            if found.is_symlink():
+                raise _linked(found, root)
+        except (OSError, ValueError) as error:  # too long, or not in the file system's encoding
+            raise _damaged(f"{root}: the manifest lists {path!r}, which cannot be: {error}.") from error
+    return found
 
 
 def _check_sizes(paths: dict[str, Path], files: Iterable[FileEntry]) -> None:
     for entry in files:
         path = paths[entry.path]
         try:
-            status = path.stat()
+            size = regular_size(path)
         except OSError as error:
             raise _damaged(f"{path}, listed in the manifest, cannot be read: {error.strerror}.") from error
-        if not stat.S_ISREG(status.st_mode):
-            raise _damaged(f"{path} is not a regular file.")
-        if status.st_size != entry.size_bytes:
-            kind = "truncated" if status.st_size < entry.size_bytes else "too long"
-            raise _damaged(
-                f"{path} is {kind}: it has {status.st_size} bytes, the manifest says {entry.size_bytes}."
-            )
+        if size != entry.size_bytes:
+            kind = "truncated" if size < entry.size_bytes else "too long"
+            raise _damaged(f"{path} is {kind}: it has {size} bytes, the manifest says {entry.size_bytes}.")
 
 
 def _check_hashes(paths: dict[str, Path], files: tuple[FileEntry, ...]) -> None:
@@ -253,7 +259,8 @@ def _check_hashes(paths: dict[str, Path], files: tuple[FileEntry, ...]) -> None:
 
 def _sha256(path: Path) -> str:
     try:
-        return sha256_of(path)
+        with open_regular(path) as file:
+            return sha256_of_open(file)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}.", "Check the disk.") from error
 

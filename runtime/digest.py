@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,17 @@ def sha256_of(path: Path, advance: Callable[[int], None] = lambda size_bytes: No
     Raises:
         OSError: it cannot be read.
     """
+    with path.open("rb", buffering=0) as file:
+        return sha256_of_open(file, advance)
+
+
+def sha256_of_open(file: io.RawIOBase, advance: Callable[[int], None] = lambda size_bytes: None) -> str:
+    """As `sha256_of`, of a file that is open, unbuffered, from where it stands."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_READ_BYTES))
-    with path.open("rb", buffering=0) as file:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            advance(count)
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
+        advance(count)
     return digest.hexdigest()

@@ -30,6 +30,7 @@ from msgspec import Struct
 
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import BundleError
+from vla_edge.runtime.manifest import MODEL_NAME
 
 if TYPE_CHECKING:
     import onnx
@@ -110,7 +111,8 @@ def work_of(bundle: Bundle, precision_bytes: int | None = None) -> Work:
         BundleError: the graph cannot be read, has shapes that are not fixed, or an operator whose work
             is not known.
     """
-    work = count_work(_load(bundle.model_path), str(bundle.model_path))
+    path = bundle.folder / MODEL_NAME  # without its data file, which a check of the graph would want
+    work = count_work(_load(path), str(path))
     return work if precision_bytes is None else work.in_precision(precision_bytes)
 
 

@@ -81,8 +81,20 @@ def test_a_candidate_without_its_data_file_is_refused(bundle: Bundle, tmp_path: 
     alone = Path(shutil.copy(bundle.model_path, tmp_path / "alone.onnx"))
     result = run(bundle.folder, "--candidate", alone)
     assert isinstance(result.exception, InputError)
-    assert f"{alone} cannot be run by ONNX Runtime" in result.exception.problem
+    assert f"{alone} is not a graph that can be trusted: its data file" in result.exception.problem
     assert "data file must lie beside it" in result.exception.mend
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "sub/weights"])
+def test_a_candidate_that_reads_elsewhere_is_refused(bundle: Bundle, tmp_path: Path, location: str) -> None:
+    model = onnx.load(bundle.model_path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = location if entry.key == "location" else entry.value
+    (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+    result = run(bundle.folder, "--candidate", tmp_path / "b.onnx")
+    assert isinstance(result.exception, InputError)
+    assert f"takes its data from {location!r}, not a file beside it" in result.exception.problem
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])

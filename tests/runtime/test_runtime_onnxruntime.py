@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from vla_edge.runtime.bundle import Bundle, load_golden
@@ -166,10 +167,19 @@ def test_a_broken_onnxruntime_says_why(tmp_path: Path, monkeypatch: pytest.Monke
         import_onnxruntime()
 
 
-def test_a_graph_that_is_not_onnx_is_an_engine_error(
+def test_a_graph_that_is_not_onnx_is_refused(tiny_bundle: Path, relist: Callable[[Path], None]) -> None:
+    (tiny_bundle / "model.onnx").write_bytes(b"junk" * 50)
+    relist(tiny_bundle)
+    with pytest.raises(BundleError, match=r"model.onnx is not a graph that can be trusted"):
+        OnnxRuntimeSession(Bundle.open(tiny_bundle))
+
+
+def test_a_graph_that_onnxruntime_refuses_is_an_engine_error(
     tiny_bundle: Path, relist: Callable[[Path], None]
 ) -> None:
-    (tiny_bundle / "model.onnx").write_bytes(b"junk" * 50)
+    model = onnx.load(tiny_bundle / "model.onnx", load_external_data=False)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    (tiny_bundle / "model.onnx").write_bytes(model.SerializeToString())
     relist(tiny_bundle)
     with pytest.raises(EngineError, match=r"cannot load .*model.onnx"):
         OnnxRuntimeSession(Bundle.open(tiny_bundle))

@@ -175,7 +175,7 @@ def test_a_row_without_figures_has_no_floor() -> None:
 def test_a_row_whose_arithmetic_is_not_known_keeps_its_figures_and_has_no_floor(
     compute: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known, odd = measured_row("onnxruntime"), measured_row("tensorrt")
+    known, odd = measured_row("onnxruntime", (1.0,)), measured_row("tensorrt", (1.0,))
     odd = msgspec.structs.replace(odd, identity=identity("tensorrt", "fp16", compute))
     first, second = _floored((odd, known), WORK, RATES)
     assert (first.floor, first.step) == (None, odd.step)

@@ -22,7 +22,7 @@ import numpy as np
 
 from vla_edge.runtime import manifest as schema
 from vla_edge.runtime.digest import sha256_of
-from vla_edge.runtime.errors import CheckpointError, ParityError
+from vla_edge.runtime.errors import CheckpointError
 from vla_edge.runtime.exchange import recover
 from vla_edge.runtime.version import VERSION
 
@@ -125,13 +125,22 @@ class _Job:
         return self.checkpoint.architecture
 
 
-def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> list[Exported]:
+def export_bundle(
+    options: ExportOptions,
+    reporter: Reporter | None = None,
+    finished: Callable[[Exported], None] = lambda result: None,
+) -> list[Exported]:
     """Export a checkpoint to one bundle for each precision asked.
+
+    Args:
+        options: what to export.
+        reporter: is told what happens.
+        finished: is called with each bundle as it is published; a later one may still fail.
 
     Raises:
         CheckpointError, InputError: the checkpoint, a setting or an option cannot be used.
         ResourceError: too little disk or memory.
-        ParityError: a gate is missed; nothing is left behind.
+        GatesMissedError: a gate is missed; that bundle is not kept, those finished before it are.
     """
     from .checkpoint import read_checkpoint
 
@@ -163,10 +172,14 @@ def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> l
     with ThreadPoolExecutor(max_workers=1) as pool:
         source_hash = pool.submit(sha256_of, options.checkpoint)
         reference: dict[str, np.ndarray] = {}
-        return [
-            _export_one(job, PRECISIONS[name], policy, reference, source_hash.result, reporter, clock)
-            for name in options.precisions
-        ]
+        results = []
+        for name in options.precisions:
+            precision = PRECISIONS[name]
+            results.append(
+                _export_one(job, precision, policy, reference, source_hash.result, reporter, clock)
+            )
+            finished(results[-1])
+        return results
 
 
 def action_normalisation(extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,10 +278,10 @@ def _export_one(
             files = _write_files(job, graph, folder, reporter)
         count = len(job.inputs["names"])
         if not reference:
-            with clock("reference"), reporter.stage("PyTorch FP32 reference", count, "images") as advance:
+            with clock("reference"), reporter.stage("running PyTorch FP32", count, "images") as advance:
                 reference.update(run_reference(policy, job.inputs, lambda: advance(1)))
         save_golden(folder / schema.GOLDEN_NAME, job.inputs, reference)
-        with clock("parity"), reporter.stage(f"{precision.name} parity", count, "images") as advance:
+        with clock("parity"), reporter.stage(f"comparing {precision.name}", count, "images") as advance:
             golden, scale = {**job.inputs, **reference}, job.settings.values.action_scale
             measured = measure_graph(folder, golden, stages, scale, lambda: advance(1))
         with clock("publish"):
@@ -296,7 +309,7 @@ def _write_files(job: _Job, graph: GraphWriter, folder: Path, reporter: Reporter
     from .graph.weights import total_bytes, write_weights
 
     model = graph.model(VERSION, job.options.checkpoint.stem)
-    with reporter.stage("weights", total_bytes(graph.weights), "bytes") as advance:
+    with reporter.stage("writing weights", total_bytes(graph.weights), "bytes") as advance:
         data = write_weights(model, graph.weights, folder / schema.WEIGHTS_NAME, advance)
     onnx.save_model(model, folder / schema.MODEL_NAME)
     onnx.checker.check_model(str(folder / schema.MODEL_NAME), full_check=False)
@@ -323,9 +336,11 @@ def stages_of(graph: GraphWriter) -> tuple[schema.Stage, ...]:
 def _check_gates(manifest: schema.Manifest, target: Path) -> None:
     missed = gates.missed(manifest.parity.gates, manifest.parity.errors, manifest.parity.max_abs_mps)
     if missed:
-        raise ParityError(
+        raise gates.GatesMissedError(
             f"{target.name} differs too much from the PyTorch FP32 policy: {'; '.join(missed)}.",
-            "Nothing was kept. Export with --fp32 to tell precision from structure, or set another limit with --gate.",
+            "This bundle was not kept. Export with --fp32 to tell precision from structure, "
+            "or set another limit with --gate.",
+            manifest,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -49,9 +48,8 @@ class RichReporter:
 @click.option(
     "--ckpt",
     "checkpoint",
-    required=True,
     type=click.Path(path_type=Path),
-    help="Trained checkpoint (.pth, .ckpt).",
+    help="Trained checkpoint (.pth, .ckpt).  [required]",
 )
 @click.option("--fp16", is_flag=True, help="Half-precision bundle (the default).")
 @click.option("--fp32", is_flag=True, help="Single-precision bundle; with --fp16, both.")
@@ -126,21 +124,32 @@ class RichReporter:
 @click.option(
     "--list-settings",
     is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=lambda ctx, _, on: _list_settings(ctx, on),
-    help="List the settings and leave.",
+    help="List the settings with their choices and leave; with --json for programs.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show log messages of the libraries.")
 @click.version_option(VERSION)
 def command(
-    checkpoint: Path, fp16: bool, fp32: bool, as_json: bool, verbose: bool, build: bool | None, **rest: Any
+    checkpoint: Path | None,
+    fp16: bool,
+    fp32: bool,
+    as_json: bool,
+    list_settings: bool,
+    verbose: bool,
+    build: bool | None,
+    **rest: Any,
 ) -> None:
     """Export a trained policy to a bundle: ONNX graph, weights, golden samples and manifest.
 
     The written file is run and compared with the PyTorch FP32 policy, stage by stage. A bundle is there
     only when every gate is met; exit code 1 otherwise.
     """
+    if list_settings:
+        from .settings_view import print_settings
+
+        print_settings(as_json)
+        return
+    if checkpoint is None:
+        raise click.UsageError("Missing option '--ckpt'.")
     _quiet_libraries(verbose)
     precisions = tuple(name for name, asked in (("fp16", fp16 or not fp32), ("fp32", fp32)) if asked)
     from .build_hook import refuse_if_impossible
@@ -186,23 +195,6 @@ def _plans(results: list[Exported], build: bool | None) -> None:
 
     for result in results:
         build_here(result.folder, build)
-
-
-def _list_settings(ctx: click.Context, on: bool) -> None:
-    if not on or ctx.resilient_parsing:
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    from .settings import STANDING, PolicySettings
-
-    table = Table("setting", "default", "standing", title="Settings of the forward pass")
-    defaults = PolicySettings()
-    for name in PolicySettings.__struct_fields__:
-        table.add_row(name, json.dumps(getattr(defaults, name), ensure_ascii=False), STANDING[name])
-    Console().print(table)
-    print("features, final_tanh and clip_activation depend on the layout.")
-    ctx.exit()
 
 
 def _show(

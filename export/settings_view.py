@@ -16,7 +16,9 @@ BY_LAYOUT = {
     "final_tanh": "true for the pure policy, false for hybrids",
     "clip_activation": "gelu for open_clip's checkpoints, quick_gelu for others",
 }
-_EXAMPLE = "Change one: --set pooling=mean. A list: --set 'action_scale=[2.0,2.0]'. Many: --settings FILE.yaml"
+_EXAMPLE = (
+    "Change one: --set pooling=mean. A list: --set 'action_scale=[2.0,2.0]'. Many: --settings FILE.yaml"
+)
 
 
 def settings_listed() -> list[dict[str, Any]]:

@@ -59,7 +59,8 @@ def _as_text() -> str:
     def wrapped(label: str, text: str) -> list[str]:
         return textwrap.wrap(text, width, initial_indent=f"  {label:<9}", subsequent_indent=" " * 11)
 
-    lines = ["Settings of the forward pass: what a checkpoint does not say about how it was used.", ""]
+    lines = ["Settings of the forward pass: what a checkpoint does not say about how it was used."]
+    lines += [f"Defaults of {', '.join(BY_LAYOUT)} depend on the layout.", ""]
     for setting in settings_listed():
         default = setting["default_by_layout"] or json_text(setting["default"], indent=None)
         lines.append(setting["name"])

@@ -35,7 +35,7 @@ def test_settings_are_listed_as_json_in_either_order_of_the_options(arguments: t
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_list_fits_the_terminal_and_shows_choices(width: int) -> None:
     lines = listed("--list-settings", COLUMNS=str(width)).splitlines()
-    settings = lines[2:-2]  # but for the title and the example
+    settings = lines[3:-2]  # but for the title and the example
     assert max(map(len, settings)) <= width
     assert "  choices  max, mean, last" in lines
     assert "--set pooling=mean" in lines[-1]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 
 from vla_edge.runtime.console import run_command, stderr_console, verbose_option
+from vla_edge.runtime.extras import require
 from vla_edge.runtime.finite import FiniteFloat
 from vla_edge.runtime.version import VERSION
 
@@ -81,7 +82,9 @@ QUICK_SECONDS = 2.0
     "--device", type=click.Choice(DEVICES), help="Where all backends run. Default: cuda if there is a GPU."
 )
 @click.option(
-    "--threads", type=click.IntRange(1), help="CPU threads of each backend. Default: the physical cores."
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads of each backend. Default: the physical cores, within a container's quota.",
 )
 @click.option(
     "--quick",
@@ -150,6 +153,7 @@ def measure(
 
     Also `vla-bench compare A.json B.json` and `vla-bench render REPORT.json`; each has its own --help.
     """
+    _require_packages(choices["backends"])
     from rich.console import Console
 
     from .agreement import find_frames
@@ -227,10 +231,18 @@ def default_device() -> Literal["cpu", "cuda"]:
 
 
 def default_threads() -> int:
-    """Physical cores that this process may use: a second hardware thread gains matmuls nothing."""
-    from vla_edge.runtime.sessions.onnxruntime import usable_cores
+    """The cores that this process may use."""
+    from vla_edge.runtime.cores import usable_cores
 
     return usable_cores()
+
+
+def _require_packages(backends: tuple[str, ...]) -> None:
+    """Refuse to begin without the packages of the backends asked for, all of them by default."""
+    modules = ["psutil", "onnx"]
+    if not backends or any(name.startswith("torch") for name in backends):
+        modules += ["torch", "transformers"]
+    require("bench", *modules)
 
 
 def main() -> None:

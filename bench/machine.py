@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .memory import usable_cores
+from vla_edge.runtime.cores import usable_cores
+
 from .nvml import NvmlGpu, gpu_count, open_nvml
 from .report import Gpu, Machine
 from .telemetry import MOST_BYTES, MOST_COUNT, MOST_MHZ, MOST_W, number, reading, text, whole_number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -190,8 +189,3 @@ class DeviceMemory:
     def peak_mib(self) -> float | None:
         peak_bytes = self._growth_bytes if self._process_bytes is None else self._process_bytes
         return None if peak_bytes is None else peak_bytes / BYTES_PER_MIB
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

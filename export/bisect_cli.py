@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vla_edge.runtime.console import run_command, stderr_console, verbose_option
+from vla_edge.runtime.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
+from vla_edge.runtime.extras import require
 from vla_edge.runtime.finite import FiniteFloat
 from vla_edge.runtime.json_text import json_text
+from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from .bisect import Finding
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--candidate", type=click.Path(path_type=Path), help="Another ONNX file instead of a TensorRT engine."
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every comparison as JSON.")
 @verbose_option
+@click.version_option(VERSION)
 def bisect(
     bundle: Path, candidate: Path | None, sample: int, limit: float, as_json: bool, **options: Any
 ) -> int:
@@ -58,6 +61,7 @@ def bisect(
       vla-bisect engines/hybrid-fp16 --sample 3 --limit 0.002
       vla-bisect engines/hybrid-fp16 --candidate broken.onnx
     """
+    require("export", "onnx", "onnxruntime")
     from vla_edge.runtime.bundle import Bundle, load_golden
 
     from .build_verify import sample_inputs

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
-from vla_edge.runtime.errors import EngineError
+import click
 
-from .progress import note
+from vla_edge.runtime.errors import EngineError
+from vla_edge.runtime.extras import is_installed
 
 INSTALL = (
     "On the robot TensorRT comes with JetPack 6.1 or later; elsewhere: pip install 'vla-edge[tensorrt]'."
 )
 
 
-def refuse_if_impossible() -> None:
-    """For who insists on a plan: say what is missing before the minutes of an export, not after them.
-
-    Raises:
-        EngineError: TensorRT or the GPU is missing.
-    """
-    if missing := _missing():
-        raise EngineError(missing, INSTALL)
-
-
 def build_here(folder: Path, wanted: bool | None) -> None:
-    """Build a TensorRT plan where that is possible and wanted; say in one line why not.
+    """Build a TensorRT plan where that is possible and wanted; say in one line how otherwise.
 
     Args:
         folder: a finished bundle.
@@ -37,27 +27,32 @@ def build_here(folder: Path, wanted: bool | None) -> None:
     """
     if wanted is False:
         return
-    from vla_edge.runtime.console import stderr_console
-
     if wanted:
-        refuse_if_impossible()
-    elif missing := _missing():
-        note(stderr_console(), f"no TensorRT plan built here: {missing}")
+        require_builder()
+    if missing := _missing():
+        click.echo(f"no TensorRT plan built: {missing} On the target: vla-build {folder}", err=True)
         return
     from vla_edge.runtime.bundle import Bundle
+    from vla_edge.runtime.console import stderr_console
 
     from .build import build_plan
     from .build_progress import ShownProgress
-    from .build_view import print_built
 
     with ShownProgress(stderr_console()) as progress:
         result = build_plan(Bundle.open(folder), progress=progress)
-    print_built([result], folder)
+    facts, checked = result.record.build, result.record.verification
+    click.echo(f"{result.path}  built in {facts.seconds:.0f} s; {checked.note}")
+
+
+def require_builder() -> None:
+    """Raise EngineError where no plan can be built here: before an export's minutes, not after them."""
+    if missing := _missing():
+        raise EngineError(missing, INSTALL)
 
 
 def _missing() -> str:
     """Why no plan can be built here; empty where one can."""
-    if find_spec("tensorrt") is None:
+    if not is_installed("tensorrt"):
         return "the package tensorrt is not installed here."
     from .build_target import open_target
 

@@ -10,9 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import TaskID
-
-from .progress import bars, note
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 _Result = TypeVar("_Result")
 _JOIN_SECONDS = 0.2
@@ -48,7 +46,14 @@ class ShownProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars = bars(console)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
         self._tasks: dict[str, TaskID] = {}
         self._depths: dict[str, int] = {}
 
@@ -71,7 +76,7 @@ class ShownProgress:
         if self._console.is_terminal:
             self._tasks[phase] = self._bars.add_task("  " * depth + phase, total=steps)
         elif depth < _DEEPEST_SHOWN:
-            note(self._console, "  " * depth + phase)
+            self._console.print("  " * depth + phase, highlight=False)
 
     def step(self, phase: str, done: int) -> None:
         if phase in self._tasks:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..runtime.console import byte_progress, run_command, verbose_option
+from ..runtime.console import COMMAND_SETTINGS, byte_progress, run_command, verbose_option
 from ..runtime.json_text import json_text
+from ..runtime.version import VERSION
 
 if TYPE_CHECKING:
     from .checkpoint import StoredPolicy
@@ -32,7 +33,7 @@ Examples:
 """
 
 
-@click.command(help=_HELP)
+@click.command(help=_HELP, context_settings=COMMAND_SETTINGS)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
@@ -45,6 +46,7 @@ Examples:
     help="Levels of the module tree.",
 )
 @verbose_option
+@click.version_option(VERSION)
 def command(checkpoint: Path, second: Path | None, as_json: bool, sha256: bool, depth: int) -> int:
     from .checkpoint import read_stored
 

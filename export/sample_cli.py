@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..runtime.console import byte_progress, run_command, verbose_option
+from ..runtime.console import COMMAND_SETTINGS, byte_progress, run_command, verbose_option
 from ..runtime.errors import InputError
+from ..runtime.extras import require
 from ..runtime.json_text import json_text
+from ..runtime.version import VERSION
 from .sample_sizes import LAYOUTS, SIZES
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ Examples:
 """
 
 
-@click.command(help=_HELP)
+@click.command(help=_HELP, context_settings=COMMAND_SETTINGS)
 @click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Which policy.")
 @click.option(
     "--clip-form",
@@ -61,6 +63,7 @@ Examples:
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @verbose_option
+@click.version_option(VERSION)
 def command(
     layout: LayoutName,
     clip_form: ClipForm,
@@ -71,6 +74,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
+    require("export", "torch", *(["tokenizers"] if tokenizer else []))
     from .bundle_writer import refuse_unwritable
     from .sample import SampleOptions, default_name
     from .sample_tokenizer import write_tokenizer

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.frames import images_in
-from vla_edge.runtime.images import read_image
 from vla_edge.runtime.manifest import Preprocessing
 from vla_edge.runtime.preprocess import Preprocessor
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PATTERN_SEED = 7
 CAMERA = (360, 640)  # height, width of the patterns
 
@@ -28,18 +29,18 @@ class Frame:
 
 
 def golden_frames(folder: Path | None = None) -> tuple[Frame, ...]:
-    """The packaged photographs and patterns, or the images of a folder of the user's own, in natural order.
+    """The packaged photographs and patterns, or the images of a folder of the user's own.
 
     Raises:
-        InputError: the folder cannot be listed, or holds fewer than eight images.
+        InputError: the folder holds fewer than eight images.
     """
     if folder is None:
         return (*_photographs(), *_patterns())
-    paths = images_in(folder)
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     if len(paths) < 8:
         raise InputError(
             f"{folder} holds {len(paths)} images; golden samples need at least eight different ones.",
-            "Add frames from the robot's camera.",
+            f"Add frames from the robot's camera ({', '.join(SUFFIXES)}).",
         )
     return tuple(Frame(path.name, path) for path in paths)
 
@@ -61,8 +62,7 @@ def _photographs() -> Iterator[Frame]:
     folder = resources.files("vla_edge.export.images")
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
         if entry.name.endswith(".jpg"):
-            with resources.as_file(entry) as path:
-                yield Frame(entry.name, np.asarray(read_image(path)))
+            yield Frame(entry.name, np.asarray(Image.open(BytesIO(entry.read_bytes())).convert("RGB")))
 
 
 def _patterns() -> Iterator[Frame]:

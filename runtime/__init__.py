@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .action import Action
     from .bundle import Bundle, find_bundles, load_golden
     from .controller import Command, Controller, ControllerOptions
-    from .ends import stop_on_exit
     from .errors import (
         BundleError,
         EngineError,
@@ -48,7 +47,6 @@ _HOME = {
     "find_bundles": "bundle",
     "load_golden": "bundle",
     "open_session": "sessions",
-    "stop_on_exit": "ends",
 }
 
 __all__ = [
@@ -70,7 +68,6 @@ __all__ = [
     "find_bundles",
     "load_golden",
     "open_session",
-    "stop_on_exit",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,6 @@ import click
 
 from .console import run_command, stderr_console, verbose_option
 from .errors import ImageError, InputError
-from .frames import images_in
 from .json_text import json_text
 from .version import VERSION
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .action import Action
     from .policy import Policy
 
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 
 
@@ -34,7 +35,9 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
     help="Engine. auto: TensorRT where the bundle has a plan, else ONNX Runtime on the CPU.",
 )
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), help="Device of ONNX Runtime. [default: cpu]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of ONNX Runtime. [default: all cores]")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of ONNX Runtime. [default: the usable cores]"
+)
 @click.option("--device", type=click.IntRange(0), help="CUDA's index of the GPU. [default: 0]")
 @click.option(
     "--memory",
@@ -104,12 +107,20 @@ def list_images(arguments: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in arguments:
         if path.is_dir():
-            found += images_in(path)
+            found += _images_in(path)
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             raise InputError(f"{path} is a video.", f"Split it into frames: ffmpeg -i {path} frames/%05d.png")
         else:
             found.append(path)
     return found
+
+
+def _images_in(folder: Path) -> list[Path]:
+    visible = (child for child in folder.iterdir() if not child.name.startswith("."))
+    images = [child for child in visible if child.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise InputError(f"{folder} holds no images.", f"Known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
+    return sorted(images, key=_counting_order)
 
 
 def run_images(
@@ -133,13 +144,22 @@ def run_images(
 
 @contextlib.contextmanager
 def _loaded(bundle: Path, backend: str, verify: str, options: dict[str, Any]) -> Iterator[Policy]:
+    from PIL import Image
+
     from .policy import Policy
 
     with stderr_console().status(f"checking and loading {bundle}"):
         policy = Policy.load(bundle, backend, verify, **options)  # type: ignore[arg-type]
     with policy:
         policy.warmup(1)
+        Image.preinit()  # its file formats, else the first image's time holds their import
         yield policy
+
+
+def _counting_order(path: Path) -> list[tuple[int, str]]:
+    """frame2 before frame10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _print_json(results: Iterator[tuple[Path, Action | ImageError]]) -> int:

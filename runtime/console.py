@@ -1,11 +1,14 @@
-"""What every command shares: how it ends, where its messages go, `-v`.
+"""What every command shares: how it ends, where its messages go, `-h`, `-v`, `--version`.
 
 Nothing heavy is imported here, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +16,20 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from .environment import stand_in_for_missing_user
 from .errors import VlaError
+from .failures import in_plain_words
+from .interrupts import Interrupted, SignalsRaise
+from .start import INTERRUPTED_WORD
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
+_ESCAPING = "vla-edge-escape"  # of Python's codecs
+
+# Of every command: `@click.command(context_settings=COMMAND_SETTINGS)`.
+COMMAND_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 _AnyCallback = TypeVar("_AnyCallback", bound=Callable[..., Any])
 
@@ -27,27 +38,75 @@ def run_command(command: click.Command) -> NoReturn:
     """Run a click command as the whole process, and exit.
 
     Exit codes: what the command returns if that is an integer, else 0; the error's own for a `VlaError`
-    (printed as `error: <problem>` and its mend, on stderr); 1 for what the system refuses, such as a full
-    disk (printed as `error: <file>: <reason>`); 2 for wrong use; 130 for Ctrl-C.
+    (printed as `error: <problem>` and its mend, on stderr); 1 for what the system or a library refuses, such
+    as a full disk or a package that is missing, in words; 2 for wrong use; 128 and the signal's number for
+    Ctrl-C (130), SIGTERM (143) and SIGHUP (129), after everything open was cleaned up.
     """
+    signals = SignalsRaise()
+    signals.install()
+    stand_in_for_missing_user()
+    print_any_text()
     try:
         result = command.main(standalone_mode=False)
-    except VlaError as error:
-        logging.getLogger(__name__).info("where it was raised:", exc_info=error)
-        print_error(error)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        logging.getLogger(__name__).info("where it was raised:", exc_info=error)
-        named = error.filename is not None and error.strerror is not None
-        click.echo(f"error: {error.filename}: {error.strerror}" if named else f"error: {error}", err=True)
+        _flush_stdout()
+    except BaseException as error:
+        signals.release()
+        if signals.received is not None:  # a library may have dressed it up
+            end_with(Interrupted(signals.received))
+        end_with(error)
+    signals.release()
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _flush_stdout() -> None:
+    """Write out what was printed while its failure can still be told; a reader that left is no failure of ours."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except click.ClickException as error:
+
+
+def end_with(error: BaseException) -> NoReturn:
+    """Print why the process ends, in one or two lines, and exit.
+
+    Raises:
+        BaseException: `error` itself where it is a mistake of ours, for its traceback.
+    """
+    if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
+        raise error.__cause__  # click takes it for Ctrl-D
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        click.echo(INTERRUPTED_WORD, err=True, nl=False)
+        sys.exit(error.exit_code if isinstance(error, Interrupted) else INTERRUPTED)
+    if isinstance(error, click.ClickException):
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
-    sys.exit(result if isinstance(result, int) else 0)
+    found = in_plain_words(error)
+    if found is None:
+        raise error
+    logging.getLogger(__name__).info("where it was raised:", exc_info=error)
+    print_error(found)
+    sys.exit(found.exit_code)
+
+
+def print_any_text() -> None:
+    """Let an output that has not all letters, such as an ASCII one, show the others as `\\uXXXX`.
+
+    In the form that JSON has for them, so that JSON stays JSON.
+    """
+    codecs.register_error(_ESCAPING, _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPING)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    pairs = (units[at : at + 2].hex() for at in range(0, len(units), 2))
+    return "".join(f"\\u{pair}" for pair in pairs), error.end
 
 
 def print_error(error: VlaError) -> None:

@@ -59,3 +59,7 @@ class ParityError(VlaError):
 
 class ResourceError(VlaError):
     """Not enough disk or memory for the work ahead."""
+
+
+class MissingPackageError(VlaError):
+    """A package that only an extra of vla-edge brings is not installed."""

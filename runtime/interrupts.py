@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
+import math
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Signals that come this soon after another are its echo: an impatient second Ctrl-C, a terminal that closes.
+REPEAT_S = 1.0
 
 
 @contextmanager
@@ -50,3 +56,67 @@ def _restore(previous: list[tuple[int, Any]]) -> None:
     finally:
         if previous:
             _restore(previous)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end; what is open cleans up on the way out.
+
+    A KeyboardInterrupt, since that is what every library lets pass.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell reports for a process that ended by this signal: 130 for Ctrl-C."""
+        return 128 + self.number
+
+
+class SignalsRaise:
+    """Turns Ctrl-C, SIGTERM and SIGHUP into `Interrupted` in the main thread, also as process 1.
+
+    The kernel gives process 1, as in a container, no default action for them. One that is ignored already,
+    as `nohup` and a shell's `&` do, stays ignored.
+
+    Attributes:
+        received: the first signal that came; None so far.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._last_s = -math.inf
+        self._previous: list[tuple[int, Any]] = []
+        self._previous_hook = sys.unraisablehook
+
+    def install(self) -> None:
+        """Take the signals over. Only in the main thread."""
+        for number in ENDING_SIGNALS:
+            handler = signal.getsignal(number)
+            if handler != signal.SIG_IGN:
+                self._previous.append((number, signal.SIG_DFL if handler is None else handler))
+                signal.signal(number, self._handle)
+        self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._raise_again
+
+    def release(self) -> None:
+        """Give the signals back, when nothing is left to clean up."""
+        _restore(self._previous)
+        sys.unraisablehook = self._previous_hook
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or number
+        last_s, self._last_s = self._last_s, time.monotonic()
+        if self._last_s - last_s >= REPEAT_S:
+            raise Interrupted(number)
+
+    def _raise_again(self, swallowed: sys.UnraisableHookArgs) -> None:
+        """An exception out of a destructor or a C callback goes nowhere: a signal must not."""
+        if isinstance(swallowed.exc_value, Interrupted):
+            self._last_s = -math.inf
+            _thread.interrupt_main(swallowed.exc_value.number)
+        else:
+            self._previous_hook(swallowed)

@@ -10,6 +10,7 @@ import click
 
 from vla_edge.runtime.console import verbose_option
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.extras import require
 from vla_edge.runtime.json_text import json_text
 
 from ..output.format import COLUMNS, NOTHING
@@ -80,6 +81,7 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
     A slower p50 or p99 counts only if the whole 95 % interval of its ratio is past the threshold. Growth of
     memory or error, a worse result and a missing row count too.
     """
+    require("bench", "scipy")
     from rich.console import Console
 
     from .rows import compare

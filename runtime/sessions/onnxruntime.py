@@ -30,8 +30,8 @@ from typing import Any, Literal
 import numpy as np
 
 from vla_edge.runtime.bundle import Bundle
+from vla_edge.runtime.cores import usable_cores
 from vla_edge.runtime.errors import BundleError, EngineError, InputError
-from vla_edge.runtime.forked import HomeProcess
 from vla_edge.runtime.manifest import Manifest, TensorSpec
 
 from .base import EngineIdentity, Meanwhile, nothing
@@ -97,7 +97,6 @@ class OnnxRuntimeSession:
         chosen = options or OnnxRuntimeOptions()
         ort = import_onnxruntime()
         threads = chosen.threads or usable_cores()
-        self._home = HomeProcess(self)
         self._session = _create_session(ort, bundle, chosen, threads)
         _check_provider(self._session, chosen)
         _check_signature(self._session, bundle)
@@ -116,7 +115,6 @@ class OnnxRuntimeSession:
         """Run the graph once on what `inputs` holds; see `Session.run`."""
         if self._session is None:
             raise _closed()
-        self._home.require()
         meanwhile()
         try:
             for name, value in self._device_inputs.items():
@@ -136,19 +134,13 @@ class OnnxRuntimeSession:
         """
         if self._session is None:
             raise _closed()
-        self._home.require()
         path = self._session.end_profiling()
         if not path:
             raise EngineError("This session keeps no times.", "Open it with profile_prefix, and end it once.")
         return Path(path)
 
     def close(self) -> None:
-        """Free the graph and its weights; the NumPy buffers stay valid for whoever holds them.
-
-        A forked child frees nothing: see `forked`.
-        """
-        if not self._home.here:
-            return
+        """Free the graph and its weights; the NumPy buffers stay valid for whoever holds them."""
         self._binding = None
         self._device_inputs = {}
         self._session = None
@@ -185,18 +177,6 @@ def import_onnxruntime() -> Any:
     except ImportError as error:
         raise EngineError(f"onnxruntime cannot be imported: {error}.", _REINSTALL) from error
     return onnxruntime
-
-
-def usable_cores() -> int:
-    """Physical cores that this process may run on; matmuls gain nothing from a core's second thread."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
-    siblings = (Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed)
-    try:
-        return len({path.read_text() for path in siblings})
-    except OSError:  # not every kernel and container shows the topology
-        return len(allowed)
 
 
 def _refuse_double_install() -> None:

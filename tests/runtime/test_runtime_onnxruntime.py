@@ -20,7 +20,6 @@ from vla_edge.runtime.sessions.onnxruntime import (
     OnnxRuntimeOptions,
     OnnxRuntimeSession,
     import_onnxruntime,
-    usable_cores,
 )
 
 Make = Callable[..., Path]
@@ -229,10 +228,6 @@ def test_loading_and_running_write_nothing(tiny_bundle: Path, tmp_path: Path) ->
     )
     assert list(home.rglob("*")) == []
     assert {path: path.stat().st_mtime_ns for path in tiny_bundle.rglob("*")} == before
-
-
-def test_threads_default_to_the_cores_of_this_process() -> None:
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
 
 
 def test_a_session_times_its_nodes_only_where_that_was_asked_for(make_bundle: Make, tmp_path: Path) -> None:

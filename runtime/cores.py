@@ -1,0 +1,74 @@
+"""How many cores this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Physical cores that this process may run on, at most as many as its CPU quota pays for; at least 1.
+
+    Matmuls gain nothing from a core's second thread, and lose much by more threads than a quota (of a
+    container, or systemd's `CPUQuota`) lets run: each is stopped until the others had their turn.
+
+    Args:
+        root: where `proc` and `sys` are; another one in tests.
+    """
+    every = range(os.cpu_count() or 1)
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else every
+    cores, quota = _physical(allowed, root), cpu_quota(root)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """CPUs' worth of time that control groups allow this process; None where they set no limit.
+
+    The smallest counts of those of its group and the groups around it. In a container the path of the group
+    may be the host's, of which only the upper end is mounted: what is not there sets no limit.
+    """
+    quotas = [quota for folder in _group_folders(root) if (quota := _quota_of(folder)) is not None]
+    return min(quotas, default=None)
+
+
+def _physical(allowed: Iterable[int], root: Path) -> int:
+    logical = list(allowed)
+    cpus = root / "sys/devices/system/cpu"
+    try:
+        return len({(cpus / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in logical})
+    except OSError:  # not every kernel and container shows the topology
+        return len(logical)
+
+
+def _group_folders(root: Path) -> Iterator[Path]:
+    """The folder of this process's CPU group and of all around it, of version 2 and of version 1."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # where version 1 is beside it, version 2 is mounted in "unified" and has no CPU controller
+        for mount in [controllers, "cpu"] if controllers else ["."]:
+            for place in (inner := PurePosixPath(group.lstrip("/")), *inner.parents):
+                if ".." not in place.parts:
+                    yield root / "sys/fs/cgroup" / mount / place
+
+
+def _quota_of(folder: Path) -> float | None:
+    """CPUs' worth of time by the files of one group; None where it sets none, or says what is no number."""
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        limit = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # "max", or no such file
+        return None
+    return limit if limit > 0 else None  # version 1 says -1 for no limit

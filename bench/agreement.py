@@ -9,6 +9,7 @@ import numpy as np
 
 from vla_edge.runtime.bundle import Bundle, sample_inputs
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.frames import images_in
 from vla_edge.runtime.sessions.base import Session
 
 from .report import Agreement
@@ -16,24 +17,20 @@ from .workload import ACTIONS
 
 PIXELS = "pixel_values"
 REFERENCE = "torch-fp32"
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 MAX_FRAMES = 1000
 
 Actions = list[list[list[float]]]
 
 
 def find_frames(folder: Path) -> tuple[Path, ...]:
-    """The images of a folder, in the order of their names: that of a recorded sequence.
+    """The images of a folder in natural order (frame2 before frame10): that of a recorded sequence.
 
     Raises:
         InputError: no such folder, no image in it, or more than a bench should take.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} with images.", "Check the path given with --images.")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        kinds = ", ".join(sorted(SUFFIXES))
-        raise InputError(f"no image found in {folder}.", f"Frames are files that end in {kinds}.")
+    found = images_in(folder)
     if len(found) > MAX_FRAMES:
         raise InputError(
             f"{folder} has {len(found)} images; at most {MAX_FRAMES} are compared.", "Choose a sequence."

@@ -93,6 +93,14 @@ class BuildResult:
     fresh: bool
 
 
+class RejectedPlanError(ParityError):
+    """A plan that missed a gate and was set aside; `record` tells what every gate measured."""
+
+    def __init__(self, problem: str, mend: str, record: PlanRecord) -> None:
+        super().__init__(problem, mend)
+        self.record = record
+
+
 def build_plan(
     bundle: Bundle, options: BuildOptions | None = None, progress: BuildProgress | None = None
 ) -> BuildResult:
@@ -109,7 +117,7 @@ def build_plan(
     Raises:
         EngineError: no TensorRT, driver or GPU, or TensorRT refuses the network.
         ResourceError: not enough disk or memory.
-        ParityError: a gate was missed; the plan is set aside with the suffix ".rejected".
+        RejectedPlanError: a gate was missed; the plan is set aside with the suffix ".rejected".
         KeyboardInterrupt: Ctrl-C; nothing of this build is left.
     """
     options, progress = options or BuildOptions(), progress or Silent()
@@ -133,7 +141,7 @@ def verify_existing(
 
     Raises:
         EngineError: no plan for this machine, or it cannot run.
-        ParityError: a gate was missed; the plan is set aside.
+        RejectedPlanError: a gate was missed; the plan is set aside.
     """
     options, progress = options or BuildOptions(), progress or Silent()
     with open_target(options.backend, options.device_index, options.memory, options.sm) as target:
@@ -236,10 +244,11 @@ def _verify(
     )
     if not verification.passed:
         rejected = _set_aside(plan.path, bundle, record)
-        raise ParityError(
+        raise RejectedPlanError(
             f"The plan differs from the PyTorch FP32 policy by more than its gates allow: {verification.note}",
             f"It is kept as {rejected}. Find the first bad tensor with: "
             f"vla-bisect {bundle.folder}{backend_option(record.machine.backend)}",
+            record,
         )
     return record
 

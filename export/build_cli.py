@@ -12,10 +12,9 @@ from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
-    from vla_edge.runtime.sessions.plan import PlanRecord
+    from vla_edge.runtime.bundle import Bundle
 
     from .build import BuildOptions, BuildResult
-    from .build_verify import StageMeasure
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
@@ -100,60 +99,48 @@ def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json:
     ]
     if stages_only:
         return _stages(opened, chosen[0], as_json)
-    results = [_build(opened, option, verify_only) for option in chosen]
-    _print_results(results, as_json)
+    results = [_build(opened, option, verify_only, as_json) for option in chosen]
+    _print_results(results, bundle, as_json)
     return 0
 
 
-def _build(bundle: Any, options: BuildOptions, verify_only: bool) -> BuildResult:
-    from .build import build_plan, verify_existing
+def _build(bundle: Bundle, options: BuildOptions, verify_only: bool, as_json: bool) -> BuildResult:
+    from .build import RejectedPlanError, build_plan, verify_existing
     from .build_progress import ShownProgress
+    from .build_view import print_rejected
 
     work = verify_existing if verify_only else build_plan
-    with ShownProgress(stderr_console()) as progress:
-        return work(bundle, options, progress)
+    try:
+        with ShownProgress(stderr_console()) as progress:
+            return work(bundle, options, progress)
+    except RejectedPlanError as error:
+        if not as_json:
+            print_rejected(error.record)
+        raise
 
 
-def _stages(bundle: Any, options: BuildOptions, as_json: bool) -> int:
+def _stages(bundle: Bundle, options: BuildOptions, as_json: bool) -> int:
     from .build_progress import ShownProgress
     from .build_stages import measure_stages
+    from .build_view import print_stages
 
     with ShownProgress(stderr_console()) as progress:
         errors = measure_stages(bundle, options, progress)
     if as_json:
         click.echo(json_text(errors))
     else:
-        _print_stages(errors)
+        print_stages(errors, bundle.manifest)
     return 0
 
 
-def _print_stages(errors: dict[str, StageMeasure]) -> None:
-    for name, error in errors.items():
-        unit = " m/s" if name == "action" else ""
-        click.echo(f"{name:8} relative {error.relative_l2:.3g}, largest {error.max_abs:.3g}{unit}")
+def _print_results(results: list[BuildResult], bundle: Path, as_json: bool) -> None:
+    from .build_view import print_built
 
-
-def _print_results(results: list[BuildResult], as_json: bool) -> None:
     if as_json:
         records = [result.record for result in results]
         click.echo(json_text(records[0] if len(records) == 1 else records))
-        return
-    for result in results:
-        click.echo(f"{result.path}" + ("" if result.fresh else " (was there already)"))
-        for line in _summary(result.record):
-            click.echo(f"  {line}")
-
-
-def _summary(record: PlanRecord) -> list[str]:
-    machine, facts, checked = record.machine, record.build, record.verification
-    dtypes = ", ".join(f"{name} {count}" for name, count in record.contents.dtypes.items())
-    verdict = {True: "checked", False: "REJECTED", None: "NOT checked"}[checked.passed]
-    return [
-        f"{machine.backend} {machine.version}, SM {machine.sm / 10:.1f}, {machine.gpu or 'GPU not here'}",
-        f"built in {facts.seconds:.1f} s, host memory {facts.peak_host_mib} MiB, timing cache {facts.timing_cache}",
-        f"{record.size_bytes / 1e6:.1f} MB, {sum(record.contents.layers.values())} layers; values: {dtypes}",
-        f"{verdict}: {checked.note}",
-    ]
+    else:
+        print_built(results, bundle)
 
 
 def main() -> None:

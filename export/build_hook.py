@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.extras import is_installed
+
+from .progress import note
 
 INSTALL = (
     "On the robot TensorRT comes with JetPack 6.1 or later; elsewhere: pip install 'vla-edge[tensorrt]'."
 )
 
 
+def refuse_if_impossible() -> None:
+    """For who insists on a plan: say what is missing before the minutes of an export, not after them.
+
+    Raises:
+        EngineError: TensorRT or the GPU is missing.
+    """
+    if missing := _missing():
+        raise EngineError(missing, INSTALL)
+
+
 def build_here(folder: Path, wanted: bool | None) -> None:
-    """Build a TensorRT plan where that is possible and wanted; say in one line how otherwise.
+    """Build a TensorRT plan where that is possible and wanted; say in one line why not.
 
     Args:
         folder: a finished bundle.
@@ -27,27 +37,22 @@ def build_here(folder: Path, wanted: bool | None) -> None:
     """
     if wanted is False:
         return
+    from vla_edge.runtime.console import stderr_console
+
     if wanted:
-        require_builder()
-    if missing := _missing():
-        click.echo(f"no TensorRT plan built: {missing} On the target: vla-build {folder}", err=True)
+        refuse_if_impossible()
+    elif missing := _missing():
+        note(stderr_console(), f"no TensorRT plan built here: {missing}")
         return
     from vla_edge.runtime.bundle import Bundle
-    from vla_edge.runtime.console import stderr_console
 
     from .build import build_plan
     from .build_progress import ShownProgress
+    from .build_view import print_built
 
     with ShownProgress(stderr_console()) as progress:
         result = build_plan(Bundle.open(folder), progress=progress)
-    facts, checked = result.record.build, result.record.verification
-    click.echo(f"{result.path}  built in {facts.seconds:.0f} s; {checked.note}")
-
-
-def require_builder() -> None:
-    """Raise EngineError where no plan can be built here: before an export's minutes, not after them."""
-    if missing := _missing():
-        raise EngineError(missing, INSTALL)
+    print_built([result], folder)
 
 
 def _missing() -> str:

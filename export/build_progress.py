@@ -10,7 +10,9 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
+
+from .progress import bars, note
 
 _Result = TypeVar("_Result")
 _JOIN_SECONDS = 0.2
@@ -46,14 +48,7 @@ class ShownProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bars = bars(console)
         self._tasks: dict[str, TaskID] = {}
         self._depths: dict[str, int] = {}
 
@@ -76,7 +71,7 @@ class ShownProgress:
         if self._console.is_terminal:
             self._tasks[phase] = self._bars.add_task("  " * depth + phase, total=steps)
         elif depth < _DEEPEST_SHOWN:
-            self._console.print("  " * depth + phase, highlight=False)
+            note(self._console, "  " * depth + phase)
 
     def step(self, phase: str, done: int) -> None:
         if phase in self._tasks:

@@ -218,14 +218,15 @@ def _summarise_optimizer(state: Any) -> OptimizerSummary | None:
     return OptimizerSummary(len(tensors), sum(tensor.numel() * tensor.element_size() for tensor in tensors))
 
 
-def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+def _tensors_in(state: Any) -> Iterator[torch.Tensor]:
+    """All tensors, each container once: it may contain itself, and be nested to any depth."""
     import torch
 
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors_in(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors_in(item)
+    waiting, seen = [state], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (Mapping, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, Mapping) else value

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vla_edge.runtime.console import run_command
+from vla_edge.runtime.console import run_command, stderr_console
 from vla_edge.runtime.extras import require
 from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.version import VERSION
 
-from .build_hook import require_builder
+from .progress import note, stage
 
 if TYPE_CHECKING:
+    from vla_edge.runtime.manifest import Manifest
+
     from .pipeline import Exported
 
 EPILOG = """\b
@@ -30,25 +31,16 @@ Examples:
 
 
 class RichReporter:
-    """Progress bars on stderr; one line a stage where stderr is not a terminal."""
+    """Notes and progress on stderr."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True)
+        self._console = stderr_console()
 
     def note(self, text: str) -> None:
-        self._console.print(f"[dim]{text}[/dim]", highlight=False)
+        note(self._console, text)
 
-    @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        if not self._console.is_terminal:
-            self.note(f"{name} ...")
-            yield lambda advance: None
-            return
-        with _bar(self._console, unit) as progress:
-            task = progress.add_task(name, total=total)
-            yield lambda advance: progress.advance(task, advance)
+    def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+        return stage(name, total, unit, self._console)
 
 
 @click.command(
@@ -57,9 +49,8 @@ class RichReporter:
 @click.option(
     "--ckpt",
     "checkpoint",
-    required=True,
     type=click.Path(path_type=Path),
-    help="Trained checkpoint (.pth, .ckpt).",
+    help="Trained checkpoint (.pth, .ckpt).  [required]",
 )
 @click.option("--fp16", is_flag=True, help="Half-precision bundle (the default).")
 @click.option("--fp32", is_flag=True, help="Single-precision bundle; with --fp16, both.")
@@ -134,34 +125,54 @@ class RichReporter:
 @click.option(
     "--list-settings",
     is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=lambda ctx, _, on: _list_settings(ctx, on),
-    help="List the settings and leave.",
+    help="List the settings with their choices and leave; with --json for programs.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show log messages of the libraries.")
 @click.version_option(VERSION)
 def command(
-    checkpoint: Path, fp16: bool, fp32: bool, as_json: bool, verbose: bool, build: bool | None, **rest: Any
+    checkpoint: Path | None,
+    fp16: bool,
+    fp32: bool,
+    as_json: bool,
+    list_settings: bool,
+    verbose: bool,
+    build: bool | None,
+    **rest: Any,
 ) -> None:
     """Export a trained policy to a bundle: ONNX graph, weights, golden samples and manifest.
 
     The written file is run and compared with the PyTorch FP32 policy, stage by stage. A bundle is there
     only when every gate is met; exit code 1 otherwise.
     """
+    if list_settings:
+        from .settings_view import print_settings
+
+        print_settings(as_json)
+        return
+    if checkpoint is None:
+        raise click.UsageError("Missing option '--ckpt'.")
     require("export", "torch", "transformers", "onnx", "onnxruntime", "psutil")
-    if build:
-        require_builder()
     _quiet_libraries(verbose)
     precisions = tuple(name for name, asked in (("fp16", fp16 or not fp32), ("fp32", fp32)) if asked)
+    from .build_hook import refuse_if_impossible
+    from .gates import GatesMissedError
     from .pipeline import export_bundle
 
-    results = export_bundle(_options(checkpoint, precisions, **rest), RichReporter())
-    if as_json:
-        print(json_text([_as_dict(result) for result in results]))
-    else:
-        for result in results:
-            _print(result)
+    if build:
+        refuse_if_impossible()
+    shown: list[dict[str, Any]] = []
+    try:
+        results = export_bundle(
+            _options(checkpoint, precisions, **rest),
+            RichReporter(),
+            lambda result: _show(result.folder, result.manifest, result.seconds, as_json, shown),
+        )
+    except GatesMissedError as error:
+        _show(None, error.manifest, {}, as_json, shown)
+        raise
+    finally:
+        if as_json and shown:
+            print(json_text(shown))
     _plans(results, build)
 
 
@@ -188,81 +199,22 @@ def _plans(results: list[Exported], build: bool | None) -> None:
         build_here(result.folder, build)
 
 
-def _list_settings(ctx: click.Context, on: bool) -> None:
-    if not on or ctx.resilient_parsing:
-        return
-    from rich.console import Console
-    from rich.table import Table
+def _show(
+    folder: Path | None,
+    manifest: Manifest,
+    seconds: Mapping[str, float],
+    as_json: bool,
+    shown: list[dict[str, Any]],
+) -> None:
+    """Print a bundle, kept or not, or add it to what is printed as JSON in the end."""
+    from . import export_view
 
-    from .settings import STANDING, PolicySettings
-
-    table = Table("setting", "default", "standing", title="Settings of the forward pass")
-    defaults = PolicySettings()
-    for name in PolicySettings.__struct_fields__:
-        table.add_row(name, json.dumps(getattr(defaults, name), ensure_ascii=False), STANDING[name])
-    Console().print(table)
-    print("features, final_tanh and clip_activation depend on the layout.")
-    ctx.exit()
-
-
-def _print(result: Exported) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from .settings import assumed_settings
-
-    manifest = result.manifest
-    table = Table(
-        "stage",
-        "relative error",
-        "max abs",
-        "gate",
-        title=f"{manifest.name} against {manifest.parity.reference}",
-    )
-    limits = {gate.stage: gate for gate in manifest.parity.gates}
-    for error in manifest.parity.errors:
-        gate = limits[error.stage]
-        unit = " m/s" if gate.metric == "max_abs_mps" else ""
-        table.add_row(
-            error.stage, f"{error.relative_l2:.2e}", f"{error.max_abs:.2e}", f"{gate.limit:g}{unit}"
-        )
-    console = Console()
-    console.print(table)
-    size = sum(entry.size_bytes for entry in manifest.files) / (1 << 20)
-    seconds = ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items())
-    parity, origin = manifest.parity, manifest.source.weights_origin
-    assumed = assumed_settings(manifest)
-    if assumed:
-        shown = ", ".join(
-            f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in assumed.items()
-        )
-        print(f"assumed, as no checkpoint tells it: {shown} (--list-settings says why, --set changes it)")
-    print(f"action within {parity.max_abs_mps:.2g} m/s over {parity.samples} images ({origin})")
-    print(f"{result.folder}  {size:.1f} MiB; seconds: {seconds}")
-
-
-def _as_dict(result: Exported) -> dict[str, Any]:
-    import msgspec
-
-    return {
-        "folder": str(result.folder),
-        "seconds": dict(result.seconds),
-        "precision": msgspec.to_builtins(result.manifest.precision),
-        "parity": msgspec.to_builtins(result.manifest.parity),
-    }
-
-
-def _bar(console: Any, unit: str) -> Any:
-    from rich import progress
-
-    amount = progress.DownloadColumn() if unit == "bytes" else progress.MofNCompleteColumn()
-    columns = [
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        amount,
-        progress.TimeElapsedColumn(),
-    ]
-    return progress.Progress(*columns, console=console)
+    if as_json:
+        shown.append(export_view.as_json(folder, manifest, seconds))
+    elif folder is None:
+        export_view.print_missed(manifest)
+    else:
+        export_view.print_exported(folder, manifest, seconds)
 
 
 def _quiet_libraries(verbose: bool) -> None:

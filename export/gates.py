@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.gates import judge
-from vla_edge.runtime.manifest import Gate, StageError, StageName
+from vla_edge.runtime.errors import InputError, ParityError
+from vla_edge.runtime.gates import Judgement, judge
+from vla_edge.runtime.manifest import Gate, Manifest, Parity, StageError, StageName
 
 STAGES: tuple[StageName, ...] = ("vision", "text", "clip", "fusion", "action")
 STAGE_LIMITS = {"fp16": 0.03, "fp32": 1e-3}  # relative L2
@@ -56,11 +56,30 @@ def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
     return tuple(limits.values())
 
 
+class GatesMissedError(ParityError):
+    """A written graph that missed its gates; `manifest` tells all errors, of a bundle that was not kept."""
+
+    def __init__(self, problem: str, mend: str, manifest: Manifest) -> None:
+        super().__init__(problem, mend)
+        self.manifest = manifest
+
+
+def judgements(parity: Parity) -> tuple[Judgement, ...]:
+    """Each gate of a manifest and the number that it judges: of the action in m/s, after scaling."""
+    return judge_all(parity.gates, parity.errors, parity.max_abs_mps)
+
+
 def missed(gates: Sequence[Gate], errors: Sequence[StageError], max_abs_mps: float) -> list[str]:
     """A sentence for each gate that is missed; NaN misses every gate."""
+    return [str(each) for each in judge_all(gates, errors, max_abs_mps) if not each.passed]
+
+
+def judge_all(
+    gates: Sequence[Gate], errors: Sequence[StageError], max_abs_mps: float
+) -> tuple[Judgement, ...]:
+    """Each gate in turn; one whose stage has no error is missed."""
     relative = {error.stage: error.relative_l2 for error in errors}
-    judged = [
+    return tuple(
         judge(gate, max_abs_mps if gate.metric == "max_abs_mps" else relative.get(gate.stage))
         for gate in gates
-    ]
-    return [str(each) for each in judged if not each.passed]
+    )

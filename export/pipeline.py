@@ -11,7 +11,7 @@ import datetime
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ import numpy as np
 
 from vla_edge.runtime import manifest as schema
 from vla_edge.runtime.digest import sha256_of
-from vla_edge.runtime.errors import CheckpointError, ParityError
+from vla_edge.runtime.errors import CheckpointError
 from vla_edge.runtime.exchange import recover
 from vla_edge.runtime.version import VERSION
 
@@ -125,13 +125,22 @@ class _Job:
         return self.checkpoint.architecture
 
 
-def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> list[Exported]:
+def export_bundle(
+    options: ExportOptions,
+    reporter: Reporter | None = None,
+    finished: Callable[[Exported], None] = lambda result: None,
+) -> list[Exported]:
     """Export a checkpoint to one bundle for each precision asked.
+
+    Args:
+        options: what to export.
+        reporter: is told what happens.
+        finished: is called with each bundle as it is published; a later one may still fail.
 
     Raises:
         CheckpointError, InputError: the checkpoint, a setting or an option cannot be used.
         ResourceError: too little disk or memory.
-        ParityError: a gate is missed; nothing is left behind.
+        GatesMissedError: a gate is missed; that bundle is not kept, those finished before it are.
     """
     from .checkpoint import read_checkpoint
 
@@ -146,7 +155,7 @@ def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> l
         checkpoint = read_checkpoint(options.checkpoint)
         settings = resolve_settings(
             checkpoint.architecture,
-            checkpoint=action_normalisation(checkpoint.extra),
+            checkpoint=action_normalisation(checkpoint.extra, given=options.settings),
             file=options.settings_file,
             options=options.settings,
         )
@@ -163,36 +172,62 @@ def export_bundle(options: ExportOptions, reporter: Reporter | None = None) -> l
     with ThreadPoolExecutor(max_workers=1) as pool:
         source_hash = pool.submit(sha256_of, options.checkpoint)
         reference: dict[str, np.ndarray] = {}
-        return [
-            _export_one(job, PRECISIONS[name], policy, reference, source_hash.result, reporter, clock)
-            for name in options.precisions
-        ]
+        results = []
+        for name in options.precisions:
+            precision = PRECISIONS[name]
+            results.append(
+                _export_one(job, precision, policy, reference, source_hash.result, reporter, clock)
+            )
+            finished(results[-1])
+        return results
 
 
-def action_normalisation(extra: Mapping[str, Any]) -> dict[str, Any]:
+def action_normalisation(extra: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
     """`action_mean` and `action_std`, where a checkpoint carries them, as offset and scale.
 
+    Args:
+        extra: what the checkpoint holds beside the weights.
+        given: settings that the command line gives; what they replace is not looked at.
+
     Raises:
-        CheckpointError: one of them is no array of finite numbers.
+        CheckpointError: one of them is no array of finite numbers, a standard deviation is not above 0, or
+            they are of different lengths.
     """
     found = {}
     for key, setting in (("action_std", "action_scale"), ("action_mean", "action_offset")):
-        if extra.get(key) is not None:
+        if extra.get(key) is not None and setting not in given:
             found[setting] = _finite_numbers(key, extra[key])
+    scale, offset = found.get("action_scale"), found.get("action_offset")
+    if scale is not None and min(scale) <= 0:
+        raise CheckpointError(
+            f"the checkpoint's action_std is {_shown(scale)}; a standard deviation is above 0.",
+            "With 0 the robot would not move, and every error would pass. Give the m/s that an output of 1 "
+            "stands for: --set action_scale=[2.0,2.0]",
+        )
+    if scale is not None and offset is not None and len(scale) != len(offset):
+        raise CheckpointError(
+            f"the checkpoint's action_std has {len(scale)} values, its action_mean {len(offset)}.",
+            "Give both: --set action_scale=[2.0,2.0] --set action_offset=[0.0,0.0]",
+        )
     return found
 
 
 def _finite_numbers(key: str, value: Any) -> list[float]:
     try:
         array = np.asarray(value)
-    except ValueError:  # lists of differing lengths
-        array = np.asarray(None)
-    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        numbers = array.astype(np.float64).reshape(-1) if array.dtype.kind in "iuf" else np.zeros(0)
+    except (ValueError, OverflowError, RecursionError):  # lists of differing lengths, nested without end
+        numbers = np.zeros(0)
+    if not numbers.size or not np.isfinite(numbers).all():
         raise CheckpointError(
-            f"the checkpoint's {key} is {printable(str(value))[:100]}, which are no finite numbers.",
+            f"the checkpoint's {key} is {_shown(value)}, which are no finite numbers.",
             "Save it as a list or tensor of one number for each component of the action.",
         )
-    return [float(number) for number in array.reshape(-1)]
+    return [float(number) for number in numbers]
+
+
+def _shown(value: Any) -> str:
+    return printable(str(value))[:100]
 
 
 def _prepare(options: ExportOptions, checkpoint: Checkpoint, settings: ResolvedSettings) -> _Job:
@@ -265,10 +300,10 @@ def _export_one(
             files = _write_files(job, graph, folder, reporter)
         count = len(job.inputs["names"])
         if not reference:
-            with clock("reference"), reporter.stage("PyTorch FP32 reference", count, "images") as advance:
+            with clock("reference"), reporter.stage("running PyTorch FP32", count, "images") as advance:
                 reference.update(run_reference(policy, job.inputs, lambda: advance(1)))
         save_golden(folder / schema.GOLDEN_NAME, job.inputs, reference)
-        with clock("parity"), reporter.stage(f"{precision.name} parity", count, "images") as advance:
+        with clock("parity"), reporter.stage(f"comparing {precision.name}", count, "images") as advance:
             golden, scale = {**job.inputs, **reference}, job.settings.values.action_scale
             measured = measure_graph(folder, golden, stages, scale, lambda: advance(1))
         with clock("publish"):
@@ -296,7 +331,7 @@ def _write_files(job: _Job, graph: GraphWriter, folder: Path, reporter: Reporter
     from .graph.weights import total_bytes, write_weights
 
     model = graph.model(VERSION, job.options.checkpoint.stem)
-    with reporter.stage("weights", total_bytes(graph.weights), "bytes") as advance:
+    with reporter.stage("writing weights", total_bytes(graph.weights), "bytes") as advance:
         data = write_weights(model, graph.weights, folder / schema.WEIGHTS_NAME, advance)
     onnx.save_model(model, folder / schema.MODEL_NAME)
     onnx.checker.check_model(str(folder / schema.MODEL_NAME), full_check=False)
@@ -323,9 +358,11 @@ def stages_of(graph: GraphWriter) -> tuple[schema.Stage, ...]:
 def _check_gates(manifest: schema.Manifest, target: Path) -> None:
     missed = gates.missed(manifest.parity.gates, manifest.parity.errors, manifest.parity.max_abs_mps)
     if missed:
-        raise ParityError(
+        raise gates.GatesMissedError(
             f"{target.name} differs too much from the PyTorch FP32 policy: {'; '.join(missed)}.",
-            "Nothing was kept. Export with --fp32 to tell precision from structure, or set another limit with --gate.",
+            "This bundle was not kept. Export with --fp32 to tell precision from structure, "
+            "or set another limit with --gate.",
+            manifest,
         )
 
 

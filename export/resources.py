@@ -57,8 +57,8 @@ def check(needs: Needs, folder: Path) -> str:
     free = shutil.disk_usage(existing).free
     memory = available_memory_bytes()
     line = (
-        f"disk {needs.disk / GIB:.1f} of {free / GIB:.1f} GiB free, "
-        f"memory {needs.memory / GIB:.1f} of {memory / GIB:.1f} GiB available"
+        f"needs {needs.disk / GIB:.1f} GiB of disk, {free / GIB:.1f} GiB free; "
+        f"needs {needs.memory / GIB:.1f} GiB of memory, {memory / GIB:.1f} GiB available"
     )
     if needs.disk > free:
         raise ResourceError(

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.frames import images_in
+from vla_edge.runtime.images import read_image
 from vla_edge.runtime.manifest import Preprocessing
 from vla_edge.runtime.preprocess import Preprocessor
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PATTERN_SEED = 7
 CAMERA = (360, 640)  # height, width of the patterns
 
@@ -29,18 +28,18 @@ class Frame:
 
 
 def golden_frames(folder: Path | None = None) -> tuple[Frame, ...]:
-    """The packaged photographs and patterns, or the images of a folder of the user's own.
+    """The packaged photographs and patterns, or the images of a folder of the user's own, in natural order.
 
     Raises:
-        InputError: the folder holds fewer than eight images.
+        InputError: the folder cannot be listed, or holds fewer than eight images.
     """
     if folder is None:
         return (*_photographs(), *_patterns())
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    paths = images_in(folder)
     if len(paths) < 8:
         raise InputError(
             f"{folder} holds {len(paths)} images; golden samples need at least eight different ones.",
-            f"Add frames from the robot's camera ({', '.join(SUFFIXES)}).",
+            "Add frames from the robot's camera.",
         )
     return tuple(Frame(path.name, path) for path in paths)
 
@@ -62,7 +61,8 @@ def _photographs() -> Iterator[Frame]:
     folder = resources.files("vla_edge.export.images")
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
         if entry.name.endswith(".jpg"):
-            yield Frame(entry.name, np.asarray(Image.open(BytesIO(entry.read_bytes())).convert("RGB")))
+            with resources.as_file(entry) as path:
+                yield Frame(entry.name, np.asarray(read_image(path)))
 
 
 def _patterns() -> Iterator[Frame]:

@@ -8,9 +8,8 @@ manifest beside the value and its origin. Nothing about the forward pass is deci
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -22,6 +21,21 @@ from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Manifest, Setting
 
 from .architecture import Architecture
+from .settings_check import check_settings
+from .settings_text import parse_options, read_settings_file
+
+__all__ = [
+    "STANDING",
+    "PolicySettings",
+    "ResolvedSettings",
+    "assumed_settings",
+    "choices_of",
+    "defaults_for",
+    "parse_options",
+    "read_settings_file",
+    "resolve_settings",
+    "settings_from_manifest",
+]
 
 Feature = Literal["text", "image_projection", "vision", "clip_image", "clip_text"]
 ProjectionAttention = Literal["full", "causal"]
@@ -69,8 +83,6 @@ class PolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     default_instruction: NonEmpty = STRAIGHT
 
 
-_FLOATS = ("image_mean", "image_std", "action_scale", "action_offset", "action_limit")
-
 STANDING: Mapping[str, str] = {
     "frame": "likely: training used the first frame of an episode, the robot sees the current one",
     "features": "unknown: no learned projection exists, so token states of these widths are what fits",
@@ -112,15 +124,6 @@ class ResolvedSettings:
             name: Setting(value=plain[name], origin=self.origins[name], standing=STANDING[name])
             for name in PolicySettings.__struct_fields__
         }
-
-
-def feature_width(arch: Architecture, feature: Feature) -> int:
-    """The width of one feature, or 0 where the architecture does not have it."""
-    if feature in ("text", "image_projection"):
-        return arch.text.width
-    if feature == "vision":
-        return arch.vision.width
-    return arch.clip.embed if arch.clip else 0
 
 
 def defaults_for(arch: Architecture) -> dict[str, Any]:
@@ -176,7 +179,7 @@ def resolve_settings(
         merged["default_instruction"] = next(iter(given), "")
         origins["default_instruction"] = origins["instructions"]
     values_struct = _convert(merged)
-    _check_against(arch, values_struct)
+    check_settings(arch, values_struct, origins)
     return ResolvedSettings(values_struct, origins)
 
 
@@ -207,49 +210,6 @@ def assumed_settings(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def read_settings_file(path: Path) -> dict[str, Any]:
-    """Read a YAML or JSON settings file into a dictionary.
-
-    Raises:
-        InputError: unreadable, not YAML, or not a mapping.
-    """
-    try:
-        content = msgspec.yaml.decode(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"cannot read the settings file {path}: {error.strerror}.", "Check the path."
-        ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not YAML or JSON: {error}.", "Write one 'name: value' a line."
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path} holds a {type(content).__name__}, not a mapping.", "Write one 'name: value' a line."
-        )
-    return content
-
-
-def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """Turn `--set name=value` texts into values; JSON where it parses as JSON, else plain text.
-
-    Raises:
-        InputError: a text without "=".
-    """
-    result: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        if not sign:
-            raise InputError(
-                f"--set {pair!r} has no '='.", "Write --set name=value, such as --set pooling=mean."
-            )
-        try:
-            result[name.strip()] = msgspec.json.decode(text.encode())
-        except msgspec.DecodeError:
-            result[name.strip()] = text
-    return result
-
-
 def _refuse_unknown(values: Mapping[str, Any], origin: str) -> None:
     unknown = [str(name) for name in values if name not in PolicySettings.__struct_fields__]
     if unknown:
@@ -262,15 +222,26 @@ def _convert(values: Mapping[str, Any]) -> PolicySettings:
         return msgspec.convert(dict(values), PolicySettings)
     except msgspec.ValidationError as error:
         raise InputError(f"a setting does not fit: {error}.", _hint(str(error))) from error
+    except (ArithmeticError, RecursionError, ValueError) as error:  # a whole number that no float holds
+        raise InputError(f"a setting does not fit: {error}.", _LOOK) from error
+
+
+_LOOK = "Look at vla-export --list-settings for the form of each value."
 
 
 def _hint(message: str) -> str:
     """Name the choices where the error is about a field with a fixed set of them."""
     found = re.search(r"`\$\.(\w+)", message)
-    choices = _choices(get_type_hints(PolicySettings)[found[1]]) if found else ()
+    choices = choices_of(found[1]) if found else ()
     if found and choices:
-        return f"Choices for {found[1]}: {', '.join(map(str, choices))}."
-    return "Look at vla-export --list-settings for the form of each value."
+        return f"Choices for {found[1]}: {', '.join(choices)}."
+    return _LOOK
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """What a setting may be, as it is written; empty where it is free."""
+    kind = get_type_hints(PolicySettings)[name]
+    return ("true", "false") if kind is bool else tuple(map(str, _choices(kind)))
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:
@@ -279,54 +250,3 @@ def _choices(kind: Any) -> tuple[Any, ...]:
     if get_origin(kind) is Literal:
         return tuple(parts)
     return next(filter(None, map(_choices, parts)), ())
-
-
-def _check_against(arch: Architecture, settings: PolicySettings) -> None:
-    """Refuse settings that cannot be meant for these shapes."""
-    for feature in settings.features:
-        if feature_width(arch, feature) == 0:
-            raise InputError(
-                f"setting features names {feature!r}, but layout {arch.layout} has no CLIP model.",
-                "Use text, image_projection or vision.",
-            )
-    widths = [feature_width(arch, feature) for feature in settings.features]
-    wanted = arch.fusion[0] if arch.fusion else arch.lstm.input
-    if sum(widths) != wanted:
-        target = "feature_fusion" if arch.fusion else "the LSTM"
-        raise InputError(
-            f"setting features={list(settings.features)} is {'+'.join(map(str, widths))} = {sum(widths)} wide, "
-            f"but {target} takes {wanted}.",
-            "Choose features whose widths add up.",
-        )
-    for name in ("action_names", "action_scale", "action_offset", "action_limit"):
-        if len(getattr(settings, name)) != arch.action_size:
-            raise InputError(
-                f"setting {name} has {len(getattr(settings, name))} values, the policy {arch.action_size} outputs.",
-                f"Give {arch.action_size} values.",
-            )
-    if settings.lstm != "window" and settings.lstm_outputs != 1:
-        raise InputError(
-            f"setting lstm_outputs={settings.lstm_outputs} needs lstm=window.", "Add --set lstm=window."
-        )
-    if settings.lstm_outputs > settings.lstm_window:
-        raise InputError(
-            f"setting lstm_outputs={settings.lstm_outputs} is more than lstm_window={settings.lstm_window}.",
-            "Take fewer outputs.",
-        )
-    if settings.default_instruction not in settings.instructions:
-        raise InputError(
-            f"setting default_instruction {settings.default_instruction!r} is not among the instructions.",
-            f"Instructions: {', '.join(map(repr, settings.instructions))}.",
-        )
-    if len(set(settings.instructions)) != len(settings.instructions):
-        raise InputError("setting instructions lists one twice.", "List each once.")
-    for name in _FLOATS:
-        if not all(map(math.isfinite, getattr(settings, name))):
-            raise InputError(
-                f"setting {name}={list(getattr(settings, name))} has a value that is not finite.",
-                "Give numbers; NaN and infinity cannot be kept in a manifest.",
-            )
-    if any(value <= 0 for value in settings.image_std):
-        raise InputError(
-            "setting image_std has a value that is not positive.", "Standard deviations are above 0."
-        )

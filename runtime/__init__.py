@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .action import Action
     from .bundle import Bundle, find_bundles, load_golden
     from .controller import Command, Controller, ControllerOptions
+    from .ends import stop_on_exit
     from .errors import (
         BundleError,
         EngineError,
@@ -47,6 +48,7 @@ _HOME = {
     "find_bundles": "bundle",
     "load_golden": "bundle",
     "open_session": "sessions",
+    "stop_on_exit": "ends",
 }
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "find_bundles",
     "load_golden",
     "open_session",
+    "stop_on_exit",
 ]
 
 

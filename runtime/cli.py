@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 
 from .console import run_command, stderr_console, verbose_option
 from .errors import ImageError, InputError
+from .frames import images_in
 from .json_text import json_text
 from .version import VERSION
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .action import Action
     from .policy import Policy
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 
 
@@ -107,20 +106,12 @@ def list_images(arguments: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in arguments:
         if path.is_dir():
-            found += _images_in(path)
+            found += images_in(path)
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             raise InputError(f"{path} is a video.", f"Split it into frames: ffmpeg -i {path} frames/%05d.png")
         else:
             found.append(path)
     return found
-
-
-def _images_in(folder: Path) -> list[Path]:
-    visible = (child for child in folder.iterdir() if not child.name.startswith("."))
-    images = [child for child in visible if child.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise InputError(f"{folder} holds no images.", f"Known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
-    return sorted(images, key=_counting_order)
 
 
 def run_images(
@@ -144,22 +135,13 @@ def run_images(
 
 @contextlib.contextmanager
 def _loaded(bundle: Path, backend: str, verify: str, options: dict[str, Any]) -> Iterator[Policy]:
-    from PIL import Image
-
     from .policy import Policy
 
     with stderr_console().status(f"checking and loading {bundle}"):
         policy = Policy.load(bundle, backend, verify, **options)  # type: ignore[arg-type]
     with policy:
         policy.warmup(1)
-        Image.preinit()  # its file formats, else the first image's time holds their import
         yield policy
-
-
-def _counting_order(path: Path) -> list[tuple[int, str]]:
-    """frame2 before frame10."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _print_json(results: Iterator[tuple[Path, Action | ImageError]]) -> int:

@@ -30,7 +30,8 @@ class Policy:
     """An exported policy, loaded and ready to act.
 
     Not thread safe: the engine's buffers belong to one call at a time. A call from a second thread while
-    one is under way raises EngineError instead of mixing two frames.
+    one is under way raises EngineError instead of mixing two frames. A child that was forked after `load`
+    has no engine: there every use raises EngineError, `close` does nothing, and the parent goes on undisturbed.
 
     Example:
         with Policy.load("engines/hybrid-fp16") as policy:
@@ -62,7 +63,7 @@ class Policy:
         self._holds_first = manifest.runtime.frame == "first"
         self._held: Action | None = None
         self._bound: EncodedInstruction | None = None
-        self._faulted = False
+        self._refusal = ""  # why it does not go on before `reset`
         self._turn = Turn(
             busy=(
                 "this policy is in use by another thread.",
@@ -214,15 +215,15 @@ class Policy:
             for source, _ in self._state:
                 source.fill(0)
             self._held = None
-            self._faulted = False
+            self._refusal = ""
 
     def close(self) -> None:
-        """Free the engine. Calling it again does nothing.
+        """Free the engine. Calling it again does nothing; nor does calling it in a forked child.
 
         Raises:
             EngineError: another thread is using the policy.
         """
-        if self._turn.closed:
+        if self._turn.closed or not self._turn.home.here:
             return
         with self._turn:
             self._turn.closed = True
@@ -237,9 +238,9 @@ class Policy:
         self.close()
 
     def _accept(self, instruction: str | None) -> EncodedInstruction:
-        if self._faulted:
+        if self._refusal:
             raise EngineError(
-                "this policy returned an action that was not finite and refuses to go on.",
+                f"this policy {self._refusal} and refuses to go on.",
                 "Stop the robot, look at what happened, then call reset().",
             )
         return self._instructions.encode(instruction)
@@ -269,7 +270,7 @@ class Policy:
             )
             self._carry_state()
         except NonFiniteActionError:
-            self._faulted = True
+            self._refusal = "returned an action that was not finite"
             raise
         if self._holds_first:
             self._held = action
@@ -282,6 +283,7 @@ class Policy:
             return
         inputs = self._session.inputs
         values = (chosen.input_ids, chosen.attention_mask, chosen.index)
+        self._bound = None  # an interrupt would leave half a prompt
         for name, value in zip(_PROMPT_INPUTS, values, strict=True):
             if name in inputs:
                 inputs[name][0] = value
@@ -293,8 +295,12 @@ class Policy:
                 raise NonFiniteActionError(
                     "the engine returned a state that is not finite.", "Stop the robot, then call reset()."
                 )
+        if not self._state:
+            return
+        self._refusal = "was interrupted while it took over its state"
         for source, target in self._state:
             np.copyto(source, target)
+        self._refusal = ""
 
     def _repeat(self, held: Action, chosen: EncodedInstruction, start: float) -> Action:
         if chosen.text != held.instruction:

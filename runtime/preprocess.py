@@ -6,23 +6,20 @@ same Pillow call is made here, and the rest is a function of one byte per channe
 
 from __future__ import annotations
 
-import io
 import os
-import struct
 from pathlib import Path
-from typing import Any, Union
+from typing import Literal, Union, get_args
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from .errors import ImageError
+from .errors import ImageError, InputError
+from .images import check_file, check_image, check_size, read_image, to_rgb
 from .manifest import Preprocessing
 
 Frame = Union[np.ndarray, Image.Image, str, "os.PathLike[str]"]
+Channels = Literal["rgb", "bgr"]
 
-SMALLEST_SIDE_PX = 8  # less cannot be a camera's frame; it is a place holder or a mistake
-# Modes whose conversion to RGB keeps every value; others (16-bit, CMYK, LAB) lose or reinterpret.
-_LOSSLESS_MODES = frozenset({"RGB", "L", "1", "P", "RGBA", "LA", "PA"})
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -35,23 +32,36 @@ class Preprocessor:
 
     Args:
         spec: the manifest's account of the training transform.
+        channels: the order of colours in arrays: "rgb", or "bgr" as OpenCV gives them (`cv2.imread`,
+            `VideoCapture.read`). Nothing in an array tells, and the wrong one gives another action without
+            an error. Files and Pillow images say themselves which channel is which: this leaves them alone.
+
+    Raises:
+        InputError: `channels` is neither.
     """
 
-    def __init__(self, spec: Preprocessing) -> None:
+    def __init__(self, spec: Preprocessing, channels: Channels = "rgb") -> None:
+        if channels not in get_args(Channels):
+            raise InputError(
+                f"channels {channels!r} are not known.", "Use 'rgb', or 'bgr' for OpenCV's arrays."
+            )
         self._size = (spec.width, spec.height)
         self._filter = _FILTERS[spec.resample]
         self._shape = (3, spec.height, spec.width)
         levels = np.arange(256, dtype=np.float64) * spec.scale
         # Computed in float64, so that every float32 pixel is the nearest to the exact value.
-        channels = zip(spec.mean, spec.std, strict=True)
-        self._tables = [((levels - mean) / std).astype(np.float32) for mean, std in channels]
+        normalising = zip(spec.mean, spec.std, strict=True)
+        self._tables = [((levels - mean) / std).astype(np.float32) for mean, std in normalising]
+        # Where red, green and blue stand in an array: each is looked up from there, and nothing is copied.
+        self._order = (0, 1, 2) if channels == "rgb" else (2, 1, 0)
 
     def __call__(self, frame: Frame, out: np.ndarray) -> None:
         """Resize and normalise one frame.
 
         Args:
-            frame: uint8 RGB [height, width, 3] (any strides), a Pillow image, or the path of an image file.
-                Files are turned upright as their EXIF orientation says; grey ones become RGB.
+            frame: uint8 [height, width, 3] (any strides) with its channels as said at construction, a Pillow
+                image, or the path of an image file. The latter two are turned upright as their EXIF
+                orientation says, and grey ones become RGB.
             out: float32 [3, H, W] or [1, 3, H, W], written in place.
 
         Raises:
@@ -62,7 +72,8 @@ class Preprocessor:
         if planes.shape != self._shape or planes.dtype != np.float32:
             raise ValueError(f"out is {out.dtype} {list(out.shape)} instead of float32 {[1, *self._shape]}")
         pixels = self._resized(frame)
-        for table, plane, channel in zip(self._tables, planes, range(3), strict=True):
+        order = self._order if isinstance(frame, np.ndarray) else (0, 1, 2)
+        for table, plane, channel in zip(self._tables, planes, order, strict=True):
             # A byte always indexes 256 entries; "clip" only spares the bounds check and its buffer.
             np.take(table, pixels[:, :, channel], out=plane, mode="clip")
 
@@ -75,9 +86,9 @@ class Preprocessor:
         if isinstance(frame, np.ndarray):
             _check_array(frame)
         elif isinstance(frame, Image.Image):
-            _check_mode(frame, "the image")
+            check_image(frame)
         elif isinstance(frame, (str, os.PathLike)):
-            _check_file(Path(frame))
+            check_file(_path_of(frame))
         else:
             raise _no_frame(frame)
 
@@ -89,12 +100,16 @@ class Preprocessor:
                 return frame
             image = Image.fromarray(frame)
         elif isinstance(frame, Image.Image):
-            image = _to_rgb(frame, "the image")
+            image = to_rgb(frame)
         elif isinstance(frame, (str, os.PathLike)):
-            image = _read(Path(frame))
+            image = read_image(_path_of(frame))
         else:
             raise _no_frame(frame)
         return np.asarray(image.resize(self._size, self._filter))
+
+
+def _path_of(frame: str | os.PathLike[str]) -> Path:
+    return Path(os.fsdecode(frame))  # what `__fspath__` gives may be bytes
 
 
 def _no_frame(frame: object) -> ImageError:
@@ -106,6 +121,8 @@ def _no_frame(frame: object) -> ImageError:
 
 def _check_array(frame: np.ndarray) -> None:
     shape = list(frame.shape)
+    if isinstance(frame, np.ma.MaskedArray):
+        raise ImageError("the frame is a masked array.", "Say what its masked pixels are: frame.filled(0).")
     if frame.dtype != np.uint8:
         mend = "Convert it to uint8 in 0..255"
         if np.issubdtype(frame.dtype, np.floating):
@@ -115,7 +132,7 @@ def _check_array(frame: np.ndarray) -> None:
         raise ImageError(
             f"the frame has shape {shape} instead of [height, width, 3].", _mend_of_shape(frame.shape)
         )
-    _check_size(frame.shape[1], frame.shape[0], "the frame")
+    check_size(frame.shape[1], frame.shape[0], "the frame")
 
 
 def _mend_of_shape(shape: tuple[int, ...]) -> str:
@@ -128,105 +145,3 @@ def _mend_of_shape(shape: tuple[int, ...]) -> str:
     if len(shape) == 4:
         return "It is a batch; give one frame at a time."
     return "Give an RGB frame."
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    if min(width, height) < SMALLEST_SIDE_PX:
-        raise ImageError(
-            f"{name} is {width}x{height} pixels; a frame has at least {SMALLEST_SIDE_PX} on each side.",
-            "Check where it comes from.",
-        )
-
-
-def _read(path: Path) -> Image.Image:
-    """An image file, upright and in RGB."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if not data:
-        raise _empty(path)
-    return _decode(data, path)
-
-
-def _check_file(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            first = file.read(1)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if not first:
-        raise _empty(path)
-
-
-def _unreadable(path: Path, error: OSError) -> ImageError:
-    return ImageError(f"{path} cannot be read: {error.strerror}.", "Give the path of an image file.")
-
-
-def _empty(path: Path) -> ImageError:
-    return ImageError(f"{path} is empty.", "Check what wrote it.")
-
-
-def _decode(data: bytes, path: Path) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            _check_pixels(image, path)
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image), str(path))
-    except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not an image.", "Give a JPEG, PNG or the like.") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} is refused: {error}", _SCALE_DOWN) from error
-    except _DECODER_ERRORS as error:
-        raise ImageError(f"{path} cannot be decoded: {error}.", "It is damaged or truncated.") from error
-
-
-_SCALE_DOWN = "Scale it down first; a camera's frame is not that large."
-# What Pillow's decoders let through on damaged files, beside their own OSError.
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    struct.error,
-    MemoryError,
-)
-
-
-def _check_pixels(image: Image.Image, path: Path) -> None:
-    """Pillow refuses twice its limit of pixels and only warns above it; both are refused here."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise ImageError(
-            f"{path} is refused: {image.width}x{image.height} pixels exceed Pillow's limit of {limit}.",
-            _SCALE_DOWN,
-        )
-
-
-def _check_mode(image: Image.Image, name: str) -> None:
-    _check_size(image.width, image.height, name)
-    if image.mode not in _LOSSLESS_MODES:
-        raise ImageError(
-            f"{name} has pixels of mode {image.mode!r}, which do not convert to RGB without loss.",
-            "Convert it to 8-bit RGB the way the training frames were.",
-        )
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    _check_mode(image, name)
-    if "A" in image.getbands() or "transparency" in image.info:
-        return _without_alpha(image, name)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _without_alpha(image: Image.Image, name: str) -> Image.Image:
-    rgba = image.convert("RGBA")
-    lowest: Any = rgba.getchannel("A").getextrema()[0]
-    if lowest < 255:
-        raise ImageError(
-            f"{name} is partly transparent (RGBA, mode {image.mode!r}); what shows through is not known.",
-            "Lay it over its background and save it as RGB.",
-        )
-    return rgba.convert("RGB")

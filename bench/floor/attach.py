@@ -10,7 +10,7 @@ import msgspec
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import VlaError
 
-from ..report import BundleReport, Forecast, Rates, Report, Row
+from ..report import BundleReport, FloorDistance, Forecast, Rates, Report, Row
 from .devices import forecast
 from .distance import arithmetic_of, row_floor
 from .work import Work, work_of
@@ -41,7 +41,16 @@ def with_floors(report: Report, bundles: Sequence[Bundle]) -> Report:
 
 
 def _floored(rows: Sequence[Row], work: Work, rates: Rates) -> tuple[Row, ...]:
-    return tuple(msgspec.structs.replace(row, floor=row_floor(work, rates, row)) for row in rows)
+    return tuple(msgspec.structs.replace(row, floor=_floor_of(work, rates, row)) for row in rows)
+
+
+def _floor_of(work: Work, rates: Rates, row: Row) -> FloorDistance | None:
+    """What was measured stands, whatever the floor does not know."""
+    try:
+        return row_floor(work, rates, row)
+    except VlaError as error:
+        logger.warning("no floor for the row %s: %s", row.backend, error.problem)
+        return None
 
 
 def _best_engine(rows: Sequence[Row]) -> float | None:

@@ -49,7 +49,7 @@ def floor_distance(work: Work, rates: Rates, precision: Arithmetic, p50_ms: floa
         The distance, or None where the rate of this arithmetic was not measured.
     """
     rate_tflops = rate_of(rates, precision)
-    if rate_tflops is None:
+    if not rate_tflops or not rates.copy_gb_s:  # a rate of nothing was not measured
         return None
     memory_ms = work.bytes_read / rates.copy_gb_s / 1e6
     compute_ms = work.operations / rate_tflops / 1e9

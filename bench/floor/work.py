@@ -5,7 +5,8 @@ The least that any engine has to do, not what one does:
 * Every weight is read once a step, whatever reads it how often. Of a table that is only ever gathered from
   (the token embedding), the gathered rows are read, and no row is taken for another's double.
 * Inputs and outputs cross the memory once. Values in between are not counted: they could stay in caches
-  and registers. Nor are integer constants (shapes, bounds): an engine folds them when it is built.
+  and registers. Nor are constants that say what to do (shapes, axes, bounds): an engine folds them when it is
+  built. All others count, whatever their dtype; one whose size is not known is an error.
 * Operations are two for each multiply-add of MatMul, Gemm and Conv. Elementwise work, normalisation and
   softmax are left out: they run beside the products, on other units, and are about 0.3 % of the operations
   of a full-size policy.
@@ -22,7 +23,7 @@ products, so that little more than a loop over the nodes would be left to use.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,6 +32,8 @@ from msgspec import Struct
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import BundleError
 from vla_edge.runtime.manifest import MODEL_NAME
+
+from .dtypes import dtype_name, follows_precision, is_settled, size_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -65,11 +68,12 @@ class Work(Struct, frozen=True, kw_only=True):
 
     Attributes:
         operations: two for each multiply-add of the matrix products and convolutions.
-        weight_elements: numbers in floating-point weights, each counted once.
+        weight_elements: numbers in weights of FP16 to FP64, each counted once.
         weight_bytes: their size.
         input_elements, input_bytes: of floating-point inputs.
         output_elements, output_bytes: of floating-point outputs.
         index_bytes: of integer inputs (token ids, masks).
+        fixed_bytes: of weights of any other dtype, which is the same in every precision: integers, FP8 and less.
     """
 
     operations: int
@@ -80,14 +84,15 @@ class Work(Struct, frozen=True, kw_only=True):
     output_elements: int
     output_bytes: int
     index_bytes: int
+    fixed_bytes: int = 0
 
     @property
     def bytes_read(self) -> int:
         """All bytes that must cross the memory: weights, inputs and outputs."""
-        return self.weight_bytes + self.input_bytes + self.output_bytes + self.index_bytes
+        return self.weight_bytes + self.fixed_bytes + self.input_bytes + self.output_bytes + self.index_bytes
 
     def in_precision(self, precision_bytes: int) -> Work:
-        """The same work with all floating-point numbers of this size: 4 in FP32, 2 in FP16."""
+        """The same work with all numbers of FP16 to FP64 in this size: 4 in FP32, 2 in FP16."""
         return Work(
             operations=self.operations,
             weight_elements=self.weight_elements,
@@ -97,6 +102,7 @@ class Work(Struct, frozen=True, kw_only=True):
             output_elements=self.output_elements,
             output_bytes=self.output_elements * precision_bytes,
             index_bytes=self.index_bytes,
+            fixed_bytes=self.fixed_bytes,
         )
 
 
@@ -123,20 +129,20 @@ def count_work(model: onnx.ModelProto, origin: str) -> Work:
         BundleError: as for `work_of`; names `origin`.
     """
     graph = _Graph(model, origin)
-    weights = [(tensor, graph.elements_read(tensor)) for tensor in model.graph.initializer]
-    weights = [(tensor, count) for tensor, count in weights if graph.is_float(tensor.data_type)]
-    given = {tensor.name for tensor in model.graph.initializer}
+    weights = [graph.describe_weight(name, tensor) for name, tensor in graph.constants.items()]
+    given = set(graph.constants)
     inputs = [graph.describe(value) for value in model.graph.input if value.name not in given]
     outputs = [graph.describe(value) for value in model.graph.output]
     return Work(
         operations=sum(graph.operations(node) for node in model.graph.node),
-        weight_elements=sum(count for _, count in weights),
-        weight_bytes=sum(count * graph.item_bytes(tensor.data_type) for tensor, count in weights),
+        weight_elements=sum(weight.elements for weight in weights if weight.is_float),
+        weight_bytes=sum(weight.size_bytes for weight in weights if weight.is_float),
         input_elements=sum(item.elements for item in inputs if item.is_float),
         input_bytes=sum(item.size_bytes for item in inputs if item.is_float),
         output_elements=sum(item.elements for item in outputs if item.is_float),
         output_bytes=sum(item.size_bytes for item in outputs if item.is_float),
         index_bytes=sum(item.size_bytes for item in (*inputs, *outputs) if not item.is_float),
+        fixed_bytes=sum(weight.size_bytes for weight in weights if not weight.is_float),
     )
 
 
@@ -151,6 +157,10 @@ class _Graph:
 
     def __init__(self, model: onnx.ModelProto, origin: str) -> None:
         self._origin = origin
+        if model.graph.sparse_initializer:
+            self._refuse("it has sparse weights")
+        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.constants |= dict(self._constant_nodes(model.graph.node))
         self._shapes = self._infer(model)
         self._readers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
         for node in model.graph.node:
@@ -163,15 +173,19 @@ class _Graph:
             self._refuse(f"the shape of {name!r} is not known")
         return self._shapes[name]
 
-    def elements_read(self, tensor: onnx.TensorProto) -> int:
-        """Elements of an initializer that a step needs: all, the rows gathered, or none if nothing reads it."""
-        whole = math.prod(self.shape(tensor.name))
-        readers = self._readers.get(tensor.name, [])
-        if tensor.name in self._outputs or any(
-            node.op_type != "Gather" or place != 0 for node, place in readers
+    def describe_weight(self, name: str, tensor: onnx.TensorProto) -> _Value:
+        """What a step reads of a constant: all, the rows gathered, or nothing if no step reads it."""
+        whole = math.prod(self.shape(name))
+        readers = [
+            (node, place)
+            for node, place in self._readers.get(name, [])
+            if not is_settled(node.op_type, place)
+        ]
+        if name not in self._outputs and all(
+            node.op_type == "Gather" and place == 0 for node, place in readers
         ):
-            return whole
-        return min(whole, sum(math.prod(self.shape(node.output[0])) for node, _ in readers))
+            whole = min(whole, sum(math.prod(self.shape(node.output[0])) for node, _ in readers))
+        return self._value(name, whole, tensor.data_type)
 
     def operations(self, node: onnx.NodeProto) -> int:
         if node.domain not in ("", "ai.onnx") or node.op_type in UNCOUNTED:
@@ -186,20 +200,22 @@ class _Graph:
         elements = math.prod(self.shape(value.name))
         if elements < 1:
             self._refuse(f"{value.name!r} is empty")
-        return _Value(elements, elements * self.item_bytes(dtype), self.is_float(dtype))
+        return self._value(value.name, elements, dtype)
 
-    def is_float(self, dtype: int) -> bool:
-        from onnx import TensorProto
+    def _value(self, name: str, elements: int, dtype: int) -> _Value:
+        size = size_bytes(elements, dtype)
+        if size is None:
+            self._refuse(f"{name!r} has the dtype {dtype_name(dtype)}, whose size is not known")
+        return _Value(elements, size, follows_precision(dtype))
 
-        return dtype in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
-
-    def item_bytes(self, dtype: int) -> int:
-        from onnx import helper
-
-        try:
-            return int(helper.tensor_dtype_to_np_dtype(dtype).itemsize)
-        except KeyError:
-            self._refuse(f"it has a tensor of the unknown dtype {dtype}")
+    def _constant_nodes(self, nodes: Sequence[onnx.NodeProto]) -> Iterator[tuple[str, onnx.TensorProto]]:
+        """Constants that stand in nodes of their own; a number or two in an attribute are no weight."""
+        for node in nodes:
+            for attribute in node.attribute if node.op_type == "Constant" else ():
+                if attribute.name == "sparse_value":
+                    self._refuse("it has sparse weights")
+                if attribute.name == "value":
+                    yield node.output[0], attribute.t
 
     def _infer(self, model: onnx.ModelProto) -> dict[str, Shape]:
         from onnx import shape_inference
@@ -208,7 +224,7 @@ class _Graph:
             graph = shape_inference.infer_shapes(model, strict_mode=True).graph
         except (shape_inference.InferenceError, ValueError) as error:
             self._refuse(f"its shapes contradict each other: {error}")
-        shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+        shapes = {name: tuple(tensor.dims) for name, tensor in self.constants.items()}
         for value in (*graph.input, *graph.value_info, *graph.output):
             tensor = value.type.tensor_type
             sizes = tuple(size.dim_value for size in tensor.shape.dim)

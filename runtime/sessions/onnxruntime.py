@@ -32,6 +32,7 @@ import numpy as np
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.cores import usable_cores
 from vla_edge.runtime.errors import BundleError, EngineError, InputError
+from vla_edge.runtime.forked import HomeProcess
 from vla_edge.runtime.manifest import Manifest, TensorSpec
 
 from .base import EngineIdentity, Meanwhile, nothing
@@ -97,6 +98,7 @@ class OnnxRuntimeSession:
         chosen = options or OnnxRuntimeOptions()
         ort = import_onnxruntime()
         threads = chosen.threads or usable_cores()
+        self._home = HomeProcess(self)
         self._session = _create_session(ort, bundle, chosen, threads)
         _check_provider(self._session, chosen)
         _check_signature(self._session, bundle)
@@ -115,6 +117,7 @@ class OnnxRuntimeSession:
         """Run the graph once on what `inputs` holds; see `Session.run`."""
         if self._session is None:
             raise _closed()
+        self._home.require()
         meanwhile()
         try:
             for name, value in self._device_inputs.items():
@@ -134,13 +137,19 @@ class OnnxRuntimeSession:
         """
         if self._session is None:
             raise _closed()
+        self._home.require()
         path = self._session.end_profiling()
         if not path:
             raise EngineError("This session keeps no times.", "Open it with profile_prefix, and end it once.")
         return Path(path)
 
     def close(self) -> None:
-        """Free the graph and its weights; the NumPy buffers stay valid for whoever holds them."""
+        """Free the graph and its weights; the NumPy buffers stay valid for whoever holds them.
+
+        A forked child frees nothing: see `forked`.
+        """
+        if not self._home.here:
+            return
         self._binding = None
         self._device_inputs = {}
         self._session = None

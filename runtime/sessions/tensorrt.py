@@ -13,6 +13,7 @@ import numpy as np
 from ..bundle import Bundle
 from ..cuda.device import CudaDevice, MemoryName, open_device
 from ..errors import EngineError, InputError
+from ..forked import HomeProcess
 from .base import EngineIdentity, Meanwhile, nothing
 from .plan import Machine, PlanFile, check_record, find_plan, open_plan, read_record, require_verified
 from .trt_engine import Engine, check_tensors, tensor_specs
@@ -88,6 +89,7 @@ class TensorRtSession:
                 "The default CUDA stream cannot be captured.", "Give a stream of your own, or none."
             )
         self.load_ms: dict[str, float] = {}
+        self._home = HomeProcess(self)
         self._owned = ExitStack()  # frees in the opposite order: runner, engine, device
         self._device: CudaDevice | None = None
         self._engine: Engine | None = None
@@ -190,7 +192,12 @@ class TensorRtSession:
         return {**self._engine.device_memory(), "io": io}
 
     def close(self) -> None:
-        """Free graphs, buffers, stream, context, engine, runtime and the hold on the device, in this order."""
+        """Free graphs, buffers, stream, context, engine, runtime and the hold on the device, in this order.
+
+        A forked child frees nothing: see `forked`.
+        """
+        if not self._home.here:
+            return
         device, self._device = self._device, None
         self._runner = self._engine = None
         if device is not None:

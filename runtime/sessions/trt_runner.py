@@ -116,7 +116,7 @@ class EngineRunner:
 
     def close(self) -> None:
         """Free graphs, buffers and stream; the context is the caller's. Calling it again does nothing."""
-        if self._turn.closed:
+        if self._turn.closed or not self._turn.home.here:
             return
         self._turn.closed = True
         self._context = None

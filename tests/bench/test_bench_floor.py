@@ -8,6 +8,7 @@ from bench_examples import measured_row
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla_edge.bench.floor.attach import _floored
 from vla_edge.bench.floor.distance import arithmetic_of, floor_distance, rate_of, row_floor, row_work
 from vla_edge.bench.floor.work import Work
 from vla_edge.bench.measure import summarise
@@ -168,3 +169,21 @@ def test_a_row_is_measured_by_its_time_on_the_device_where_there_is_one() -> Non
 def test_a_row_without_figures_has_no_floor() -> None:
     assert row_floor(WORK, RATES, measured_row("torch-fp32", (1.0,), step=None)) is None
     assert row_floor(WORK, RATES, measured_row("torch-fp32", (1.0,), identity=None)) is None
+
+
+@pytest.mark.parametrize("compute", ["int8 by TensorRT", "", "fp8", "FP16"])
+def test_a_row_whose_arithmetic_is_not_known_keeps_its_figures_and_has_no_floor(
+    compute: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    known, odd = measured_row("onnxruntime", (1.0,)), measured_row("tensorrt", (1.0,))
+    odd = msgspec.structs.replace(odd, identity=identity("tensorrt", "fp16", compute))
+    first, second = _floored((odd, known), WORK, RATES)
+    assert (first.floor, first.step) == (None, odd.step)
+    assert second.floor is not None
+    assert "no floor for the row tensorrt: tensorrt computes in" in caplog.text
+
+
+def test_a_rate_of_nothing_gives_no_floor() -> None:
+    nothing = msgspec.structs.replace(RATES, copy_gb_s=0.0)
+    assert floor_distance(WORK, nothing, "fp32", 1.0) is None
+    assert floor_distance(WORK, msgspec.structs.replace(RATES, matmul_fp32_tflops=0.0), "fp32", 1.0) is None

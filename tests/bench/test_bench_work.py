@@ -305,3 +305,115 @@ def test_a_file_that_is_no_model_is_refused_with_its_path(
     with pytest.raises(BundleError, match=r"model\.onnx cannot be read") as caught:
         work_of(Bundle(tmp_path, bundle.manifest, bundle.manifest_sha256))
     assert "Export the bundle again" in caught.value.mend
+
+
+# bits of a number as onnx.proto packs it; the numbers of the enumeration, so that an older onnx knows them too
+PACKED = {
+    "INT8": (3, 8),
+    "UINT8": (2, 8),
+    "INT4": (22, 4),
+    "UINT4": (21, 4),
+    "INT2": (26, 2),
+    "FLOAT4E2M1": (23, 4),
+    "FLOAT8E4M3FN": (17, 8),
+    "FLOAT8E5M2": (19, 8),
+    "FLOAT8E8M0": (24, 8),
+    "FLOAT6E2M3": (27, 6),
+    "INT16": (5, 16),
+    "INT32": (INT32, 32),
+    "INT64": (INT64, 64),
+    "BOOL": (9, 8),
+    "COMPLEX64": (14, 64),
+}
+
+
+def cast_weight(dtype: int, elements: int) -> onnx.ModelProto:
+    """A graph that widens one weight of a dtype and adds it to its input."""
+    nodes = [
+        helper.make_node("Cast", ["w"], ["wide"], to=FLOAT),
+        helper.make_node("Add", ["x", "wide"], ["y"]),
+    ]
+    shape = (FLOAT, (elements,))
+    return model_of(nodes, {"x": shape}, {"y": shape}, {"w": (dtype, (elements,))})
+
+
+@pytest.mark.parametrize("name", [name for name in PACKED if name in dict(TensorProto.DataType.items())])
+@pytest.mark.parametrize("elements", [8192, 7])
+def test_a_weight_of_every_dtype_counts_as_the_format_packs_it(name: str, elements: int) -> None:
+    dtype, bits = PACKED[name]
+    work = count_work(cast_weight(dtype, elements), "it")
+    assert (work.fixed_bytes, work.weight_bytes) == (math.ceil(elements * bits / 8), 0)
+    assert work.bytes_read == work.fixed_bytes + 2 * 4 * elements
+    assert work.in_precision(2).bytes_read == work.fixed_bytes + 2 * 2 * elements
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, HALF, TensorProto.BFLOAT16, TensorProto.DOUBLE])
+def test_a_weight_that_follows_the_precision_has_the_size_of_the_precision(dtype: int) -> None:
+    work = count_work(cast_weight(dtype, 100), "it")
+    assert (work.fixed_bytes, work.weight_elements, work.in_precision(4).weight_bytes) == (0, 100, 400)
+
+
+def test_an_int8_weight_behind_its_scale_counts_and_not_the_scale_alone() -> None:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["wide"]),
+        helper.make_node("MatMul", ["x", "wide"], ["y"]),
+    ]
+    weights = {"w": (TensorProto.INT8, (64, 128)), "scale": (FLOAT, ())}
+    model = model_of(nodes, {"x": (FLOAT, (1, 64))}, {"y": (FLOAT, (1, 128))}, weights)
+    work = count_work(model, "it")
+    assert (work.fixed_bytes, work.weight_bytes) == (8192, 4)
+
+
+def test_every_dtype_that_onnx_has_is_known_or_refused_by_name() -> None:
+    from vla_edge.bench.floor.dtypes import BITS
+
+    assert set(dict(TensorProto.DataType.items())) - set(BITS) == {"UNDEFINED", "STRING"}
+
+
+@pytest.mark.parametrize(("dtype", "named"), [(0, "UNDEFINED"), (8, "STRING"), (99, "number 99")])
+def test_a_weight_whose_size_is_not_known_is_refused_by_name(dtype: int, named: str) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    model = model_of([node], {"x": (FLOAT, (4,))}, {"y": (FLOAT, (4,))}, {"words": (dtype, (3,))})
+    with pytest.raises(BundleError, match=f"'words' has the dtype {named}, whose size is not known"):
+        count_work(model, "it")
+
+
+@pytest.mark.parametrize("operator", ["Reshape", "Expand", "ReduceSum", "Unsqueeze"])
+def test_constants_that_say_what_to_do_are_read_by_no_step(operator: str) -> None:
+    shapes = {"Reshape": (2, 2), "Expand": (3, 4), "ReduceSum": (1,), "Unsqueeze": (1, 4)}
+    values = {"Reshape": [2, 2], "Expand": [3, 4], "ReduceSum": [0], "Unsqueeze": [0]}[operator]
+    node = helper.make_node(operator, ["x", "what"], ["y"])
+    model = model_of([node], {"x": (FLOAT, (4,))}, {"y": (FLOAT, shapes[operator])}, {})
+    model.graph.initializer.append(helper.make_tensor("what", INT64, [len(values)], values))
+    assert count_work(model, "it").fixed_bytes == 0
+
+
+def test_a_table_of_integers_counts_by_its_gathered_rows() -> None:
+    node = helper.make_node("Gather", ["table", "ids"], ["rows"], axis=0)
+    table = {"table": (TensorProto.INT8, (1000, 8))}
+    model = model_of([node], {"ids": (INT32, (5,))}, {"rows": (TensorProto.INT8, (5, 8))}, table)
+    assert count_work(model, "it").fixed_bytes == 5 * 8
+
+
+@pytest.mark.parametrize(
+    ("dtype", "elements", "counted"), [(FLOAT, 6, (24, 0)), (TensorProto.INT8, 6, (0, 6))]
+)
+def test_a_weight_in_a_node_of_its_own_counts_like_any_other(
+    dtype: int, elements: int, counted: tuple[int, int]
+) -> None:
+    value = helper.make_tensor("v", dtype, [elements], [1] * elements)
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=value),
+        helper.make_node("Cast", ["w"], ["wide"], to=FLOAT),
+        helper.make_node("Add", ["x", "wide"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": (FLOAT, (elements,))}, {"y": (FLOAT, (elements,))}, {})
+    work = count_work(model, "it")
+    assert (work.weight_bytes, work.fixed_bytes) == counted
+
+
+def test_sparse_weights_are_refused() -> None:
+    model = cast_weight(FLOAT, 4)
+    model.graph.sparse_initializer.add()
+    with pytest.raises(BundleError, match="it has sparse weights"):
+        count_work(model, "it")

@@ -397,9 +397,10 @@ def test_the_command_prints_what_was_built(bundle: Bundle) -> None:
         "-sm120.plan",
         "SM 12.0, GPU not here",
         "float16",
-        "NOT checked: built for SM 8.9",
+        "next, on the target: vla-build --verify",
     ):
         assert words in result.stdout
+    assert result.stdout.startswith("NOT checked: built for SM 8.9 on a machine without that GPU.")
     assert "(was there already)" in run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89).stdout
 
 

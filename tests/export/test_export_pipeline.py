@@ -136,7 +136,7 @@ def test_a_graph_with_one_wrong_weight_misses_its_gates(tmp_path: Path, bundle_o
 
 @contextmanager
 def _explode(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    if "parity" in name:
+    if "comparing" in name:
         raise KeyboardInterrupt
     yield lambda advance: None
 
@@ -240,7 +240,8 @@ def test_nan_weights_are_refused_by_name_and_nothing_is_left(tmp_path: Path, che
 )
 def test_too_little_disk_or_memory_is_said_with_figures(tmp_path: Path, needs, words: str) -> None:
     with pytest.raises(
-        ResourceError, match=rf"{words}.*disk .* of .* GiB free, memory .* of .* GiB available"
+        ResourceError,
+        match=rf"{words}.*needs .* GiB of disk, .* GiB free; needs .* GiB of memory, .* GiB available",
     ):
         resources.check(needs, tmp_path / "not" / "yet")
 
@@ -380,16 +381,68 @@ def test_the_command_shows_errors_by_stage_and_how_to_build_on_the_robot(
         "text",
         "clip",
         "fusion",
-        "assumed, as no checkpoint tells it: features=",
-        "action within",
-        "over 10 images (sample: ",
+        "m/s of 0.02 m/s allowed, ",
+        "10 images\ngenerated weights: vla-sample",
+        "next: vla-run engines/best_simple_clip_lstm_model-fp16 IMAGE\n      vla-build engines/",
+        "4 guesses that no checkpoint settles and no gate can see:",
         "seconds: read",
     ):
         assert words in shown.out
-    for words in ("disk ", "weights ...", "PyTorch FP32 reference ...", "fp16 parity ..."):
+    assert shown.out.startswith("engines/best_simple_clip_lstm_model-fp16  ")
+    for words in (" GiB of disk, ", "writing weights\n", "running PyTorch FP32\n", "comparing fp16\n"):
         assert words in shown.err
     built = (tmp_path / "engines" / "best_simple_clip_lstm_model-fp16" / "plans").is_dir()
-    assert built or "On the target: vla-build engines" in shown.err
+    assert built or "no TensorRT plan built here: " in shown.err
+
+
+@pytest.mark.parametrize(
+    ("gates", "marked"),
+    [
+        (["action=1e-6"], {"action"}),
+        (["vision=1e-9", "text=1e-9"], {"vision", "text"}),
+        (["text=1e-5"], {"text"}),
+    ],
+)
+def test_a_missed_gate_is_marked_in_the_table_of_all_stages(
+    tmp_path: Path,
+    checkpoint_of,
+    gates: list[str],
+    marked: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = [part for gate in gates for part in ("--gate", gate)]
+    code = run_command_in(tmp_path, ["--ckpt", str(checkpoint_of("pure")), *options], monkeypatch)
+    shown = capsys.readouterr()
+    assert code == 1
+    rows = {line.split()[0]: line for line in shown.out.splitlines() if line}
+    assert {stage for stage in ("vision", "text", "action") if "MISSED" in rows[stage]} == marked
+    assert all("x" in rows[stage] for stage in ("vision", "text", "action"))
+    assert "was not kept: gates missed" in shown.out
+    assert shown.err.count("error: ") == 1
+    assert leftovers(tmp_path / "engines") == []
+
+
+def test_a_missed_gate_is_in_the_json_too(
+    tmp_path: Path, checkpoint_of, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--ckpt", str(checkpoint_of("pure")), "--fp16", "--fp32", "--gate", "action=1e-9", "--json"]
+    assert run_command_in(tmp_path, arguments, monkeypatch) == 1
+    (result,) = json.loads(capsys.readouterr().out)
+    assert (result["folder"], result["passed"]) == (None, False)
+    action = result["gates"][-1]
+    assert (action["stage"], action["unit"], action["passed"]) == ("action", "m/s", False)
+    assert action["measured"] == result["parity"]["max_abs_mps"] > action["limit"] == 1e-9
+
+
+def test_who_insists_on_a_plan_is_told_before_the_export_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vla_edge.export import build_hook
+
+    monkeypatch.setattr(build_hook, "find_spec", lambda name: None)
+    assert run_command_in(tmp_path, ["--ckpt", "missing.pth", "--build"], monkeypatch) == 1
+    assert "tensorrt is not installed here" in capsys.readouterr().err
 
 
 def test_the_settings_are_listed_with_their_standing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from vla_edge.export.architecture import Architecture
 from vla_edge.export.checkpoint import read_checkpoint
 from vla_edge.export.sample_sizes import sample_architecture
 from vla_edge.export.settings import (
@@ -26,6 +28,11 @@ from vla_edge.runtime.manifest import Manifest
 
 PURE = sample_architecture("pure", "none", "tiny")
 HYBRID = sample_architecture("hybrid-a", "transformers", "tiny")
+
+
+def odd_head(outputs: int) -> Architecture:
+    last = dataclasses.replace(PURE.head[-1], output=outputs)
+    return dataclasses.replace(PURE, head=(*PURE.head[:-1], last))
 
 
 def test_every_setting_states_its_standing() -> None:
@@ -81,7 +88,16 @@ def test_the_first_instruction_given_becomes_the_default() -> None:
         ({"features": ["vision"]}, "but the LSTM takes"),
         ({"lstm_outputs": 2}, "needs lstm=window"),
         ({"lstm": "window", "lstm_window": 2, "lstm_outputs": 3}, "is more than lstm_window=2"),
-        ({"action_limit": [1.0]}, "has 1 values, the policy 2 outputs"),
+        ({"action_limit": [1.0]}, "setting action_limit has 1 value; the policy has 2 outputs"),
+        ({"action_scale": [0, 0]}, "every error would pass"),
+        ({"action_scale": [2.0, 1e-9]}, "has a value below 1e-06 m/s"),
+        ({"action_offset": [1e9, 0]}, "has a value beyond 1e+06"),
+        ({"image_std": [0.2, 1e-300, 0.2]}, "image_std=[0.2, 1e-300, 0.2] is below"),
+        ({"action_scale": [10**400, 1]}, "a setting does not fit"),
+        ({"action_names": ["x", "x"]}, "action_names lists one twice"),
+        ({"instructions": ["go\x1b[2J"]}, "a character that cannot be printed"),
+        ({"instructions": ["go\ud800"]}, "a character that cannot be printed"),
+        ({"final_tanh": "yes"}, "Choices for final_tanh: true, false"),
         ({"action_limit": [0.0, 1.0]}, "action_limit"),
         ({"default_instruction": "fly"}, "'fly' is not among the instructions"),
         ({"instructions": ["a", "a"]}, "lists one twice"),
@@ -146,6 +162,72 @@ def test_action_statistics_that_are_no_finite_numbers_are_refused_by_name(value:
 
     with pytest.raises(CheckpointError, match=r"the checkpoint's action_std is .* no finite numbers"):
         action_normalisation({"action_std": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [([0, 0], "[0.0, 0.0]"), ([0.5, -0.5], "[0.5, -0.5]"), ([[0.5], [0.0]], "[0.5, 0.0]"), (-1, "[-1.0]")],
+)
+def test_a_deviation_that_is_not_above_zero_is_refused_by_name(value: object, shown: str) -> None:
+    from vla_edge.export.pipeline import action_normalisation
+
+    with pytest.raises(
+        CheckpointError, match=re.escape(f"the checkpoint's action_std is {shown}; ")
+    ) as raised:
+        action_normalisation({"action_std": value, "action_mean": [0.0, 0.0]})
+    assert "--set action_scale=" in raised.value.mend
+    given = action_normalisation(
+        {"action_std": value, "action_mean": [0.0, 0.0]}, given={"action_scale": [1, 1]}
+    )
+    assert given == {"action_offset": [0.0, 0.0]}
+
+
+@pytest.mark.parametrize("value", [[], [10**400, 1], [math.inf, 1], "0.5", b"\0"], ids=str)
+def test_a_mean_that_is_no_finite_numbers_is_refused_by_name(value: object) -> None:
+    from vla_edge.export.pipeline import action_normalisation
+
+    with pytest.raises(CheckpointError, match=r"the checkpoint's action_mean is .* no finite numbers"):
+        action_normalisation({"action_mean": value})
+
+
+def test_statistics_of_different_lengths_are_refused_by_name() -> None:
+    from vla_edge.export.pipeline import action_normalisation
+
+    with pytest.raises(CheckpointError, match="action_std has 3 values, its action_mean 2"):
+        action_normalisation({"action_std": [1, 1, 1], "action_mean": [0, 0]})
+
+
+def test_statistics_of_another_length_than_the_output_name_the_checkpoints_key() -> None:
+    with pytest.raises(
+        InputError, match=r"action_scale \(the checkpoint's action_std\) has 3 values; the policy has 2"
+    ):
+        resolve_settings(PURE, checkpoint={"action_scale": [1.0, 1.0, 1.0]})
+
+
+def test_all_settings_that_an_odd_head_needs_are_named_at_once_with_a_command_that_works() -> None:
+    odd = odd_head(3)
+    with pytest.raises(InputError) as raised:
+        resolve_settings(odd)
+    problem, mend = raised.value.problem, raised.value.mend
+    assert problem == (
+        "setting action_names has 2 values, action_scale has 2 values, action_offset has 2 values, "
+        "action_limit has 2 values; the policy has 3 outputs."
+    )
+    options = [word.removeprefix("--set ") for word in re.findall(r"--set \S+", mend.replace("'", ""))]
+    resolved = resolve_settings(odd, options=parse_options(options)).values
+    assert resolved.action_names == ("linear_x", "linear_y", "linear_z")
+    assert resolved.action_scale == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 7])
+def test_the_command_for_an_odd_head_fits_every_size(size: int) -> None:
+    with pytest.raises(InputError) as raised:
+        resolve_settings(odd_head(size), options={"action_scale": [1.0] * (size + 1)})
+    options = [
+        word.removeprefix("--set ") for word in re.findall(r"--set \S+", raised.value.mend.replace("'", ""))
+    ]
+    resolved = resolve_settings(odd_head(size), options=parse_options(options)).values
+    assert len(set(resolved.action_names)) == len(resolved.action_limit) == size
 
 
 def test_settings_survive_the_way_through_a_manifest() -> None:

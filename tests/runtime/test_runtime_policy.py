@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import unicodedata
 from collections.abc import Callable
@@ -201,7 +202,7 @@ def test_a_policy_of_first_frames_repeats_its_first_action_until_reset(
         (np.zeros((48, 64, 3), np.float32), "the frame is float32"),
         (Image.new("F", (64, 48)), "pixels of mode 'F'"),
         ("gone.png", "gone.png cannot be read: No such file"),
-        (os.devnull, "is empty"),
+        (os.devnull, "is a pipe or a device"),
     ],
 )
 def test_a_held_action_is_not_repeated_for_a_dead_camera(
@@ -272,6 +273,65 @@ def test_a_state_that_is_not_finite_stops_the_policy_and_is_not_kept(
         policy.act(frame)
     policy.reset()
     assert policy.act(frame).raw == wanted
+
+
+class Interrupted(BaseException):
+    """As a signal's handler raises it."""
+
+
+def interrupt_at(policy: Policy, frame: np.ndarray, target: int, instruction: str | None) -> bool:
+    """Whether an act was interrupted before that line of policy.py, counted as they are run."""
+    seen = 0
+
+    def trace(code: Any, event: str, argument: Any) -> Any:
+        nonlocal seen
+        if not code.f_code.co_filename.endswith("runtime/policy.py"):
+            return None
+        seen += event == "line"
+        if seen == target:
+            raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        policy.act(frame, instruction)
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_an_act_interrupted_at_any_line_leaves_no_half_prompt_and_no_half_state(
+    make_bundle: Make, frame: np.ndarray
+) -> None:
+    policy, untouched = (Policy.load(make_bundle(name=name, carried=True)) for name in ("one", "two"))
+    refusals = set()
+    for target in range(1, 200):
+        policy.reset()
+        policy.act(frame, DEFAULT)
+        if not interrupt_at(policy, frame, target, "go to the cup"):
+            break
+        try:
+            found = policy.act(frame, DEFAULT).raw
+        except EngineError as error:
+            refusals.add(error.problem)
+            continue
+        assert found in (
+            raw_after(untouched, frame, DEFAULT),
+            raw_after(untouched, frame, DEFAULT, "go to the cup"),
+        )
+    assert 20 < target < 199
+    assert refusals == {"this policy was interrupted while it took over its state and refuses to go on."}
+
+
+def raw_after(policy: Policy, frame: np.ndarray, *instructions: str) -> tuple[float, ...]:
+    """The raw action for the default instruction after a whole episode of others."""
+    policy.reset()
+    for each in instructions:
+        policy.act(frame, each)
+    return policy.act(frame, DEFAULT).raw
 
 
 def test_the_same_frame_gives_the_same_bits_every_time(policy: Policy, frame: np.ndarray) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vla_edge.runtime.errors import ImageError
+from vla_edge.runtime.errors import ImageError, InputError
 from vla_edge.runtime.manifest import Preprocessing
 from vla_edge.runtime.preprocess import Preprocessor
 
@@ -36,7 +37,7 @@ PHOTOS = sorted(
     for path in importlib.resources.files("vla_edge.export.images").iterdir()
     if path.name.endswith(".jpg")
 )
-FORMATS = ["JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF"]
+FORMATS = ["JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "MPO"]
 BOUNDED = settings(max_examples=60, deadline=None)
 
 
@@ -133,6 +134,75 @@ def test_strided_and_read_only_frames_give_the_same_pixels(frame: np.ndarray) ->
     frozen = frame.copy()
     frozen.flags.writeable = False
     np.testing.assert_array_equal(pixels_of(frozen), wanted)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        lambda frame: np.asfortranarray(frame),
+        lambda frame: np.ascontiguousarray(frame[::-1, ::-1, ::-1])[::-1, ::-1, ::-1],
+        lambda frame: frame.astype(">u1"),
+        lambda frame: frame.view(type("Subclass", (np.ndarray,), {})),
+        lambda frame: np.broadcast_to(frame[None], (2, *frame.shape))[1],
+    ],
+    ids=["fortran", "negative", "big-endian", "subclass", "broadcast"],
+)
+@pytest.mark.parametrize("height", [224, 48])  # resized, and of the target size already
+def test_the_layout_of_an_array_changes_nothing(frame: np.ndarray, same: Any, height: int) -> None:
+    spec = msgspec.structs.replace(SPEC, height=height, width=64)
+    np.testing.assert_array_equal(pixels_of(same(frame), spec), pixels_of(frame, spec))
+
+
+@pytest.mark.parametrize("size", [(224, 224), (48, 64)])  # resized, and of the target size already
+def test_an_array_of_opencv_gives_the_pixels_of_its_rgb_twin(
+    frame: np.ndarray, size: tuple[int, int]
+) -> None:
+    spec = msgspec.structs.replace(SPEC, height=size[0], width=size[1])
+    wanted = pixels_of(frame, spec)
+    out = np.zeros_like(wanted)
+    for bgr in (frame[..., ::-1], np.ascontiguousarray(frame[..., ::-1])):
+        Preprocessor(spec, channels="bgr")(bgr, out)
+        np.testing.assert_array_equal(out, wanted)
+    Preprocessor(spec)(bgr, out)
+    assert (out != wanted).any()
+
+
+def test_files_and_pillow_images_say_themselves_which_channel_is_which(
+    frame: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "frame.png"
+    Image.fromarray(frame).save(path)
+    out = np.zeros((3, 224, 224), np.float32)
+    for same in (path, str(path), Image.fromarray(frame)):
+        Preprocessor(SPEC, channels="bgr")(same, out)
+        np.testing.assert_array_equal(out, pixels_of(frame)[0])
+
+
+@pytest.mark.parametrize("channels", ["BGR", "rgba", "", None])
+def test_an_unknown_order_of_channels_is_refused(channels: Any) -> None:
+    with pytest.raises(InputError, match="are not known") as raised:
+        Preprocessor(SPEC, channels=channels)
+    assert "'bgr' for OpenCV" in raised.value.mend
+
+
+def test_a_path_may_be_given_as_bytes_too(frame: np.ndarray, tmp_path: Path) -> None:
+    class Entry:
+        def __fspath__(self) -> bytes:
+            return os.fsencode(tmp_path / "컵.png")
+
+    Image.fromarray(frame).save(tmp_path / "컵.png")
+    np.testing.assert_array_equal(pixels_of(Entry()), pixels_of(frame))
+
+
+def test_a_masked_array_is_refused(frame: np.ndarray) -> None:
+    error = refusal(np.ma.masked_greater(frame, 200))
+    assert error.problem == "the frame is a masked array."
+    assert "frame.filled(0)" in error.mend
+
+
+def test_an_array_larger_than_any_camera_gives_is_refused_before_it_is_copied() -> None:
+    endless = np.broadcast_to(np.zeros(3, np.uint8), (1 << 20, 1 << 20, 3))
+    assert "exceed the limit" in refusal(endless).problem
 
 
 def test_a_frame_of_the_target_size_is_not_resampled(frame: np.ndarray) -> None:

@@ -1,0 +1,106 @@
+"""What `vla-export` prints when a bundle is done, or was not kept: the answer first, then its grounds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vla_edge.runtime.manifest import Manifest
+
+from . import gate_view, gates
+from .guesses import Guess, guesses, likely
+from .screen import as_text, escape, one_line, plain_table, result_console, say, size
+
+ACTION = "action"
+_SAMPLE = "sample: "
+
+
+def print_exported(folder: Path, manifest: Manifest, seconds: Mapping[str, float]) -> None:
+    """A bundle that is in its place."""
+    console = result_console()
+    say(console, f"[bold]{escape(str(folder))}[/]  {size(sum(entry.size_bytes for entry in manifest.files))}")
+    say(console, _answer(manifest))
+    if manifest.source.weights_origin.startswith(_SAMPLE):
+        say(console, f"generated weights: {one_line(manifest.source.weights_origin.removeprefix(_SAMPLE))}")
+    quoted = escape(shlex.quote(str(folder)))
+    say(console, f"next: vla-run {quoted} IMAGE")
+    say(console, f"      vla-build {quoted}   (on the robot: its TensorRT plan)\n")
+    console.print(gate_view.gate_table(gates.judgements(manifest.parity)))
+    _print_guesses(console, manifest)
+    spent = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+    say(console, f"\nseconds: {spent}", "dim")
+
+
+def print_missed(manifest: Manifest) -> None:
+    """The errors of a bundle that was not kept; the error itself comes on stderr."""
+    console = result_console()
+    say(console, f"[bold red]{one_line(manifest.name)} was not kept: gates missed[/]")
+    say(console, _answer(manifest) + "\n")
+    console.print(gate_view.gate_table(gates.judgements(manifest.parity)))
+
+
+def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """One bundle for a program; `folder` is null where it was not kept."""
+    return {
+        "folder": str(folder) if folder else None,
+        "passed": all(judged.passed for judged in gates.judgements(manifest.parity)),
+        "seconds": dict(seconds),
+        "precision": manifest.precision,
+        "parity": manifest.parity,
+        "gates": gates_json(manifest),
+        "guesses": {guess.name: guess.taken for guess in guesses(manifest)},
+    }
+
+
+def gates_json(manifest: Manifest) -> list[dict[str, Any]]:
+    """Each gate with the number that it judges; `unit` is "m/s" or "relative"."""
+    return [
+        {
+            "stage": judged.gate.stage,
+            "unit": judged.unit,
+            "measured": judged.measured,
+            "limit": judged.gate.limit,
+            "passed": judged.passed,
+        }
+        for judged in gates.judgements(manifest.parity)
+    ]
+
+
+def _answer(manifest: Manifest) -> str:
+    """How far the action is from the reference's, as its gate judges it."""
+    parity = manifest.parity
+    action = next((judged for judged in gates.judgements(parity) if judged.gate.stage == ACTION), None)
+    if action is None:  # of a manifest without that gate
+        return f"action within {parity.max_abs_mps:.2g} m/s of {one_line(parity.reference)}, no gate"
+    how = "within " if action.passed else ""
+    return f"action {how}{gate_view.sentence(action)}; against {one_line(parity.reference)}, {parity.samples} images"
+
+
+def _print_guesses(console: Console, manifest: Manifest) -> None:
+    found = guesses(manifest)
+    if found:
+        say(console, f"\n{_count(found)} that no checkpoint settles and no gate can see:")
+        console.print(guess_table(found))
+        last = found[-1]
+        example = shlex.quote(f"{last.name}={last.otherwise}")
+        console.print(f"Change one with --set, such as --set {escape(example)}; reasons: --list-settings.")
+    if others := likely(manifest):
+        shown = ", ".join(f"{name}={as_text(value)}" for name, value in others.items())
+        console.print(f"Likely, from the training code: {escape(shown)}.")
+
+
+def guess_table(found: tuple[Guess, ...]) -> Any:
+    """Setting, value, what else it may be, what a wrong guess does."""
+    table = plain_table(("setting", "taken", "or", "if the guess is wrong"))
+    for guess in found:
+        cells = (guess.name, as_text(guess.taken), guess.otherwise, guess.if_wrong)
+        table.add_row(*map(one_line, cells))
+    return table
+
+
+def _count(found: tuple[Guess, ...]) -> str:
+    return "1 guess" if len(found) == 1 else f"{len(found)} guesses"

@@ -1,0 +1,63 @@
+"""What a pickle may use: a small file could otherwise ask for any amount of time and memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+MAX_STEPS = 4_000_000
+# Longer text and bytes are stepped over; a stand-in keeps their length.
+KEPT_BYTES = 1 << 20
+# All text and bytes that are kept, and all elements that are copied, of one pickle
+MAX_KEPT = 32 << 20
+MAX_INTEGER_BYTES = 128
+MAX_LINE_BYTES = 4096
+# A file could choose numbers and tuples that fall into one bucket of a dictionary; text is hashed with a secret.
+MAX_ODD_KEYS = 10_000
+MAX_KEY_INTEGER = 1 << 60
+MAX_KEY_PARTS = 16
+
+
+class UnreadablePickleError(ValueError):
+    """The pickle is damaged, or beyond a limit."""
+
+
+@dataclass(frozen=True)
+class LongText:
+    """Text or bytes too long to be kept."""
+
+    size_bytes: int
+
+
+class Budget:
+    """What one pickle may still use."""
+
+    def __init__(self) -> None:
+        self._kept = MAX_KEPT
+        self._odd_keys = MAX_ODD_KEYS
+
+    def spend(self, amount: int) -> None:
+        """Count bytes that are kept, or elements that are copied."""
+        self._kept -= amount
+        if self._kept < 0:
+            raise UnreadablePickleError(
+                f"it builds more than {MAX_KEPT:,} bytes and elements beside the tensors"
+            )
+
+    def key(self, key: Any) -> Any:
+        """A key of a dictionary or element of a set, if hashing it is harmless."""
+        if key is None or isinstance(key, (str, bytes, bool)):
+            return key
+        self._odd_keys -= not (isinstance(key, int) and 0 <= key <= MAX_KEPT)
+        if self._odd_keys < 0:
+            raise UnreadablePickleError(f"more than {MAX_ODD_KEYS:,} keys are neither text nor small numbers")
+        parts = key if type(key) is tuple else (key,)
+        if len(parts) > MAX_KEY_PARTS or not all(map(_hashable, parts)):
+            raise UnreadablePickleError("a key is neither text, nor a number, nor a short tuple of them")
+        return key
+
+
+def _hashable(part: Any) -> bool:
+    if isinstance(part, (int, float)):
+        return part != part or abs(part) <= MAX_KEY_INTEGER
+    return part is None or isinstance(part, (str, bytes)) or getattr(part, "hashable", False)

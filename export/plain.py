@@ -1,0 +1,75 @@
+"""Values from a checkpoint as JSON could hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .pickle_arrays import LISTED_VALUES, Array, ArrayType
+from .pickle_limits import LongText
+from .pickle_names import Described, Reference
+from .stored_tensors import Storage, UnreadableTensor
+
+# Deeper nesting than any configuration has; also what ends a value that contains itself.
+_DEEPEST = 20
+# More values than anybody reads; also what ends lists that contain one list many times.
+_MOST = 100_000
+_LONGEST_BYTES = 64
+
+
+def plain(value: Any) -> Any:
+    """A value from a container as plain data: larger tensors and arrays become a description.
+
+    What is nested deeper than 20 levels, and what follows the first 100,000 values, becomes "...".
+    """
+    return _Plain().of(value, _DEEPEST)
+
+
+class _Plain:
+    def __init__(self) -> None:
+        self._left = _MOST
+
+    def of(self, value: Any, levels: int) -> Any:
+        self._left -= 1
+        if levels == 0 or self._left < 0:
+            return "..."
+        if isinstance(value, Mapping):
+            return {_key(key): self.of(item, levels - 1) for key, item in self._some(value.items())}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self.of(item, levels - 1) for item in self._some(value)]
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        return _leaf(value)
+
+    def _some(self, items: Any) -> Any:
+        """The items while there is something left to spend, and one more."""
+        for item in items:
+            yield item
+            if self._left < 0:
+                return
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else str(key)
+
+
+def _leaf(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        description = f"tensor {list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        return plain(value.tolist()) if value.numel() <= LISTED_VALUES else description
+    if isinstance(value, Array):
+        # once more, since JSON has no complex numbers and no bytes
+        return plain(value.plain())
+    if isinstance(value, bytes):
+        return repr(value) if len(value) <= _LONGEST_BYTES else f"{len(value):,} bytes"
+    if isinstance(value, LongText):
+        return f"{value.size_bytes:,} bytes"
+    if isinstance(value, (Described, UnreadableTensor)):
+        return str(value)
+    if isinstance(value, (ArrayType, Reference)):
+        return value.kind if isinstance(value, ArrayType) else value.name
+    if isinstance(value, Storage):
+        return f"{value.values:,} stored values"
+    return repr(value)

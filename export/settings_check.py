@@ -1,0 +1,154 @@
+"""Settings that cannot be meant: for these shapes, for a robot, or for a manifest."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from vla_edge.runtime.errors import InputError
+
+from .architecture import Architecture
+
+if TYPE_CHECKING:
+    from .settings import Feature, PolicySettings
+
+# What a graph's output of 1 may stand for, m/s. Below, every error would pass every gate; above, nothing drives.
+SMALLEST_SCALE_MPS = 1e-6
+LARGEST_MPS = 1e6
+SMALLEST_IMAGE_STD = 1e-6
+
+_ACTION_FIELDS = ("action_names", "action_scale", "action_offset", "action_limit")
+_FLOATS = ("image_mean", "image_std", "action_scale", "action_offset", "action_limit")
+_CHECKPOINT_KEYS = {"action_scale": "action_std", "action_offset": "action_mean"}
+
+
+def check_settings(arch: Architecture, settings: PolicySettings, origins: Mapping[str, str]) -> None:
+    """Refuse settings that cannot be meant for these shapes.
+
+    Raises:
+        InputError: names the settings and what would fit.
+    """
+    _check_features(arch, settings)
+    _check_action_sizes(arch, settings, origins)
+    _check_window(settings)
+    _check_instructions(settings)
+    _check_numbers(settings, origins)
+
+
+def feature_width(arch: Architecture, feature: Feature) -> int:
+    """The width of one feature, or 0 where the architecture does not have it."""
+    if feature in ("text", "image_projection"):
+        return arch.text.width
+    if feature == "vision":
+        return arch.vision.width
+    return arch.clip.embed if arch.clip else 0
+
+
+def _check_features(arch: Architecture, settings: PolicySettings) -> None:
+    for feature in settings.features:
+        if feature_width(arch, feature) == 0:
+            raise InputError(
+                f"setting features names {feature!r}, but layout {arch.layout} has no CLIP model.",
+                "Use text, image_projection or vision.",
+            )
+    widths = [feature_width(arch, feature) for feature in settings.features]
+    wanted = arch.fusion[0] if arch.fusion else arch.lstm.input
+    if sum(widths) != wanted:
+        target = "feature_fusion" if arch.fusion else "the LSTM"
+        raise InputError(
+            f"setting features={list(settings.features)} is {'+'.join(map(str, widths))} = {sum(widths)} wide, "
+            f"but {target} takes {wanted}.",
+            "Choose features whose widths add up.",
+        )
+
+
+def _check_action_sizes(arch: Architecture, settings: PolicySettings, origins: Mapping[str, str]) -> None:
+    """All settings of another length than the policy's output at once, with a command that gives them."""
+    lengths = {name: len(getattr(settings, name)) for name in _ACTION_FIELDS}
+    wrong = {name: length for name, length in lengths.items() if length != arch.action_size}
+    if not wrong:
+        return
+    found = ", ".join(
+        f"{_named(name, origins)} has {length} value{'s' * (length != 1)}" for name, length in wrong.items()
+    )
+    raise InputError(
+        f"setting {found}; the policy has {arch.action_size} outputs.",
+        f"Give {arch.action_size} values of each, such as: {_example(wrong, settings, arch.action_size)}",
+    )
+
+
+def _example(names: Mapping[str, int], settings: PolicySettings, size: int) -> str:
+    """Options for a shell: what there is, repeated or cut to the size."""
+    values: dict[str, list[object]] = {"action_names": ["linear_x", "linear_y", "linear_z"][:size]}
+    values["action_names"] += [f"output_{at}" for at in range(3, size)]
+    for name in ("action_scale", "action_offset", "action_limit"):
+        given = list(getattr(settings, name)) or [1.0]
+        values[name] = [*given, *[given[-1]] * size][:size]
+    return " ".join(f"--set {name}='{json.dumps(values[name], separators=(',', ':'))}'" for name in names)
+
+
+def _named(name: str, origins: Mapping[str, str]) -> str:
+    if origins.get(name) == "checkpoint":
+        return f"{name} (the checkpoint's {_CHECKPOINT_KEYS.get(name, name)})"
+    return name
+
+
+def _check_window(settings: PolicySettings) -> None:
+    if settings.lstm != "window" and settings.lstm_outputs != 1:
+        raise InputError(
+            f"setting lstm_outputs={settings.lstm_outputs} needs lstm=window.", "Add --set lstm=window."
+        )
+    if settings.lstm_outputs > settings.lstm_window:
+        raise InputError(
+            f"setting lstm_outputs={settings.lstm_outputs} is more than lstm_window={settings.lstm_window}.",
+            "Take fewer outputs.",
+        )
+
+
+def _check_instructions(settings: PolicySettings) -> None:
+    if settings.default_instruction not in settings.instructions:
+        raise InputError(
+            f"setting default_instruction {settings.default_instruction!r} is not among the instructions.",
+            f"Instructions: {', '.join(map(repr, settings.instructions))}.",
+        )
+    if len(set(settings.instructions)) != len(settings.instructions):
+        raise InputError("setting instructions lists one twice.", "List each once.")
+    if len(set(settings.action_names)) != len(settings.action_names):
+        raise InputError("setting action_names lists one twice.", "Give each output a name of its own.")
+    for name in ("instructions", "action_names"):
+        for text in getattr(settings, name):
+            # Cc: a terminal would act on it; Cs: half a surrogate pair, no UTF-8 has it
+            if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+                raise InputError(
+                    f"setting {name} has {text!r}, with a character that cannot be printed.",
+                    "Give plain text on one line.",
+                )
+
+
+def _check_numbers(settings: PolicySettings, origins: Mapping[str, str]) -> None:
+    for name in _FLOATS:
+        values = list(getattr(settings, name))
+        if not all(map(math.isfinite, values)):
+            raise InputError(
+                f"setting {name}={values} has a value that is not finite.",
+                "Give numbers; NaN and infinity cannot be kept in a manifest.",
+            )
+        if any(abs(value) > LARGEST_MPS for value in values):
+            raise InputError(
+                f"setting {name}={values} has a value beyond {LARGEST_MPS:g}.", "Check its unit."
+            )
+    if any(value <= 0 for value in settings.image_std):
+        raise InputError(
+            "setting image_std has a value that is not positive.", "Standard deviations are above 0."
+        )
+    if any(value < SMALLEST_IMAGE_STD for value in settings.image_std):
+        raise InputError(f"setting image_std={list(settings.image_std)} is below {SMALLEST_IMAGE_STD:g}.", "")
+    if any(abs(value) < SMALLEST_SCALE_MPS for value in settings.action_scale):
+        raise InputError(
+            f"setting {_named('action_scale', origins)}={list(settings.action_scale)} has a value below "
+            f"{SMALLEST_SCALE_MPS:g} m/s: the robot would not move, and every error would pass.",
+            "Give the m/s that an output of 1 stands for.",
+        )

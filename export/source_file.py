@@ -1,0 +1,120 @@
+"""A checkpoint's file, opened once: every later look goes to the same descriptor, and a change is noticed."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..runtime.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class _Identity:
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+
+
+class SourceFile:
+    """An open regular file that is not expected to change.
+
+    Raises:
+        CheckpointError: the file is missing, empty, no regular file, or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # O_NONBLOCK: a FIFO without a writer would hang here, before it can be refused
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path} does not exist.", "Check the path.") from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        weakref.finalize(self, os.close, self.descriptor)
+        status = os.fstat(self.descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise CheckpointError(
+                f"{path} is not a file.", "Give the checkpoint itself, such as best_simple_lstm_model.pth."
+            )
+        self._identity = _identity(status)
+        if not self.size_bytes:
+            raise CheckpointError(f"{path} is empty.", "Copy it again from where it was trained.")
+
+    @property
+    def size_bytes(self) -> int:
+        """As it was when the file was opened."""
+        return self._identity.size_bytes
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Exactly these bytes.
+
+        Raises:
+            CheckpointError: the file does not have them, or the disk fails.
+        """
+        pieces = []
+        try:
+            while size_bytes > 0 and (piece := os.pread(self.descriptor, size_bytes, offset)):
+                pieces.append(piece)
+                offset, size_bytes = offset + len(piece), size_bytes - len(piece)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        if size_bytes > 0:
+            self.check_unchanged()
+            raise CheckpointError(
+                f"{self.path} is incomplete: it ends at byte {offset:,}, {size_bytes:,} bytes too early.",
+                "Compare its size and SHA-256 with the origin's and copy it again.",
+            )
+        return b"".join(pieces)
+
+    def map(self) -> mmap.mmap:
+        """The whole file in memory, private: a write would stay in this process.
+
+        Raises:
+            CheckpointError: there is not enough address space.
+        """
+        try:
+            return mmap.mmap(self.descriptor, self.size_bytes, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError) as error:
+            self.check_unchanged()
+            raise CheckpointError(
+                f"{self.path} cannot be mapped into memory: {error}.",
+                "Check the limits of this shell (ulimit -v) and the file system.",
+            ) from error
+
+    def check_unchanged(self) -> None:
+        """Compare what the file is now with what it was when it was opened.
+
+        Raises:
+            CheckpointError: it was written to, cut, replaced or removed in the meantime.
+        """
+        try:
+            now = (_identity(os.fstat(self.descriptor)), _identity(os.stat(self.path)))
+        except OSError as error:
+            raise self._changed(error.strerror or str(error)) from error
+        if now != (self._identity, self._identity):
+            before, after = self._identity.size_bytes, now[1].size_bytes
+            raise self._changed(
+                f"{before:,} bytes before, {after:,} now" if before != after else "its times or inode differ"
+            )
+
+    def _changed(self, how: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path} was changed while it was being read ({how}).",
+            "Nothing was kept. Wait until nobody writes to it (a training run may be saving), "
+            "or give a copy, and try again.",
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.")
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return _Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,0 +1,281 @@
+"""Tensors of a torch checkpoint: views of the mapped file, each checked against the record that it lies in."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from .archive import Record
+from .pickle_limits import UnreadablePickleError
+from .source_file import SourceFile
+
+if TYPE_CHECKING:
+    import torch
+
+_MAX_AXES = 64
+_MAX_SIZE = 1 << 60
+_MAX_TENSORS = 200_000
+# A view can say that one value is a billion. Real ones that repeat values, such as an expanded mask, are small.
+_MAX_REPEATED_BYTES = 64 << 20
+
+# torch.storage._dtype_to_storage_type_map; newer dtypes come as an UntypedStorage and a dtype.
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexDoubleStorage": "complex128",
+    "ComplexFloatStorage": "complex64",
+    "UntypedStorage": "uint8",
+}
+_QUANTISED_STORAGES = ("QInt8", "QInt32", "QUInt8", "QUInt4x2", "QUInt2x4")
+
+_REBUILD = "torch._utils._rebuild_"
+_VIEWS = ("tensor", "tensor_v2", "tensor_v3")
+# Tensors without values that could be read as they are, and what they are called.
+_UNREADABLE = {
+    "meta_tensor_no_storage": "a tensor on the meta device, without values",
+    "qtensor": "a quantised tensor",
+    "sparse_tensor": "a sparse tensor",
+    "sparse_csr_tensor": "a sparse tensor",
+    "nested_tensor": "a nested tensor",
+    "device_tensor_from_numpy": "a tensor of another device, kept by NumPy",
+    "xla_tensor": "a tensor of another device, kept by NumPy",
+}
+_WRAPPERS = ("parameter", "parameter_with_state", "device_tensor_from_cpu_tensor")
+_FROM_TYPE = ("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2")
+_TENSOR_CLASSES = (
+    "torch.Tensor",
+    "torch.nn.parameter.Parameter",
+    "torch.nn.parameter.Buffer",
+)
+TENSOR_NAMES = frozenset(
+    [
+        *(_REBUILD + name for name in (*_VIEWS, *_UNREADABLE, *_WRAPPERS)),
+        *_FROM_TYPE,
+        *_TENSOR_CLASSES,
+        "torch.Size",
+        "torch.device",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class StorageType:
+    """A class of storages; `dtype` is None where its values are quantised."""
+
+    dtype: str | None
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A record that holds values of one dtype; None where they are quantised."""
+
+    record: Record
+    dtype: str | None
+    values: int
+
+
+@dataclass(frozen=True)
+class UnreadableTensor:
+    """A tensor of a kind that has no plain values, with its shape and dtype as far as they are told."""
+
+    kind: str
+    shape: tuple[int, ...] | None = None
+    dtype: str = ""
+
+    def __str__(self) -> str:
+        return f"tensor {list(self.shape)} {self.dtype}".rstrip() if self.shape is not None else self.kind
+
+
+class TensorBuilder:
+    """Makes tensors of one mapped file. Nothing is read from it; do not write to them."""
+
+    def __init__(self, file: SourceFile, records: Mapping[str, Record]) -> None:
+        self._file = file
+        self._records = records
+        self._storages: dict[tuple[str, str], torch.Tensor] = {}
+        self._built = 0
+
+    @cached_property
+    def _map(self) -> mmap.mmap:
+        return self._file.map()
+
+    def constant(self, name: str) -> Any:
+        """torch's dtypes, layouts and storage classes as values; None for another name."""
+        import torch
+
+        module, _, last = name.rpartition(".")
+        if module in ("torch", "torch.storage", "torch.cuda") and last.endswith("Storage"):
+            if last in _STORAGES:
+                return StorageType(_STORAGES[last])
+            return StorageType(None) if last.removesuffix("Storage") in _QUANTISED_STORAGES else None
+        # not getattr: torch imports modules for attributes that it does not have yet
+        value = vars(torch).get(last) if module == "torch" else None
+        kinds = (torch.dtype, torch.layout, torch.memory_format, torch.qscheme)
+        return value if isinstance(value, kinds) else None
+
+    def is_tensor(self, value: Any) -> bool:
+        import torch
+
+        return isinstance(value, torch.Tensor)
+
+    def storage(self, identity: Any) -> Storage:
+        """The storage of a persistent id: ("storage", class, key, device, number of values)."""
+        if not isinstance(identity, tuple) or len(identity) != 5 or identity[0] != "storage":
+            raise UnreadablePickleError("a storage of it has no proper name")
+        _, kind, key, _, values = identity
+        if not isinstance(kind, StorageType) or not isinstance(key, str):
+            raise UnreadablePickleError("a storage of it has no proper name")
+        record = self._records.get(f"data/{key}")
+        if record is None:
+            raise UnreadablePickleError(f"it names storage {key[:80]!r}, which the archive does not have")
+        storage = Storage(record, kind.dtype, _size(values, "a storage"))
+        if kind.dtype and storage.values * _dtype(kind.dtype).itemsize != record.size_bytes:
+            raise UnreadablePickleError(
+                f"storage {key[:80]!r} should have {storage.values:,} values of {kind.dtype}, its record has "
+                f"{record.size_bytes:,} bytes"
+            )
+        return storage
+
+    def build(self, name: str, args: tuple[Any, ...]) -> Any:
+        """What calling one of `TENSOR_NAMES` stands for."""
+        if name == "torch.Size":
+            return _sizes(args[0] if args else (), "a torch.Size")
+        if name == "torch.device":
+            return ":".join(str(part)[:40] for part in args[:2])
+        self._built += 1
+        if self._built > _MAX_TENSORS:
+            raise UnreadablePickleError(f"it has more than {_MAX_TENSORS:,} tensors")
+        if name in _FROM_TYPE:
+            return self._from_type(args)
+        function = name.removeprefix(_REBUILD)
+        if function in _UNREADABLE:
+            return self._unreadable(_UNREADABLE[function], args)
+        if function in _WRAPPERS:
+            return self._unwrapped(args)
+        if function in _VIEWS:
+            return self._view(function, args)
+        raise UnreadablePickleError(f"it calls {name}")
+
+    def _unreadable(self, kind: str, args: tuple[Any, ...]) -> UnreadableTensor:
+        """All kinds have a tuple for their shape, and a dtype or a tensor of their values, in some order."""
+        import torch
+
+        inner = next((arg for arg in args if isinstance(arg, tuple) and any(map(self.is_tensor, arg))), ())
+        parts = (*args, *inner)
+        shapes = (
+            part for part in parts if isinstance(part, tuple) and all(type(size) is int for size in part)
+        )
+        dtypes = [part if isinstance(part, torch.dtype) else getattr(part, "dtype", None) for part in parts]
+        dtype = next((str(dtype) for dtype in reversed(dtypes) if dtype), "")
+        return UnreadableTensor(kind, next(shapes, None), dtype.removeprefix("torch."))
+
+    def _from_type(self, args: tuple[Any, ...]) -> Any:
+        """(function, class, arguments, attributes), of which the last are not read."""
+        function, kind, inner = args[:3] if len(args) == 4 else (None, None, None)
+        name = getattr(function, "name", "")
+        if getattr(kind, "name", "") not in _TENSOR_CLASSES or not name.startswith(_REBUILD):
+            raise UnreadablePickleError("a tensor of it is of no tensor class")
+        if not isinstance(inner, tuple):
+            raise UnreadablePickleError("a tensor of it has no arguments")
+        return self.build(name, inner)
+
+    def _unwrapped(self, args: tuple[Any, ...]) -> Any:
+        if not args or not (self.is_tensor(args[0]) or isinstance(args[0], UnreadableTensor)):
+            raise UnreadablePickleError("a parameter of it holds no tensor")
+        return args[0]
+
+    def _view(self, function: str, args: tuple[Any, ...]) -> Any:
+        """(storage, offset, size, stride, requires_grad, hooks[, dtype][, metadata]), of which v3 has the dtype."""
+        import torch
+
+        if len(args) < 4 or not isinstance(args[0], Storage):
+            raise UnreadablePickleError("a tensor of it has no storage")
+        storage, rest = args[0], list(args[6:])
+        dtype = storage.dtype
+        if function == "tensor_v3":
+            given = rest.pop(0) if rest else None
+            if not isinstance(given, torch.dtype):
+                raise UnreadablePickleError("a tensor of it has no dtype")
+            dtype = str(given).removeprefix("torch.")
+        if dtype is None:
+            return UnreadableTensor("a quantised tensor")
+        if rest and isinstance(rest[0], dict) and any(rest[0].values()):
+            return UnreadableTensor("a conjugated or negated view")
+        offset, shape, stride = (
+            _size(args[1], "an offset"),
+            _sizes(args[2], "a shape"),
+            _sizes(args[3], "a stride"),
+        )
+        _check_extent(storage.record, _dtype(dtype).itemsize, offset, shape, stride)
+        values = self._values(storage.record, dtype)
+        if not values.numel():
+            return values.new_empty(shape)
+        return values.as_strided(shape, stride, offset)
+
+    def _values(self, record: Record, dtype: str) -> torch.Tensor:
+        """All of a record as one tensor; tensors that share a storage share it here too."""
+        import torch
+
+        key = (record.name, dtype)
+        if key not in self._storages:
+            count = record.size_bytes // _dtype(dtype).itemsize
+            self._storages[key] = (
+                torch.frombuffer(self._map, dtype=_dtype(dtype), count=count, offset=record.offset)
+                if count
+                else torch.empty(0, dtype=_dtype(dtype))
+            )
+        return self._storages[key]
+
+
+def _dtype(name: str) -> torch.dtype:
+    import torch
+
+    # names come from `_STORAGES` or from a dtype
+    return cast("torch.dtype", vars(torch)[name])
+
+
+def _size(value: Any, what: str) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_SIZE:
+        raise UnreadablePickleError(f"{what} of it is {str(value)[:40]}")
+    return value
+
+
+def _sizes(value: Any, what: str) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)) or len(value) > _MAX_AXES:
+        raise UnreadablePickleError(f"{what} of it is no short tuple")
+    return tuple(_size(size, what) for size in value)
+
+
+def _check_extent(
+    record: Record, itemsize: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
+) -> None:
+    """Whether every value of a view lies in its record, and none is repeated without end."""
+    if len(shape) != len(stride):
+        raise UnreadablePickleError("a tensor of it has a shape and strides of different lengths")
+    if math.prod(max(size, 1) for size in shape) > _MAX_SIZE:
+        raise UnreadablePickleError(f"a tensor of it has the shape {list(shape)}")
+    count = math.prod(shape)
+    last = (
+        offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if count else offset
+    )
+    available = record.size_bytes // itemsize
+    if last > available - bool(count):
+        raise UnreadablePickleError(
+            f"a tensor of shape {list(shape)} reaches beyond its storage of {available:,} values"
+        )
+    if count * itemsize > max(record.size_bytes, _MAX_REPEATED_BYTES):
+        raise UnreadablePickleError(
+            f"a tensor of shape {list(shape)} repeats the {available:,} values of its storage without end"
+        )

@@ -1,0 +1,291 @@
+"""However a program ends that drives a robot, the robot's stop is called.
+
+    with stop_on_exit(lambda: robot.move(0.0, 0.0), controller):
+        while True:
+            robot.move(*controller.step(camera.read()).values)
+
+SIGTERM (systemd, `docker stop`), SIGHUP (a closed terminal) and Ctrl-\\ end a Python program without any `finally`,
+and Ctrl-Z suspends it: the robot would keep its last command. Here each of them ends the block as Ctrl-C does.
+Nothing can be called on SIGKILL, a crash in native code, `os._exit` or a power cut: for these the motor driver needs
+a watchdog of its own, which stops when no command comes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+from .errors import InputError
+from .foreign import finite_number, shown, words_of
+from .forked import HomeProcess
+
+_log = logging.getLogger(__name__)
+
+# What a supervisor, a terminal or its keys send, and what would end or suspend a Python program.
+_NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU")
+_ATTEMPTS = 5
+_PAUSE_S = 0.02
+_LAST_BYTE = b"\0"  # no signal has this number
+
+_active: weakref.WeakSet[StopOnExit] = weakref.WeakSet()
+
+
+class Haltable(Protocol):
+    """What `stop_on_exit` needs of a `Controller`."""
+
+    def halt(self, reason: str) -> None: ...
+
+
+def stop_on_exit(
+    stop: Callable[[], object], controller: Haltable | None = None, *, patience_s: float = 0.5
+) -> StopOnExit:
+    """A context that stops the robot however it is left: its end, an exception, a signal, the interpreter's exit.
+
+    SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGTTIN and SIGTTOU raise KeyboardInterrupt (SIGINT) or
+    SystemExit(128 + number) in the block, also as process 1 of a container; one that the program ignores (`nohup`)
+    stays ignored, and handlers that it has set are called first and put back at the end. Where the main thread does
+    not leave the block in time, because an engine or a driver hangs or something swallows the exception, another
+    thread calls the stop, and the signal is sent again, until it does. Forked children never stop the robot.
+
+    Args:
+        stop: sends the robot a stop; short. It is called again where it raises, may be called more than once, and
+            from another thread where the main one hangs.
+        controller: halted at the first sign of an end, so that no thread gets a moving command any more.
+        patience_s: how long after a signal the main thread has to leave the block by itself.
+
+    Raises:
+        InputError: on entering: not in the main thread, where Python handles signals; a signal is handled by
+            native code, which would be lost; or the patience is no number of seconds.
+    """
+    return StopOnExit(stop, controller, patience_s)
+
+
+class StopOnExit:
+    """See `stop_on_exit`. Entered once."""
+
+    def __init__(self, stop: Callable[[], object], controller: Haltable | None, patience_s: float) -> None:
+        if (finite_number(patience_s) or 0.0) <= 0:
+            raise InputError(f"patience_s={shown(patience_s)} is no time to wait.", "Give seconds above 0.")
+        self._stop, self._controller, self._patience_s = stop, controller, patience_s
+        self._earlier: dict[int, Any] = {}
+        self._driving = False  # a signal raises in the block only
+        self._raised = False  # and once: the code that leaves the block is not interrupted again
+        self._insisting = False
+        self._earlier_fd = -1
+        self._signal: int | None = None
+        self._left = threading.Event()
+        self._one_at_a_time = threading.Lock()
+
+    def __enter__(self) -> StopOnExit:
+        _require_main_thread()
+        found = _handlers()
+        self._home = HomeProcess()
+        self._main = threading.get_ident()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        try:
+            threading.Thread(target=self._watch, name="stop-on-exit", daemon=True).start()
+            self._take_over(found)
+        except BaseException:
+            self._put_back(stopped=True)
+            raise
+        self._driving = True
+        if self._signal is not None:
+            self.__exit__(None, None, None)
+        return self
+
+    def _take_over(self, found: dict[int, Any]) -> None:
+        atexit.register(self._at_exit)
+        _active.add(self)
+        for number, earlier in found.items():
+            self._earlier[number] = earlier
+            signal.signal(number, self._on_signal)
+        # Written by C code in the moment of the signal, even while the main thread is inside an engine.
+        self._earlier_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        if self._earlier_fd != -1:  # asyncio's: it needs them more
+            signal.set_wakeup_fd(self._earlier_fd)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._driving = False
+        if not self._home.here:
+            return
+        self._halt("the program leaves the block that drives the robot.")
+        failure, interrupt = self._stop_surely()
+        self._put_back(stopped=failure is None)
+        for raised in (failure, interrupt):
+            if raised is not None:
+                raise raised
+        if self._signal is not None and not isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise _end_by(self._signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Python calls this in the main thread, between two of its instructions."""
+        if not self._home.here:  # forked by code that does not tell Python
+            signal.signal(number, self._earlier[number])
+            signal.raise_signal(number)
+            return
+        self._signal = number
+        self._halt(f"the program was told to end by {signal.Signals(number).name}.")
+        with contextlib.suppress(OSError):  # a full pipe has news enough
+            os.write(self._writer, bytes([number]))
+        insisting, self._insisting = self._insisting, False
+        if not self._driving or _is_ours(frame) or (self._raised and not insisting):
+            return
+        self._raised = True
+        earlier = self._earlier[number]
+        if callable(earlier) and earlier is not signal.default_int_handler and not insisting:
+            earlier(number, frame)
+        raise _end_by(number)
+
+    def _watch(self) -> None:
+        """The other thread: waits for a signal, then sees to it that the block is left."""
+        reader, number = self._reader, 0
+        try:
+            while number not in self._earlier:
+                byte = os.read(reader, 1)
+                if byte in (b"", _LAST_BYTE):
+                    return
+                number = byte[0]
+            self._halt(f"the program was told to end by {signal.Signals(number).name}.")
+            while not self._left.wait(self._patience_s):
+                self._stop_surely()
+                _log.warning(
+                    "the main thread did not come back within %g s of %s: the robot was stopped without it",
+                    self._patience_s,
+                    signal.Signals(number).name,
+                )
+                self._insisting = True
+                signal.pthread_kill(self._main, number)
+        finally:
+            os.close(reader)
+
+    def _halt(self, reason: str) -> None:
+        if self._controller is not None:
+            with contextlib.suppress(Exception):  # the robot's own stop comes next, whatever this one does
+                self._controller.halt(reason)
+
+    def _stop_surely(self) -> tuple[Exception | None, BaseException | None]:
+        """Call the stop until it returns.
+
+        Returns:
+            Its last error if it never did, and what else was raised meanwhile, such as by a signal's handler.
+        """
+        failure, interrupt = None, None
+        # Not for ever: the other thread's stop may hang, and this one may not.
+        alone = self._one_at_a_time.acquire(timeout=self._patience_s)
+        for attempt in range(_ATTEMPTS):
+            try:
+                if attempt:
+                    time.sleep(_PAUSE_S)
+                self._stop()
+                failure = None
+                break
+            except Exception as error:
+                failure = error
+            except BaseException as error:
+                interrupt = error
+        else:
+            failure = failure or RuntimeError("the robot's stop was interrupted at every attempt")
+        if alone:
+            self._one_at_a_time.release()
+        if failure is not None:
+            _log.critical(
+                "THE ROBOT MAY BE MOVING: its stop failed %d times: %s", _ATTEMPTS, words_of(failure)
+            )
+        return failure, interrupt
+
+    def _put_back(self, *, stopped: bool) -> None:
+        self._left.set()
+        if stopped:
+            atexit.unregister(self._at_exit)
+        _active.discard(self)
+        self._restore()
+        with contextlib.suppress(OSError):
+            os.write(self._writer, _LAST_BYTE)
+        os.close(self._writer)
+
+    def _restore(self) -> None:
+        fd = signal.set_wakeup_fd(-1)
+        if fd != -1:
+            signal.set_wakeup_fd(self._earlier_fd if fd == self._writer else fd, warn_on_full_buffer=False)
+        for number, earlier in self._earlier.items():
+            signal.signal(number, earlier)
+
+    def _at_exit(self) -> None:
+        """The block was never left: a generator or an ExitStack that nobody closed, or its stop failed."""
+        self._driving = False
+        if self._home.here:
+            self._halt("the interpreter ends.")
+            self._stop_surely()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: its signals and its exit are not the robot's."""
+        self._driving = False
+        atexit.unregister(self._at_exit)
+        self._restore()
+
+
+_OURS = frozenset(
+    function.__code__ for function in (StopOnExit.__enter__, StopOnExit.__exit__, StopOnExit._at_exit)
+)
+
+
+def _is_ours(frame: FrameType | None) -> bool:
+    """Whether the interrupted code is the entering or leaving itself: an exception there would lose the stop."""
+    while frame is not None:
+        if frame.f_code in _OURS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end_by(number: int) -> BaseException:
+    """As shells and supervisors count it. Python ends by SIGINT itself after a KeyboardInterrupt."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _require_main_thread() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise InputError(
+            "stop_on_exit was entered in a thread that is not the main one: Python handles signals there only.",
+            "Enter it in the main thread, around all that starts the others.",
+        )
+
+
+def _handlers() -> dict[int, Any]:
+    """The signals to take over, with their handlers so far; ignored ones stay ignored."""
+    found = {}
+    for name in _NAMES:
+        number = getattr(signal, name, None)  # some systems lack some
+        earlier = number and signal.getsignal(number)
+        if number is None or earlier is signal.SIG_IGN:
+            continue
+        if earlier is None:
+            raise InputError(
+                f"{name} is handled by native code already, which stop_on_exit would cut off.",
+                "Enter stop_on_exit first; or keep that code from it, such as with "
+                "rclpy.init(signal_handler_options=SignalHandlerOptions.NO).",
+            )
+        found[number] = earlier
+    return found
+
+
+def _after_fork_in_child() -> None:
+    for ends in list(_active):
+        ends.leave_to_parent()
+    _active.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

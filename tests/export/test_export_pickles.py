@@ -1,0 +1,304 @@
+"""Small files made to do harm: nothing of theirs reaches native code, and none takes long or much memory."""
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+import pickle
+import random
+import struct
+import subprocess
+import sys
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pickle_writer import call, integer, name, storage, tensor, text, tuple_of, write
+
+from vla_edge.export.checkpoint import read_stored
+from vla_edge.export.pickle_limits import MAX_STEPS
+from vla_edge.runtime.errors import CheckpointError
+
+Rewritten = Callable[..., Path]
+
+LATIN1 = text("latin1")
+ENCODE = name("_codecs", "encode")
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as error:
+        read_stored(path)
+    assert str(path) in error.value.problem
+    assert "weights_only=False" not in error.value.mend
+    return error.value.problem
+
+
+def hostile_dtype(kind: str = "f8") -> bytes:
+    """A dtype that says it holds no objects, and does: its array's bytes become pointers."""
+    plain_object = call(name("numpy", "dtype"), text("O"))
+    fake = call(name("numpy", "dtype"), text(kind), b"\x89", b"\x88")
+    subarray = tuple_of(plain_object, tuple_of(integer(1)))
+    numbers = (integer(8), integer(8), integer(0))
+    return fake + tuple_of(integer(4), text("<"), subarray, b"N", b"N", *numbers) + b"b"
+
+
+ADDRESS = call(ENCODE, text(struct.pack("<Q", 0x424242424240).decode("latin1")), LATIN1)
+
+
+class TestArraysThatWouldWriteToMemory:
+    """Each ended an earlier version with a segmentation fault, or would have."""
+
+    @pytest.mark.parametrize("kind", ["f8", "f4", "i8", "u1", "b1"])
+    def test_an_array_made_by_its_class_is_refused_by_name(self, tmp_path: Path, kind: str) -> None:
+        array = call(name("numpy", "ndarray"), tuple_of(integer(1)), hostile_dtype(kind), ADDRESS)
+        problem = refusal(write(tmp_path / "a.pth", beside=array, key="epoch"))
+        assert "is refused: reading it would run code from outside, numpy.ndarray" in problem
+
+    @pytest.mark.parametrize("core", ["core", "_core"])
+    def test_a_scalar_of_a_forged_dtype_is_read_past(self, tmp_path: Path, core: str) -> None:
+        scalar = call(name(f"numpy.{core}.multiarray", "scalar"), hostile_dtype(), ADDRESS)
+        assert read_stored(write(tmp_path / "a.pth", beside=scalar)).extra == {"extra": "array [] structured"}
+
+    def test_a_state_of_a_forged_dtype_is_read_past(self, tmp_path: Path) -> None:
+        empty = call(
+            name("numpy.core.multiarray", "_reconstruct"),
+            name("numpy", "ndarray"),
+            tuple_of(integer(0)),
+            text("b"),
+        )
+        state = tuple_of(integer(1), tuple_of(integer(1)), hostile_dtype(), b"\x89", ADDRESS)
+        path = write(tmp_path / "a.pth", beside=empty + state + b"b")
+        assert read_stored(path).extra == {"extra": "array [1] structured"}
+
+    @pytest.mark.parametrize("shape", [(2,), (0,), (1 << 61,), (1 << 40, 1 << 40)])
+    def test_an_array_with_other_bytes_than_its_shape_says(self, tmp_path: Path, shape: tuple) -> None:
+        kind = call(name("numpy", "dtype"), text("f8"))
+        sizes = tuple_of(*map(integer, shape))
+        array = call(name("numpy._core.numeric", "_frombuffer"), ADDRESS, kind, sizes, text("C"))
+        assert "does not have as many bytes as its shape says" in refusal(
+            write(tmp_path / "a.pth", beside=array)
+        )
+
+    def test_the_command_ends_with_a_refusal_and_no_signal(self, tmp_path: Path) -> None:
+        array = call(name("numpy", "ndarray"), tuple_of(integer(1)), hostile_dtype(), ADDRESS)
+        path = write(tmp_path / "a.pth", beside=array, key="epoch")
+        command = [sys.executable, "-m", "vla_edge.export.inspect_cli", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {path} is refused")
+
+
+class TestTensorsThatReachBeyondTheirStorage:
+    @pytest.mark.parametrize(
+        ("weight", "words"),
+        [
+            (tensor(shape=(5,)), "a tensor of shape [5] reaches beyond its storage of 4 values"),
+            (tensor(offset=1), "reaches beyond its storage"),
+            (tensor(offset=-1), "an offset of it is -1"),
+            (tensor(offset=1 << 59), "reaches beyond its storage"),
+            (tensor(offset=1 << 62), "an offset of it is 4611686018427387904"),
+            (tensor(shape=(0,), offset=5), "reaches beyond its storage"),
+            (tensor(shape=(-1,)), "a shape of it is -1"),
+            (tensor(stride=(-1,)), "a stride of it is -1"),
+            (tensor(stride=(1 << 59,)), "reaches beyond its storage"),
+            (tensor(shape=(2, 2), stride=(1,)), "a shape and strides of different lengths"),
+            (tensor(shape=(1 << 59, 1 << 59), stride=(0, 0)), "a tensor of it has the shape"),
+            (tensor(shape=(0, 1 << 59, 1 << 59), stride=(1, 1, 1)), "a tensor of it has the shape"),
+            (tensor(shape=(1 << 40,), stride=(0,)), "repeats the 4 values of its storage without end"),
+            (tensor(shape=(1,) * 65, stride=(1,) * 65), "a shape of it is no short tuple"),
+            (tensor(stored=storage(values=5)), "should have 5 values of float32, its record has 16 bytes"),
+            (tensor(stored=storage(values=-4)), "a storage of it is -4"),
+            (tensor(stored=storage(kind="DoubleStorage")), "should have 4 values of float64"),
+            (tensor(stored=storage(key="1")), "names storage '1', which the archive does not have"),
+            (tensor(stored=storage(key="../version")), "which the archive does not have"),
+            (tensor(stored=b"N"), "a tensor of it has no storage"),
+        ],
+    )
+    def test_is_refused(self, tmp_path: Path, weight: bytes, words: str) -> None:
+        assert words in refusal(write(tmp_path / "a.pth", weight=weight))
+
+    @pytest.mark.parametrize(
+        ("weight", "values"),
+        [
+            (tensor(), [1, 2, 3, 4]),
+            (tensor(shape=(2, 2), stride=(1, 2)), [[1, 3], [2, 4]]),
+            (tensor(shape=(2,), offset=2), [3, 4]),
+            (tensor(shape=(3,), stride=(0,), offset=1), [2, 2, 2]),
+            (tensor(shape=(3, 2), stride=(1, 1)), [[1, 2], [2, 3], [3, 4]]),
+            (tensor(shape=(), stride=()), 1),
+            (tensor(shape=(0, 7), stride=(7, 1)), []),
+        ],
+    )
+    def test_views_within_it_are_read(self, tmp_path: Path, weight: bytes, values: Any) -> None:
+        assert read_stored(write(tmp_path / "a.pth", weight=weight)).tensors["w"].tolist() == values
+
+
+def memo_bomb(levels: int = 100, width: int = 10) -> bytes:
+    """A list of ten times one list, of ten times one list, and so on: 10^100 values in some kilobytes."""
+    built = b"]q\x00"
+    for level in range(levels):
+        built += b"0(" + (b"h" + bytes([level])) * width + b"lq" + bytes([level + 1])
+    return built
+
+
+COPIES = b"(" + b"N" * 100_000 + b"lq\x010(" + (name("builtins", "list") + b"h\x01\x85R") * 3000 + b"l"
+COLLISIONS = (b"\x8a\x0c" + (((1 << 61) - 1) * each).to_bytes(12, "little") + b"N" for each in range(1, 9999))
+
+
+class TestSmallFilesOfGreatCost:
+    @pytest.mark.parametrize("key", ["extra", "args", "optimizer", "epoch", "val_mae"])
+    @pytest.mark.parametrize(
+        "beside",
+        [
+            memo_bomb(),
+            b"]q\x00h\x00a",
+            b"}q\x00" + text("k") + b"h\x00s",
+            b"]" * 100_000 + b"a" * 99_999,
+            b")" + b"\x85" * 100_000,
+        ],
+        ids=["memo bomb", "list in itself", "dictionary in itself", "deep list", "deep tuple"],
+    )
+    def test_what_is_nested_without_end_is_read_and_shown_in_part(
+        self, tmp_path: Path, beside: bytes, key: str
+    ) -> None:
+        stored = read_stored(write(tmp_path / "a.pth", beside=beside, key=key))
+        assert list(stored.tensors) == ["w"]
+        assert len(repr(stored)) < 1_000_000
+
+    @pytest.mark.parametrize(
+        ("beside", "words"),
+        [
+            (call(name("__builtin__", "bytearray"), integer(10**10)), "it encodes text in another way"),
+            (call(name("builtins", "bytes"), integer(10**10)), "it encodes text in another way"),
+            (call(ENCODE, text("a"), text("zip")), "it encodes text in another way"),
+            (call(ENCODE, call(ENCODE, text("a"), LATIN1), LATIN1), "it encodes a bytes"),
+            (COPIES, "it builds more than 33,554,432 bytes and elements"),
+            (b"}" + b")" + b"\x85" * 100_000 + b"Ns", "a key is neither text, nor a number"),
+            (b"\x8f(" + b")" + b"\x85" * 100_000 + b"\x90", "a key is neither text, nor a number"),
+            (b"}(" + b"".join(COLLISIONS) + b"u", "a key is neither text, nor a number"),
+            (b"\x8b" + struct.pack("<i", 1 << 30), "an integer of it has 1,073,741,824 bytes"),
+            (b"I" + b"1" * 10_000 + b"\n", "a line of it has no end within 4,096 bytes"),
+            (b"X" + struct.pack("<I", 1 << 31), "it ends too early"),
+            (b"\x8e" + struct.pack("<Q", 1 << 63), "it ends too early"),
+            (b"N0" * (MAX_STEPS // 2), "more than 4,000,000 instructions"),
+            (b"\x97", "is no instruction"),
+            (b"h\x07", "asks for value 7, which it has not made"),
+            (b"0" * 9, "it takes from an empty stack"),
+        ],
+    )
+    def test_is_refused_at_its_limit(self, tmp_path: Path, beside: bytes, words: str) -> None:
+        assert words in refusal(write(tmp_path / "a.pth", beside=beside))
+
+
+class TestNamesFromOutside:
+    def test_all_are_listed_even_if_the_pickle_is_damaged_later(self, tmp_path: Path) -> None:
+        beside = call(name("os", "system"), text("true")) + name("\x1b[2Jevil", "x") + b"\x97"
+        problem = refusal(write(tmp_path / "a.pth", beside=beside))
+        assert "would run code from outside, \\x1b[2Jevil.x, os.system. Nothing of it was run" in problem
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            name("builtins", "eval"),
+            name("numpy.testing._private.utils", "runstring"),
+            name("torch.hub", "load"),
+            text("builtins") + text("getattr") + b"\x93",
+        ],
+    )
+    def test_are_refused_wherever_they_stand(self, tmp_path: Path, function: bytes) -> None:
+        beside = (
+            call(name("collections", "OrderedDict")) + b"}" + text("a") + call(function, text("1")) + b"sb"
+        )
+        assert "would run code from outside" in refusal(write(tmp_path / "a.pth", beside=beside))
+
+    def test_old_opcodes_run_nothing_either(self, tmp_path: Path) -> None:
+        for beside in (
+            b"(" + text("true") + b"ios\nsystem\n",
+            b"(" + name("os", "system") + text("true") + b"o",
+        ):
+            assert "code from outside, os.system" in refusal(write(tmp_path / "a.pth", beside=beside))
+
+
+class TestHarmlessValues:
+    """What training scripts keep beside the weights is read past, whatever its type."""
+
+    @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+    def test_are_read_or_described(self, rewritten: Rewritten, tmp_path: Path, protocol: int) -> None:
+        beside = {
+            "paths": [pathlib.PurePosixPath("/a/b"), pathlib.PureWindowsPath("c:/d")],
+            "bytes": [b"", b"ab", bytearray(b"cd"), bytes(200)],
+            "collections": [OrderedDict(a=1), Counter("aab"), defaultdict(list, b=[2]), deque([1], 5)],
+            "sets": [{1}, frozenset({"a"}), {(1, 2): 3}],
+            "numbers": [1j, 2**100, -1, 1.5, True],
+            "torch": [torch.float16, torch.Size([2, 3]), torch.device("cuda:1"), torch.sparse_coo],
+        }
+        path = rewritten(lambda container: container.update(beside), name=f"p{protocol}.pth")
+        torch.save({"model_state_dict": {"w": torch.zeros(1)}, **beside}, path, pickle_protocol=protocol)
+        assert read_stored(path).extra == {
+            "paths": ["/a/b", "c:\\d"],
+            "bytes": ["b''", "b'ab'", "b'cd'", "200 bytes"],
+            "collections": [{"a": 1}, {"a": 2, "b": 1}, {"b": [2]}, [1]],
+            "sets": [[1], ["a"], {"(1, 2)": 3}],
+            "numbers": ["1j", 2**100, -1, 1.5, True],
+            "torch": ["torch.float16", [2, 3], "cuda:1", "torch.serialization._get_layout"],
+        }
+
+    @pytest.mark.parametrize("protocol", [2, 4, 5])
+    def test_numpy_values_of_every_dtype(self, tmp_path: Path, protocol: int) -> None:
+        kinds = "?bBhHiIlLqQefdFD"
+        beside = {
+            "scalars": [np.ones((), kind)[()] for kind in kinds],
+            "arrays": [np.ones((2, 1), kind) for kind in kinds],
+            "swapped": np.array([1.5], ">f4"),
+            "columns": np.asfortranarray([[1, 2], [3, 4]]),
+            "text": np.array(["a", "bc"]),
+            "objects": np.array([None, "x"]),
+            "structured": np.zeros(2, [("a", "f4")]),
+            "time": np.datetime64("2026-01-01"),
+            "large": np.zeros(600_000),
+            "state": np.random.RandomState(0).get_state(),
+        }
+        path = tmp_path / "a.pth"
+        torch.save({"model_state_dict": {"w": torch.zeros(1)}, **beside}, path, pickle_protocol=protocol)
+        extra = read_stored(path).extra
+        assert extra["scalars"] == [True, *[1] * 13, "(1+0j)", "(1+0j)"]
+        assert extra["arrays"] == [[[one]] * 2 for one in extra["scalars"]]
+        assert (extra["swapped"], extra["columns"], extra["text"]) == ([1.5], [[1, 2], [3, 4]], ["a", "bc"])
+        assert extra["objects"] == "array [2] O8"
+        assert extra["structured"] == "array [2] structured"
+        assert extra["time"] == "array [] M8"
+        assert extra["large"] == "array [600000] f8"
+        assert extra["state"][:2] == ["MT19937", "array [624] u4"]
+
+    def test_random_generators_and_times(self, tmp_path: Path) -> None:
+        beside = {
+            "python": random.Random(1).getstate(),
+            "numpy": [np.random.default_rng(1), np.random.RandomState(1)],
+            "torch": torch.get_rng_state(),
+            "when": [datetime.datetime(2026, 1, 1), datetime.timedelta(1), datetime.timezone.utc],
+            "run": uuid.UUID(int=1),
+        }
+        path = tmp_path / "a.pth"
+        torch.save({"model_state_dict": {"w": torch.zeros(1)}, **beside}, path)
+        extra = read_stored(path).extra
+        assert extra["torch"].startswith("tensor [")
+        assert extra["when"] == ["datetime.datetime", "datetime.timedelta", "datetime.timezone"]
+
+    @pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+    def test_a_path_of_another_python(self, tmp_path: Path, module: str) -> None:
+        path = call(name(module, "PosixPath"), text("/"), text("data"), text("out"))
+        namespace = name("argparse", "Namespace") + b")\x81}" + text("out") + path + b"sb"
+        stored = read_stored(write(tmp_path / "a.pth", beside=namespace, key="args"))
+        assert stored.args == {"out": "/data/out"}
+
+
+def test_a_pickle_of_protocol_0_is_read(tmp_path: Path) -> None:
+    """What Python 2 wrote."""
+    beside = pickle.dumps({"a": [1, 2.5, True, None, "x", 10**30]}, protocol=0).removesuffix(b".")
+    extra = read_stored(write(tmp_path / "a.pth", beside=beside)).extra
+    assert extra == {"extra": {"a": [1, 2.5, True, None, "x", 10**30]}}

@@ -1,0 +1,161 @@
+"""What the commands say about errors, gates and guesses: the number that is judged, and the room left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from vla_edge.export import build_view, gate_view
+from vla_edge.export.build_verify import StageMeasure
+from vla_edge.export.export_view import print_exported, print_missed
+from vla_edge.export.gates import judgements, missed
+from vla_edge.export.guesses import guesses, likely
+from vla_edge.export.settings import PolicySettings, parse_options
+from vla_edge.runtime.bundle import Bundle
+from vla_edge.runtime.gates import judge
+from vla_edge.runtime.manifest import Gate, Manifest, StageError
+from vla_edge.runtime.sessions.plan import Check, PlanVerification, SampleError
+
+ManifestOf = Callable[..., Manifest]
+
+
+@pytest.fixture
+def manifest_of(bundle_of: Callable[..., Path]) -> ManifestOf:
+    def read(layout: str = "pure", form: str = "none") -> Manifest:
+        return Bundle.open(bundle_of(layout, form, "fp16")).manifest
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("measured", "unit", "limit", "words"),
+    [
+        (0.0053, "m/s", 0.02, "0.0053 m/s of 0.02 m/s allowed, 3.8x room"),
+        (0.0017, "", 0.03, "0.0017 of 0.03 allowed, 18x room"),
+        (1e-9, "", 0.03, "1e-09 of 0.03 allowed, >1000x room"),
+        (0.0, "m/s", 0.02, "0 m/s of 0.02 m/s allowed, no error"),
+        (0.02, "m/s", 0.02, "0.02 m/s of 0.02 m/s allowed, 1.000x room"),
+        (0.0201, "m/s", 0.02, "0.0201 m/s of 0.02 m/s allowed, MISSED, 1.005x over"),
+        (0.0486, "m/s", 0.02, "0.049 m/s of 0.02 m/s allowed, MISSED, 2.4x over"),
+        (None, "m/s", 0.02, "NaN or infinite of 0.02 m/s allowed, MISSED"),
+    ],
+)
+def test_a_gate_is_told_with_its_room(measured: float | None, unit: str, limit: float, words: str) -> None:
+    metric = "max_abs_mps" if unit else "relative_l2"
+    assert gate_view.sentence(judge(Gate(stage="action", metric=metric, limit=limit), measured)) == words
+
+
+def test_the_action_is_judged_and_shown_in_metres_per_second(manifest_of: ManifestOf) -> None:
+    parity = manifest_of().parity
+    action = next(found for found in judgements(parity) if found.gate.stage == "action")
+    unscaled = next(error.max_abs for error in parity.errors if error.stage == "action")
+    assert action.measured == parity.max_abs_mps == pytest.approx(2 * unscaled)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_misses_its_gate(value: float) -> None:
+    gate = Gate(stage="text", metric="relative_l2", limit=0.03)
+    error = StageError(stage="text", relative_l2=value, max_abs=value)
+    assert missed([gate], [error], 0.0) == ["text NaN or infinite relative, gate 0.03"]
+
+
+def test_a_gate_without_an_error_is_missed_and_no_crash() -> None:
+    gate = Gate(stage="clip", metric="relative_l2", limit=0.03)
+    assert missed([gate], [], 0.0) == ["clip NaN or infinite relative, gate 0.03"]
+
+
+def test_the_answer_comes_first(manifest_of: ManifestOf, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = manifest_of("hybrid-a", "transformers")
+    print_exported(Path("engines/a b"), manifest, {"read": 1.0})
+    folder, answer, weights, run, build = capsys.readouterr().out.splitlines()[:5]
+    assert folder.startswith("engines/a b  ")
+    assert answer.startswith("action within 0.0")
+    assert weights.startswith("generated weights: vla-sample")
+    assert run == "next: vla-run 'engines/a b' IMAGE"
+    assert "vla-build 'engines/a b'" in build
+
+
+def test_texts_of_a_manifest_do_not_command_the_terminal(
+    manifest_of: ManifestOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = manifest_of()
+    for text in ("\x1b[2Jx", "x\x9b31m", "[red]x[/red]\n"):
+        source = msgspec.structs.replace(manifest.source, weights_origin=f"sample: {text}")
+        parity = msgspec.structs.replace(manifest.parity, reference=text)
+        odd = msgspec.structs.replace(manifest, name=text, source=source, parity=parity)
+        print_exported(Path(text), odd, {})
+        print_missed(odd)
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\x9b"} & set(shown)
+    assert "[red]x[/red]" in shown
+
+
+class TestGuesses:
+    @pytest.mark.parametrize(
+        ("layout", "form", "names"),
+        [
+            ("pure", "none", ["features", "prompt", "projection_attention"]),
+            ("hybrid-a", "transformers", ["features", "prompt", "projection_attention", "final_tanh"]),
+            ("hybrid-b", "transformers", ["features", "final_tanh"]),
+        ],
+    )
+    def test_each_tells_what_else_it_may_be_and_what_a_wrong_one_does(
+        self, manifest_of: ManifestOf, layout: str, form: str, names: list[str]
+    ) -> None:
+        found = guesses(manifest_of(layout, form))
+        assert [guess.name for guess in found] == names
+        assert all(guess.if_wrong != "actions are off" for guess in found)
+
+    def test_an_alternative_is_what_set_takes(self, manifest_of: ManifestOf) -> None:
+        known = {guess.name: guess.otherwise for guess in guesses(manifest_of("hybrid-a", "transformers"))}
+        assert known["features"] == '["image_projection", "clip_image"]'
+        settings = parse_options(f"{name}={value}" for name, value in known.items())
+        assert msgspec.convert(settings, PolicySettings).final_tanh is True
+
+    def test_likely_ones_are_told_where_they_matter(self, manifest_of: ManifestOf) -> None:
+        assert set(likely(manifest_of())) == {"frame", "pooling", "lstm", "final_tanh"}
+        assert "pooling" not in likely(manifest_of("hybrid-b", "transformers"))
+
+
+class TestPlans:
+    def verification(self, passed: bool | None, measured: float | None = None) -> PlanVerification:
+        check = Check(
+            stage="action", metric="max_abs_mps", limit=0.02, measured=measured, passed=bool(passed)
+        )
+        sample = SampleError(name="a", max_abs_mps=measured, relative_l2=measured)
+        ran = passed is not None
+        return PlanVerification(
+            passed=passed,
+            note="not yet run.",
+            engine="",
+            samples=(sample,) * (8 if ran else 0),
+            checks=(check,) if ran else (),
+            checked_utc=None,
+        )
+
+    @pytest.mark.parametrize(
+        ("passed", "measured", "words"),
+        [
+            (True, 0.0049, "checked: action within 0.0049 m/s, gate 0.02 m/s, 4.1x room (8 samples)"),
+            (False, 0.3, "REJECTED: action 0.3 m/s, gate 0.02 m/s, MISSED, 15x over (8 samples)"),
+            (False, None, "REJECTED: action NaN or infinite, gate 0.02 m/s, MISSED (8 samples)"),
+            (None, None, "NOT checked: not yet run."),
+        ],
+    )
+    def test_the_verdict_tells_the_number_that_was_judged(
+        self, passed: bool | None, measured: float | None, words: str
+    ) -> None:
+        assert build_view.verdict(self.verification(passed, measured)) == words
+
+    def test_stages_are_shown_against_the_gates_of_the_manifest(
+        self, manifest_of: ManifestOf, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        errors = {"vision": StageMeasure(0.001, 5.0), "action": StageMeasure(math.inf, math.inf)}
+        build_view.print_stages(errors, manifest_of())
+        _, vision, action = capsys.readouterr().out.splitlines()
+        assert vision.split() == ["vision", "0.001", "0.03", "relative", "30x"]
+        assert action.split() == ["action", "NaN", "or", "infinite", "0.02", "m/s", "MISSED"]

@@ -1,0 +1,353 @@
+"""However a driving program ends, the robot's last command is a stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from vla_edge.runtime import InputError, stop_on_exit
+
+# The robot writes what it does into a file: argv[1]. Nothing is buffered.
+ROBOT = """
+import atexit, os, signal, sys, threading, time
+from types import SimpleNamespace
+from vla_edge.runtime import stop_on_exit
+
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+say = lambda text: os.write(log, text.encode() + b"\\n")
+move, stop = (lambda: say("move")), (lambda: say("stop"))
+
+def drive():
+    while True:
+        move()
+        time.sleep(0.001)
+
+"""
+LOOP = """
+with stop_on_exit(stop):
+    drive()
+"""
+
+
+class Program:
+    """A robot's program in a process of its own."""
+
+    def __init__(self, tmp_path: Path, script: str, *before: str) -> None:
+        self.log = tmp_path / "robot"
+        command = [*before, sys.executable, "-W", "ignore::DeprecationWarning", "-c", ROBOT + script]
+        self.process = subprocess.Popen([*command, str(self.log)], stderr=subprocess.PIPE, text=True)
+
+    def said(self) -> list[str]:
+        return self.log.read_text().split() if self.log.exists() else []
+
+    def wait_for(self, word: str) -> None:
+        while word not in self.said():
+            assert self.process.poll() is None, self.process.communicate()[1]
+            time.sleep(0.002)
+
+    def end(self) -> int:
+        """Its exit status; its stderr is kept."""
+        self.errors = self.process.communicate(timeout=30)[1]
+        return self.process.returncode
+
+    def last(self) -> str:
+        return self.said()[-1]
+
+
+SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU"]
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_stops_the_robot_and_tells_the_supervisor(tmp_path: Path, name: str) -> None:
+    program = Program(tmp_path, LOOP)
+    program.wait_for("move")
+    number = signal.Signals[name]
+    program.process.send_signal(number)
+    assert program.end() == (-number if name == "SIGINT" else 128 + number)
+    assert program.last() == "stop"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_as_process_1_of_a_container_too(tmp_path: Path, name: str) -> None:
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("this machine makes no process namespaces")
+    number = signal.Signals[name]
+    script = f"""
+assert os.getpid() == 1
+def later():
+    time.sleep(0.1)
+    os.kill(1, {int(number)})
+threading.Thread(target=later, daemon=True).start()
+{LOOP}"""
+    program = Program(tmp_path, script, *unshare)
+    assert program.end() == 128 + number
+    assert program.last() == "stop"
+
+
+ENDS = {
+    "the end": ("    move()", 0),
+    "an exception": ("    move(); raise OSError('camera unplugged')", 1),
+    "sys.exit": ("    move(); sys.exit(7)", 7),
+    "nobody leaves the block": ("    pass\nkept = stop_on_exit(stop)\nkept.__enter__()\nmove()", 0),
+    "a generator is left open": (
+        "    pass\ndef steps():\n    with stop_on_exit(stop):\n        yield move()\nkept = steps()\nnext(kept)",
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_every_other_end_stops_it_as_well(tmp_path: Path, name: str) -> None:
+    body, status = ENDS[name]
+    program = Program(tmp_path, f"with stop_on_exit(stop):\n{body}\n")
+    assert program.end() == status
+    assert program.last() == "stop"
+
+
+def test_a_signal_while_the_engine_hangs_stops_the_robot_from_another_thread(tmp_path: Path) -> None:
+    # Native code without Python's lock: meanwhile no handler of Python runs.
+    script = """
+import hashlib
+with stop_on_exit(stop, SimpleNamespace(halt=lambda reason: say("halt")), patience_s=0.1):
+    move()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)
+    say("came-back")
+"""
+    program = Program(tmp_path, script)
+    program.wait_for("move")
+    program.process.send_signal(signal.SIGTERM)
+    program.wait_for("stop")
+    assert program.said()[:3] == ["move", "halt", "stop"]
+    assert program.end() == 128 + signal.SIGTERM
+    assert program.last() == "stop"
+    assert "main thread did not come back within 0.1 s of SIGTERM" in program.errors
+
+
+def test_a_program_that_swallows_the_exception_is_told_again(tmp_path: Path) -> None:
+    script = """
+with stop_on_exit(stop, patience_s=0.05):
+    for _ in range(2):
+        try:
+            drive()
+        except BaseException:
+            say("swallowed")
+    drive()
+"""
+    program = Program(tmp_path, script)
+    program.wait_for("move")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end() == 128 + signal.SIGTERM
+    assert program.said().count("swallowed") == 2
+    assert program.last() == "stop"
+
+
+def test_signals_during_the_stop_do_not_lose_it(tmp_path: Path) -> None:
+    script = """
+def slowly():
+    for _ in range(100):
+        time.sleep(0.002)
+    say("stop")
+with stop_on_exit(slowly):
+    drive()
+"""
+    program = Program(tmp_path, script)
+    program.wait_for("move")
+    for number in [signal.SIGTERM, signal.SIGINT, signal.SIGHUP] * 20:
+        program.process.send_signal(number)
+        time.sleep(0.002)
+    assert program.end() in (128 + signal.SIGTERM, 128 + signal.SIGHUP, -signal.SIGINT)
+    assert program.last() == "stop"
+
+
+def test_a_forked_child_neither_stops_the_robot_nor_keeps_the_handlers(tmp_path: Path) -> None:
+    script = """
+with stop_on_exit(stop):
+    children = []
+    for ends in (lambda: sys.exit(0), lambda: time.sleep(30), lambda: os.kill(os.getpid(), signal.SIGHUP)):
+        child = os.fork()
+        if child == 0:
+            ends()
+        children.append(child)
+    def fork():
+        children.append(os.fork() or time.sleep(30))
+    thread = threading.Thread(target=fork)
+    thread.start(); thread.join()
+    time.sleep(0.1)
+    os.kill(children[1], signal.SIGTERM)
+    os.kill(children[3], signal.SIGTERM)
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    say(f"statuses{statuses}".replace(" ", ""))
+    move()
+"""
+    program = Program(tmp_path, script)
+    assert program.end() == 0, program.errors
+    assert program.said() == [f"statuses{[0, 15, 1, 15]}".replace(" ", ""), "move", "stop"]
+
+
+@contextmanager
+def handled(number: int, handler: object) -> Iterator[None]:
+    before = signal.signal(number, handler)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def test_handlers_of_before_are_called_first_and_put_back() -> None:
+    told: list[str] = []
+
+    def earlier(number: int, frame: object) -> None:
+        told.append("earlier")
+
+    with handled(signal.SIGTERM, earlier):
+        with pytest.raises(SystemExit) as raised, stop_on_exit(lambda: told.append("stop")):
+            signal.raise_signal(signal.SIGTERM)
+        assert raised.value.code == 143
+        assert told == ["earlier", "stop"]
+        assert signal.getsignal(signal.SIGTERM) is earlier
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    stops: list[int] = []
+    with handled(signal.SIGHUP, signal.SIG_IGN):
+        with stop_on_exit(lambda: stops.append(1)):
+            signal.raise_signal(signal.SIGHUP)
+            assert stops == []
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert stops == [1]
+
+
+def test_one_block_inside_another_stops_both_robots() -> None:
+    told: list[str] = []
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    outer, inner = (stop_on_exit(lambda name=name: told.append(name)) for name in ("outer", "inner"))
+    with pytest.raises(SystemExit), outer, inner:
+        signal.raise_signal(signal.SIGTERM)
+    assert told == ["inner", "outer"]
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.parametrize("error", [OSError("bus is busy"), KeyboardInterrupt(), SystemExit(3)])
+def test_a_stop_that_raises_is_called_again(error: BaseException) -> None:
+    calls: list[int] = []
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise error
+
+    passes = isinstance(error, Exception)
+    try:
+        with stop_on_exit(stop):
+            pass
+    except (KeyboardInterrupt, SystemExit) as raised:
+        assert raised is error  # noqa: PT017
+    else:
+        assert passes
+    assert len(calls) == 3
+
+
+def test_a_stop_that_never_works_says_so_and_is_tried_once_more_at_exit(tmp_path: Path) -> None:
+    script = """
+def broken():
+    say("try")
+    raise OSError("bus is gone")
+with stop_on_exit(broken):
+    move()
+"""
+    program = Program(tmp_path, script)
+    assert program.end() == 1
+    assert program.said() == ["move"] + ["try"] * 10
+    assert "THE ROBOT MAY BE MOVING: its stop failed 5 times: OSError: bus is gone" in program.errors
+
+
+def test_the_controller_is_halted_in_the_moment_of_the_signal() -> None:
+    told: list[str] = []
+    controller = SimpleNamespace(halt=told.append)
+    with pytest.raises(SystemExit), stop_on_exit(lambda: told.append("stop"), controller):
+        signal.raise_signal(signal.SIGTERM)
+    assert told[0] == "the program was told to end by SIGTERM."
+    assert told[-1] == "stop"
+
+
+def test_another_thread_than_the_main_one_is_refused() -> None:
+    found: list[object] = []
+
+    def enter() -> None:
+        try:
+            stop_on_exit(lambda: None).__enter__()
+        except InputError as error:
+            found.append(error.problem)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert found == [
+        "stop_on_exit was entered in a thread that is not the main one: Python handles signals there only."
+    ]
+
+
+@pytest.mark.parametrize("patience_s", [0, -1, float("nan"), float("inf"), "1", None])
+def test_a_patience_that_is_no_time_is_refused(patience_s: float) -> None:
+    with pytest.raises(InputError, match="is no time to wait"):
+        stop_on_exit(lambda: None, patience_s=patience_s)
+
+
+def test_signals_at_random_moments_of_many_blocks_never_lose_the_stop(tmp_path: Path) -> None:
+    script = """
+import random
+rng = random.Random(4)
+outside = []
+signal.signal(signal.SIGTERM, lambda number, frame: outside.append(number))
+last = None
+def note(word):
+    global last
+    last = word
+for at in range(400):
+    wait_s, drive_s = rng.uniform(0, 0.002), rng.uniform(0, 0.002)
+    def send():
+        time.sleep(wait_s)
+        os.kill(os.getpid(), signal.SIGTERM)
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        with stop_on_exit(lambda: note("stop")):
+            end = time.monotonic() + drive_s
+            while time.monotonic() < end:
+                note("move")
+    except SystemExit:
+        pass
+    if last != "stop":
+        sys.exit(f"round {at}: the last command is {last}")
+    thread.join()
+say("rounds")
+"""
+    program = Program(tmp_path, script)
+    assert program.end() == 0, program.errors
+    assert program.said() == ["rounds"]
+    assert program.errors == ""
+
+
+def test_no_thread_and_no_file_is_left_behind() -> None:
+    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with stop_on_exit(lambda: None):
+            pass
+    deadline = time.monotonic() + 10
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert threading.active_count() == threads
+    assert len(os.listdir("/proc/self/fd")) == files

@@ -26,12 +26,23 @@ class ControllerOptions:
         late_allowed: how many late commands in a row are single stops; one more is a fault. A late command
             is never passed on, however few they are.
         hold_ms: longest time that `current` repeats a command; None is twice the deadline.
+        repeats_allowed: how many frames in a row may be equal, to the bit, to one of the last eight; one more
+            is a fault, since a living sensor has noise. 10 are a third of a second at 30 Hz, and leave room
+            for a loop ten times as fast as its camera. None for a camera without noise, such as a simulator's.
+        repeats_ms: how long nothing new may come; the same for slow loops: half a second is five frames at
+            10 Hz. None for ever.
+        least_contrast: how many of 256 grey levels a frame must span (98 % of its pixels, in its liveliest
+            channel); less is a fault at once: a covered lens, a dead sensor. A first frame before the
+            exposure has settled may be one; read it off before the loop. None for any frame.
     """
 
     limits: Mapping[str, float] | None = None
     deadline_ms: float = 100.0
     late_allowed: int = 0
     hold_ms: float | None = None
+    repeats_allowed: int | None = 10
+    repeats_ms: float | None = 500.0
+    least_contrast: float | None = 8.0
 
 
 def limits_of(options: ControllerOptions, manifest: Manifest) -> tuple[float, ...]:
@@ -59,7 +70,7 @@ def limits_of(options: ControllerOptions, manifest: Manifest) -> tuple[float, ..
 
 
 def check_options(options: ControllerOptions) -> float:
-    """Refuse times and counts that would switch a stop off unsaid.
+    """Refuse what would switch a stop off unsaid.
 
     Returns:
         How long a command is held, ms.
@@ -76,4 +87,20 @@ def check_options(options: ControllerOptions) -> float:
             f"late_allowed={shown(late)} cannot be used.",
             "Times must be positive and finite, and late_allowed a whole number that is not negative.",
         )
+    _check_frame_limits(options)
     return hold_ms
+
+
+def _check_frame_limits(options: ControllerOptions) -> None:
+    repeats, repeats_ms, contrast = options.repeats_allowed, options.repeats_ms, options.least_contrast
+    usable = (
+        (repeats is None or (isinstance(repeats, int) and not isinstance(repeats, bool) and repeats >= 0))
+        and (repeats_ms is None or (finite_number(repeats_ms) or 0.0) > 0)
+        and (contrast is None or 0 < (finite_number(contrast) or 0.0) <= 255)
+    )
+    if not usable:
+        raise InputError(
+            f"repeats_allowed={shown(repeats)}, repeats_ms={shown(repeats_ms)} and "
+            f"least_contrast={shown(contrast)} cannot be used.",
+            "Give a whole number of frames, milliseconds above 0, and grey levels up to 255; None for no limit.",
+        )

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from .control_options import ControllerOptions, check_options, limits_of
 from .errors import VlaError
 from .foreign import finite_number, shown, words_of
+from .frame_watch import FrameWatch
 from .latch import Fault, FaultLatch
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class _RefusalError(VlaError):
 
 
 class Controller:
-    """Wraps a policy for a robot: clamps, refuses what is not finite or late, stops on any fault.
+    """Wraps a policy for a robot: clamps, refuses what is not finite or late or blind, stops on any fault.
 
     A fault latches: from then on every command is a stop with the first reason, until `reset`. `step`
     and `reset` belong to one thread at a time; `current` and `fault` may be called from any, `halt` from any
@@ -115,6 +116,9 @@ class Controller:
         self._names = tuple(policy.manifest.action.names)
         self._limits = limits_of(self._options, policy.manifest)
         self._hold_ms = check_options(self._options)
+        self._watch = FrameWatch(
+            self._options.repeats_allowed, self._options.repeats_ms, self._options.least_contrast
+        )
         self._latch = FaultLatch()
         self._unfinished = _unfinished()
         self._logged: Fault | None = None
@@ -135,7 +139,8 @@ class Controller:
         What is no `Exception`, such as KeyboardInterrupt or SystemExit, is latched as well and then raised.
 
         Args:
-            frame: as `Policy.act` takes it.
+            frame: as `Policy.act` takes it. One that shows nothing, or repeats the last ones for too long, is
+                a fault (see `ControllerOptions`).
             instruction: as `Policy.act` takes it.
             captured_s: when the frame was taken, by this controller's clock. A time that is not (a wall
                 clock's, one to come, NaN, a date) is a fault: no deadline could be kept by it.
@@ -149,7 +154,7 @@ class Controller:
             called = self._now()
             started = called
             started = self._started(called, captured_s)
-            action = self._policy.act(frame, instruction)
+            action = self._policy.act(self._watch.look(frame, called), instruction)
             return self._judge(action, called, started, episode)
         except BaseException as error:
             # No call stands between the exception and these assignments, so no second one can come first.
@@ -197,6 +202,7 @@ class Controller:
             self._latch.set(words_of(error))
             raise
         self._latest = None
+        self._watch.reset()
         self._late_in_row = 0
         self._called_s = -float("inf")
         self._episode = object()

@@ -1,37 +1,39 @@
 """Drive from a (made-up) camera through a Controller, which turns every fault into a stop."""
 
 import sys
+import time
 from collections.abc import Iterator
 
 import numpy as np
 
-from vla_edge.runtime import Controller, ControllerOptions, Policy
+from vla_edge.runtime import Controller, ControllerOptions, Policy, stop_on_exit
 
 
-def camera() -> Iterator[np.ndarray]:
-    """Six frames; the fourth has lost its colour, as a camera with a loose plug gives."""
+def camera() -> Iterator[tuple[np.ndarray, float]]:
+    """Six frames with their times; the fourth has lost its colour, as a camera with a loose plug gives."""
     rng = np.random.default_rng(0)
     for at in range(6):
-        yield rng.integers(0, 255, (480, 640) if at == 3 else (480, 640, 3), dtype=np.uint8)
+        shape = (480, 640) if at == 3 else (480, 640, 3)
+        yield rng.integers(0, 255, shape, dtype=np.uint8), time.monotonic()
 
 
 class Robot:
     """Prints what a real one would drive."""
 
     def move(self, linear_x: float, linear_y: float) -> None:
-        print(f"move {linear_x:+.3f} {linear_y:+.3f} m/s")
+        print(f"move {linear_x:+.3f} {linear_y:+.3f} m/s", flush=True)
 
 
 robot = Robot()
 with Policy.load(sys.argv[1]) as policy:
     policy.warmup()
+    # How long the robot may drive on what it saw; one that drives needs less than a CPU's second.
     controller = Controller(policy, ControllerOptions(deadline_ms=1000))
-    try:
-        for frame in camera():
-            command = controller.step(frame)
+    with stop_on_exit(lambda: robot.move(0.0, 0.0), controller):
+        for frame, captured_s in camera():
+            command = controller.step(frame, captured_s=captured_s)
             robot.move(*command.values)
             print(command.reason or "driving")
-        controller.reset()
-        print("reset:", controller.step(np.zeros((480, 640, 3), np.uint8)).reason or "driving")
-    finally:
-        robot.move(0.0, 0.0)  # however the loop ends: Ctrl-C, or the camera's own error
+        controller.reset()  # once somebody has looked at the reason
+        frame, captured_s = next(camera())
+        print("reset:", controller.step(frame, captured_s=captured_s).reason or "driving")

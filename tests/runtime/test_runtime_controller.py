@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from datetime import datetime
 from types import SimpleNamespace
@@ -382,6 +383,213 @@ def test_a_halt_while_the_policy_is_reset_is_not_lost(policy: ScriptedPolicy, be
     del policy.reset
     controller.reset()
     assert not controller.step("frame").stopped
+
+
+@pytest.mark.parametrize(
+    "said", [math.nan, math.inf, None, "1000", 10**400, True, datetime(2026, 1, 1), Broken(), np.zeros(2)]
+)
+def test_a_clock_that_says_no_number_is_a_fault(policy: ScriptedPolicy, said: Any) -> None:
+    for ask in ("step", "while acting", "current"):
+        times = Times(policy.clock)
+        controller = Controller(policy, ControllerOptions(), times)
+        assert not controller.step("frame").stopped
+        times.says(said, after=1 if ask == "while acting" else 0)
+        command = controller.current() if ask == "current" else controller.step("frame")
+        assert_stop(command, "the clock says")
+        times.says(None, after=None)
+        assert_stop(controller.current(), "which is no finite number of seconds")
+
+
+@pytest.mark.parametrize("error", [OSError("no clock"), Mute(), KeyboardInterrupt(), SystemExit()])
+def test_a_clock_that_raises_is_a_fault(policy: ScriptedPolicy, error: BaseException) -> None:
+    for ask in ("step", "while acting", "current"):
+        times = Times(policy.clock)
+        controller = Controller(policy, ControllerOptions(), times)
+        assert not controller.step("frame").stopped
+        times.says(error, after=1 if ask == "while acting" else 0)
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            assert_stop(controller.current() if ask == "current" else controller.step("frame"), "")
+        times.says(None, after=None)
+        assert_stop(controller.current(), "")
+        assert controller.fault
+
+
+class Times:
+    """A clock that can be made to say or raise something, from a later question on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.said, self.after = clock, None, None
+
+    def says(self, said: Any, after: int | None) -> None:
+        self.said, self.after = said, after
+
+    def __call__(self) -> Any:
+        if self.after is not None:
+            self.after -= 1
+            if self.after < 0:
+                if isinstance(self.said, BaseException):
+                    raise self.said
+                return self.said
+        return self.clock()
+
+
+@pytest.mark.parametrize("back_ms", [1, 90, 5000, 1e9])
+def test_a_clock_that_goes_back_is_a_fault(policy: ScriptedPolicy, clock: Clock, back_ms: float) -> None:
+    controller = make(policy)
+    controller.step("frame")
+    clock.pass_ms(-back_ms)
+    assert_stop(controller.current(), f"the clock went back by {back_ms:.0f} ms")
+    clock.pass_ms(back_ms)
+    controller.reset()
+    controller.step("frame")
+    clock.pass_ms(-back_ms)
+    assert_stop(controller.step("frame"), f"the clock went back by {back_ms:.0f} ms")
+    controller.reset()
+    policy.takes_ms = -back_ms
+    assert_stop(controller.step("frame"), f"went back by {back_ms:.0f} ms while the policy worked")
+    policy.takes_ms = 10
+    controller.reset()
+    assert not controller.step("frame").stopped
+
+
+def test_a_reset_that_fails_is_a_fault(policy: ScriptedPolicy) -> None:
+    controller = make(policy)
+    assert not controller.step("frame").stopped
+
+    def refuse() -> None:
+        raise EngineError("this policy is closed.", "")
+
+    policy.reset = refuse  # type: ignore[method-assign]
+    with pytest.raises(EngineError):
+        controller.reset()
+    assert_stop(controller.current(), "this policy is closed")
+
+
+@pytest.mark.parametrize("reason", [None, 3, "", Mute()])
+def test_a_halt_without_a_text_halts(policy: ScriptedPolicy, reason: Any) -> None:
+    controller = make(policy)
+    controller.step("frame")
+    controller.halt(reason)
+    assert_stop(controller.current(), "halt was")
+
+
+def test_a_log_that_fails_does_not_keep_the_stop_from_the_robot(
+    policy: ScriptedPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError("disk is full")
+
+    monkeypatch.setattr("vla_edge.runtime.controller._log.error", refuse)
+    policy.error = ZeroDivisionError()
+    assert_stop(make(policy).step("frame"), "ZeroDivisionError")
+
+
+def test_a_fault_is_logged_once_also_one_of_a_handler(
+    policy: ScriptedPolicy, caplog: pytest.LogCaptureFixture
+) -> None:
+    controller = make(policy)
+    for _ in range(3):
+        controller.halt("emergency button.")
+    assert caplog.messages == []  # a handler must not wait for the log's lock
+    for _ in range(3):
+        controller.step("frame")
+        controller.current()
+    assert caplog.messages == ["stopped: emergency button."]
+
+
+BAD_RESULTS = [None, said(None), said((None, 0.1)), said((math.nan, 0.0)), said((0.1,)), said((10**400, 0))]
+BAD_ERRORS = [EngineError("broken.", ""), KeyError("x"), Mute(), KeyboardInterrupt(), SystemExit(), Rude()]
+BAD_TIMES = [math.nan, math.inf, -1e9, 1e12, "1", 10**400, True]
+EVENTS = st.one_of(
+    st.tuples(st.just("step"), st.just(None)),
+    st.tuples(st.just("current"), st.just(None)),
+    st.tuples(st.just("pass"), st.floats(0, 90)),
+    st.tuples(st.just("result"), st.sampled_from(BAD_RESULTS)),
+    st.tuples(st.just("error"), st.sampled_from(BAD_ERRORS)),
+    st.tuples(st.just("slow"), st.floats(100.1, 1e6)),
+    st.tuples(st.just("captured"), st.sampled_from(BAD_TIMES)),
+    st.tuples(st.just("back"), st.floats(0.1, 1e6)),
+    st.tuples(st.just("stale"), st.floats(200.1, 1e6)),
+    st.tuples(st.just("halt"), st.just("button")),
+    st.tuples(st.just("reset"), st.booleans()),
+)
+
+
+class Drive:
+    """Applies events, and knows by itself whether a fault is in force: then nothing may move."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.policy = ScriptedPolicy(self.clock)
+        self.controller = make(self.policy)
+        self.faulty = False
+        self.moved = False
+
+    def ask(self, *, fault: bool = False, current: bool = False, **options: Any) -> None:
+        self.faulty |= fault
+        try:
+            command = self.controller.current() if current else self.controller.step("frame", **options)
+        except (KeyboardInterrupt, SystemExit):
+            assert self.faulty
+            return
+        assert command.stopped or not self.faulty
+        assert all(map(math.isfinite, (*command.values, command.latency_ms)))
+        assert command.stopped == bool(command.reason)
+        assert any(command.values) != command.stopped
+        self.moved |= not command.stopped
+
+    def apply(self, kind: str, value: Any) -> None:
+        policy, inner = self.policy, ScriptedPolicy.act.__get__(self.policy)
+        if kind == "step":
+            self.ask()
+        elif kind == "current":
+            self.ask(current=True)
+        elif kind == "pass":
+            self.clock.pass_ms(value)
+            self.ask()
+        elif kind == "result":
+            policy.act = lambda frame, instruction=None: value  # type: ignore[method-assign]
+            self.ask(fault=True)
+            policy.act = inner  # type: ignore[method-assign]
+        elif kind == "error":
+            policy.error = value
+            self.ask(fault=True)
+            policy.error = None
+        elif kind == "slow":
+            policy.takes_ms = value
+            self.ask(fault=True)
+            policy.takes_ms = 10.0
+        elif kind == "captured":
+            self.ask(fault=True, captured_s=value)
+        elif kind in ("back", "stale"):
+            self.ask()
+            self.clock.pass_ms(-value if kind == "back" else value)
+            self.ask(fault=True, current=True)
+        elif kind == "halt":
+            self.controller.halt(value)
+            self.faulty = True
+        else:
+            self.reset(halted=value)
+
+    def reset(self, *, halted: bool) -> None:
+        """With or without a halt in its middle."""
+        self.policy.reset = lambda: self.controller.halt("button") if halted else None  # type: ignore[method-assign]
+        self.controller.reset()
+        self.faulty = halted
+        assert self.controller.current().stopped
+
+
+@settings(max_examples=400, deadline=None)
+@given(events=st.lists(EVENTS, min_size=1, max_size=20))
+def test_no_sequence_of_events_moves_the_robot_after_a_fault(events: list[tuple[str, Any]]) -> None:
+    drive = Drive()
+    for kind, value in events:
+        drive.apply(kind, value)
+        assert bool(drive.controller.fault) == drive.faulty
+        drive.ask(current=True)
+    drive.reset(halted=False)
+    drive.ask()
+    assert drive.moved
 
 
 @settings(max_examples=200, deadline=None)

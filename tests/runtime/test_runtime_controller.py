@@ -386,7 +386,9 @@ def test_a_halt_while_the_policy_is_reset_is_not_lost(policy: ScriptedPolicy, be
 
 
 @pytest.mark.parametrize(
-    "said", [math.nan, math.inf, None, "1000", 10**400, True, datetime(2026, 1, 1), Broken(), np.zeros(2)]
+    "said",
+    [math.nan, math.inf, None, "1000", 10**400, True, datetime(2026, 1, 1), Broken(), np.zeros(2)],
+    ids=lambda said: type(said).__name__,
 )
 def test_a_clock_that_says_no_number_is_a_fault(policy: ScriptedPolicy, said: Any) -> None:
     for ask in ("step", "while acting", "current"):

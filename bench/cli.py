@@ -157,7 +157,6 @@ def measure(
     from rich.console import Console
 
     from .agreement import find_frames
-    from .output.format import COLUMNS
     from .output.table import print_report
     from .output.writers import JSON_NAME, prepare_folder, write_outputs
     from .progress import ConsoleProgress
@@ -185,7 +184,7 @@ def measure(
         if json_path is not None:
             write(report, json_path)
         written = write_outputs(report, out) if out is not None else ()
-    print_report(report, Console(width=COLUMNS))
+    print_report(report, Console())
     for path in written:
         click.echo(path)
     return int(has_failure(report))

@@ -13,12 +13,12 @@ from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.extras import require
 from vla_edge.runtime.json_text import json_text
 
-from ..output.format import COLUMNS, NOTHING
+from ..output.format import NOTHING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..output.sections import Grid
+    from ..output.grid import Grid
     from ..report import Report
     from .rows import Comparison, Ratio, RowComparison
 
@@ -92,7 +92,7 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
     if as_json:
         click.echo(json_text(comparison))
     else:
-        print_comparison(comparison, Console(width=COLUMNS))
+        print_comparison(comparison, Console())
     return int(comparison.regressed)
 
 
@@ -117,30 +117,23 @@ def read_report(path: Path) -> Report:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """A table and a line for each finding; Markdown where the console is not a terminal."""
-    from rich.text import Text
+    """The verdict, a table and a line for each finding; plain text where the console is not a terminal."""
+    from ..output.table import print_grid, print_text
 
-    from ..output.markdown import escape, table_lines
-    from ..output.table import rich_table
-
-    grid = comparison_grid(comparison)
-    if console.is_terminal:
-        console.print(Text(grid.caption))
-        console.print(rich_table(grid, STYLES))
-    else:
-        console.print(Text("\n".join(table_lines(grid))), soft_wrap=True)
-    for line in _findings(comparison):
-        console.print(Text(f"- {_plain(line) if console.is_terminal else escape(line)}"), soft_wrap=True)
     worse = sum(bool(row.regressions) for row in comparison.rows)
     verdict = f"{worse} of {len(comparison.rows)} rows regressed" if worse else "no regression"
     allowed = f"allowed: {comparison.threshold:.3g}, for p99 {comparison.tail_threshold:.3g}"
-    console.print(Text(f"\n{verdict} ({allowed})", style="bold red" if worse else "bold"), soft_wrap=True)
+    print_text(f"{verdict} ({allowed})", console, "bold red" if worse else "bold")
+    print_text("", console)
+    print_grid(comparison_grid(comparison), console, STYLES)
+    for line in _findings(comparison):
+        print_text(f"- {_plain(line)}", console)
 
 
 def comparison_grid(comparison: Comparison) -> Grid:
     """The comparison as a table: what was, what is, and what came of it."""
     from ..output.format import printable, status_word
-    from ..output.sections import Grid, Line
+    from ..output.grid import Grid, Line
 
     def cells(row: RowComparison) -> tuple[str, ...]:
         states = (status_word(state) if state else NOTHING for state in (row.status_before, row.status_after))

@@ -19,11 +19,13 @@ from ..report import (
     Row,
     StandinRow,
 )
-from .format import computes, printable
+from .format import clipped, computes, printable
 
 Cell = str | float | int | bool | None
 # a spreadsheet would run a text that begins so as a formula
-FORMULA_STARTS = ("=", "+", "-", "@")
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# a spreadsheet's cell holds 32,767 letters; the rest of a longer one would go into the next lines
+CELL_LIMIT = 32_000
 # what was run; the last is of the stand-in only
 PLACE_COLUMNS = (
     "workload",
@@ -65,7 +67,7 @@ def _written(value: Cell) -> Cell:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        text = printable(value)
+        text = clipped(printable(value), CELL_LIMIT)
         return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
     return value
 

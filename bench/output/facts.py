@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..report import BundleReport, Machine, Options, Rates, Report
-from .format import NOTHING, command_line, fixed, printable, significant
+from .format import NOTHING, TEXT_LIMIT, clipped, command_line, fixed, known, printable, significant
 
 UNFINISHED = "the command was ended before every backend had been measured"
 
@@ -21,10 +21,11 @@ def rates_line(rates: Rates) -> str:
 
 def bundle_line(bundle: BundleReport) -> str:
     """What a bundle is, in one line."""
+    layout, source, origin = map(clipped, (bundle.layout, bundle.source_file, bundle.weights_origin))
     return printable(
-        f"{bundle.layout}, {bundle.parameters:,} parameters, {bundle.precision}, batch {bundle.batch}"
+        f"{layout}, {bundle.parameters:,} parameters, {clipped(bundle.precision)}, batch {bundle.batch}"
         + (f", prompt of {bundle.prompt_length} tokens" if bundle.prompt_length else "")
-        + f"; weights of {bundle.source_file}: {bundle.weights_origin}"
+        + f"; weights of {source}: {origin}"
     )
 
 
@@ -32,15 +33,24 @@ def device_name(report: Report) -> str:
     """What the figures were made on, as a heading names it."""
     machine = report.machine
     if report.options.device == "cuda" and machine.gpus:
-        return printable(machine.gpus[0].name or "GPU without a name")
-    return printable(machine.board or machine.cpu)
+        return printable(clipped(machine.gpus[0].name or "GPU without a name"))
+    return printable(clipped(machine.board or machine.cpu))
+
+
+def versions_line(report: Report) -> str:
+    """Device, driver, threads, versions and time of a run."""
+    versions = ", ".join(f"{name} {version}" for name, version in report.machine.versions.items())
+    threads = f", {report.options.threads} threads" if report.options.device == "cpu" else ""
+    drivers = "".join(f", driver {gpu.driver}" for gpu in report.machine.gpus[:1] if gpu.driver)
+    where = f"{report.options.device}: {device_name(report)}{drivers}{threads}; {versions}"
+    return f"{printable(clipped(where, TEXT_LIMIT))}; {printable(clipped(report.created_utc))}"
 
 
 def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], ...]:
     """Name and value of everything known of the machine and of what was asked for."""
 
     def given(value: float | None, unit: str) -> str:
-        return "unknown" if value is None else f"{value:,.0f} {unit}"
+        return f"{value:,.0f} {unit}" if known(value) else "unknown"
 
     facts = [
         ("CPU", machine.cpu),
@@ -78,10 +88,10 @@ def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], 
         ("own frames", f"{len(options.images)}" if options.images else "none"),
         ("quick", "yes: no compilers, profiles, paced loop or rates" if options.quick else "no"),
     ]
-    return tuple((name, printable(value)) for name, value in facts)
+    return tuple((name, printable(clipped(value, TEXT_LIMIT))) for name, value in facts)
 
 
 def reproducing_command(report: Report) -> str:
     """The command that measures the same again, on one line."""
     where = report.bundles[0].path if len(report.bundles) == 1 else "engines/"
-    return printable(command_line(report.options, where))
+    return printable(clipped(command_line(report.options, where), TEXT_LIMIT))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
+from typing import TypeGuard
 
 from ..report import Agreement, ColdStart, FloorDistance, Latency, Memory, Options, Paced, Parity, Row
 
 NOTHING = "-"
-# of a console: wider than any table, since a figure that is cut short would be another figure
-COLUMNS = 200
+# letters of what files name, past which a mark stands for the rest: of a name, and of a sentence
+NAME_LIMIT = 120
+TEXT_LIMIT = 2000
+CUT = "…"
+# past these a figure is no time, no size and no ratio; written out it could have 300 digits
+LARGEST, SMALLEST = 1e12, -1e12
 REPLACEMENT = "\ufffd"
 TRAINED = "checkpoint"
 
@@ -28,30 +34,39 @@ _WORDS = {
     "tf32": "TF32",
     "graph": "CUDA graph",
 }
-_LINE_BREAK = re.compile(r"\r\n|[\r\n\t]")
+_LINE_BREAK = re.compile(r"\r\n|[\r\n\t\v\f\x85\u2028\u2029]")
 # what a table's cell says of a status: what must not be overlooked stands in capitals
 _STATUS_WORDS = {"wrong": "WRONG", "failed": "FAILED"}
 
 
+def known(value: float | None) -> TypeGuard[float]:
+    """Whether a figure is one: there, finite, and of a size that can be meant."""
+    return value is not None and math.isfinite(value) and SMALLEST < value < LARGEST
+
+
 def significant(value: float | None) -> str:
     """Three digits, and never an exponent."""
-    if value is None:
+    if not known(value):
         return NOTHING
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
     return f"{value:.{digits}f}"
 
 
 def fixed(value: float | None, digits: int) -> str:
-    return NOTHING if value is None else f"{value:,.{digits}f}"
+    return f"{value:,.{digits}f}" if known(value) else NOTHING
 
 
 def exponent(value: float | None) -> str:
     """Two digits and an exponent, for errors; a plain 0 where there is none."""
-    return NOTHING if value is None else f"{value:.1e}" if value else "0"
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:.1e}" if value else "0"
 
 
 def share(value: float) -> str:
     """A part of 1 as a percentage; below one percent with a decimal."""
+    if not known(value):
+        return NOTHING
     return f"{value:.1%}" if 0 < value < 0.01 else f"{value:.0%}"
 
 
@@ -62,16 +77,20 @@ def floor_p50_ms(floor: FloorDistance) -> float:
 
 def factor(value: float | None) -> str:
     """A ratio as a table shows it."""
-    return NOTHING if value is None else f"{value:.2f}"
+    return f"{value:.2f}" if known(value) else NOTHING
 
 
 def times(value: float) -> str:
     """A ratio as a sentence says it: two digits, more only before the point."""
+    if not known(value):
+        return NOTHING
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def metres_per_second(value: float) -> str:
     """An action error as a sentence says it, never rounded down to nothing."""
+    if not known(value):
+        return NOTHING
     if value == 0:
         return "0 m/s"
     return f"{value:.3f} m/s" if value >= 0.001 else f"{value:.1e} m/s"
@@ -150,7 +169,20 @@ def status_word(status: str) -> str:
 
 def weights_word(origin: str) -> str:
     """Whether the weights are real, in one word: "checkpoint", "sample", "random"."""
-    return origin.split(":", 1)[0].strip() or "unknown"
+    return clipped(origin.split(":", 1)[0].strip(), 24) or "unknown"
+
+
+def weights_name(origin: str) -> str:
+    """The same for a person: "trained weights", "generated weights"."""
+    return "trained weights" if has_trained_weights(origin) else "generated weights"
+
+
+def other_weights(row_origin: str, origin: str) -> str:
+    """What to call a row's weights where they are not of the kind of its bundle's; "" where they are."""
+    word = weights_word(row_origin)
+    if word == weights_word(origin):
+        return ""
+    return weights_name(row_origin) if word == TRAINED else f"{printable(word)} weights"
 
 
 def has_trained_weights(origin: str) -> bool:
@@ -171,12 +203,12 @@ def backend_label(row: Row) -> str:
     kind = backend_kind(row.backend)
     engine = next((name for name in _ENGINES if re.match(rf"{name}(-|$)", kind)), None)
     if engine is None:
-        return row.backend
+        return clipped(row.backend)
     rest = kind[len(engine) :].strip("-")
     words = [_WORDS.get(word, word) for word in rest.split("-")] if rest else []
     if row.identity and engine != "torch" and row.identity.precision not in rest:
         words.append(_WORDS.get(row.identity.precision, row.identity.precision))
-    label = " ".join([_ENGINES[engine], *words])
+    label = clipped(" ".join([_ENGINES[engine], *words]))
     computed = computes(row)
     if row.identity and engine != "torch" and computed != row.identity.precision:
         return f"{label} (in {_WORDS.get(computed, computed)})"
@@ -199,8 +231,15 @@ def printable(text: str) -> str:
     Names in a report come from files: an escape sequence must not reach a terminal, a bidirectional override
     must not turn a word round, and a control character must not make an SVG unreadable.
     """
+    if text.isascii() and text.isprintable():
+        return text
     text = _LINE_BREAK.sub(" ", text)
     return "".join(REPLACEMENT if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in text)
+
+
+def clipped(text: str, limit: int = NAME_LIMIT) -> str:
+    """A text of at most `limit` letters; what is cut off leaves a mark."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}{CUT}"
 
 
 def command_line(options: Options, path: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .format import clipped
 from .svg import FONT_PX, INK, SMALL_PX, Canvas, new_figure
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ GAP_PX = 13
 MARGIN_PX = 8
 AXIS_PX = 46
 LOG_ABOVE = 8  # largest over smallest value, past which a linear axis hides the small ones
-NAME_LIMIT = 42
+LEAST_PART = 1e-9  # of the largest value: below it a value would only stretch the axis
+LOG_IN_WORDS = "log scale, not from 0"
+HEADING_LIMIT = 42
 
 
 Style = dict[str, Any]  # arguments of matplotlib
@@ -42,7 +45,7 @@ class Heading:
 
     @property
     def title(self) -> str:
-        name = self.name if len(self.name) <= NAME_LIMIT else f"{self.name[: NAME_LIMIT - 1]}…"
+        name = clipped(self.name, HEADING_LIMIT)
         marks = [" · WRONG"] * (self.role == "wrong") + [" · in doubt"] * self.doubted
         return "".join([name, *marks])
 
@@ -118,11 +121,12 @@ def style_axes(axes: Axes, *, x_label: str, y_label: str = "") -> None:
 
 
 def scale_x(axes: Axes, low: float, high: float, canvas: Canvas) -> None:
-    """Choose the axis: logarithmic where the values lie far apart, with plain numbers either way."""
+    """Choose the axis: from zero, or logarithmic where the values lie far apart, and then its label says so."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-    if low > 0 and high / low > LOG_ABOVE:
+    if low > high * LEAST_PART and high / low > LOG_ABOVE:
         axes.set_xscale("log")
+        axes.set_xlabel(f"{axes.get_xlabel()} ({LOG_IN_WORDS})")
         axes.set_xlim(low / 1.12, high * 1.12)
         decades = np.log10(high / low)
         many = decades > (1.2 if canvas.narrow else 2.4)
@@ -131,23 +135,21 @@ def scale_x(axes: Axes, low: float, high: float, canvas: Canvas) -> None:
         )
         axes.xaxis.set_minor_locator(NullLocator())
     else:
-        room = (high - low) * 0.06 or high * 0.05 or 1.0
-        axes.set_xlim(max(low - room, 0.0), high + room)
+        axes.set_xlim(0.0, high * 1.03 if high > LEAST_PART else 1.0)
         axes.xaxis.set_major_locator(MaxNLocator(4 if canvas.narrow else 7, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def scale_from_zero(axes: Axes, high: float, canvas: Canvas) -> None:
     """An axis for bars, whose length counts from nothing."""
-    scale_x(axes, 0.0, high or 1.0, canvas)
-    axes.set_xlim(0, (high or 1.0) * 1.03)
+    scale_x(axes, 0.0, high, canvas)
 
 
 def draw_ridge(axes: Axes, top: float, height: float, samples: Sequence[float], role: str) -> None:
     """How often each value came, as a silhouette; p50 as a line, p99 dotted, the largest as a dot."""
     low, high = axes.get_xlim()
     log = axes.get_xscale() == "log"
-    bins = 100
+    bins = 200
     edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
     values = np.asarray(samples, dtype=np.float64)
     counts, _ = np.histogram(values, edges)

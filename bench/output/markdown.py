@@ -6,17 +6,14 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ..report import BundleReport, Report, StandinReport
-from .facts import UNFINISHED, bundle_line, device_name, rates_line, reproducing_command
-from .format import has_trained_weights, printable
-from .sections import (
-    Grid,
-    Remark,
-    bundle_grids,
-    claims_grid,
-    forecast_grid,
-    remarks,
-    standin_grid,
-)
+from .answer import alarms, bundle_headline
+from .document import ANSWERS_SHOWN, QUICK
+from .facts import bundle_line, rates_line, reproducing_command, versions_line
+from .format import TEXT_LIMIT, clipped, has_trained_weights, printable
+from .grid import Grid
+from .other_grids import claims_grid, forecast_grids, standin_grid
+from .remarks import Remark, remarks
+from .sections import bundle_grids
 
 # the first look; the others are folded
 OPEN_GRIDS = ("latency", "checks", "start", "paced", "floor")
@@ -30,14 +27,12 @@ def to_markdown(report: Report) -> str:
     lines = [*_head(report)]
     for bundle in report.bundles:
         lines += _bundle(bundle)
-    for refused in report.refused:
-        lines += [f"**Refused:** {escape(refused.path)}: {escape(refused.reason)}", ""]
     if report.standin:
         lines += _standin(report.standin)
     if report.forecasts:
         lines += ["## Other devices: PREDICTION", ""]
-        for forecast in report.forecasts:
-            lines += table_lines(forecast_grid(forecast))
+        for grid in forecast_grids(report.forecasts):
+            lines += table_lines(grid)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -48,22 +43,23 @@ def escape(text: str) -> str:
 
 
 def _head(report: Report) -> Iterator[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in report.machine.versions.items())
-    threads = f", {report.options.threads} threads" if report.options.device == "cpu" else ""
-    drivers = "".join(f", driver {gpu.driver}" for gpu in report.machine.gpus[:1] if gpu.driver)
-    where = f"{report.options.device}: {device_name(report)}{drivers}{threads}; {versions}"
-    yield f"{escape(where)}; {escape(report.created_utc)}"
+    """The answers, what must not be overlooked beside them, and where they come from."""
+    for bundle in report.bundles[:ANSWERS_SHOWN]:
+        yield f"- {escape(clipped(bundle.name))}: **{escape(bundle_headline(bundle))}**"
+    for item in alarms(report):
+        yield f"- **{escape(item.kind.upper())}**: {escape(item.backend)}: {escape(item.text)}"
     yield ""
+    yield from (escape(versions_line(report)), "")
+    if report.options.quick:
+        yield from (escape(QUICK), "")
     if report.rates:
         yield from (escape(rates_line(report.rates)), "")
     command = reproducing_command(report).replace("`", "'")
     yield from (f"`{command}`", "")
-    if not report.complete:
-        yield from (f"**Unfinished:** {UNFINISHED}", "")
 
 
 def _bundle(bundle: BundleReport) -> Iterator[str]:
-    yield from (f"## {escape(bundle.name)}", "")
+    yield from (f"## {escape(clipped(bundle.name))}", "")
     generated = "" if has_trained_weights(bundle.weights_origin) else "**Generated weights.** "
     yield from (f"{generated}{escape(bundle_line(bundle))}", "")
     grids = bundle_grids(bundle)
@@ -91,7 +87,7 @@ def _standin(standin: StandinReport) -> Iterator[str]:
         yield from table_lines(claims_grid(standin))
     yield from _remarks(remarks(item.row for item in standin.rows))
     for text in standin.explanation:
-        yield from (escape(text), "")
+        yield from (escape(clipped(text, TEXT_LIMIT)), "")
 
 
 def table_lines(grid: Grid) -> Iterator[str]:
@@ -112,6 +108,8 @@ def table_lines(grid: Grid) -> Iterator[str]:
         "-" * (width + 2) if at < words else "-" * (width + 1) + ":" for at, width in enumerate(widths)
     )
     yield from (escape(grid.caption), "", line(head), f"|{rule}|", *map(line, body), "")
+    if grid.footnotes:
+        yield from (*(f"{at}. {escape(text)}" for at, text in enumerate(grid.footnotes, 1)), "")
 
 
 def _remarks(items: Iterable[Remark]) -> Iterator[str]:

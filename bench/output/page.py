@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,29 +11,28 @@ from typing import TYPE_CHECKING, Any
 from vla_edge.runtime.atomic import write_atomically
 
 from ..report import BundleReport, Report, Row
-from ..rows import may_be_wrong
-from .facts import UNFINISHED, bundle_line, device_name, machine_facts, rates_line, reproducing_command
+from .answer import BASELINE, alarms, bundle_headline, fastest, headline, listed
+from .document import QUICK
+from .facts import bundle_line, device_name, machine_facts, rates_line, reproducing_command
 from .format import (
+    TEXT_LIMIT,
     backend_label,
+    clipped,
     fixed,
     has_trained_weights,
+    known,
     metres_per_second,
+    other_weights,
     printable,
     significant,
     times,
-    weights_word,
+    weights_name,
 )
+from .grid import Grid
+from .other_grids import claims_grid, forecast_grids, standin_grid
 from .plots import bundle_plots
-from .sections import (
-    Grid,
-    Remark,
-    bundle_grids,
-    claims_grid,
-    forecast_grid,
-    row_remarks,
-    standin_grid,
-    summary_grid,
-)
+from .remarks import Remark, row_remarks
+from .sections import bundle_grids, summary_grid
 from .standin_plots import standin_plots
 from .svg import Drawing, render
 
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "report.html.j2"
-BASELINE = "torch-fp32"
 MAX_TILES = 5
+# a drawing takes a tenth of a second, and nobody scrolls past so many
+DRAWN_BUNDLES = 12
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Badge:
-    """Where weights come from, said at every table and plot."""
+    """Where weights come from: said once at the top, and again only where it is not so."""
 
-    word: str
     text: str
     real: bool
 
@@ -68,8 +68,10 @@ class BundleView:
     name: str
     line: str
     headline: str
-    badge: Badge
-    origin: str
+    # None where the page's own says it
+    badge: Badge | None
+    # whose weights are of another kind than the bundle's; "" for none
+    others: str
     tiles: tuple[Tile, ...]
     summary: Grid
     # of each of the summary's lines
@@ -87,7 +89,7 @@ class BundleView:
 @dataclass(frozen=True)
 class StandinView:
     parameters: str
-    badge: Badge
+    badge: Badge | None
     grid: Grid
     remarks: tuple[tuple[Remark, ...], ...]
     claims: Grid
@@ -107,25 +109,30 @@ def write_page(report: Report, path: Path) -> None:
 
 def to_page(report: Report) -> str:
     """The page as HTML: the same text for the same report."""
-    bundles = tuple(_bundle_view(bundle, f"b{at}") for at, bundle in enumerate(report.bundles))
-    standin = _standin_view(report)
+    badges = {badge_of(bundle.weights_origin) for bundle in report.bundles}
+    badge = badges.pop() if len(badges) == 1 else None
+    bundles = tuple(
+        _bundle_view(bundle, f"b{at}", badge, drawn=at < DRAWN_BUNDLES)
+        for at, bundle in enumerate(report.bundles)
+    )
     return (
         _environment()
         .get_template(TEMPLATE)
         .render(
             device=device_name(report),
             created=report.created_utc.replace("T", " ")[:16],
+            badge=badge,
             tool=report.tool,
-            headline=headline(report),
+            headline=_unbroken(headline(report)),
             bundles=bundles,
-            standin=standin,
-            forecasts=tuple(forecast_grid(forecast) for forecast in report.forecasts),
+            standin=_standin_view(report, badge),
+            forecasts=forecast_grids(report.forecasts),
+            quick=QUICK if report.options.quick else "",
             rates=rates_line(report.rates) if report.rates else "",
             alarms=alarms(report),
             facts=machine_facts(report.machine, report.options),
             versions=sorted(report.machine.versions.items()),
             command=reproducing_command(report),
-            generated=any(not has_trained_weights(bundle.weights_origin) for bundle in report.bundles),
         )
     )
 
@@ -144,89 +151,43 @@ def _environment() -> Environment:
 
 
 def _finalize(value: Any) -> Any:
-    """No control or direction character of a name reaches the page; drawings are markup already."""
-    return printable(value) if type(value) is str else value
+    """No control or direction character of a name reaches the page, and no endless one; drawings are markup already."""
+    return printable(clipped(value, TEXT_LIMIT)) if type(value) is str else value
 
 
-def headline(report: Report) -> str:
-    """The result in one sentence: of the only bundle, or of all in short."""
-    if not report.bundles:
-        return "No bundle was measured"
-    if len(report.bundles) == 1:
-        return bundle_headline(report.bundles[0])
-    best = [(bundle, fastest(bundle.rows)) for bundle in report.bundles]
-    right = [row for _, row in best if row is not None and row.step is not None]
-    if len(right) < len(best):
-        return f"{len(right)} of {len(best)} bundles have a right engine on {device_name(report)}"
-    answers = _listed([significant(row.step.p50_ms) for row in right if row.step])
-    names = _listed(list(dict.fromkeys(backend_label(row) for row in right)))
-    doubt = ", with reasons to doubt it" if any(row.doubts for row in right) else ""
-    return f"{names}: {answers} ms a step for {len(best)} bundles{doubt}"
-
-
-def alarms(report: Report) -> tuple[Remark, ...]:
-    """What must not be overlooked below a good headline: a report that is not complete, engines that are wrong or
-    failed, bundles refused.
-
-    PyTorch in half precision may be wrong: that is a finding about `.half()`, and stands at its row.
-    """
-    early = [] if report.complete else [Remark("this report", "unfinished", UNFINISHED)]
-    found = [
-        Remark(f"{backend_label(row)} of {bundle.name}", row.status, row.reason)
-        for bundle in report.bundles
-        for row in bundle.rows
-        if row.status == "failed" or (row.status == "wrong" and not may_be_wrong(row))
-    ]
-    return (*early, *found, *(Remark(refused.path, "refused", refused.reason) for refused in report.refused))
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def fastest(rows: Sequence[Row]) -> Row | None:
-    """The fastest row whose actions were compared and are right; its speed is the only one worth a headline."""
-    right = [row for row in rows if row.status == "ok" and row.step is not None and row.parity is not None]
-    return min(right, key=lambda row: row.step.p50_ms if row.step else float("inf"), default=None)
-
-
-def bundle_headline(bundle: BundleReport) -> str:
-    """What the fastest right row gains; the doubts of it are part of the sentence."""
-    row = fastest(bundle.rows)
-    if row is None or row.step is None:
-        wrong = [backend_label(other) for other in bundle.rows if other.status == "wrong"]
-        return f"No backend is right: {_listed(wrong)} wrong" if wrong else "No backend gave a result"
-    sentence = f"{backend_label(row)} answers in {significant(row.step.p50_ms)} ms"
-    clauses = []
-    if row.speedup_over_torch_fp32 and row.backend != BASELINE:
-        clauses.append(f"{times(row.speedup_over_torch_fp32)} × PyTorch FP32")
-    if row.parity and row.parity.max_abs_mps is not None and row.backend != BASELINE:
-        clauses.append(f"within {metres_per_second(row.parity.max_abs_mps)}")
-    if row.doubts:
-        clauses.append("with reasons to doubt it")
-    return f"{sentence}: {', '.join(clauses)}" if clauses else sentence
+def _unbroken(sentence: str) -> str:
+    """The same with each figure and its unit on one line."""
+    return re.sub(r"(?<=\d) (?=(?:ms|m/s)\b)", "\N{NO-BREAK SPACE}", sentence)
 
 
 def badge_of(origin: str) -> Badge:
-    """Weights that were not trained are named so wherever a figure of theirs stands."""
-    if has_trained_weights(origin):
-        return Badge(weights_word(origin), "trained weights", True)
-    return Badge(weights_word(origin), "generated weights", False)
+    """What a person must know of weights before reading any figure of theirs."""
+    return Badge(weights_name(origin), has_trained_weights(origin))
 
 
-def _bundle_view(bundle: BundleReport, prefix: str) -> BundleView:
+def _bundle_view(bundle: BundleReport, prefix: str, of_page: Badge | None, *, drawn: bool) -> BundleView:
+    badge, origin = badge_of(bundle.weights_origin), bundle.weights_origin
     return BundleView(
-        name=bundle.name,
+        name=clipped(bundle.name),
         line=bundle_line(bundle),
-        headline=bundle_headline(bundle),
-        badge=badge_of(bundle.weights_origin),
-        origin=bundle.weights_origin,
+        headline=_unbroken(bundle_headline(bundle)),
+        badge=None if badge == of_page else badge,
+        others=_other_weights(bundle),
         tiles=_tiles(bundle.rows),
-        summary=summary_grid(bundle.rows),
+        summary=summary_grid(bundle.rows).without_weights(origin),
         remarks=tuple(tuple(row_remarks(row)) for row in bundle.rows),
-        drawings=tuple(render(plot, prefix) for plot in bundle_plots(bundle)),
-        grids=bundle_grids(bundle),
+        drawings=tuple(render(plot, prefix) for plot in bundle_plots(bundle)) if drawn else (),
+        grids=tuple(grid.without_weights(origin) for grid in bundle_grids(bundle)),
     )
+
+
+def _other_weights(bundle: BundleReport) -> str:
+    """Which backends had other weights than the bundle, such as random ones where no checkpoint was found."""
+    names: dict[str, list[str]] = {}
+    for row in bundle.rows:
+        if other := other_weights(row.weights_origin, bundle.weights_origin):
+            names.setdefault(other, []).append(backend_label(row))
+    return "; ".join(f"{other}: {listed(list(dict.fromkeys(labels)))}" for other, labels in names.items())
 
 
 def _tiles(rows: Sequence[Row]) -> tuple[Tile, ...]:
@@ -238,9 +199,9 @@ def _tiles(rows: Sequence[Row]) -> tuple[Tile, ...]:
         Tile(significant(row.step.p50_ms), "ms", "p50 of a step"),
         Tile(significant(row.step.p99_ms), "ms", "p99 of a step"),
     ]
-    if row.speedup_over_torch_fp32 and row.backend != BASELINE:
-        tiles.append(Tile(times(row.speedup_over_torch_fp32), "×", "PyTorch FP32"))
-    if row.parity and row.parity.max_abs_mps is not None:
+    if known(row.speedup_over_torch_fp32) and row.backend != BASELINE:
+        tiles.append(Tile(times(row.speedup_over_torch_fp32), "×", "as fast as PyTorch FP32"))
+    if row.parity and known(row.parity.max_abs_mps):
         value, unit = metres_per_second(row.parity.max_abs_mps).split(" ")
         tiles.append(Tile(value, unit, "largest action error"))
     if row.memory and row.memory.device_peak_mib is not None:
@@ -256,13 +217,13 @@ def _tiles(rows: Sequence[Row]) -> tuple[Tile, ...]:
     return tuple(tiles)
 
 
-def _standin_view(report: Report) -> StandinView | None:
-    standin = report.standin
+def _standin_view(report: Report, of_page: Badge | None) -> StandinView | None:
+    standin, badge = report.standin, badge_of("random")
     if standin is None:
         return None
     return StandinView(
         parameters=f"{standin.parameters:,}",
-        badge=badge_of("random"),
+        badge=None if badge == of_page else badge,
         grid=standin_grid(standin),
         remarks=tuple(tuple(row_remarks(item.row)) for item in standin.rows),
         claims=claims_grid(standin),

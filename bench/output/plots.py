@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..report import BundleReport, Latency, Row
-from .format import backend_label, fixed, floor_p50_ms, is_torch, printable, share, significant, times
+from .drawable import NAMES_DRAWN, drawable_rows
+from .format import (
+    backend_label,
+    clipped,
+    fixed,
+    floor_p50_ms,
+    is_torch,
+    printable,
+    share,
+    significant,
+    times,
+)
 from .lanes import (
+    LEAST_PART,
     Heading,
     Lanes,
     Style,
@@ -20,6 +32,7 @@ from .lanes import (
     scale_x,
     style_axes,
 )
+from .remarks import real_doubts
 from .svg import INK, SERIES, SMALL_PX, Canvas, Plot, new_figure
 
 if TYPE_CHECKING:
@@ -40,7 +53,8 @@ START_PARTS = ("interpreter", "import", "load", "first step")
 
 
 def bundle_plots(bundle: BundleReport) -> tuple[Plot, ...]:
-    """The plots of one bundle, the most telling first."""
+    """The plots of one bundle, the most telling first; of rows that can be drawn."""
+    rows = drawable_rows(bundle.rows)
     makers: tuple[Callable[[Sequence[Row]], Plot | None], ...] = (
         latency_plot,
         error_plot,
@@ -53,7 +67,7 @@ def bundle_plots(bundle: BundleReport) -> tuple[Plot, ...]:
         wake_plot,
         drift_plot,
     )
-    return tuple(plot for make in makers if (plot := make(bundle.rows)) is not None)
+    return tuple(plot for make in makers if (plot := make(rows)) is not None)
 
 
 def role_of(row: Row) -> str:
@@ -64,7 +78,7 @@ def role_of(row: Row) -> str:
 
 
 def heading_of(row: Row, figure: str) -> Heading:
-    return Heading(printable(backend_label(row)), figure, role_of(row), bool(row.doubts))
+    return Heading(printable(backend_label(row)), figure, role_of(row), bool(real_doubts(row)))
 
 
 def legend_of(rows: Iterable[Row]) -> tuple[tuple[str, str], ...]:
@@ -131,10 +145,11 @@ def error_plot(rows: Sequence[Row]) -> Plot | None:
         return _scatter(canvas, points)
 
     caption = (
-        "Left is faster, low is closer to PyTorch FP32 on the golden samples. A cross is a wrong result."
+        "Left is faster, low is closer to PyTorch FP32 on the golden samples. A cross is a wrong result. "
+        "The scale of errors is logarithmic."
     )
     if hidden:
-        names = ", ".join(printable(backend_label(row)) for row in hidden)
+        names = ", ".join(printable(backend_label(row)) for row in hidden[:NAMES_DRAWN])
         caption += f" Not drawn, since its actions are NaN or infinite: {names}."
     return Plot("error", "Speed against error", caption, legend_of(shown), draw)
 
@@ -151,9 +166,10 @@ def _scatter(canvas: Canvas, points: Sequence[tuple[float, float, Heading]]) -> 
     speeds, errors = [point[0] for point in points], [point[1] for point in points]
     # room at both sides for names
     scale_x(axes, min(speeds) * 0.72, max(speeds) * 1.3, canvas)
-    smallest = min((error for error in errors if error > 0), default=1.0)
+    smallest = min((error for error in errors if error > LEAST_PART), default=1.0)
+    smallest = max(smallest, max(errors) * LEAST_PART)
     axes.set_yscale("symlog", linthresh=smallest, linscale=0.6)
-    axes.set_ylim(-0.35 * smallest, max(errors) * 8 or 1.0)
+    axes.set_ylim(-0.35 * smallest, max(max(errors) * 8, smallest))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     axes.minorticks_off()
     taken: list[Box] = []
@@ -292,7 +308,7 @@ def _peaks_in_words(host_mib: float, device_mib: float) -> list[str]:
 def phases_plot(rows: Sequence[Row]) -> Plot | None:
     shown = [row for row in rows if row.memory and row.memory.phases]
     phases = [row.memory.phases for row in shown if row.memory]
-    names = tuple(dict.fromkeys(phase.phase for every in phases for phase in every))
+    names = tuple(dict.fromkeys(phase.phase for every in phases for phase in every))[:NAMES_DRAWN]
     host = [{phase.phase: phase.host_anonymous_mib for phase in every} for every in phases]
     device = [{phase.phase: phase.device_mib or 0.0 for phase in every} for every in phases]
     on_device = any(any(reading.values()) for reading in device)
@@ -352,7 +368,9 @@ def _draw_steps(
 
 def stages_plot(rows: Sequence[Row]) -> Plot | None:
     shown = [row for row in rows if row.profile and row.profile.stages]
-    names = tuple(dict.fromkeys(stage.stage for row in shown if row.profile for stage in row.profile.stages))
+    names = tuple(dict.fromkeys(stage.stage for row in shown if row.profile for stage in row.profile.stages))[
+        :NAMES_DRAWN
+    ]
     roles = series_of(names)
 
     def draw(canvas: Canvas) -> Figure:
@@ -366,8 +384,13 @@ def stages_plot(rows: Sequence[Row]) -> Plot | None:
         frame.axes.set_xlim(0, 100)
         for at, profile in enumerate(profiles):
             parts = [
-                (roles[stage.stage], stage.share * 100, f"{printable(stage.stage)} {share(stage.share)}")
+                (
+                    roles[stage.stage],
+                    stage.share * 100,
+                    f"{printable(clipped(stage.stage))} {share(stage.share)}",
+                )
                 for stage in profile.stages
+                if stage.stage in roles
             ]
             draw_stack(frame.axes, frame.top(at), STACK_PX, parts)
         return frame.figure
@@ -375,7 +398,7 @@ def stages_plot(rows: Sequence[Row]) -> Plot | None:
     if not shown:
         return None
     caption = "Measured apart from the latency, since profiling slows the step."
-    legend = tuple((roles[name], printable(name)) for name in names)
+    legend = tuple((roles[name], printable(clipped(name))) for name in names)
     return Plot("stages", "Where the time goes", caption, legend, draw)
 
 
@@ -463,6 +486,8 @@ def drift_plot(rows: Sequence[Row]) -> Plot | None:
     roles = series_of([row.backend for row in shown])
 
     def draw(canvas: Canvas) -> Figure:
+        from matplotlib.ticker import MaxNLocator
+
         figure = new_figure(canvas, DRIFT_PX)
         left = 62 / canvas.width
         axes = figure.add_axes((left, 52 / DRIFT_PX, 1 - left - 12 / canvas.width, 1 - 66 / DRIFT_PX))
@@ -475,6 +500,7 @@ def drift_plot(rows: Sequence[Row]) -> Plot | None:
             axes.plot(row.agreement.error_mps, line, color=INK[roles[row.backend]], linewidth=2)
         axes.set_ylim(bottom=0)
         axes.margins(x=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return figure
 
     if not shown:

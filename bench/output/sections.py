@@ -1,15 +1,14 @@
-"""What stands in a report's tables and remarks, apart from how it is laid out: Markdown and the page share it."""
+"""The tables of a bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from ..report import BundleReport, Forecast, Row, StandinReport, StandinRow
+from ..report import BundleReport, Row
 from .format import (
     NOTHING,
     agreement_cells,
-    backend_label,
     computes,
     error_cells,
     factor,
@@ -19,74 +18,17 @@ from .format import (
     memory_cells,
     paced_cells,
     plain_error,
-    printable,
     share,
     significant,
     start_cells,
     status_word,
     weights_word,
 )
+from .grid import WEIGHTS, Grid, row_line
 
 GIGA = 1e9
 LAYERS_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a table; `status` is the row's, "" where the line is no backend's."""
-
-    cells: tuple[str, ...]
-    status: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table.
-
-    Attributes:
-        key: what it shows, in one word.
-        caption: with the units of its figures.
-        words: headings of the columns that are text; the backend is the first.
-        figures: headings of the columns that are numbers.
-        lines: of as many cells as there are headings.
-    """
-
-    key: str
-    caption: str
-    words: tuple[str, ...]
-    figures: tuple[str, ...]
-    lines: tuple[Line, ...]
-
-    def without_empty(self) -> Grid:
-        """The same without the figures that no line has."""
-        first = len(self.words)
-        columns = range(first, len(self.headings))
-        kept = [at for at in columns if any(line.cells[at] != NOTHING for line in self.lines)]
-        lines = tuple(
-            Line((*line.cells[:first], *(line.cells[at] for at in kept)), line.status) for line in self.lines
-        )
-        return replace(self, figures=tuple(self.headings[at] for at in kept), lines=lines)
-
-    @property
-    def headings(self) -> tuple[str, ...]:
-        return (*self.words, *self.figures)
-
-
-@dataclass(frozen=True)
-class Remark:
-    """What must be known beside a row's figures.
-
-    `kind` is the row's status where it is not ok, "doubt: ..." for a reason not to trust, or "note".
-    """
-
-    backend: str
-    kind: str
-    text: str
-
-    @property
-    def grave(self) -> bool:
-        """Whether the figures must not be read without it."""
-        return self.kind != "note"
+PROMPTS_SHOWN = 12
 
 
 def bundle_grids(bundle: BundleReport) -> tuple[Grid, ...]:
@@ -114,20 +56,22 @@ def summary_grid(rows: Iterable[Row]) -> Grid:
         anonymous, _, device = memory_cells(row.memory)
         step = row.step
         return (
-            backend_label(row),
+            row.backend,
             status_word(row.status),
+            weights_word(row.weights_origin),
             significant(step.p50_ms if step else None),
-            significant(step.p99_ms if step else None),
             factor(row.speedup_over_torch_fp32),
             plain_error(row.parity),
+            significant(step.p99_ms if step else None),
             device,
             anonymous,
             significant(row.energy.joules_per_step if row.energy else None),
         )
 
-    figures = ("p50 ms", "p99 ms", "x FP32", "error m/s", "device MiB", "host MiB", "J a step")
-    lines = tuple(_line(row, cells(row), marked=False) for row in rows)
-    return Grid("summary", "One policy step", ("backend", "result"), figures, lines).without_empty()
+    figures = ("p50 ms", "x FP32", "error m/s", "p99 ms", "device MiB", "host MiB", "J a step")
+    lines = tuple(row_line(row, cells(row), marked=False) for row in rows)
+    words = ("backend", "result", WEIGHTS)
+    return Grid("summary", "One policy step", words, figures, lines).without_empty()
 
 
 def latency_grid(rows: Iterable[Row]) -> Grid:
@@ -145,7 +89,7 @@ def latency_grid(rows: Iterable[Row]) -> Grid:
             *ratios,
         )
 
-    lines = tuple(_line(row, cells(row), marked=False) for row in rows)
+    lines = tuple(row_line(row, cells(row), marked=False) for row in rows)
     caption = "One policy step on preprocessed input, ms"
     return Grid("latency", caption, ("backend", "result", "weights"), figures, lines)
 
@@ -153,7 +97,7 @@ def latency_grid(rows: Iterable[Row]) -> Grid:
 def checks_grid(rows: Iterable[Row]) -> Grid:
     figures = ("max m/s", "relative", "host anonymous", "host peak", "device")
     lines = tuple(
-        _line(
+        row_line(
             row,
             (
                 row.backend,
@@ -205,16 +149,11 @@ def _grid(
 ) -> Grid:
     """A table of backend, weights and figures, with a line for each row that `has` what it shows."""
     lines = tuple(
-        _line(row, (row.backend, weights_word(row.weights_origin), *cells(row))) for row in rows if has(row)
+        row_line(row, (row.backend, weights_word(row.weights_origin), *cells(row)))
+        for row in rows
+        if has(row)
     )
     return Grid(key, caption, ("backend", "weights"), figures, lines)
-
-
-def _line(row: Row, cells: tuple[str, ...], *, marked: bool = True) -> Line:
-    """A row's line; `marked` has a wrong one say so beside its name, for tables without a result column."""
-    name, *others = map(printable, cells)
-    mark = " (WRONG)" if marked and row.status == "wrong" else ""
-    return Line((f"{name}{mark}", *others), row.status)
 
 
 def _paced_grid(rows: Iterable[Row]) -> Grid:
@@ -274,7 +213,7 @@ def _floor_grid(rows: Iterable[Row]) -> Grid:
 
 def _stage_grid(rows: Iterable[Row]) -> Grid:
     lines = tuple(
-        _line(
+        row_line(
             row,
             (
                 row.backend,
@@ -297,7 +236,7 @@ def _stage_grid(rows: Iterable[Row]) -> Grid:
 
 def _layer_grid(rows: Iterable[Row]) -> Grid:
     lines = tuple(
-        _line(
+        row_line(
             row,
             (
                 row.backend,
@@ -318,7 +257,7 @@ def _layer_grid(rows: Iterable[Row]) -> Grid:
 
 def _prompt_grid(rows: Iterable[Row]) -> Grid:
     rows = tuple(rows)
-    lengths = sorted({prompt.tokens for row in rows for prompt in row.prompts})
+    lengths = sorted({prompt.tokens for row in rows for prompt in row.prompts})[:PROMPTS_SHOWN]
 
     def cells(row: Row) -> tuple[str, ...]:
         p50_ms = {prompt.tokens: prompt.p50_ms for prompt in row.prompts}
@@ -331,7 +270,7 @@ def _prompt_grid(rows: Iterable[Row]) -> Grid:
 
 def _agreement_grid(rows: Iterable[Row]) -> Grid:
     lines = tuple(
-        _line(row, (row.backend, weights_word(row.weights_origin), cells[1], cells[0], *cells[2:]))
+        row_line(row, (row.backend, weights_word(row.weights_origin), cells[1], cells[0], *cells[2:]))
         for row in rows
         if row.agreement
         for cells in (agreement_cells(row.agreement),)
@@ -357,97 +296,3 @@ def _growth_grid(rows: Iterable[Row]) -> Grid:
     return _grid(
         "growth", caption, ("steps", "host anonymous", "device"), rows, cells, lambda row: row.growth
     )
-
-
-def remarks(rows: Iterable[Row]) -> Iterator[Remark]:
-    """Everything to know beside the figures, row by row: the reason of a status first, then the doubts."""
-    for row in rows:
-        yield from row_remarks(row)
-
-
-def row_remarks(row: Row) -> Iterator[Remark]:
-    if row.status != "ok":
-        yield Remark(printable(row.backend), row.status, printable(row.reason))
-    yield from (
-        Remark(printable(row.backend), f"doubt: {doubt.kind}", printable(doubt.text)) for doubt in row.doubts
-    )
-    told = any(doubt.kind == "cold" for doubt in row.doubts)
-    if row.warmup and not row.warmup.stable and not told:
-        text = f"still not steady after {row.warmup.calls} warm-up calls"
-        yield Remark(printable(row.backend), "doubt: warm-up", text)
-    if row.identity and computes(row) != row.identity.precision:
-        text = f"a graph of {row.identity.precision}, computed in {row.identity.compute}"
-        yield Remark(printable(row.backend), "note", printable(text))
-    yield from (Remark(printable(row.backend), "note", printable(note)) for note in row.notes)
-
-
-def standin_grid(standin: StandinReport) -> Grid:
-    """The stand-in: what PyTorch's allocator held beside what the bytes of its shapes explain."""
-    figures = ("p50", "p99", "FPS", "x FP32", "max m/s", "allocator", "explained", "off by", "device")
-
-    def cells(item: StandinRow) -> tuple[str, ...]:
-        row, step, memory = item.row, item.row.step, item.row.memory
-        allocated_mib = memory.torch_allocator_peak_mib if memory else None
-        return (
-            row.backend,
-            status_word(row.status),
-            item.protocol,
-            *((significant(step.p50_ms), significant(step.p99_ms), significant(step.fps)) if step else "---"),
-            factor(row.speedup_over_torch_fp32),
-            error_cells(row.parity)[0],
-            fixed(allocated_mib, 0),
-            fixed(item.explained_mib, 0),
-            _off_by(allocated_mib, item.explained_mib),
-            memory_cells(memory)[2],
-        )
-
-    lines = tuple(_line(item.row, cells(item), marked=False) for item in standin.rows)
-    caption = "The random stand-in, one step, ms; peak memory of PyTorch's allocator and of the device, MiB"
-    return Grid("standin", caption, ("backend", "result", "protocol"), figures, lines).without_empty()
-
-
-def _off_by(measured: float | None, explained: float | None) -> str:
-    return NOTHING if measured is None or not explained else f"{measured / explained - 1:+.1%}"
-
-
-def claims_grid(standin: StandinReport) -> Grid:
-    """The published table, with its speed-up beside the one measured here."""
-    lines = tuple(
-        Line(
-            (
-                printable(claim.model),
-                significant(claim.fp32_ms),
-                significant(claim.fp16_ms),
-                factor(claim.fp32_ms / claim.fp16_ms if claim.fp16_ms else None),
-                fixed(claim.fp32_memory_mb, 0),
-                fixed(claim.fp16_memory_mb, 0),
-            )
-        )
-        for claim in standin.claims
-    )
-    caption = "Published for this stand-in under the names of models; not measured here"
-    figures = ("FP32 ms", "FP16 ms", "FP32 / FP16", "FP32 MB", "FP16 MB")
-    return Grid("claims", caption, ("published as",), figures, lines)
-
-
-def forecast_grid(forecast: Forecast) -> Grid:
-    lines = tuple(
-        Line(
-            (
-                printable(row.device),
-                "prediction",
-                printable(row.source),
-                significant(row.memory_gb_s),
-                significant(row.fp16_tflops),
-                significant(row.floor_ms),
-                significant(row.expected_ms),
-            )
-        )
-        for row in forecast.rows
-    )
-    caption = (
-        f"PREDICTION for {printable(forecast.bundle)}, ms, from published figures; measured on none of these "
-        f"({significant(forecast.bytes_read / GIGA)} GB read, {significant(forecast.operations / GIGA)} GFLOP)"
-    )
-    figures = ("GB/s", "FP16 TFLOPS", "floor", "expected")
-    return Grid("forecast", caption, ("device", "kind", "source"), figures, lines)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..report import StandinReport, StandinRow
-from .format import backend_label, fixed, printable, significant
+from .drawable import NAMES_DRAWN, drawable_standin
+from .format import backend_label, clipped, fixed, printable, significant
 from .lanes import Heading, Lanes, Style, draw_bar, draw_stack, scale_from_zero
 from .plots import BAR_PX, STACK_PX, legend_of, role_of, series_of
+from .remarks import real_doubts
 from .svg import INK, Canvas, Plot
 
 if TYPE_CHECKING:
@@ -16,13 +18,14 @@ if TYPE_CHECKING:
 
 def standin_plots(standin: StandinReport) -> tuple[Plot, ...]:
     """The stand-in's memory beside its explanation, and its latency beside the published one."""
+    standin = drawable_standin(standin)
     makers = (_standin_memory_plot, _standin_latency_plot)
     return tuple(plot for make in makers if (plot := make(standin)) is not None)
 
 
 def _standin_heading(item: StandinRow, figure: str) -> Heading:
     name = f"{printable(backend_label(item.row))}, {item.protocol} protocol"
-    return Heading(name, figure, role_of(item.row), bool(item.row.doubts))
+    return Heading(name, figure, role_of(item.row), bool(real_doubts(item.row)))
 
 
 def _allocated_mib(item: StandinRow) -> float | None:
@@ -32,7 +35,7 @@ def _allocated_mib(item: StandinRow) -> float | None:
 
 def _standin_memory_plot(standin: StandinReport) -> Plot | None:
     shown = [item for item in standin.rows if item.parts and item.explained_mib is not None]
-    names = tuple(dict.fromkeys(part.what for item in shown for part in item.parts))
+    names = tuple(dict.fromkeys(part.what for item in shown for part in item.parts))[:NAMES_DRAWN]
     roles = series_of(names)
     claimed = sorted({mb for claim in standin.claims for mb in (claim.fp32_memory_mb, claim.fp16_memory_mb)})
 
@@ -49,7 +52,7 @@ def _standin_memory_plot(standin: StandinReport) -> Plot | None:
             frame.axes.axvline(value, color=INK["fg"], linewidth=1.2, linestyle=(0, (5, 3)))
         for at, (item, mib) in enumerate(zip(shown, measured, strict=True)):
             top = frame.top(at)
-            parts = [(roles[part.what], max(part.mib, 0.0), "") for part in item.parts]
+            parts = [(roles[part.what], max(part.mib, 0.0), "") for part in item.parts if part.what in roles]
             draw_stack(frame.axes, top, STACK_PX, parts)
             if mib is not None:
                 edge: Style = {"markersize": 8, "markeredgecolor": INK["card"]}
@@ -66,7 +69,7 @@ def _standin_memory_plot(standin: StandinReport) -> Plot | None:
         "standin-memory",
         "The stand-in's memory, explained",
         caption,
-        tuple((roles[name], printable(name)) for name in names),
+        tuple((roles[name], printable(clipped(name))) for name in names),
         draw,
     )
 
@@ -74,7 +77,12 @@ def _standin_memory_plot(standin: StandinReport) -> Plot | None:
 def _standin_latency_plot(standin: StandinReport) -> Plot | None:
     shown = [item for item in standin.rows if item.row.step]
     published = [
-        (Heading(f"published: {printable(claim.model)}, {name}", f"{significant(value)} ms", "s4"), value)
+        (
+            Heading(
+                f"published: {printable(clipped(claim.model))}, {name}", f"{significant(value)} ms", "s4"
+            ),
+            value,
+        )
         for claim in standin.claims
         for name, value in (("FP32", claim.fp32_ms), ("FP16", claim.fp16_ms))
     ]

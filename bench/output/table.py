@@ -1,88 +1,99 @@
-"""The report for a terminal, as tables; a pipe gets Markdown."""
+"""A report and its tables printed: for a terminal to its width and in colours, for a pipe as plain text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ..report import BundleReport, Report, StandinReport
-from .facts import UNFINISHED, bundle_line, device_name, rates_line
-from .markdown import OPEN_GRIDS, to_markdown
-from .sections import (
-    Grid,
-    Remark,
-    bundle_grids,
-    claims_grid,
-    forecast_grid,
-    remarks,
-    standin_grid,
-)
+from ..report import Report
+from .document import BLANK, Block, Words, answers, document
+from .format import NAME_LIMIT
+from .grid import Grid
+from .layout import fold, lay_out
 
-TERMINAL_GRIDS = (*OPEN_GRIDS, "energy", "agreement")
-STYLES = {"ok": "", "wrong": "bold red", "failed": "red", "skipped": "dim", "": ""}
+STYLES = {
+    "answer": "bold green",
+    "doubted": "bold yellow",
+    "alarm": "red",
+    "title": "bold",
+    "quiet": "dim",
+    "caption": "",
+}
+ROWS = {"best": "bold green", "wrong": "bold red", "failed": "red", "skipped": "dim"}
+# what an output without Unicode has in their place
+_ASCII = str.maketrans({"…": "...", "─": "-", "·": "-", "×": "x", "\ufffd": "?"})
+LEAST_WIDTH = 20
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print what matters most on a terminal, everything into a pipe."""
+    """Print what matters most on a terminal, everything into a pipe: the answer first.
+
+    A terminal that the report does not fit is told the answer once more, where its reader is then.
+    """
+    screen = console.is_terminal
+    printed = sum(_print_block(block, console) for block in document(report, everything=not screen))
+    if screen and printed > console.height:
+        _print_all((BLANK, *answers(report)), console)
+
+
+def print_grid(grid: Grid, console: Console, styles: Mapping[str, str]) -> None:
+    """A table with its caption and footnotes; `styles` are those of the lines' statuses."""
+    _print_words(Words(grid.caption, "caption"), console)
+    _print_table(grid, console, styles)
+    _print_all((Words(f"[{at}] {text}", "quiet") for at, text in enumerate(grid.footnotes, 1)), console)
+
+
+def print_text(text: str, console: Console, style: str = "") -> int:
+    """A paragraph, wrapped between words on a terminal; returns how many lines it took."""
+    return _print_line(text, console, style)
+
+
+def _print_all(blocks: Iterable[Block], console: Console) -> None:
+    for block in blocks:
+        _print_block(block, console)
+
+
+def _print_block(block: Block, console: Console) -> int:
+    if isinstance(block, Words):
+        return _print_words(block, console)
+    return _print_table(block, console, ROWS)
+
+
+def _print_words(words: Words, console: Console) -> int:
+    count = _print_line(words.text, console, STYLES.get(words.style, ""), words.indent)
+    if words.style == "title" and not console.is_terminal:
+        count += _print_line("=" * min(len(words.text), NAME_LIMIT), console)
+    return count
+
+
+def _print_table(grid: Grid, console: Console, styles: Mapping[str, str]) -> int:
+    width, rule = (console.width, "─") if console.is_terminal else (None, "-")
+    count = 0
+    for line in lay_out(grid, width, rule):
+        _write(line.text, console, "dim" if line.role else styles.get(line.status, ""))
+        count += 1
+    return count
+
+
+def _print_line(text: str, console: Console, style: str = "", indent: int = 0) -> int:
+    """One paragraph; a list's second line stands below its first word."""
     if not console.is_terminal:
-        _say(to_markdown(report).rstrip("\n"), console)
-        return
-    _say(f"{report.options.device}: {device_name(report)}", console)
-    if report.rates:
-        _say(rates_line(report.rates), console)
-    if not report.complete:
-        _say(f"unfinished: {UNFINISHED}", console, STYLES["failed"])
-    for bundle in report.bundles:
-        _print_bundle(bundle, console)
-    if report.standin:
-        _print_standin(report.standin, console)
-    for forecast in report.forecasts:
-        _print_grid(forecast_grid(forecast), console)
-    for refused in report.refused:
-        _say(f"\n{refused.path} refused: {refused.reason}", console, STYLES["failed"])
+        _write(" " * indent + text, console)
+        return 1
+    hanging = indent + (2 if text.startswith("- ") else 0)
+    lines = fold(text, max(console.width - hanging, LEAST_WIDTH))
+    for at, line in enumerate(lines):
+        _write(" " * (hanging if at else indent) + line, console, style)
+    return len(lines)
 
 
-def _print_bundle(bundle: BundleReport, console: Console) -> None:
-    _say(f"\n{bundle.name}: {bundle_line(bundle)}", console, "bold")
-    for grid in bundle_grids(bundle):
-        if grid.key in TERMINAL_GRIDS:
-            _print_grid(grid, console)
-    for remark in remarks(bundle.rows):
-        _print_remark(remark, console)
-
-
-def _print_standin(standin: StandinReport, console: Console) -> None:
-    _say(f"\nThe stand-in, {standin.parameters:,} random parameters: none of the policies", console, "bold")
-    for grid in (standin_grid(standin), claims_grid(standin)):
-        _print_grid(grid, console)
-    for remark in remarks(item.row for item in standin.rows):
-        _print_remark(remark, console)
-    for text in standin.explanation:
-        _say(text, console)
-
-
-def _print_grid(grid: Grid, console: Console) -> None:
-    _say(f"\n{grid.caption}", console)
-    console.print(rich_table(grid, STYLES))
-
-
-def rich_table(grid: Grid, styles: Mapping[str, str]) -> Table:
-    """The table as a terminal shows it, each line in the style of its status, if it has one."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for at, heading in enumerate(grid.headings):
-        table.add_column(heading, no_wrap=True, justify="left" if at < len(grid.words) else "right")
-    for line in grid.lines:
-        table.add_row(*map(Text, line.cells), style=styles.get(line.status, ""))
-    return table
-
-
-def _print_remark(remark: Remark, console: Console) -> None:
-    _say(f"- {remark.backend} {remark.kind}: {remark.text}", console, "yellow" if remark.grave else "")
-
-
-def _say(text: str, console: Console, style: str = "") -> None:
+def _write(text: str, console: Console, style: str = "") -> None:
+    """One line as it is: no markup, no highlighting, nothing that the output cannot encode."""
+    encoding = console.encoding
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
     console.print(Text(text, style=style), soft_wrap=True)

@@ -313,7 +313,8 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_regression_is_exit_code_1(pair: tuple[Path, Path]) -> None:
     done = run(*pair)
     assert done.return_value == 1
-    assert "| REGRESSION |" in done.stdout
+    assert done.stdout.startswith("1 of 1 rows regressed")
+    assert re.search(r"^policy-fp16 +onnxruntime +ok +ok +REGRESSION ", done.stdout, re.MULTILINE)
     assert "- REGRESSION: policy-fp16, onnxruntime: p50 +" in done.stdout
     assert "1 of 1 rows regressed" in done.stdout
 

@@ -65,7 +65,7 @@ def test_every_line_says_where_the_weights_are_from() -> None:
     assert all(line["weights_origin"] for line in read(full_report()))
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\t=", "\r\n@"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\t=", "\r\n@", "\uff1d", "\u2028="])
 def test_a_text_is_never_a_formula(start: str) -> None:
     shown = read(with_row(backend=f"{start}HYPERLINK(1)"))[0]["backend"]
     assert shown.startswith("'")
@@ -82,3 +82,14 @@ def test_a_negative_figure_stays_a_figure() -> None:
 
 def test_commas_quotes_and_line_breaks_in_names_stay_in_their_cell() -> None:
     assert read(with_row(backend='a,"b"\nc\rd'))[0]["backend"] == 'a,"b" c d'
+
+
+def test_a_text_fits_a_spreadsheets_cell_and_says_where_it_was_cut() -> None:
+    shown = read(with_row(reason="r" * 100_000))[0]["reason"]
+    assert len(shown) == 32_000
+    assert shown.endswith("r…")
+
+
+def test_a_direction_or_control_character_reaches_no_cell() -> None:
+    shown = read(with_row(backend="a\u202eb\x1b[31mc\u2029d"))[0]["backend"]
+    assert shown == "a\ufffdb\ufffd[31mc d"

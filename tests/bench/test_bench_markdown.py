@@ -40,19 +40,31 @@ def test_a_full_report_has_every_part() -> None:
     assert "matmul, TFLOPS: FP32 52.1, TF32 410, FP16 745" in text
 
 
-def test_predictions_are_called_so_on_every_line() -> None:
-    table = next(table for table in tables(to_markdown(full_report())) if "Orin NX" in "".join(table))
-    assert all("| prediction |" in line for line in table[2:])
+def test_predictions_are_called_so_and_their_sources_are_footnotes() -> None:
+    text = to_markdown(full_report())
+    table = next(table for table in tables(text) if "Orin NX" in "".join(table))
+    assert table[0].split("|")[2].strip() == "predicted ms"
+    assert "PREDICTION for hybrid-fp16" in text
+    assert "data sheet" not in "".join(table)
+    assert text.endswith("\n\n1. the vendor's data sheet\n")
+
+
+def test_the_answer_is_the_first_line() -> None:
+    assert to_markdown(full_report()).startswith(
+        "- hybrid-fp16: **TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch FP32; right within 0.012 m/s**\n"
+    )
 
 
 def test_doubts_stand_below_the_tables_in_bold() -> None:
     text = to_markdown(full_report())
-    assert "- **torch-fp32 doubt: host-bound**: the GPU was idle for 41 % of each step" in text
+    assert "- **PyTorch FP32 doubt: host-bound**: the GPU was idle for 41 % of each step" in text
 
 
 def test_a_wrong_engine_is_marked_in_every_table_that_has_it() -> None:
     lines = [
-        line for line in to_markdown(full_report()).splitlines() if line.startswith("| torch-fp16-graph")
+        line
+        for line in to_markdown(full_report()).splitlines()
+        if line.startswith("| PyTorch FP16 CUDA graph")
     ]
     assert len(lines) > 8
     assert all("WRONG" in line for line in lines)
@@ -92,5 +104,5 @@ def test_a_name_with_a_bar_and_a_line_break_stays_in_its_cell() -> None:
 
 def test_an_unfinished_report_says_so_before_any_figure() -> None:
     text = to_markdown(msgspec.structs.replace(example_report(), complete=False))
-    assert text.index("**Unfinished:** the command was ended before") < text.index("## ")
-    assert "Unfinished" not in to_markdown(example_report())
+    assert text.index("**UNFINISHED**: this report: the command was ended before") < text.index("## ")
+    assert "UNFINISHED" not in to_markdown(example_report())

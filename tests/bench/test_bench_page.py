@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -10,8 +11,9 @@ import pytest
 from bench_examples import example_report, full_report, full_row, full_rows, measured_row
 
 from vla_edge.bench.measure import summarise
-from vla_edge.bench.output.page import alarms, bundle_headline, fastest, headline, to_page, write_page
-from vla_edge.bench.report import Doubt, Report, Row
+from vla_edge.bench.output.answer import alarms, bundle_headline, fastest, headline
+from vla_edge.bench.output.page import to_page, write_page
+from vla_edge.bench.report import Doubt, Report, Row, decode, encode
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 HOSTILE = "<script>alert(1)</script>$x$\x1b[31m\u202e"
@@ -107,7 +109,7 @@ def test_hostile_names_come_out_as_text() -> None:
 
 def test_the_headline_states_the_result() -> None:
     assert headline(full_report()) == (
-        "TensorRT FP16 answers in 3.74 ms: 8.0 × PyTorch FP32, within 0.012 m/s"
+        "TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch FP32; right within 0.012 m/s"
     )
 
 
@@ -119,10 +121,35 @@ def test_a_wrong_engine_is_never_the_result() -> None:
     assert bundle_headline(with_rows(wrong).bundles[0]) == "No backend is right: TensorRT FP16 wrong"
 
 
-def test_a_doubt_is_part_of_the_headline() -> None:
-    doubt = Doubt(kind="throttled", text="the clock fell")
-    row = full_row("tensorrt", "fp16", 3.0, 0.01, 3000, 400, doubts=(doubt,))
-    assert bundle_headline(with_rows(row).bundles[0]).endswith("with reasons to doubt it")
+def doubted(*kinds: str) -> str:
+    row = full_row("tensorrt", "fp16", 3.0, 0.01, 3000, 400)
+    doubts = tuple(Doubt(kind=kind, text="...") for kind in kinds)
+    return bundle_headline(with_rows(msgspec.structs.replace(row, doubts=doubts)).bundles[0])
+
+
+def test_a_doubt_is_part_of_the_headline_in_words() -> None:
+    assert doubted("throttled").endswith("; in doubt: the GPU lowered its clocks")
+    assert doubted("spread", "drift").endswith("; in doubt: its times spread widely, its pace changed")
+
+
+def test_a_short_run_is_no_doubt_of_a_headline() -> None:
+    assert doubted("few-runs") == doubted()
+    assert doubted("few-runs", "leak").endswith("; in doubt: its memory grew")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (7.84, ", 7.8x faster than PyTorch FP32;"),
+        (0.5, ", 2.0x slower than PyTorch FP32;"),
+        (1.02, ", as fast as PyTorch FP32;"),
+        (None, " ms; right"),
+        (1e300, " ms; right"),
+    ],
+)
+def test_the_headline_says_faster_or_slower(ratio: float | None, words: str) -> None:
+    row = full_row("tensorrt", "fp16", 3.0, 0.01, 3000, 400, speedup_over_torch_fp32=ratio)
+    assert words in bundle_headline(with_rows(row).bundles[0])
 
 
 def test_a_wrong_engine_stands_below_a_good_headline() -> None:
@@ -141,7 +168,9 @@ def test_a_wrong_engine_stands_below_a_good_headline() -> None:
 def test_several_bundles_have_one_headline() -> None:
     report = full_report()
     both = msgspec.structs.replace(report, bundles=(report.bundles[0], report.bundles[0]))
-    assert headline(both) == "TensorRT FP16: 3.74 and 3.74 ms a step for 2 bundles"
+    assert (
+        headline(both) == "TensorRT FP16 answers in 3.74 and 3.74 ms, 8.0x and 8.0x faster than PyTorch FP32"
+    )
     assert headline(msgspec.structs.replace(report, bundles=())) == "No bundle was measured"
 
 
@@ -150,12 +179,71 @@ def test_a_graph_that_is_widened_is_not_called_half_precision_alone() -> None:
     assert bundle_headline(bundle).startswith("ONNX Runtime FP16 (in FP32) answers in 1.05 ms")
 
 
-def test_every_table_and_plot_says_that_the_weights_are_generated(full: str) -> None:
-    figures = re.findall(r"<figure.*?</figure>", full, re.DOTALL)
-    assert len(figures) == 12
-    assert all("generated weights" in figure for figure in figures)
-    bundle = full[full.index("<h2>hybrid-fp16") : full.index("<h2>The stand-in")]
-    assert bundle.count("<table>") <= bundle.count('class="badge generated"')
+def test_generated_weights_are_said_once_at_the_top(full: str) -> None:
+    assert len(re.findall(r"<figure.*?</figure>", full, re.DOTALL)) == 12
+    assert full.count("generated weights") == 1
+    assert full.index("generated weights") < full.index("<main>")
+    assert '<th scope="col" role="columnheader">weights</th>' not in full
+
+
+def test_rows_and_cards_of_other_weights_say_so() -> None:
+    random = full_row("torch-fp32", "fp32", 30.0, 0.0, 8000, 1400, weights_origin="random: seed 0")
+    text = to_page(with_rows(random, full_rows()[-2], report=full_report()))
+    figures = re.findall(r"<figure.*?</figure>", text, re.DOTALL)
+    bundle_figures = [figure for figure in figures if "standin-" not in figure]
+    assert all("random weights: PyTorch FP32</span>" in figure for figure in bundle_figures)
+    row = text[text.index(">PyTorch FP32<", text.index("<tbody")) :].split("</tr>")[0]
+    assert '<span class="badge generated">random</span>' in row
+
+
+def test_bundles_of_different_weights_each_say_which() -> None:
+    report = full_report()
+    trained = msgspec.structs.replace(report.bundles[0], weights_origin="checkpoint")
+    text = to_page(msgspec.structs.replace(report, bundles=(report.bundles[0], trained)))
+    assert re.findall(r'<h2>[^<]*</h2><span class="badge[^>]*>([^<]*)', text) == [
+        "generated weights",
+        "trained weights",
+        "generated weights",  # of the stand-in
+        "prediction",
+    ]
+
+
+def test_every_cell_names_its_column_for_a_phone(full: str) -> None:
+    for table in re.findall(r"<table.*?</table>", full, re.DOTALL):
+        headings = re.findall(r"<th scope=\"col\"[^>]*>([^<]*)</th>", table)
+        for row in re.findall(r'<tr class="(?!remarks).*?</tr>', table, re.DOTALL):
+            assert re.findall(r'data-label="([^"]*)"', row) == headings[1:]
+
+
+def test_sources_of_predictions_are_footnotes(full: str) -> None:
+    section = full[full.index("<h2>Other devices") :]
+    assert section.count("the vendor&#39;s data sheet") == 1
+    assert section.index("</table>") < section.index('<ol class="footnotes">')
+    assert "RTX 4090 [1]" in section
+
+
+def test_thousands_of_rows_and_endless_names_make_a_page_in_seconds() -> None:
+    rows = tuple(measured_row(f"{'n' * 1000}{at}", (1.0, 2.0), reason="r" * 10_000) for at in range(600))
+    report = with_rows(*rows)
+    bundle = msgspec.structs.replace(report.bundles[0], name="b" * 100_000)
+    text = to_page(msgspec.structs.replace(report, bundles=(bundle,)))
+    assert len(text) < 40_000_000
+    assert "n" * 200 not in text
+    assert "b" * 200 not in text
+
+
+@pytest.mark.parametrize("value", [1.5e308, 1e15, 5e-324, 0.0])
+def test_figures_of_any_size_make_a_page_without_nan(value: float) -> None:
+    def stretch(item: object) -> object:
+        if isinstance(item, dict):
+            return {key: stretch(part) for key, part in item.items()}
+        if isinstance(item, list):
+            return [stretch(part) for part in item]
+        return value if isinstance(item, float) else item
+
+    data = json.dumps(stretch(json.loads(encode(full_report()))))
+    text = to_page(decode(data.encode(), "stretched"))
+    assert not re.search(r"\bnan\b|\binf\b|\d{60}", text)
 
 
 def test_trained_weights_are_not_called_generated() -> None:

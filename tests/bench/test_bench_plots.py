@@ -26,7 +26,7 @@ from vla_edge.bench.output.plots import (
 )
 from vla_edge.bench.output.standin_plots import standin_plots
 from vla_edge.bench.output.svg import HALF, NARROW, WIDE, Plot, render, to_svg
-from vla_edge.bench.report import Parity
+from vla_edge.bench.report import Doubt, Parity
 
 ROWS = full_report().bundles[0].rows
 
@@ -195,3 +195,38 @@ def test_any_name_can_be_drawn(name: str) -> None:
         svg = drawn(latency_plot((measured_row(name, (1.0, 2.0)), ROWS[0])))
     assert len(words(svg)[-4]) < 100
     assert "\x1b" not in svg
+
+
+def x_axis(plot: Plot | None) -> tuple[float, str, str]:
+    assert plot is not None
+    axes = plot.draw(WIDE).axes[0]
+    return axes.get_xlim()[0], axes.get_xscale(), axes.get_xlabel()
+
+
+@pytest.mark.parametrize("make", [latency_plot, error_plot])
+def test_an_axis_of_times_starts_at_zero_where_the_times_are_alike(make) -> None:
+    rows = (full_row("tensorrt", "fp16", 9.0, 0.01, 1, 1), full_row("torch-fp32", "fp32", 10.0, 0.02, 1, 1))
+    low, scale, label = x_axis(make(rows))
+    assert (low, scale) == (0, "linear")
+    assert "log" not in label
+
+
+@pytest.mark.parametrize("make", [latency_plot, error_plot, floor_plot, paced_plot])
+def test_an_axis_of_times_that_does_not_start_at_zero_says_so(make) -> None:
+    low, scale, label = x_axis(make(ROWS))
+    assert low > 0
+    assert scale == "log"
+    assert label.endswith("ms (log scale, not from 0)")
+
+
+def test_a_short_run_is_no_doubt_of_a_lane() -> None:
+    few = Doubt(kind="few-runs", text="...")
+    row = msgspec.structs.replace(ROWS[-2], doubts=(few,))
+    assert not any("in doubt" in text for text in words(drawn(latency_plot((row,)))))
+
+
+def test_more_rows_than_anybody_reads_are_not_drawn() -> None:
+    (bundle,) = full_report().bundles
+    rows = tuple(measured_row(f"engine-{at}", (1.0, 2.0)) for at in range(200))
+    plot = bundle_plots(msgspec.structs.replace(bundle, rows=rows))[0]
+    assert sum(text.startswith("engine-") for text in words(drawn(plot, WIDE))) == 40

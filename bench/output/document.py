@@ -1,0 +1,145 @@
+"""What a person is told of a report, in order: the answer, the tables, then what stands behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from ..report import BundleReport, Report, Row, StandinReport
+from .answer import alarms, bundle_headline, fastest
+from .facts import bundle_line, device_name, rates_line, reproducing_command, versions_line
+from .format import TEXT_LIMIT, clipped, has_trained_weights, printable
+from .grid import Grid, Line
+from .other_grids import claims_grid, forecast_grids, standin_grid
+from .remarks import Remark, grouped, real_doubts, remarks
+from .sections import bundle_grids, summary_grid
+
+# a screen has these of a bundle's tables; a file has all
+SCREEN_GRIDS = ("latency", "checks", "start", "paced", "energy", "floor", "agreement")
+ANSWERS_SHOWN = 20
+GENERATED = "Generated weights: times and memory are those of trained ones, errors are not."
+SUMMARY = (
+    "One policy step: p50 usual, p99 slow; x FP32: speed over PyTorch FP32's; error: against its actions"
+)
+QUICK = (
+    "A short run (--quick): two seconds a backend, without compilers, profiles, the paced loop and this device's "
+    "rates."
+)
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph; `style` is one of "answer", "doubted", "alarm", "title", "caption", "quiet" or ""."""
+
+    text: str
+    style: str = ""
+    indent: int = 0
+
+
+Block = Words | Grid
+BLANK = Words("")
+
+
+def document(report: Report, *, everything: bool) -> Iterator[Block]:
+    """Yield the whole report.
+
+    Args:
+        everything: all tables, as for a file; else those that a screen has room for.
+    """
+    yield from answers(report)
+    for item in alarms(report):
+        yield Words(f"{item.kind.upper()}: {item.backend}: {item.text}", "alarm")
+    for bundle in report.bundles:
+        yield from _summary(bundle)
+    for bundle in report.bundles:
+        yield from _details(bundle, everything=everything)
+    if report.standin:
+        yield from _standin(report.standin)
+    for grid in forecast_grids(report.forecasts):
+        yield from _table(grid)
+    yield from _behind(report)
+
+
+def answers(report: Report) -> Iterator[Words]:
+    """The result of each bundle, and what it is worth."""
+    where = device_name(report)
+    for bundle in report.bundles[:ANSWERS_SHOWN]:
+        row = fastest(bundle.rows)
+        style = "alarm" if row is None else "doubted" if real_doubts(row) else "answer"
+        yield Words(printable(bundle_headline(bundle)), style)
+        yield Words(f"{_name(bundle)} on {where}", "quiet", 2)
+    if len(report.bundles) > ANSWERS_SHOWN:
+        yield Words(f"and {len(report.bundles) - ANSWERS_SHOWN} bundles more, below", "quiet")
+    if not report.bundles and report.standin:
+        yield Words(f"Only the stand-in was timed, on {where}: it is none of the policies", "answer")
+    elif not report.bundles:
+        yield Words(f"No bundle was measured on {where}", "alarm")
+    if any(not has_trained_weights(bundle.weights_origin) for bundle in report.bundles):
+        yield Words(GENERATED, "quiet")
+
+
+def _name(bundle: BundleReport) -> str:
+    return printable(clipped(bundle.name))
+
+
+def _summary(bundle: BundleReport) -> Iterator[Block]:
+    yield from (BLANK, Words(_name(bundle), "title"), Words(bundle_line(bundle), "quiet"))
+    grid = summary_grid(bundle.rows).without_weights(bundle.weights_origin)
+    best = fastest(bundle.rows)
+    lines = tuple(
+        Line(line.cells, "best") if row is best else line
+        for row, line in zip(bundle.rows, grid.lines, strict=True)
+    )
+    yield from _table(replace(grid, lines=lines, caption=SUMMARY))
+    yield from _remarks(item for item in remarks(bundle.rows) if item.grave)
+
+
+def _details(bundle: BundleReport, *, everything: bool) -> Iterator[Block]:
+    yield from (BLANK, Words(f"{_name(bundle)}: more figures", "title"))
+    left_out = []
+    for grid in bundle_grids(bundle):
+        if everything or grid.key in SCREEN_GRIDS:
+            yield from _table(grid.without_weights(bundle.weights_origin))
+        else:
+            left_out.append(grid.caption.split(",")[0].split(";")[0])
+    yield from _remarks(item for item in remarks(bundle.rows) if not item.grave)
+    if left_out:
+        text = f"Not on this screen, but in every file of --out and through a pipe: {'; '.join(left_out)}."
+        yield from (BLANK, Words(text, "quiet"))
+
+
+def _standin(standin: StandinReport) -> Iterator[Block]:
+    title = f"The stand-in, {standin.parameters:,} random parameters: none of the policies"
+    yield from (BLANK, Words(title, "title"))
+    for grid in (standin_grid(standin), claims_grid(standin)):
+        if grid.lines:
+            yield from _table(grid)
+    rows: tuple[Row, ...] = tuple(item.row for item in standin.rows)
+    found = tuple(remarks(rows))
+    yield from _remarks(item for item in found if item.grave)
+    yield from _remarks(item for item in found if not item.grave)
+    yield from (Words(f"- {printable(clipped(text, TEXT_LIMIT))}", "quiet") for text in standin.explanation)
+
+
+def _table(grid: Grid) -> Iterator[Block]:
+    yield from (BLANK, Words(grid.caption, "caption"), grid)
+    yield from (Words(f"[{at}] {text}", "quiet") for at, text in enumerate(grid.footnotes, 1))
+
+
+def _remarks(items: Iterable[Remark]) -> Iterator[Words]:
+    shown = grouped(items)
+    if shown:
+        yield BLANK
+    for item in shown:
+        style = "quiet" if not item.grave else "alarm" if item.kind in ("wrong", "failed") else ""
+        yield Words(f"- {item.backend}: {item.kind}: {item.text}", style)
+
+
+def _behind(report: Report) -> Iterator[Words]:
+    yield from (BLANK, Words("How this was measured", "title"))
+    if report.options.quick:
+        yield Words(QUICK, "quiet")
+    if report.rates:
+        yield Words(rates_line(report.rates), "quiet")
+    yield Words(versions_line(report), "quiet")
+    yield Words(f"again: {reproducing_command(report)}", "quiet")

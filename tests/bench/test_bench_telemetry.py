@@ -211,7 +211,7 @@ def test_a_row_survives_a_gpu_that_falls_silent_while_it_is_timed(job) -> None:
 
 def test_the_reason_is_said_once_however_often_it_is_tried(caplog: pytest.LogCaptureFixture) -> None:
     gpu = NvmlGpu(Nvml("nvmlDeviceGetMemoryInfo"), 7)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="vla_edge"):
         assert [gpu.used_bytes() for _ in range(5)] == [None] * 5
     assert [record.getMessage() for record in caplog.records] == [
         "unknown: GPU memory in use: NotSupported: Not Supported"

@@ -1,12 +1,10 @@
 """Between a policy and a robot's wheels: every fault becomes a stop with its reason, until someone resets.
 
     controller = Controller(policy, ControllerOptions(deadline_ms=100))
-    try:
+    with stop_on_exit(lambda: robot.move(0.0, 0.0), controller):     # however the loop ends
         while running:
             command = controller.step(camera.read())
-            robot.move(*command.values)      # zeros when command.stopped
-    finally:
-        robot.move(0.0, 0.0)                 # however the loop ends: Ctrl-C, or the camera's own error
+            robot.move(*command.values)                              # zeros when command.stopped
 
 A motor loop of its own, faster than the policy, asks `controller.current()` instead; that also stops the
 robot when the policy hangs inside the engine.

@@ -23,3 +23,11 @@ def test_the_control_loop_stops_on_a_fault_goes_on_after_a_reset_and_ends_with_a
         "the frame has shape [480, 640] instead of [height, width, 3].",
     ]
     assert lines[-2:] == ["reset: driving", "move +0.000 +0.000 m/s"]
+
+
+def test_one_action_is_printed_with_the_engine_that_gave_it(pristine_bundle: Path) -> None:
+    photograph = EXAMPLES.parent / "export" / "images" / "coffee.jpg"
+    command = [sys.executable, EXAMPLES / "01_one_action" / "act.py", pristine_bundle, photograph]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "m/s, linear_y" in done.stdout
+    assert "onnxruntime" in done.stdout

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.extras import is_installed
 
 from .progress import note
+
+if TYPE_CHECKING:
+    from .build import BuildResult
 
 INSTALL = (
     "On the robot TensorRT comes with JetPack 6.1 or later; elsewhere: pip install 'vla-edge[tensorrt]'."
@@ -24,35 +28,36 @@ def refuse_if_impossible() -> None:
         raise EngineError(missing, INSTALL)
 
 
-def build_here(folder: Path, wanted: bool | None) -> None:
+def build_here(folder: Path, wanted: bool | None) -> BuildResult | None:
     """Build a TensorRT plan where that is possible and wanted; say in one line why not.
 
     Args:
         folder: a finished bundle.
         wanted: True insists, False declines, None builds where a GPU and TensorRT are there.
 
+    Returns:
+        The plan; None where none was built.
+
     Raises:
         EngineError: insisted, and TensorRT or the GPU is missing; or the build failed.
         ParityError: the plan missed a gate and was set aside; the bundle itself stays.
     """
     if wanted is False:
-        return
+        return None
     from vla_edge.runtime.console import stderr_console
 
     if wanted:
         refuse_if_impossible()
     elif missing := _missing():
         note(stderr_console(), f"no TensorRT plan built here: {missing}")
-        return
+        return None
     from vla_edge.runtime.bundle import Bundle
 
     from .build import build_plan
     from .build_progress import ShownProgress
-    from .build_view import print_built
 
     with ShownProgress(stderr_console()) as progress:
-        result = build_plan(Bundle.open(folder), progress=progress)
-    print_built([result], folder)
+        return build_plan(Bundle.open(folder), progress=progress)
 
 
 def _missing() -> str:

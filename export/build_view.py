@@ -12,7 +12,7 @@ from vla_edge.runtime.manifest import Gate, Manifest
 from vla_edge.runtime.sessions.plan import PLANS_FOLDER, Check, PlanRecord, PlanVerification, backend_option
 
 from . import gate_view
-from .screen import escape, one_line, result_console, say
+from .screen import escape, one_line, result_console, say, size
 
 if TYPE_CHECKING:
     from .build import BuildResult
@@ -33,9 +33,7 @@ def print_built(results: Sequence[BuildResult], bundle: Path) -> None:
         record = result.record
         say(console, f"[bold]{verdict(record.verification)}[/]")
         path = escape(str(bundle / PLANS_FOLDER / result.path.name))
-        say(
-            console, f"{path}  {megabytes(record.size_bytes)}{'' if result.fresh else ' (was there already)'}"
-        )
+        say(console, f"{path}  {size(record.size_bytes)}{'' if result.fresh else ' (was there already)'}")
         for line in facts(record):
             say(console, f"  {line}")
     for line in dict.fromkeys(next_step(result.record, bundle) for result in results):
@@ -74,7 +72,8 @@ def verdict(verification: PlanVerification) -> str:
 
 def judgements(verification: PlanVerification) -> tuple[Judgement, ...]:
     """The gates that a plan was held against."""
-    return tuple(Judgement(_gate(check), check.measured, check.passed) for check in verification.checks)
+    judged = ((check, judge(_gate(check), check.measured)) for check in verification.checks)
+    return tuple(Judgement(each.gate, each.measured, each.passed and check.passed) for check, each in judged)
 
 
 def _gate(check: Check) -> Gate:
@@ -101,11 +100,6 @@ def next_step(record: PlanRecord, bundle: Path) -> str:
     if record.verification.passed:
         return f"next: vla-run {folder} IMAGE"
     return f"next, on the target: vla-build --verify {folder}{backend_option(record.machine.backend)}"
-
-
-def megabytes(size_bytes: int) -> str:
-    """Such as "6.6 MB", as plans are counted in every message of TensorRT."""
-    return f"{size_bytes / 1e6:.1f} MB"
 
 
 def dotted(sm: int) -> str:

@@ -19,7 +19,7 @@ from .progress import note, stage
 if TYPE_CHECKING:
     from vla_edge.runtime.manifest import Manifest
 
-    from .pipeline import Exported
+    from .pipeline import ExportOptions
 
 EPILOG = """\b
 Examples:
@@ -154,26 +154,41 @@ def command(
     require("export", "torch", "transformers", "onnx", "onnxruntime", "psutil")
     _quiet_libraries(verbose)
     precisions = tuple(name for name, asked in (("fp16", fp16 or not fp32), ("fp32", fp32)) if asked)
-    from .build_hook import refuse_if_impossible
+    if build:
+        from .build_hook import refuse_if_impossible
+
+        refuse_if_impossible()
+    options = _options(checkpoint, precisions, **rest)
+    shown: list[dict[str, Any]] = []
+    try:
+        _export(options, build, as_json, shown)
+    finally:
+        if as_json and shown:
+            print(json_text(shown))
+
+
+def _export(options: ExportOptions, build: bool | None, as_json: bool, shown: list[dict[str, Any]]) -> None:
+    """Export, then build plans; what is to be printed as JSON in the end, also after a failure, is in `shown`."""
+    from .build_hook import build_here
+    from .build_view import print_built
     from .gates import GatesMissedError
     from .pipeline import export_bundle
 
-    if build:
-        refuse_if_impossible()
-    shown: list[dict[str, Any]] = []
     try:
         results = export_bundle(
-            _options(checkpoint, precisions, **rest),
+            options,
             RichReporter(),
             lambda result: _show(result.folder, result.manifest, result.seconds, as_json, shown),
         )
     except GatesMissedError as error:
         _show(None, error.manifest, {}, as_json, shown)
         raise
-    finally:
-        if as_json and shown:
-            print(json_text(shown))
-    _plans(results, build)
+    for at, result in enumerate(results):
+        built = build_here(result.folder, build)
+        if built and as_json:
+            shown[at]["plan"] = str(built.path)
+        elif built:
+            print_built([built], result.folder)
 
 
 def _options(checkpoint: Path, precisions: tuple[str, ...], **given: Any) -> Any:
@@ -189,14 +204,6 @@ def _options(checkpoint: Path, precisions: tuple[str, ...], **given: Any) -> Any
     return ExportOptions(
         checkpoint=checkpoint, precisions=precisions, settings=settings, explicit_ids=explicit, **given
     )
-
-
-def _plans(results: list[Exported], build: bool | None) -> None:
-    """Build the plan for this GPU, or say in one line how to build it on the target."""
-    from .build_hook import build_here
-
-    for result in results:
-        build_here(result.folder, build)
 
 
 def _show(

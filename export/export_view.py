@@ -44,9 +44,10 @@ def print_missed(manifest: Manifest) -> None:
 
 
 def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """One bundle for a program; `folder` is null where it was not kept."""
+    """One bundle for a program; `folder` is null where it was not kept, `plan` where none was built."""
     return {
         "folder": str(folder) if folder else None,
+        "plan": None,
         "passed": all(judged.passed for judged in gates.judgements(manifest.parity)),
         "seconds": dict(seconds),
         "precision": manifest.precision,

@@ -61,9 +61,15 @@ def guesses(manifest: Manifest) -> tuple[Guess, ...]:
 
 
 def likely(manifest: Manifest) -> dict[str, Any]:
-    """Defaults that the training code makes likely, and no file confirms, as far as they make a difference."""
+    """Defaults that the training code makes likely, and no file confirms, as far as they make a difference.
+
+    Raises:
+        InputError: as `guesses`.
+    """
     features = set(settings_from_manifest(manifest).features)
-    needless = set() if features & {"clip_image", "clip_text"} else {"clip_feature", "clip_activation"}
+    needless = set(assumed_settings(manifest))  # what is likely for one layout may be a guess for another
+    if not features & {"clip_image", "clip_text"}:
+        needless |= {"clip_feature", "clip_activation"}
     if not features & {"text", "image_projection"}:
         needless.add("pooling")
     return {

@@ -1,4 +1,4 @@
-"""`vla-inspect`: what a checkpoint holds, or how two differ."""
+"""`vla-inspect`: what a checkpoint or a bundle holds, or how two differ."""
 
 from __future__ import annotations
 
@@ -7,53 +7,75 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..runtime.console import COMMAND_SETTINGS, byte_progress, run_command, verbose_option
+from ..runtime.console import COMMAND_SETTINGS, run_command, verbose_option
+from ..runtime.extras import require
 from ..runtime.json_text import json_text
 from ..runtime.version import VERSION
+from .progress import BYTES, stage
 
 if TYPE_CHECKING:
     from .checkpoint import StoredPolicy
 
 DEFAULT_DEPTH = 4
 
-_HELP = """Show what CHECKPOINT holds: container, layout and why, modules, epoch, validation error.
+_HELP = """Show what a checkpoint or a bundle holds, or how two of them differ.
 
-Nothing in the file is executed, and no weight is read: a 7 GB file takes seconds. With a second
-checkpoint, show what differs: first names, shapes and dtypes, then the weights module by module.
+PATH is a checkpoint, a bundle (its folder or manifest.json), or a folder of bundles such as engines/.
 
-Exit codes: 0 done, 1 the layout was not recognised (the tree is shown all the same), 2 the file
-cannot be read.
+Of a checkpoint: container, layout and why, modules, epoch, validation error. Nothing in the file is
+executed, and no weight is read: a 7 GB file takes seconds. Of two: first names, shapes and dtypes, then
+the weights module by module. This needs the [export] extra.
+
+Of a bundle: errors and gates, whether this machine runs it and with which engine, the checkpoint, which
+settings were chosen, guessed or are certain, instructions, inputs, precision, plans and files. Of a
+folder of bundles: a line each. Of two: what differs. This needs no torch.
+
+Exit codes: 0 done; 1 shown, but the layout was not recognised, or a bundle is damaged; 2 the file or
+manifest cannot be read.
 
 \b
 Examples:
   vla-inspect best_simple_lstm_model.pth
   vla-inspect best_simple_clip_lstm_model.pth --depth 6 --sha256
   vla-inspect epoch_4.pth epoch_10.pth
-  vla-inspect best_simple_lstm_model.pth --json | jq .layout
+  vla-inspect engines/
+  vla-inspect engines/best_simple_lstm_model-fp16 --sha256
+  vla-inspect engines/epoch_4-fp16 engines/epoch_10-fp16
+  vla-inspect engines/ --json | jq '.bundles[].name'
 """
 
 
 @click.command(help=_HELP, context_settings=COMMAND_SETTINGS)
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
-@click.option("--sha256", is_flag=True, help="Hash the file too; this reads all of it.")
+@click.option("--sha256", is_flag=True, help="Hash the files too; this reads all of them.")
 @click.option(
     "--depth",
     type=click.IntRange(1),
     default=DEFAULT_DEPTH,
     show_default=True,
-    help="Levels of the module tree.",
+    help="Levels of a checkpoint's module tree.",
 )
 @verbose_option
 @click.version_option(VERSION)
-def command(checkpoint: Path, second: Path | None, as_json: bool, sha256: bool, depth: int) -> int:
+def command(path: Path, second: Path | None, as_json: bool, sha256: bool, depth: int) -> int:
+    from .inspect_bundle_cli import is_bundle, show
+
+    given = [path] if second is None else [path, second]
+    if any(map(is_bundle, given)):
+        return show(given, as_json, sha256)
+    return _checkpoints(path, second, as_json, sha256, depth)
+
+
+def _checkpoints(path: Path, second: Path | None, as_json: bool, sha256: bool, depth: int) -> int:
+    require("export", "torch")
     from .checkpoint import read_stored
 
-    first = read_stored(checkpoint)
-    hashes = {path: _hash(path) for path in (checkpoint, second) if path and sha256}
+    first = read_stored(path)
+    hashes = {each: _hash(each) for each in (path, second) if each and sha256}
     if second is None:
-        return _show_one(first, hashes.get(checkpoint), as_json, depth)
+        return _show_one(first, hashes.get(path), as_json, depth)
     _show_two(first, read_stored(second), hashes, as_json, depth)
     return 0
 
@@ -81,7 +103,7 @@ def _show_two(
 
     structure = compare_structure(first.tensors, second.tensors)
     total = sum(_bytes(stored, name) for stored in (first, second) for name in structure.shared)
-    with byte_progress("comparing weights", total) as advance:
+    with stage("comparing weights", total, BYTES) as advance:
         weights = compare_weights(first.tensors, second.tensors, structure.shared, depth, advance)
     if as_json:
         result: dict[str, Any] = {
@@ -103,7 +125,7 @@ def _bytes(stored: StoredPolicy, name: str) -> int:
 def _hash(path: Path) -> str:
     from vla_edge.runtime.digest import sha256_of
 
-    with byte_progress(f"hashing {path.name}", path.stat().st_size) as advance:
+    with stage(f"hashing {path.name}", path.stat().st_size, BYTES) as advance:
         return sha256_of(path, advance)
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape as escape_markup
 from rich.table import Table
 from rich.tree import Tree
 
 from .architecture import Architecture, TextTower, VisionTower
 from .checkpoint import StoredPolicy
-from .container import printable
 from .inspect import Inspection, Module, ModuleDifference, Structure, part_of
+from .screen import escape, plain_table, result_console
 
 _MIB = 2**20
 _LISTED = 20
@@ -24,14 +23,9 @@ _PLAIN_WIDTH = 160
 _STYLES = {"backbone": "cyan", "own": "green"}
 
 
-def escape(text: str) -> str:
-    """A text from a checkpoint, so that neither rich nor the terminal takes it for a command."""
-    return escape_markup(printable(text))
-
-
 def print_inspection(inspection: Inspection, sha256: str | None, depth: int) -> None:
     """Print one checkpoint."""
-    console = _console()
+    console = result_console(_PLAIN_WIDTH)
     console.print(_facts(inspection, sha256))
     console.print(_tree(inspection.tree, depth))
     if inspection.layout_problem:
@@ -46,7 +40,7 @@ def print_comparison(
     hashes: Mapping[Path, str],
 ) -> None:
     """Print how two checkpoints differ."""
-    console = _console()
+    console = result_console(_PLAIN_WIDTH)
     for label, stored in (("A", first), ("B", second)):
         mark = f", SHA-256 {hashes[stored.path]}" if stored.path in hashes else ""
         console.print(
@@ -55,11 +49,6 @@ def print_comparison(
         )
     _print_structure(console, structure)
     console.print(_weights_table(weights))
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
 def _facts(inspection: Inspection, sha256: str | None) -> Table:
@@ -201,9 +190,8 @@ def _print_list(console: Console, title: str, lines: list[str]) -> None:
 
 
 def _weights_table(weights: Sequence[ModuleDifference]) -> Table:
-    table = Table(title="Weights, B against A")
-    for title in ("module", "parameters", "differing", "largest difference", "relative (L2)"):
-        table.add_column(title, justify="left" if title == "module" else "right")
+    titles = ("module", "parameters", "differing", "largest difference", "relative (L2)")
+    table = plain_table(titles, right=titles[1:])
     for line in weights:
         equal = line.differing == 0 and line.max_abs == 0
         figures = (

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..runtime.console import COMMAND_SETTINGS, byte_progress, run_command, verbose_option
+from ..runtime.console import COMMAND_SETTINGS, run_command, verbose_option
 from ..runtime.errors import InputError
 from ..runtime.extras import require
 from ..runtime.json_text import json_text
 from ..runtime.version import VERSION
+from .progress import BYTES, stage
 from .sample_sizes import LAYOUTS, SIZES
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _refuse_existing(path: Path, tokenizer_folder: Path | None) -> None:
 def _write_with_progress(path: Path, options: SampleOptions) -> None:
     from .sample import sample_size_bytes, write_sample
 
-    with byte_progress(f"writing {path.name}", sample_size_bytes(options), stays=True) as advance:
+    with stage(f"writing {path.name}", sample_size_bytes(options), BYTES) as advance:
         write_sample(path, options, advance)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from .container import printable
+from .printable import printable
 
 MIB = 1 << 20
 # Where there is no terminal to ask; a file is read in a window of about this width.

@@ -87,14 +87,35 @@ class Bundle:
             InputError: `verify` is neither of the two.
         """
         require_known(verify)
+        bundle = cls.unchecked(folder)
+        files = bundle.manifest.files
+        paths = _contained_paths(bundle.folder, files)
+        _check_sizes(paths, files)
+        if verify == "full":
+            _check_hashes(paths, files)
+        return bundle
+
+    @classmethod
+    def unchecked(cls, folder: str | os.PathLike[str]) -> Bundle:
+        """A bundle of which only the manifest was read: to look at what may be damaged, never to run it.
+
+        Raises:
+            BundleError: no bundle there, or its manifest is not valid.
+        """
         root = Path(folder).absolute()
         data = _read_manifest(root)
         manifest = decode(data, str(root / MANIFEST_NAME))
-        paths = _contained_paths(root, manifest.files)
-        _check_sizes(paths, manifest.files)
-        if verify == "full":
-            _check_hashes(paths, manifest.files)
         return cls(root, manifest, hashlib.sha256(data).hexdigest())
+
+    def locate(self, entry: FileEntry) -> Path:
+        """Where a listed file lies.
+
+        Raises:
+            BundleError: not a plain path inside the bundle, missing, no regular file, or of another size.
+        """
+        path = _inside(self.folder, entry.path)
+        _check_sizes({entry.path: path}, (entry,))
+        return path
 
     def check_hashes(self, unread: Collection[str] = ()) -> None:
         """Hash the listed files, except those that the caller will not read.

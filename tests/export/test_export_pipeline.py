@@ -440,7 +440,7 @@ def test_who_insists_on_a_plan_is_told_before_the_export_begins(
 ) -> None:
     from vla_edge.export import build_hook
 
-    monkeypatch.setattr(build_hook, "find_spec", lambda name: None)
+    monkeypatch.setattr(build_hook, "is_installed", lambda name: False)
     assert run_command_in(tmp_path, ["--ckpt", "missing.pth", "--build"], monkeypatch) == 1
     assert "tensorrt is not installed here" in capsys.readouterr().err
 

@@ -118,7 +118,8 @@ class TestGuesses:
 
     def test_likely_ones_are_told_where_they_matter(self, manifest_of: ManifestOf) -> None:
         assert set(likely(manifest_of())) == {"frame", "pooling", "lstm", "final_tanh"}
-        assert "pooling" not in likely(manifest_of("hybrid-b", "transformers"))
+        hybrid = likely(manifest_of("hybrid-b", "transformers"))
+        assert set(hybrid) == {"frame", "clip_feature", "clip_activation", "lstm"}
 
 
 class TestPlans:

@@ -12,11 +12,13 @@ from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.manifest import GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME
 
 from .base import EngineIdentity, Session
+from .unused_gpu import has_nvidia_gpu, idle_gpu_warning
 
 Backend = Literal["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+TensorRt = Literal["tensorrt", "tensorrt-rtx"]
 
 PLANS_FOLDER = "plans"
-_TENSORRT_MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_TENSORRT_MODULES: dict[TensorRt, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,8 @@ def open_session(bundle: Bundle, backend: Backend = "auto", **options: Any) -> S
     Args:
         bundle: an opened bundle.
         backend: an engine by name; or "auto": TensorRT where the bundle has a plan, else ONNX Runtime on
-            the CPU. What was chosen is logged and stands in the session's identity.
+            the CPU, with a warning where that leaves an NVIDIA GPU idle. What was chosen is logged and
+            stands in the session's identity.
         options: fields of the engine's options, such as `threads` of `OnnxRuntimeOptions`.
 
     Raises:
@@ -40,6 +43,9 @@ def open_session(bundle: Bundle, backend: Backend = "auto", **options: Any) -> S
     if backend not in get_args(Backend):
         raise InputError(f"backend {backend!r} is not known.", f"Use one of {', '.join(get_args(Backend))}.")
     chosen = choose_backend(bundle) if backend == "auto" else backend
+    on_cpu = chosen == "onnxruntime" and options.get("provider", "cpu") == "cpu"
+    if backend == "auto" and on_cpu and has_nvidia_gpu():
+        logger.warning("%s", idle_gpu_warning(bundle.folder, _installed()))
     try:
         session = _open(bundle, chosen, options)
     except EngineError as error:
@@ -64,13 +70,23 @@ def choose_backend(bundle: Bundle) -> Literal["onnxruntime", "tensorrt", "tensor
     plans = sorted(path.name for path in (bundle.folder / PLANS_FOLDER).glob("*.plan"))
     if not plans:
         return "onnxruntime"
-    for backend, module in reversed(_TENSORRT_MODULES.items()):
-        if any(_backend_of(plan) == backend for plan in plans) and importlib.util.find_spec(module):
-            return backend  # type: ignore[return-value]
+    installed = _installed()
+    for backend in installed:
+        if any(_backend_of(plan) == backend for plan in plans):
+            return backend
+    build = ""
+    if installed:
+        option = "" if installed[0] == "tensorrt" else f" --backend {installed[0]}"
+        build = f" Or build for {installed[0]}, which is: vla-build {bundle.folder}{option}"
     raise EngineError(
         f"{bundle.folder} has plans ({', '.join(plans)}), but the TensorRT that runs them is not installed.",
-        f"Install it. {_EXPLICITLY}",
+        f"Install it.{build} {_EXPLICITLY}",
     )
+
+
+def _installed() -> list[TensorRt]:
+    """The TensorRT backends that can be imported, the usual one first."""
+    return [name for name, module in reversed(_TENSORRT_MODULES.items()) if importlib.util.find_spec(module)]
 
 
 _EXPLICITLY = (

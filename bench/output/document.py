@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..report import BundleReport, Report, Row, StandinReport
@@ -15,7 +15,7 @@ from .remarks import Remark, grouped, real_doubts, remarks
 from .sections import bundle_grids, summary_grid
 
 # a screen has these of a bundle's tables; a file has all
-SCREEN_GRIDS = ("latency", "checks", "start", "paced", "energy", "floor", "agreement")
+SCREEN_GRIDS = ("latency", "start", "paced", "floor", "agreement")
 ANSWERS_SHOWN = 20
 GENERATED = "Generated weights: times and memory are those of trained ones, errors are not."
 SUMMARY = (
@@ -47,10 +47,11 @@ def document(report: Report, *, everything: bool) -> Iterator[Block]:
         everything: all tables, as for a file; else those that a screen has room for.
     """
     yield from answers(report)
-    for item in alarms(report):
+    told = grouped(alarms(report))
+    for item in told:
         yield Words(f"{item.kind.upper()}: {item.backend}: {item.text}", "alarm")
     for bundle in report.bundles:
-        yield from _summary(bundle)
+        yield from _summary(bundle, {(item.kind, item.text) for item in told})
     for bundle in report.bundles:
         yield from _details(bundle, everything=everything)
     if report.standin:
@@ -82,7 +83,8 @@ def _name(bundle: BundleReport) -> str:
     return printable(clipped(bundle.name))
 
 
-def _summary(bundle: BundleReport) -> Iterator[Block]:
+def _summary(bundle: BundleReport, told: Collection[tuple[str, str]]) -> Iterator[Block]:
+    """The main figures of a bundle, and what speaks against them where it was not told above."""
     yield from (BLANK, Words(_name(bundle), "title"), Words(bundle_line(bundle), "quiet"))
     grid = summary_grid(bundle.rows).without_weights(bundle.weights_origin)
     best = fastest(bundle.rows)
@@ -91,7 +93,9 @@ def _summary(bundle: BundleReport) -> Iterator[Block]:
         for row, line in zip(bundle.rows, grid.lines, strict=True)
     )
     yield from _table(replace(grid, lines=lines, caption=SUMMARY))
-    yield from _remarks(item for item in remarks(bundle.rows) if item.grave)
+    yield from _remarks(
+        item for item in remarks(bundle.rows) if item.grave and (item.kind, item.text) not in told
+    )
 
 
 def _details(bundle: BundleReport, *, everything: bool) -> Iterator[Block]:

@@ -60,19 +60,28 @@ def _key(grid: Grid) -> list[int]:
 
 
 def _fit_names(widths: list[int], key: Sequence[int], room: int) -> None:
-    """Narrow the naming columns where that makes the table whole, else to their share; their texts are wrapped."""
+    """Narrow the naming columns where that saves a part of the table; their texts are wrapped then."""
     named = _sum(widths, key)
     over = _sum(widths, range(len(widths))) - room
     if over <= 0:
         return
-    target = named - over if named - over >= LEAST_KEY else int(room * KEY_SHARE)
-    while _sum(widths, key) > target:
-        widest = max(key, key=lambda at: widths[at])
-        if widths[widest] <= LEAST_COLUMN:
+    share = int(room * KEY_SHARE)
+    targets = [named - over] if named - over >= LEAST_KEY else [min(named, share), min(LEAST_KEY, share)]
+    tried = [_narrowed(widths, key, target, room) for target in targets]
+    others = [at for at in range(len(widths)) if at not in key]
+    widths[:] = min(tried, key=lambda made: len(_chunks(made, key, others, room)))
+
+
+def _narrowed(widths: Sequence[int], key: Sequence[int], target: int, room: int) -> list[int]:
+    """Widths whose naming columns take no more than `target` together, and no other column more than the rest."""
+    made = list(widths)
+    while _sum(made, key) > target:
+        widest = max(key, key=lambda at: made[at])
+        if made[widest] <= LEAST_COLUMN:
             break
-        widths[widest] -= 1
-    for at in (at for at in range(len(widths)) if at not in key):
-        widths[at] = min(widths[at], max(room - _sum(widths, key) - len(GAP), LEAST_COLUMN))
+        made[widest] -= 1
+    left = max(room - _sum(made, key) - len(GAP), LEAST_COLUMN)
+    return [width if at in key else min(width, left) for at, width in enumerate(made)]
 
 
 def _sum(widths: Sequence[int], columns: Sequence[int]) -> int:

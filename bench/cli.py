@@ -31,7 +31,7 @@ Examples:
   vla-bench engines/policy-fp16 --backends onnxruntime --runs 500
   vla-bench engines/ --device cuda --workload policy --workload owner-standin --out report/
   vla-bench engines/ --images drive-03/ --rate 10
-  vla-bench compare before/report.json after/report.json
+  vla-bench compare before/ after/
   vla-bench render report.json --out report/
 
 \b
@@ -45,6 +45,7 @@ use; 130 Ctrl-C.
 DEVICES = ("cpu", "cuda")
 SECONDS = FiniteFloat(0, 86_400, min_open=True)  # at most a day
 QUICK_SECONDS = 2.0
+MOST_RUNS = 100_000  # what a report holds of each figure
 
 
 @click.command(
@@ -91,7 +92,7 @@ QUICK_SECONDS = 2.0
     is_flag=True,
     help="Two seconds a backend; no compilers, profiles, paced loop or rates of the device.",
 )
-@click.option("--runs", type=click.IntRange(1), help="Take exactly this many samples.")
+@click.option("--runs", type=click.IntRange(1, MOST_RUNS), help="Take exactly this many samples.")
 @click.option(
     "--seconds",
     type=SECONDS,
@@ -151,7 +152,7 @@ def measure(
     speed-up, error against the golden actions, memory, energy, cold start, where the time goes, and how far
     all that is from the least this device could take. ENGINES is a bundle or a folder of bundles.
 
-    Also `vla-bench compare A.json B.json` and `vla-bench render REPORT.json`; each has its own --help.
+    Also `vla-bench compare A B` and `vla-bench render REPORT.json`; each has its own --help.
     """
     _require_packages(choices["backends"])
     from rich.console import Console

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from vla_edge.runtime.gates import judge
 from vla_edge.runtime.manifest import Gate
 from vla_edge.runtime.relative import relative_l2
 
-from .report import Parity
+from .report import LARGEST_NUMBER, Parity
 
 
 class ActionErrors:
@@ -41,13 +40,13 @@ class ActionErrors:
         self._seen.add(sample)
 
     def summary(self) -> Parity:
-        finite = bool(np.isfinite(self._max_abs_mps))
+        finite = bool(self._max_abs_mps <= LARGEST_NUMBER)  # not so of NaN
         return Parity(
             calls=self._calls,
             samples=len(self._seen),
             finite=finite,
             max_abs_mps=float(self._max_abs_mps) if finite else None,
-            relative_l2=self._relative_l2 if math.isfinite(self._relative_l2) else None,
+            relative_l2=self._relative_l2 if self._relative_l2 <= LARGEST_NUMBER else None,
         )
 
 

@@ -19,13 +19,19 @@ from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.errors import InputError
 
 SCHEMA_VERSION = 2
+LONGEST_WORDS = 500
 
 Status = Literal["ok", "wrong", "failed", "skipped"]
 DeviceMethod = Literal["nvml-process", "nvml-device-growth", "mem-available"]
-Count = Annotated[int, Meta(ge=0)]
-Milliseconds = Annotated[float, Meta(ge=0)]
-Seconds = Annotated[float, Meta(ge=0)]
-Mebibytes = Annotated[float, Meta(ge=0)]
+# A report may come from anywhere: bounds far beyond what is measured, so that no figure of one can overflow.
+MOST_SAMPLES = 100_000
+LARGEST_NUMBER = 1e100
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+Number = Annotated[float, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+Milliseconds = Annotated[float, Meta(ge=0, le=1e12)]
+Seconds = Annotated[float, Meta(ge=0, le=1e10)]
+Mebibytes = Annotated[float, Meta(ge=0, le=1e12)]
+Series = Annotated[tuple[Milliseconds, ...], Meta(max_length=MOST_SAMPLES)]
 
 
 class _Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +49,7 @@ class Gpu(_Base, frozen=True):
     graphics_clock_mhz: Count | None
     graphics_clock_max_mhz: Count | None
     memory_clock_mhz: Count | None
-    power_limit_w: float | None
+    power_limit_w: Number | None
     # processes of others that held memory on it when the run began
     other_processes: Count | None
 
@@ -56,10 +62,10 @@ class Machine(_Base, frozen=True):
     board: str | None
     cores_physical: Count | None
     cores_usable: Count
-    cpu_clock_mhz: float | None
-    cpu_clock_max_mhz: float | None
+    cpu_clock_mhz: Number | None
+    cpu_clock_max_mhz: Number | None
     memory_mib: Mebibytes | None
-    load_average_1min: float | None
+    load_average_1min: Number | None
     gpus: tuple[Gpu, ...]
     os: str
     python: str
@@ -80,25 +86,25 @@ class Latency(_Base, frozen=True):
     max_ms: Milliseconds
     mean_ms: Milliseconds
     std_ms: Milliseconds
-    fps: float
+    fps: Number
 
 
 class Samples(_Base, frozen=True):
     """Every sample, in the order taken; nothing is removed."""
 
-    step_ms: tuple[Milliseconds, ...]
+    step_ms: Series
     # `Policy.act` on a camera frame, preprocessing included
-    act_ms: tuple[Milliseconds, ...] = ()
+    act_ms: Series = ()
     # between CUDA events around the forward pass, without the copies
-    device_ms: tuple[Milliseconds, ...] = ()
+    device_ms: Series = ()
     # the host's share of these forward passes: until it had queued all their kernels
-    queue_ms: tuple[Milliseconds, ...] = ()
+    queue_ms: Series = ()
     # `Preprocessor` alone, on the frame of `act_ms`
-    preprocess_ms: tuple[Milliseconds, ...] = ()
+    preprocess_ms: Series = ()
     # of a loop at a fixed rate that sleeps in between: from the tick to the end of its step
-    paced_ms: tuple[Milliseconds, ...] = ()
+    paced_ms: Series = ()
     # how late the loop woke for each of these ticks; part of `paced_ms`
-    wake_ms: tuple[Milliseconds, ...] = ()
+    wake_ms: Series = ()
 
 
 class Warmup(_Base, frozen=True):
@@ -172,8 +178,8 @@ class Parity(_Base, frozen=True):
     calls: Count
     samples: Count
     finite: bool
-    max_abs_mps: float | None
-    relative_l2: float | None
+    max_abs_mps: Number | None
+    relative_l2: Number | None
 
 
 class Paced(_Base, frozen=True):
@@ -182,7 +188,7 @@ class Paced(_Base, frozen=True):
     A tick that begins before the last step has ended is missed and dropped, not queued.
     """
 
-    rate_hz: float
+    rate_hz: Number
     deadline_ms: Milliseconds
     latency: Latency
     wake: Latency
@@ -195,8 +201,8 @@ class Paced(_Base, frozen=True):
 class Energy(_Base, frozen=True):
     """Energy of the whole device while steps were timed back to back, idle power included."""
 
-    joules_per_step: float
-    mean_power_w: float
+    joules_per_step: Number
+    mean_power_w: Number
     # where it was read: the GPU's energy counter, its power sampled, or a board's rails
     method: Literal["nvml-energy", "nvml-power", "hwmon-power"]
     seconds: Seconds
@@ -206,8 +212,8 @@ class Growth(_Base, frozen=True):
     """What the process held more after the timed steps than before them."""
 
     steps: Count
-    host_anonymous_mib: float | None
-    device_mib: float | None
+    host_anonymous_mib: Number | None
+    device_mib: Number | None
 
 
 class StageTime(_Base, frozen=True):
@@ -216,7 +222,7 @@ class StageTime(_Base, frozen=True):
     stage: str
     ms: Milliseconds
     # of the profile's total, 0 to 1
-    share: float
+    share: Number
 
 
 class LayerTime(_Base, frozen=True):
@@ -225,7 +231,7 @@ class LayerTime(_Base, frozen=True):
     name: str
     stage: str
     ms: Milliseconds
-    share: float
+    share: Number
 
 
 class Profile(_Base, frozen=True):
@@ -259,9 +265,9 @@ class Agreement(_Base, frozen=True):
 
     frames: Count
     reference: str
-    max_mps: float
-    mean_mps: float
-    error_mps: tuple[float, ...]
+    max_mps: Number
+    mean_mps: Number
+    error_mps: tuple[Number, ...]
 
 
 class FloorDistance(_Base, frozen=True):
@@ -277,7 +283,7 @@ class FloorDistance(_Base, frozen=True):
     memory_ms: Milliseconds
     compute_ms: Milliseconds
     ms: Milliseconds
-    times_floor: float
+    times_floor: Number
 
 
 class Doubt(_Base, frozen=True):
@@ -304,8 +310,8 @@ class Row(_Base, frozen=True):
     device: Latency | None = None
     queue: Latency | None = None
     # p50 of the PyTorch row over p50 of this one; null where either is missing or this one is wrong
-    speedup_over_torch_fp32: float | None = None
-    speedup_over_torch_fp16: float | None = None
+    speedup_over_torch_fp32: Number | None = None
+    speedup_over_torch_fp16: Number | None = None
     parity: Parity | None = None
     cold_start: ColdStart | None = None
     memory: Memory | None = None
@@ -351,19 +357,19 @@ class Rates(_Base, frozen=True):
 
     device: str
     library: str
-    copy_gb_s: float
-    matmul_fp32_tflops: float
+    copy_gb_s: Number
+    matmul_fp32_tflops: Number
     # null where the device has no such arithmetic
-    matmul_tf32_tflops: float | None
-    matmul_fp16_tflops: float | None
+    matmul_tf32_tflops: Number | None
+    matmul_fp16_tflops: Number | None
 
 
 class Prediction(_Base, frozen=True):
     """What a device could at best do, from published figures. Nothing here was measured on it."""
 
     device: str
-    memory_gb_s: float
-    fp16_tflops: float
+    memory_gb_s: Number
+    fp16_tflops: Number
     floor_ms: Milliseconds
     # the floor, times what the measured engine needs over its own floor here; null without an engine
     expected_ms: Milliseconds | None
@@ -383,7 +389,7 @@ class MemoryPart(_Base, frozen=True):
     """One item of the bytes that explain a measured peak."""
 
     what: str
-    mib: float
+    mib: Number
 
 
 class StandinRow(_Base, frozen=True):
@@ -393,7 +399,7 @@ class StandinRow(_Base, frozen=True):
     protocol: Literal["owner", "bench"]
     row: Row
     # predicted from shapes, and the parts of it
-    explained_mib: float | None
+    explained_mib: Number | None
     parts: tuple[MemoryPart, ...] = ()
 
 
@@ -403,8 +409,8 @@ class Claim(_Base, frozen=True):
     model: str
     fp32_ms: Milliseconds
     fp16_ms: Milliseconds
-    fp32_memory_mb: float
-    fp16_memory_mb: float
+    fp32_memory_mb: Number
+    fp16_memory_mb: Number
 
 
 class StandinReport(_Base, frozen=True):
@@ -434,7 +440,7 @@ class Options(_Base, frozen=True):
     time_limit_s: Seconds
     backends: tuple[str, ...]
     workloads: tuple[str, ...] = ("policy",)
-    rate_hz: float | None = None
+    rate_hz: Number | None = None
     # names of the user's own frames
     images: tuple[str, ...] = ()
     quick: bool = False
@@ -468,10 +474,18 @@ def decode(data: bytes, origin: str) -> Report:
     """
     try:
         return msgspec.json.decode(data, type=Report)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InputError(
-            f"{origin} is not a bench report: {error}.", "Write it with vla-bench --json."
+            f"{_printable(origin)} is not a bench report: {_printable(str(error))[:LONGEST_WORDS]}.",
+            "Write it with vla-bench --json.",
         ) from error
+
+
+def _printable(words: str) -> str:
+    """Names out of a file, without what would steer a terminal."""
+    from .output.format import printable
+
+    return printable(words)
 
 
 def json_schema() -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from vla_edge.runtime.console import verbose_option
-from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.extras import require
 from vla_edge.runtime.json_text import json_text
 
@@ -19,23 +18,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..output.grid import Grid
-    from ..report import Report
     from .rows import Comparison, Ratio, RowComparison
 
 EPILOG = """\b
 Examples:
-  vla-bench compare before.json after.json
+  vla-bench compare before/ after/
   vla-bench compare before.json after.json --threshold 3% --json
 
 \b
 Exit codes: 0 nothing got worse; 1 a regression; 2 wrong use, or not a report.
 """
-LARGEST_REPORT_BYTES = 1 << 30
 STYLES = {"regression": "bold red", "gone": "bold red", "improvement": "green"}
 
 
 class PartType(click.ParamType):
-    """A part of 1: "5%" or "0.05"."""
+    """A part of 1 that says what it is: "5%", or "0.05". A bare 5 could mean either, so it is refused."""
 
     name = "percent"
 
@@ -43,10 +40,16 @@ class PartType(click.ParamType):
         if isinstance(value, float):
             return value
         text = str(value).strip()
+        number, percent = text.removesuffix("%").rstrip(), text.endswith("%")
         try:
-            part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+            part = float(number) / (100 if percent else 1)
         except ValueError:
             self.fail(f"{text!r} is no percentage: write 5% or 0.05.", param, ctx)
+        if not percent and 1 <= part < float("inf"):
+            words = (
+                f"{text!r} could mean {number}% or {part:.0%}: write {number}%, or a part of 1 such as 0.05."
+            )
+            self.fail(words, param, ctx)
         if not 0 <= part < 10:
             self.fail(f"{text!r} is not between 0% and 1000%: write 5% or 0.05.", param, ctx)
         return part
@@ -64,19 +67,19 @@ class PartType(click.ParamType):
     type=PartType(),
     default="5%",
     show_default=True,
-    help="How much p50, peak memory and action error may grow.",
+    help="How much p50, peak memory and action error may grow: 5% or 0.05.",
 )
 @click.option(
     "--tail-threshold",
     type=PartType(),
     default="25%",
     show_default=True,
-    help="How much p99 may grow.",
+    help="How much p99 may grow: 25% or 0.25.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @verbose_option
 def command(before: Path, after: Path, threshold: float, tail_threshold: float, as_json: bool) -> int:
-    """Tell what got worse from report BEFORE to report AFTER, both written by vla-bench.
+    """Tell what got worse from report BEFORE to report AFTER, both written by vla-bench: a file, or its folder.
 
     A slower p50 or p99 counts only if the whole 95 % interval of its ratio is past the threshold. Growth of
     memory or error, a worse result and a missing row count too.
@@ -84,6 +87,7 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
     require("bench", "scipy")
     from rich.console import Console
 
+    from ..report_file import read_report
     from .rows import compare
 
     comparison = compare(read_report(before), read_report(after), threshold, tail_threshold)
@@ -96,33 +100,13 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
     return int(comparison.regressed)
 
 
-def read_report(path: Path) -> Report:
-    """A report from a file.
-
-    Raises:
-        InputError: no such file, too large to be one, or not a report of this schema version.
-    """
-    from ..report import decode
-
-    try:
-        size_bytes = path.stat().st_size
-        if size_bytes > LARGEST_REPORT_BYTES:
-            raise InputError(f"{path} is no bench report: it has {size_bytes:,} bytes.", "Name another file.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read the report {path}: {error.strerror}.", "Write one with vla-bench --json."
-        ) from error
-    return decode(data, str(path))
-
-
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """The verdict, a table and a line for each finding; plain text where the console is not a terminal."""
     from ..output.table import print_grid, print_text
 
     worse = sum(bool(row.regressions) for row in comparison.rows)
     verdict = f"{worse} of {len(comparison.rows)} rows regressed" if worse else "no regression"
-    allowed = f"allowed: {comparison.threshold:.3g}, for p99 {comparison.tail_threshold:.3g}"
+    allowed = f"allowed: {_percent(comparison.threshold)}, for p99 {_percent(comparison.tail_threshold)}"
     print_text(f"{verdict} ({allowed})", console, "bold red" if worse else "bold")
     print_text("", console)
     print_grid(comparison_grid(comparison), console, STYLES)
@@ -164,6 +148,10 @@ def _speed(ratio: Ratio | None) -> tuple[str, ...]:
         return (NOTHING,) * 5
     times = (significant(ratio.before_ms), significant(ratio.after_ms))
     return (*times, *map(_change, (ratio.ratio, ratio.low, ratio.high)))
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.3g}%"
 
 
 def _change(ratio: float | None) -> str:

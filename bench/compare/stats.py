@@ -17,6 +17,7 @@ from msgspec import Struct
 
 CONFIDENCE = 0.95
 RESAMPLES = 800
+LARGEST_BATCH = 1 << 22  # resampled numbers in memory at a time
 
 
 class Ratio(Struct, frozen=True, kw_only=True):
@@ -74,6 +75,7 @@ def bootstrap_quantiles(series: Sequence[float], quantile: float) -> np.ndarray:
         statistic,
         n_resamples=RESAMPLES,
         vectorized=True,
+        batch=max(1, LARGEST_BATCH // len(values)),
         method="percentile",
         rng=np.random.default_rng(seed),
     )
@@ -89,13 +91,20 @@ def block_length(series: Sequence[float] | np.ndarray) -> int:
     from scipy.stats import rankdata
 
     ranks = rankdata(series) - (len(series) + 1) / 2
-    power = float(ranks @ ranks)
     least, most = round(len(ranks) ** (1 / 3)), max(len(ranks) // 20, 1)
-    if power == 0:
+    correlation = _autocorrelation(ranks)
+    if correlation[0] == 0:
         return min(least, most)
     noise = 2 / np.sqrt(len(ranks))
-    lag = next((lag for lag in range(1, most) if ranks[:-lag] @ ranks[lag:] / power < noise), most)
-    return int(min(max(least, lag), most))
+    quiet = np.flatnonzero(correlation[1:most] / correlation[0] < noise)
+    lag = int(quiet[0]) + 1 if quiet.size else most
+    return min(max(least, lag), most)
+
+
+def _autocorrelation(values: np.ndarray) -> np.ndarray:
+    """Sums of products with itself at every lag, by Fourier transform: a long drift would take the square of it."""
+    spectrum = np.fft.rfft(values, 2 * len(values))
+    return np.fft.irfft(spectrum * spectrum.conj())[: len(values)]
 
 
 def rank_test(before_ms: Sequence[float], after_ms: Sequence[float]) -> float:

@@ -30,7 +30,7 @@ Example:
 @verbose_option
 def command(report_path: Path, out: Path) -> int:
     """Write the page, Markdown and CSV of a report that was measured before."""
-    from ..compare.cli import read_report
+    from ..report_file import read_report
     from .writers import prepare_folder, write_outputs
 
     report = read_report(report_path)

@@ -25,6 +25,7 @@ from vla_edge.bench.compare.stats import (
     rank_test,
 )
 from vla_edge.bench.report import Gpu, Memory, Parity, Report, Row, write
+from vla_edge.bench.report_file import read_report
 from vla_edge.runtime.errors import InputError
 
 
@@ -362,7 +363,60 @@ def test_what_is_no_report_is_bad_input(pair: tuple[Path, Path], tmp_path: Path,
     assert "x.json" in done.exception.problem
 
 
-@pytest.mark.parametrize("threshold", ["five", "-5%", "nan", "2000%"])
-def test_a_threshold_that_is_none_is_refused(pair: tuple[Path, Path], threshold: str) -> None:
-    done = run(*pair, f"--threshold={threshold}")
+@pytest.mark.parametrize("threshold", ["five", "-5%", "nan", "2000%", "%", "inf", "1e999", "-0.1", "5%%"])
+@pytest.mark.parametrize("option", ["--threshold", "--tail-threshold"])
+def test_a_threshold_that_is_none_is_refused(pair: tuple[Path, Path], option: str, threshold: str) -> None:
+    done = run(*pair, f"{option}={threshold}")
     assert "write 5% or 0.05" in str(done.exception)
+
+
+@pytest.mark.parametrize(("bare", "other"), [("5", "500%"), ("1", "100%"), ("25", "2500%"), ("1.5", "150%")])
+@pytest.mark.parametrize("option", ["--threshold", "--tail-threshold"])
+def test_a_bare_number_that_may_be_percent_is_refused_with_both_readings(
+    pair: tuple[Path, Path], option: str, bare: str, other: str
+) -> None:
+    done = run(*pair, f"{option}={bare}")
+    assert f"'{bare}' could mean {bare}% or {other}: write {bare}%, or a part of 1" in str(done.exception)
+
+
+@pytest.mark.parametrize("written", ["15%", "15 %", "0.15", "1.5e-1"])
+def test_limits_are_printed_in_percent_however_they_were_written(
+    pair: tuple[Path, Path], written: str
+) -> None:
+    done = run(*pair, "--threshold", written, "--tail-threshold", "900%")
+    assert "no regression (allowed: 15%, for p99 900%)" in done.stdout
+
+
+def test_folders_of_reports_are_compared(tmp_path: Path) -> None:
+    for name, mean in (("before", 10), ("after", 11)):
+        (tmp_path / name).mkdir()
+        write(report_of(row(independent(mean))), tmp_path / name / "report.json")
+    assert run(tmp_path / "before", tmp_path / "after").return_value == 1
+    assert run(tmp_path / "after", tmp_path / "before" / "report.json").return_value == 0
+
+
+def test_a_folder_of_a_bench_that_did_not_end_is_told_from_one_without_a_report(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read the report .*: No such file"):
+        read_report(tmp_path)
+    write(report_of(row(independent(10))), tmp_path / "report.partial.json")
+    with pytest.raises(InputError, match=r"has no report\.json, only the report\.partial\.json of a bench"):
+        read_report(tmp_path)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9, 0.999])
+def test_blocks_are_as_long_as_the_plain_sum_of_products_makes_them(correlation: float) -> None:
+    generator, value, series = np.random.default_rng(3), 0.0, []
+    for noise in generator.normal(0, 1, 1500):
+        value = correlation * value + noise
+        series.append(value)
+    ranks = stats.rankdata(series) - (len(series) + 1) / 2
+    plain = [float(ranks[:-lag] @ ranks[lag:] / (ranks @ ranks)) for lag in range(1, 75)]
+    quiet = next((lag for lag, each in enumerate(plain, 1) if each < 2 / np.sqrt(len(ranks))), 75)
+    assert block_length(series) == min(max(11, quiet), 75)
+
+
+def test_a_bounded_number_of_resampled_numbers_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = independent(count=2000)
+    whole = bootstrap_quantiles(series, 0.5)
+    monkeypatch.setattr("vla_edge.bench.compare.stats.LARGEST_BATCH", 10_000)
+    np.testing.assert_array_equal(bootstrap_quantiles(series, 0.5), whole)

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vla_edge.runtime.errors import CheckpointError
+from vla_edge.runtime.errors import CheckpointError, InputError
+from vla_edge.runtime.golden import MAX_GOLDEN_BYTES
 from vla_edge.runtime.manifest import Instruction, Prompt
 
 from .architecture import Architecture
@@ -20,6 +21,7 @@ from .policies import VlaPolicy
 from .samples import Frame
 from .settings import PolicySettings
 
+_HEADERS_BYTES = 1 << 20
 # PyTorch's names of the stages, by the manifest's
 OUTPUT_OF_STAGE = {
     "vision": "vision",
@@ -102,7 +104,18 @@ def torch_inputs(policy: VlaPolicy, inputs: dict[str, np.ndarray], at: int) -> d
 
 
 def save_golden(path: Path, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
-    """Write `golden.npz`."""
+    """Write `golden.npz`.
+
+    Raises:
+        InputError: more samples than a bundle's reader takes.
+    """
+    size_bytes = sum(array.nbytes for array in (*inputs.values(), *outputs.values()))
+    if size_bytes > MAX_GOLDEN_BYTES - _HEADERS_BYTES:
+        raise InputError(
+            f"{len(inputs['names'])} images make golden samples of {size_bytes} bytes, "
+            f"a bundle holds at most {MAX_GOLDEN_BYTES}.",
+            "Give fewer with --images.",
+        )
     with path.open("xb") as file:
         np.savez(file, **inputs, **outputs)  # type: ignore[arg-type]
 

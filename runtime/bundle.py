@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from .digest import sha256_of_open
 from .errors import BundleError, InputError
+from .golden import golden_limit_bytes, load_golden, sample_inputs
 from .manifest import (
     GOLDEN_NAME,
     MANIFEST_NAME,
@@ -27,15 +27,15 @@ from .manifest import (
     Manifest,
     decode,
 )
-from .onnx_check import check_external_data
+from .onnx_check import MAX_MODEL_BYTES, check_external_data
 from .regular_file import is_link, open_regular, read_regular, regular_size
 from .staging import OLD_SUFFIX, PARTIAL_SUFFIX, target_of
 
-if TYPE_CHECKING:
-    import numpy as np
+__all__ = ["Bundle", "Verification", "find_bundles", "load_golden", "require_known", "sample_inputs"]
 
 Verification = Literal["full", "size"]
 
+MAX_OTHER_BYTES = 64 << 20  # a tokenizer; constants and alignment beside the weights
 REQUIRED_FILES = (MODEL_NAME, WEIGHTS_NAME, GOLDEN_NAME)
 
 
@@ -90,7 +90,7 @@ class Bundle:
         bundle = cls.unchecked(folder)
         files = bundle.manifest.files
         paths = _contained_paths(bundle.folder, files)
-        _check_sizes(paths, files)
+        _check_sizes(paths, files, bundle.manifest)
         if verify == "full":
             _check_hashes(paths, files)
         return bundle
@@ -114,7 +114,7 @@ class Bundle:
             BundleError: not a plain path inside the bundle, missing, no regular file, or of another size.
         """
         path = _inside(self.folder, entry.path)
-        _check_sizes({entry.path: path}, (entry,))
+        _check_sizes({entry.path: path}, (entry,), self.manifest)
         return path
 
     def check_hashes(self, unread: Collection[str] = ()) -> None:
@@ -148,31 +148,6 @@ def find_bundles(folder: str | os.PathLike[str]) -> list[Path]:
         return [root]
     children = (child for child in root.iterdir() if not _is_unfinished(child))
     return sorted(child for child in children if (child / MANIFEST_NAME).is_file())
-
-
-def load_golden(bundle: Bundle) -> dict[str, np.ndarray]:
-    """The golden samples: inputs, stage features and actions of the PyTorch FP32 policy.
-
-    Returns:
-        `names` unicode [N]; one array [N, ...] per graph input, without its batch axis (carried state
-        [layers, B, hidden] becomes [N, layers, hidden]); `actions` float32 [N, steps, size];
-        `stage_<name>` float32 [N, ...] per stage that the manifest lists. `input_ids`, `token_ids` and
-        `attention_mask` int32 [N, L] and `instruction_index` int32 [N] may be there without an input.
-
-    Raises:
-        BundleError: not an archive of plain arrays, or names, dtypes or shapes are not the manifest's.
-    """
-    import numpy as np
-
-    path = bundle.folder / GOLDEN_NAME
-    try:
-        # Pickled arrays could run code when they are read.
-        with np.load(path, allow_pickle=False) as archive:
-            golden = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
-        raise BundleError(f"{path} cannot be read: {error}.", "Export the bundle again.") from error
-    _check_golden(golden, bundle.manifest, path)
-    return golden
 
 
 def _read_manifest(root: Path) -> bytes:
@@ -254,7 +229,7 @@ def _inside(root: Path, path: str) -> Path:
     return found
 
 
-def _check_sizes(paths: dict[str, Path], files: Iterable[FileEntry]) -> None:
+def _check_sizes(paths: dict[str, Path], files: Iterable[FileEntry], manifest: Manifest) -> None:
     for entry in files:
         path = paths[entry.path]
         try:
@@ -264,6 +239,18 @@ def _check_sizes(paths: dict[str, Path], files: Iterable[FileEntry]) -> None:
         if size != entry.size_bytes:
             kind = "truncated" if size < entry.size_bytes else "too long"
             raise _damaged(f"{path} is {kind}: it has {size} bytes, the manifest says {entry.size_bytes}.")
+        limit = _limit_bytes(entry.path, manifest)
+        if size > limit:  # before it is hashed: a sparse file of any size takes no room on a disk
+            raise _damaged(f"{path} has {size} bytes, by the rest of the manifest it has at most {limit}.")
+
+
+def _limit_bytes(path: str, manifest: Manifest) -> int:
+    """The most that a file of this name can need."""
+    if path == WEIGHTS_NAME:
+        return 4 * manifest.source.parameters + MAX_OTHER_BYTES
+    if path == GOLDEN_NAME:
+        return golden_limit_bytes(manifest)
+    return MAX_MODEL_BYTES if path == MODEL_NAME else MAX_OTHER_BYTES
 
 
 def _check_hashes(paths: dict[str, Path], files: tuple[FileEntry, ...]) -> None:
@@ -284,70 +271,3 @@ def _sha256(path: Path) -> str:
             return sha256_of_open(file)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}.", "Check the disk.") from error
-
-
-def sample_inputs(
-    golden: Mapping[str, np.ndarray], at: int, shapes: Mapping[str, Sequence[int]], states: Collection[str]
-) -> dict[str, np.ndarray]:
-    """One golden sample as a graph's inputs; samples are of batch 1, and repeat over the graph's batch.
-
-    Args:
-        golden: from `load_golden`.
-        at: which sample.
-        shapes: of the inputs, by name.
-        states: names of inputs that carry state: [layers, batch, hidden], where others have the batch first.
-
-    Returns:
-        Contiguous arrays of these shapes, by name.
-    """
-    import numpy as np
-
-    return {
-        name: np.ascontiguousarray(
-            np.broadcast_to(np.expand_dims(golden[name][at], 1 if name in states else 0), tuple(shape))
-        )
-        for name, shape in shapes.items()
-    }
-
-
-def _check_golden(golden: dict[str, np.ndarray], manifest: Manifest, path: Path) -> None:
-    required, optional = _golden_shapes(manifest)
-
-    def refuse(problem: str) -> None:
-        raise BundleError(f"{path} does not fit its manifest: {problem}.", "Export the bundle again.")
-
-    if missing := {"names", *required} - golden.keys():
-        refuse(f"it lacks {', '.join(sorted(missing))}")
-    names = golden["names"]
-    if names.ndim != 1 or names.dtype.kind != "U" or len(names) == 0:
-        refuse(f"names is {names.dtype} {list(names.shape)} instead of unicode [N]")
-    specs = {**optional, **required}
-    for name, array in golden.items():
-        if name == "names":
-            continue
-        if name not in specs:
-            refuse(f"it has an unknown array {name!r}")
-        dtype, tail = specs[name]
-        if array.dtype != dtype or array.shape != (len(names), *tail):
-            refuse(f"{name} is {array.dtype} {list(array.shape)} instead of {dtype} {[len(names), *tail]}")
-
-
-_Shapes = dict[str, tuple[str, tuple[int, ...]]]
-
-
-def _golden_shapes(manifest: Manifest) -> tuple[_Shapes, _Shapes]:
-    """Dtype and shape of one sample of each array: those that must be there, and those that may be."""
-    length = (manifest.prompt.length,)
-    optional: _Shapes = dict.fromkeys(("input_ids", "token_ids", "attention_mask"), ("int32", length))
-    optional["instruction_index"] = ("int32", ())
-    state_inputs = {source for source, _ in manifest.runtime.state}
-    state_outputs = {target for _, target in manifest.runtime.state}
-    required: _Shapes = {}
-    for tensor in (*manifest.inputs, *manifest.outputs):
-        if tensor.name in state_inputs:  # [layers, B, hidden]: the batch is its second axis
-            required[tensor.name] = (tensor.dtype, (tensor.shape[0], *tensor.shape[2:]))
-        elif tensor.name not in state_outputs:
-            required[tensor.name] = (tensor.dtype, tensor.shape[1:])
-    stages = (stage for stage in manifest.stages if stage.name != "action")
-    required |= {f"stage_{stage.name}": ("float32", stage.shape[1:]) for stage in stages}
-    return required, optional

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .errors import BundleError
+from .manifest_checks import contradictions
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -31,6 +32,13 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 StageName = Literal["vision", "text", "clip", "fusion", "action"]
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
+# Later code allocates by these numbers, so each has a largest value; sums are bounded by manifest_checks.
+Dim = Annotated[int, Meta(gt=0, le=1 << 28)]
+Shape = Annotated[tuple[Dim, ...], Meta(min_length=1, max_length=8)]
+Pixels = Annotated[int, Meta(gt=0, le=4096)]
+TokenId = Annotated[int, Meta(ge=0, lt=1 << 31)]  # the graph takes int32
+Tokens = Annotated[int, Meta(ge=0, le=1 << 16)]
+Bytes = Annotated[int, Meta(ge=0, lt=1 << 50)]
 # msgspec accepts any finite JSON number as a float; JSON has no NaN.
 Channels = Annotated[tuple[float, float, float], Meta(description="one value per RGB channel")]
 
@@ -43,13 +51,13 @@ class Source(_Base, frozen=True):
     """The checkpoint that the bundle was made from."""
 
     file: Name
-    size_bytes: Count
+    size_bytes: Bytes
     sha256: Sha256 | None
-    epoch: int | None
+    epoch: Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)] | None
     val_mae: float | None
     layout: Literal["pure", "hybrid-a", "hybrid-b", "hybrid-c"]
     layout_reasons: tuple[str, ...]
-    parameters: Positive
+    parameters: Annotated[int, Meta(gt=0, le=1 << 32)]
     # "checkpoint", or for a generated sample "sample: ..." so that no figure from random weights passes as real
     weights_origin: Name
 
@@ -67,7 +75,7 @@ class TensorSpec(_Base, frozen=True):
 
     name: Name
     dtype: Literal["float32", "float16", "int32"]
-    shape: tuple[Positive, ...]
+    shape: Shape
 
 
 class Stage(_Base, frozen=True):
@@ -75,14 +83,14 @@ class Stage(_Base, frozen=True):
 
     name: StageName
     tensor: Name
-    shape: tuple[Positive, ...]
+    shape: Shape
 
 
 class Preprocessing(_Base, frozen=True):
     """From an RGB frame to `pixel_values`, float32 [batch, 3, height, width]."""
 
-    height: Positive
-    width: Positive
+    height: Pixels
+    width: Pixels
     color: Literal["rgb"]
     # squash: both sides are scaled to the target, aspect ratio is not kept
     fit: Literal["squash"]
@@ -99,7 +107,7 @@ class ActionSpec(_Base, frozen=True):
     command = clip(output * scale + offset, -limit, +limit), per component.
     """
 
-    names: tuple[Name, ...]
+    names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
     unit: Literal["m/s"]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
@@ -114,21 +122,21 @@ class Instruction(_Base, frozen=True):
     """
 
     text: Name
-    token_ids: tuple[Count, ...]
-    graph_ids: tuple[Count, ...]
+    token_ids: tuple[TokenId, ...]
+    graph_ids: tuple[TokenId, ...]
 
 
 class Prompt(_Base, frozen=True):
     """How text and image tokens share the sequence."""
 
-    template: str
-    length: Positive
-    image_start: Count
-    image_tokens: Positive
-    pad_id: Count
+    template: Annotated[str, Meta(max_length=1000)]
+    length: Annotated[int, Meta(gt=0, le=1 << 16)]
+    image_start: Tokens
+    image_tokens: Annotated[int, Meta(gt=0, le=1 << 16)]
+    pad_id: TokenId
     # "full": graph_ids are token_ids, new instructions can be tokenised; "declared": only those listed
     vocabulary: Literal["full", "declared"]
-    vocabulary_rows: Positive
+    vocabulary_rows: Annotated[int, Meta(gt=0, lt=1 << 31)]
 
 
 class Runtime(_Base, frozen=True):
@@ -136,7 +144,7 @@ class Runtime(_Base, frozen=True):
 
     frame: Literal["current", "first"]
     # names of (input, output) pairs carried between calls, zero at reset
-    state: tuple[tuple[Name, Name], ...]
+    state: Annotated[tuple[tuple[Name, Name], ...], Meta(max_length=32)]
 
 
 class Gate(_Base, frozen=True):
@@ -160,8 +168,8 @@ class Parity(_Base, frozen=True):
 
     reference: str
     engine: str
-    samples: Positive
-    gates: tuple[Gate, ...]
+    samples: Annotated[int, Meta(gt=0, le=1 << 20)]
+    gates: Annotated[tuple[Gate, ...], Meta(max_length=32)]
     errors: tuple[StageError, ...]
     max_abs_mps: float
 
@@ -177,7 +185,7 @@ class Precision(_Base, frozen=True):
 
 class FileEntry(_Base, frozen=True):
     path: Name
-    size_bytes: Count
+    size_bytes: Bytes
     sha256: Sha256
 
 
@@ -187,9 +195,9 @@ class Manifest(_Base, frozen=True):
     created_utc: Name
     source: Source
     settings: dict[str, Setting]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    stages: tuple[Stage, ...]
+    inputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=64)]
+    outputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=64)]
+    stages: Annotated[tuple[Stage, ...], Meta(max_length=64)]
     preprocessing: Preprocessing
     prompt: Prompt
     instructions: Annotated[tuple[Instruction, ...], Meta(min_length=1)]
@@ -199,7 +207,7 @@ class Manifest(_Base, frozen=True):
     precision: Precision
     parity: Parity
     tools: dict[str, str]
-    files: tuple[FileEntry, ...]
+    files: Annotated[tuple[FileEntry, ...], Meta(max_length=64)]
 
 
 def decode(data: bytes, origin: str = MANIFEST_NAME) -> Manifest:
@@ -264,44 +272,10 @@ def _schema_version(data: bytes, origin: str) -> Any:
 
 def _check_consistency(manifest: Manifest, origin: str) -> None:
     """What the types alone cannot say."""
-
-    def refuse(problem: str) -> None:
+    for problem in contradictions(manifest):
         raise BundleError(
             f"{origin} contradicts itself: {problem}.", "It was damaged or edited; export it again."
         )
-
-    size = len(manifest.action.names)
-    for field in ("scale", "offset", "limit"):
-        if len(getattr(manifest.action, field)) != size:
-            refuse(
-                f"action.{field} has {len(getattr(manifest.action, field))} values for {size} action names"
-            )
-    if any(value <= 0 for value in manifest.preprocessing.std):
-        refuse("preprocessing.std has a value that is not positive")
-    texts = [instruction.text for instruction in manifest.instructions]
-    if manifest.default_instruction not in texts:
-        refuse(f"default_instruction {manifest.default_instruction!r} is not among the instructions")
-    if len(set(texts)) != len(texts):
-        refuse("an instruction is listed twice")
-    prompt = manifest.prompt
-    if prompt.image_start + prompt.image_tokens > prompt.length:
-        refuse("the image tokens do not fit the prompt")
-    for instruction in manifest.instructions:
-        if len(instruction.graph_ids) != len(instruction.token_ids):
-            refuse(f"instruction {instruction.text!r} has differing numbers of token and graph ids")
-        if not prompt.image_start + prompt.image_tokens <= len(instruction.graph_ids) <= prompt.length:
-            refuse(f"instruction {instruction.text!r} does not fit the prompt of {prompt.length} tokens")
-        if max(instruction.graph_ids) >= prompt.vocabulary_rows:
-            refuse(
-                f"instruction {instruction.text!r} has an id beyond the {prompt.vocabulary_rows} embedding rows"
-            )
-    names = {tensor.name for tensor in (*manifest.inputs, *manifest.outputs)}
-    for pair in manifest.runtime.state:
-        if not set(pair) <= names:
-            refuse(f"runtime.state names {pair}, which the graph does not have")
-    paths = [entry.path for entry in manifest.files]
-    if len(set(paths)) != len(paths):
-        refuse("a file is listed twice")
 
 
 if __name__ == "__main__":

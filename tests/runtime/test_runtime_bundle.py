@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vla_edge.runtime.bundle import Bundle, find_bundles, load_golden
+from vla_edge.runtime.bundle import Bundle, find_bundles
 from vla_edge.runtime.errors import BundleError, InputError
 from vla_edge.runtime.sessions import unread_files
 
@@ -329,78 +327,33 @@ def test_looking_for_bundles_in_no_folder_is_an_error(tmp_path: Path) -> None:
         find_bundles(tmp_path / "engines")
 
 
-def test_golden_samples_load_as_the_manifest_says(make_bundle: Callable[..., Path]) -> None:
-    golden = load_golden(Bundle.open(make_bundle(carried=True, indexed=True)))
-    assert golden["actions"].shape == (8, 1, 2)
-    assert golden["h_in"].shape == (8, 1, 2)
-    assert golden["stage_text"].dtype == np.float32
-    assert golden["names"][0] == "frame 0"
-
-
-def rewrite_golden(
-    folder: Path, relist: Callable[[Path], None], change: Callable[[dict[str, Any]], object]
-) -> None:
-    with np.load(folder / "golden.npz") as archive:
-        arrays = dict(archive)
-    change(arrays)
-    np.savez(folder / "golden.npz", **arrays)
-    relist(folder)
-
-
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("name", "size", "words"),
     [
-        (lambda arrays: arrays.pop("actions"), "it lacks actions"),
-        (lambda arrays: arrays.pop("names"), "it lacks names"),
-        (lambda arrays: arrays.pop("stage_text"), "it lacks stage_text"),
-        (lambda arrays: arrays.update(extra=np.zeros(8)), "it has an unknown array 'extra'"),
-        (lambda arrays: arrays.update(actions=arrays["actions"].astype(np.float64)), "actions is float64"),
-        (
-            lambda arrays: arrays.update(actions=arrays["actions"][:4]),
-            r"actions is float32 \[4, 1, 2\] instead of",
-        ),
-        (lambda arrays: arrays.update(input_ids=arrays["input_ids"][:, :3]), r"input_ids is int32 \[8, 3\]"),
-        (lambda arrays: arrays.update(names=np.arange(8)), "names is int64"),
+        ("model.onnx.data", 900 << 30, "by the rest of the manifest it has at most 67108868"),
+        ("golden.npz", 900 << 30, "golden.npz has 966367641600 bytes"),
+        ("model.onnx", 1 << 30, "at most 67108864"),
+        ("tokenizer.json", 1 << 40, "at most 67108864"),
     ],
 )
-def test_golden_samples_that_do_not_fit_are_refused(
-    tiny_bundle: Path, relist: Callable[[Path], None], change: Callable[[dict[str, Any]], object], words: str
+def test_a_file_larger_than_it_can_need_is_not_hashed(
+    tiny_bundle: Path, edit_manifest: Edit, name: str, size: int, words: str
 ) -> None:
-    rewrite_golden(tiny_bundle, relist, change)
-    with pytest.raises(BundleError, match=words):
-        load_golden(Bundle.open(tiny_bundle))
+    with (tiny_bundle / name).open("ab") as file:
+        file.truncate(size)  # sparse
+
+    def list_it(fields: dict[str, Any]) -> None:
+        others = [entry for entry in fields["files"] if entry["path"] != name]
+        fields["files"] = [*others, {"path": name, "size_bytes": size, "sha256": "0" * 64}]
+
+    edit_manifest(tiny_bundle, list_it)
+    assert words in refusal(tiny_bundle).problem
 
 
-class Explosive:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path("exploded").touch, ())
-
-
-def test_golden_samples_that_want_to_run_code_are_refused(
-    tiny_bundle: Path, relist: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    np.savez(tiny_bundle / "golden.npz", names=np.array([Explosive()], dtype=object))
-    relist(tiny_bundle)
-    with pytest.raises(BundleError, match="cannot be read"):
-        load_golden(Bundle.open(tiny_bundle))
-    assert not Path("exploded").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"junk" * 100, pickle.dumps(Explosive())])
-def test_golden_samples_that_are_no_archive_are_refused(
-    tiny_bundle: Path,
-    relist: Callable[[Path], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    content: bytes,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tiny_bundle / "golden.npz").write_bytes(content)
-    relist(tiny_bundle)
-    with pytest.raises(BundleError, match=r"golden.npz cannot be read"):
-        load_golden(Bundle.open(tiny_bundle))
-    assert not Path("exploded").exists()
+def test_a_file_that_nobody_listed_does_no_harm(tiny_bundle: Path) -> None:
+    (tiny_bundle / ".DS_Store").touch()
+    os.mkfifo(tiny_bundle / "pipe")
+    assert Bundle.open(tiny_bundle).manifest.name == "tiny"
 
 
 def test_the_manifest_is_valid_under_the_published_schema(pristine_bundle: Path) -> None:

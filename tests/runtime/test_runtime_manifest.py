@@ -118,6 +118,92 @@ def test_a_manifest_that_contradicts_itself_says_where(
     assert words in refusal(json.dumps(fields).encode()).problem
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m["prompt"].update(pad_id=2**31), "at `$.prompt.pad_id`"),
+        (lambda m: m["prompt"].update(pad_id=32), "prompt.pad_id 32 is beyond the 32 embedding rows"),
+        (lambda m: m["prompt"].update(length=2_000_000_000), "at `$.prompt.length`"),
+        (lambda m: m["prompt"].update(template="{image_tokens}" * 2), "holds {image_tokens} 2 times"),
+        (lambda m: m["prompt"].update(template="x" * 2000), "at `$.prompt.template`"),
+        (lambda m: m["prompt"].update(template="go", vocabulary="full"), "holds {image_tokens} 0 times"),
+        (lambda m: m["instructions"][0]["token_ids"].__setitem__(0, 2**31), "token_ids[0]`"),
+        (
+            lambda m: m["instructions"].append({**m["instructions"][0], "text": " 컵까지 가세요 "}),
+            "' 컵까지 가세요 '",
+        ),
+        (
+            lambda m: m["instructions"].append({**m["instructions"][0], "text": " \t"}),
+            "an instruction is empty",
+        ),
+        (lambda m: m["outputs"][0].update(shape=[1, 10**10, 2]), "at `$.outputs[0].shape[1]`"),
+        (lambda m: m["outputs"][0].update(shape=[1, 10**8, 2]), "its inputs and outputs take 8000"),
+        (lambda m: m["inputs"][0].update(shape=[]), "Expected `array` of length >= 1"),
+        (lambda m: m["inputs"][0].update(shape=[1] * 9), "Expected `array` of length <= 8"),
+        (lambda m: m["inputs"][0].update(dtype="float16"), "pixel_values float16 [1, 3, 16, 16] has to be"),
+        (lambda m: m["inputs"][1].update(dtype="float32"), "input_ids float32 [1, 16] has to be int32"),
+        (lambda m: m["inputs"][1].update(shape=[16]), "input_ids int32 [16] has to be int32 of rank 2"),
+        (lambda m: m["inputs"][1].update(name="pixel_values"), "two tensors are named 'pixel_values'"),
+        (lambda m: m["outputs"][0].update(name="pixel_values"), "two tensors are named 'pixel_values'"),
+        (lambda m: m["inputs"][1].update(shape=[2, 16]), "of several batch sizes"),
+        (lambda m: m["outputs"][0].update(dtype="int32"), "actions int32 [1, 1, 2] has to be float32"),
+        (lambda m: m["outputs"][0].update(shape=[1, 2]), "has to be float32 [batch, steps, 2]"),
+        (lambda m: m.update(outputs=[]), "at `$.outputs`"),
+        (lambda m: m["stages"][0].update(shape=[1, 2**28, 2**20]), "its stages take"),
+        (lambda m: m["stages"].append(m["stages"][0]), "the stage 'text' is listed twice"),
+        (lambda m: m["stages"][1].update(tensor="text"), "the stage 'action' is the tensor 'text'"),
+        (lambda m: m["parity"]["gates"][0].update(metric="relative_l2"), "the gate of stage 'action'"),
+        (lambda m: m["parity"].update(samples=10**12), "at `$.parity.samples`"),
+        (lambda m: m["runtime"].update(state=[["pixel_values", "actions"]]), "which is no state"),
+        (lambda m: m["action"].update(names=["x", "x"]), "two components of the action are named 'x'"),
+        (lambda m: m["action"].update(names=[], scale=[], offset=[], limit=[]), "at `$.action.names`"),
+        (lambda m: m["action"].update(scale=[0.0, 1.0]), "action.scale has a zero"),
+        (lambda m: m["preprocessing"].update(height=10**9), "at `$.preprocessing.height`"),
+        (lambda m: m["preprocessing"].update(std=[1e-300, 1, 1]), "beyond 10000 standard deviations"),
+        (lambda m: m["preprocessing"].update(mean=[1e300, 1, 1]), "beyond 10000 standard deviations"),
+        (lambda m: m["preprocessing"].update(scale=-1), "preprocessing.scale is not positive"),
+        (lambda m: m["source"].update(epoch=10**400), "at `$.source.epoch`"),
+        (lambda m: m["source"].update(parameters=10**15), "at `$.source.parameters`"),
+        (lambda m: m["files"][0].update(size_bytes=10**18), "size_bytes`"),
+    ],
+)
+def test_a_value_that_later_code_could_not_bear_is_refused_where_it_stands(
+    valid: bytes, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    fields = json.loads(valid)
+    change(fields)
+    assert words in refusal(json.dumps(fields).encode()).problem
+
+
+def test_many_instructions_of_a_long_prompt_are_not_padded(valid: bytes) -> None:
+    fields = json.loads(valid)
+    fields["prompt"]["length"] = 1 << 16
+    first = fields["instructions"][0]
+    fields["instructions"] += [{**first, "text": f"go {at}"} for at in range(300)]
+    assert "its prompts hold more than 16777216 tokens" in refusal(json.dumps(fields).encode()).problem
+
+
+def test_carried_state_of_other_kinds_is_refused(make_bundle: Callable[..., Path]) -> None:
+    fields = json.loads((make_bundle(carried=True) / "manifest.json").read_bytes())
+    for change, words in (
+        (lambda m: m["outputs"][0].update(shape=[1, 1, 3]), "carries h_out float32 [1, 1, 3] to h_in"),
+        (lambda m: m["runtime"].update(state=[["h_in", "h_out"]] * 2), "runtime.state names 'h_in' twice"),
+        (
+            lambda m: [t.update(dtype="float16") for t in state_of(m)],
+            "h_in float16 [1, 1, 2] has to be float32",
+        ),
+        (lambda m: [t.update(shape=[1, 2]) for t in state_of(m)], "h_in float32 [1, 2] has to be float32"),
+    ):
+        changed = copy.deepcopy(fields)
+        changed["outputs"].sort(key=lambda tensor: tensor["name"] != "h_out")
+        change(changed)
+        assert words in refusal(json.dumps(changed).encode()).problem
+
+
+def state_of(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    return [tensor for tensor in fields["inputs"] + fields["outputs"] if tensor["name"] in ("h_in", "h_out")]
+
+
 def test_the_published_schema_is_the_one_that_the_types_imply_and_a_manifest_fits_it(
     tiny_bundle: Path,
 ) -> None:

@@ -414,12 +414,6 @@ def test_a_damaged_bundle_does_not_load(tiny_bundle: Path) -> None:
         Policy.load(tiny_bundle)
 
 
-def test_a_bundle_that_turns_out_unusable_after_loading_does_not_load(make_bundle: Make) -> None:
-    texts = (DEFAULT, unicodedata.normalize("NFD", DEFAULT))
-    with pytest.raises(BundleError, match="declares one instruction in two forms"):
-        Policy.load(make_bundle(texts=texts))
-
-
 def test_a_bundle_of_another_batch_is_not_for_a_policy(make_bundle: Make) -> None:
     with pytest.raises(InputError, match="takes 3 frames at a time; a policy acts on one") as raised:
         Policy.load(make_bundle(batch=3))
@@ -436,8 +430,8 @@ def test_an_input_that_nothing_would_fill_is_refused(make_bundle: Make) -> None:
     [
         (lambda fields: fields["preprocessing"].update(height=32), r"pixel_values \[1, 3, 16, 16\]"),
         (lambda fields: fields["prompt"].update(length=20), r"input_ids \[1, 16\]"),
-        (lambda fields: fields["outputs"][0].update(shape=[1, 1, 3]), r"actions \[1, 1, 3\]"),
-        (lambda fields: fields["outputs"][0].update(name="velocities"), "velocities"),
+        (lambda fields: fields["outputs"][0].update(shape=[1, 1, 3]), r"actions float32 \[1, 1, 3\]"),
+        (lambda fields: fields["outputs"][0].update(name="velocities"), "no output 'actions'"),
     ],
 )
 def test_a_manifest_that_contradicts_its_graph_is_refused_before_loading(
@@ -458,5 +452,5 @@ def test_a_state_that_feeds_an_output_from_an_input_is_refused(
     edit_manifest(
         bundle, lambda fields: fields["runtime"].update(state=[["h_in", "h_out"], ["h_out", "h_in"]])
     )
-    with pytest.raises(BundleError, match="state h_out -> h_in"):
+    with pytest.raises(BundleError, match=r"runtime.state names \('h_out', 'h_in'\)"):
         Policy.load(bundle)

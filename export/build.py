@@ -198,7 +198,8 @@ def open_timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> 
     default = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
     path = options.timing_cache_path or default.with_suffix(".timing")
     # TensorRT-RTX compiles on the target and times nothing: its timing cache is deprecated and empty.
-    return TimingCache(path if options.timing_cache and options.backend == "tensorrt" else None)
+    wanted = options.timing_cache and options.backend == "tensorrt"
+    return TimingCache(path if wanted else None, f"{target.machine.backend} {target.machine.version}")
 
 
 def _write(path: Path, built: Built, bundle: Bundle, target: Target, facts: BuildFacts) -> PlanRecord:

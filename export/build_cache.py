@@ -14,17 +14,17 @@ _log = logging.getLogger(__name__)
 class TimingCache:
     """A file of measured kernel times.
 
-    Only a shortcut: a cache of another GPU or version, or a damaged one, is refused by TensorRT and
-    written anew, and one that cannot be written costs the next build its time.
+    Only a shortcut: a cache of another version or a damaged one is not given to TensorRT, one of another GPU
+    is refused by it; both are written anew, and one that cannot be written costs the next build its time.
 
     Attributes:
         state: "none", "new", or "reused" once `attach` found a usable file.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        """`path` is None for no cache at all."""
+    def __init__(self, path: Path | None, made_by: str) -> None:
+        """`path` is None for no cache at all; `made_by` names TensorRT and its version."""
         self.path = path
-        self._file = CacheFile(path, "timing cache")
+        self._file = CacheFile(path, "timing cache", made_by)
         self.state: Literal["none", "new", "reused"] = "none"
         self._config: Any = None
 

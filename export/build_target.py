@@ -61,6 +61,8 @@ def open_target(backend: Backend, device_index: int, memory: MemoryName, sm: int
         if sm is not None and sm != device.info.sm:
             yield _elsewhere(library, sm, f" (here: {device.info})")
         else:
+            if backend == "tensorrt-rtx":
+                _check_sm(library, device.info.sm)
             yield Target(library, machine_of(library, device), device, "")
     finally:
         device.close()

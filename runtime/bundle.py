@@ -30,6 +30,7 @@ from .manifest import (
 from .onnx_check import MAX_MODEL_BYTES, check_external_data
 from .regular_file import is_link, open_regular, read_regular, regular_size
 from .staging import OLD_SUFFIX, PARTIAL_SUFFIX, target_of
+from .terminal import printable
 
 __all__ = ["Bundle", "Verification", "find_bundles", "load_golden", "require_known", "sample_inputs"]
 
@@ -56,7 +57,7 @@ class Bundle:
     @property
     def identity(self) -> str:
         """The bundle's name and the first 12 digits of its manifest's SHA-256."""
-        return f"{self.manifest.name} {self.manifest_sha256[:12]}"
+        return f"{printable(self.manifest.name)} {self.manifest_sha256[:12]}"
 
     @cached_property
     def model_path(self) -> Path:

@@ -13,6 +13,7 @@ from .console import run_command, stderr_console, verbose_option
 from .errors import ImageError, InputError
 from .frames import images_in
 from .json_text import json_text
+from .terminal import printable
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _print_table(results: Iterator[tuple[Path, Action | ImageError]], policy: Po
     console = Console(soft_wrap=True, highlight=False)
     names = policy.manifest.action.names
     console.print(escape(f"{policy.identity}; {policy.identity.compute}"))
-    heads = "".join(f"{f'{name} m/s':>15}" for name in names)
+    heads = escape("".join(f"{f'{printable(name)} m/s':>15}" for name in names))
     console.print(f"[bold]{heads}{'clamped':>9}{'ms':>9}  image[/bold]")
     failures = 0
     for path, result in results:
@@ -174,7 +175,7 @@ def _print_table(results: Iterator[tuple[Path, Action | ImageError]], policy: Po
             continue
         cells = "".join(f"{value:>+15.4f}" for value in result.values)
         marks = f"{'yes' if result.clamped else 'no':>9}{result.timings_ms['total']:>9.1f}"
-        console.print(f"{cells}{marks}  {escape(str(path))}{' (held)' if result.held else ''}")
+        console.print(f"{cells}{marks}  {escape(printable(str(path)))}{' (held)' if result.held else ''}")
     return failures
 
 

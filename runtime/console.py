@@ -21,6 +21,7 @@ from .errors import VlaError
 from .failures import in_plain_words
 from .interrupts import Interrupted, SignalsRaise
 from .start import INTERRUPTED_WORD
+from .terminal import PrintableFormatter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,7 +139,9 @@ def verbose_option(command: _AnyCallback) -> _AnyCallback:
 def configure_logging(verbose: bool) -> None:
     """Send warnings, or with `verbose` everything from INFO up, to stderr."""
     form = "%(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=form)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter(form))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("vla_edge").setLevel(logging.INFO if verbose else logging.WARNING)
 
 

@@ -6,6 +6,8 @@ traceback and leave with `exit_code`: 1 when the thing asked for failed, 2 for w
 
 from __future__ import annotations
 
+from .terminal import printable
+
 
 class VlaError(Exception):
     """Base of every error raised on purpose.
@@ -18,9 +20,10 @@ class VlaError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, mend: str = "") -> None:
-        self.problem = problem
-        self.mend = mend
-        super().__init__(f"{problem}\n{mend}" if mend else problem)
+        # Both quote files, which may hold escape sequences for whatever terminal or log shows them.
+        self.problem = printable(problem)
+        self.mend = printable(mend)
+        super().__init__(f"{self.problem}\n{self.mend}" if mend else self.problem)
 
 
 class InputError(VlaError):

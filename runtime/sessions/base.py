@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..terminal import printable
+
 Meanwhile = Callable[[], object]
 
 
@@ -38,7 +40,7 @@ class EngineIdentity:
     bundle: str
 
     def __str__(self) -> str:
-        return f"{self.backend} {self.version} {self.precision} on {self.device} [{self.bundle}]"
+        return printable(f"{self.backend} {self.version} {self.precision} on {self.device} [{self.bundle}]")
 
 
 class Session(Protocol):

@@ -52,7 +52,7 @@ class Engine:
         self.engine: Any = self.runtime.deserialize_cuda_engine(image)
         self.context: Any = None
         self._config: Any = None
-        self._cache = RuntimeCache(cache)
+        self._cache = RuntimeCache(cache, f"{library.backend} {library.version}")
         if self.engine is None:
             raise EngineError(f"TensorRT {library.version} refuses {origin}: {self.reported()}.", mend)
 
@@ -139,13 +139,13 @@ class Engine:
 class RuntimeCache:
     """TensorRT-RTX's compiled kernels in a file beside the plan.
 
-    The file is only a shortcut: TensorRT-RTX checks it against the GPU, driver and version, and a cache
-    that it refuses, or that cannot be written, costs compile time and nothing else.
+    The file is only a shortcut: TensorRT-RTX checks it against the GPU and driver, and a cache that it
+    refuses, that was changed, or that cannot be written, costs compile time and nothing else.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, made_by: str) -> None:
         self.path = path
-        self._file = CacheFile(path, "runtime cache")
+        self._file = CacheFile(path, "runtime cache", made_by)
         self._cache: Any = None
         self._loaded = b""
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -140,6 +141,22 @@ def test_what_a_killed_build_left_is_not_published(bundle: Bundle) -> None:
     (left / "foreign.plan").write_bytes(b"of another build")
     path = build_plan(bundle, ADA).path
     assert left_in(bundle) == [left.name, path.name, path.name + ".json"]
+
+
+@pytest.mark.parametrize("sm", [50, 90])
+def test_a_gpu_here_that_rtx_does_not_know_is_refused_as_by_its_number(
+    monkeypatch: pytest.MonkeyPatch, sm: int
+) -> None:
+    closed: list[bool] = []
+    gpu = SimpleNamespace(info=SimpleNamespace(sm=sm), close=lambda: closed.append(True))
+    monkeypatch.setattr("vla_edge.export.build_target.open_device", lambda *_: gpu)
+    with (
+        pytest.raises(EngineError, match=f"does not build for SM {sm}") as caught,
+        open_target("tensorrt-rtx", 0, "cuda-bindings", None),
+    ):
+        pass
+    assert "use --backend tensorrt" in caught.value.mend
+    assert closed
 
 
 def test_a_capability_that_rtx_does_not_know_is_refused(bundle: Bundle) -> None:

@@ -27,6 +27,7 @@ from vla_edge.export.build_stages import tapped_engine
 from vla_edge.export.build_target import Target, open_target
 from vla_edge.export.build_verify import judge, run_samples, sample_inputs
 from vla_edge.runtime.bundle import load_golden
+from vla_edge.runtime.cache_file import CacheFile
 from vla_edge.runtime.errors import EngineError, InputError, ResourceError
 from vla_edge.runtime.sessions.plan import Machine
 from vla_edge.runtime.sessions.trt_library import Library, check_version, load_library
@@ -172,6 +173,9 @@ def test_the_parsed_network_has_the_dtypes_of_the_graph(tmp_path: Path) -> None:
 # --- the timing cache: TensorRT-RTX has none, so its configuration is faked
 
 
+MADE_BY = "tensorrt 10.6.0"
+
+
 class FakeConfig:
     """`IBuilderConfig` as far as caches go; `known` is the only data that it accepts."""
 
@@ -198,28 +202,46 @@ class FakeConfig:
 def test_a_timing_cache_is_new_then_reused(tmp_path: Path) -> None:
     path = tmp_path / "plans" / "a.timing"
     for state in ("new", "reused"):
-        cache = TimingCache(path)
+        cache = TimingCache(path, MADE_BY)
         cache.attach(FakeConfig())
         assert cache.state == state
         cache.save()
-        assert path.read_bytes() == b"times"
+        assert CacheFile(path, "timing cache", MADE_BY).read() == b"times"
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_timing_cache_of_another_gpu_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.timing"
-    path.write_bytes(b"another GPU's")
-    cache = TimingCache(path)
+    CacheFile(path, "timing cache", MADE_BY).write(b"another GPU's")
+    cache = TimingCache(path, MADE_BY)
     cache.attach(FakeConfig())
     assert cache.state == "new"
     with caplog.at_level(logging.INFO, "vla_edge"):
         cache.save()
-    assert path.read_bytes() == b"times"
+    assert CacheFile(path, "timing cache", MADE_BY).read() == b"times"
     assert "written anew" in caplog.text
 
 
+@pytest.mark.parametrize("content", [b"times", b"vla-edge cache 1, tensorrt 10.6.0, 00\ntimes", b""])
+def test_a_timing_cache_that_was_not_written_here_never_reaches_tensorrt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    path = tmp_path / "a.timing"
+    path.write_bytes(content)
+    config, given = FakeConfig(), []
+    create = config.create_timing_cache
+    config.create_timing_cache = lambda data: given.append(data) or create(data)  # type: ignore[method-assign]
+    cache = TimingCache(path, MADE_BY)
+    cache.attach(config)
+    cache.save()
+    assert set(given) == {b""}
+    assert cache.state == "new"
+    assert f"the timing cache {path} is damaged, or not of {MADE_BY}" in caplog.text
+    assert CacheFile(path, "timing cache", MADE_BY).read() == b"times"
+
+
 def test_no_timing_cache_touches_nothing(tmp_path: Path) -> None:
-    cache = TimingCache(None)
+    cache = TimingCache(None, MADE_BY)
     cache.attach(FakeConfig())
     cache.save()
     assert cache.state == "none"
@@ -229,7 +251,7 @@ def test_a_timing_cache_that_cannot_be_written_is_only_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    cache = TimingCache(tmp_path / "file" / "a.timing")
+    cache = TimingCache(tmp_path / "file" / "a.timing", MADE_BY)
     cache.attach(FakeConfig())
     cache.save()
     assert "cannot be written" in caplog.text

@@ -14,6 +14,7 @@ from trt_fakes import FakeDevice, FakeTensorRt, fake_library
 from trt_support import make_plan, small_bundle
 
 from vla_edge.runtime.bundle import Bundle
+from vla_edge.runtime.cache_file import CacheFile
 from vla_edge.runtime.errors import EngineError, ImageError, InputError
 from vla_edge.runtime.manifest import TensorSpec
 from vla_edge.runtime.sessions.tensorrt import TensorRtOptions, TensorRtSession
@@ -311,16 +312,35 @@ def test_rtx_compiles_eagerly_and_keeps_its_kernels_beside_the_plan(tmp_path: Pa
     config = setup.engine.config
     with setup.open():
         assert config.dynamic_shapes_kernel_specialization_strategy == "EAGER"
-    cache = setup.plan.with_name(setup.plan.name + ".runtime-cache")
-    assert cache.read_bytes() == b"kernels of this GPU"
+    assert rtx_cache(setup).read() == b"kernels of this GPU"
+
+
+def rtx_cache(setup: Setup) -> CacheFile:
+    path = setup.plan.with_name(setup.plan.name + ".runtime-cache")
+    return CacheFile(path, "runtime cache", f"tensorrt-rtx {setup.library.version}")
 
 
 def test_an_rtx_cache_of_another_gpu_is_replaced(tmp_path: Path) -> None:
     setup = Setup(tmp_path / "bundle", backend="tensorrt-rtx")
-    cache = setup.plan.with_name(setup.plan.name + ".runtime-cache")
-    cache.write_bytes(b"kernels of another GPU")
+    cache = rtx_cache(setup)
+    cache.write(b"kernels of another GPU")
     with setup.open():
-        assert cache.read_bytes() == b"kernels of this GPU"
+        assert cache.read() == b"kernels of this GPU"
+
+
+def test_an_rtx_cache_that_changed_is_not_given_to_tensorrt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup = Setup(tmp_path / "bundle", backend="tensorrt-rtx")
+    cache = rtx_cache(setup)
+    cache.write(b"kernels of this GPU")
+    assert cache.path is not None
+    data = bytearray(cache.path.read_bytes())
+    data[-1] ^= 1
+    cache.path.write_bytes(data)
+    with setup.open():
+        assert cache.read() == b"kernels of this GPU"
+    assert f"the runtime cache {cache.path} is damaged, or not of tensorrt-rtx" in caplog.text
 
 
 def test_an_rtx_cache_that_cannot_be_read_costs_compile_time_and_nothing_else(
@@ -336,8 +356,8 @@ def test_an_rtx_cache_that_cannot_be_read_costs_compile_time_and_nothing_else(
 
 def test_a_good_rtx_cache_is_not_rewritten(tmp_path: Path) -> None:
     setup = Setup(tmp_path / "bundle", backend="tensorrt-rtx")
+    rtx_cache(setup).write(b"kernels of this GPU")
     cache = setup.plan.with_name(setup.plan.name + ".runtime-cache")
-    cache.write_bytes(b"kernels of this GPU")
     before = cache.stat().st_ino
     with setup.open():
         assert cache.stat().st_ino == before

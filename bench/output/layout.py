@@ -1,17 +1,18 @@
 """A table as lines of aligned text that fit a width; no figure is cut.
 
 A table that is too wide goes on below itself with the columns that are left, its rows named again; names that
-are too long take more than one line.
+are too long take more than one line. Rows that share the first part of their names stand below it then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from rich.cells import cell_len, chop_cells
 
-from .grid import Grid
+from .grid import Grid, Line
 
 GAP = "  "
 # the names' share of a width that is too small for all columns, and what names and other texts are never below
@@ -24,7 +25,7 @@ LEAST_WIDTH = 30
 
 @dataclass(frozen=True)
 class TextLine:
-    """One line of a laid out table: `role` is "head", "rule", or "" for a row, whose `status` it has then."""
+    """One line of a laid out table: `role` is "head", "rule", "group" or "" for a row, whose `status` it has."""
 
     text: str
     role: str = ""
@@ -38,17 +39,36 @@ def lay_out(grid: Grid, width: int | None = None, rule: str = "-") -> Iterator[T
         rule: what the line below the headings is made of.
     """
     room = None if width is None else max(width, LEAST_WIDTH)
-    widths = [
-        max(cell_len(heading), *(cell_len(line.cells[at]) for line in grid.lines), 1)
-        for at, heading in enumerate(grid.headings)
-    ]
-    key = _key(grid)
+    key, widths, groups = _key(grid), _widths(grid), [""] * len(grid.lines)
+    if room is not None and len(key) > 1 and _sum(widths, range(len(widths))) > room:
+        shared = min(key, key=lambda at: _changes(grid, at))
+        groups = [f"{grid.headings[shared]}: {line.cells[shared]}" for line in grid.lines]
+        grid = _without(grid, shared)
+        key, widths = key[:-1], _widths(grid)
     if room is not None:
         _fit_names(widths, key, room)
     for number, columns in enumerate(_parts(widths, key, room)):
         if number:
             yield TextLine("")
-        yield from _rows(grid, columns, widths, rule)
+        yield from _rows(grid, columns, widths, rule, groups)
+
+
+def _widths(grid: Grid) -> list[int]:
+    return [
+        max(cell_len(heading), *(cell_len(line.cells[at]) for line in grid.lines), 1)
+        for at, heading in enumerate(grid.headings)
+    ]
+
+
+def _changes(grid: Grid, at: int) -> int:
+    """How often a column's text is another than in the line above."""
+    texts = [line.cells[at] for line in grid.lines]
+    return sum(one != other for one, other in pairwise(texts))
+
+
+def _without(grid: Grid, at: int) -> Grid:
+    lines = tuple(Line((*line.cells[:at], *line.cells[at + 1 :]), line.status) for line in grid.lines)
+    return replace(grid, words=(*grid.words[:at], *grid.words[at + 1 :]), lines=lines)
 
 
 def _key(grid: Grid) -> list[int]:
@@ -117,8 +137,10 @@ def _chunks(widths: Sequence[int], key: Sequence[int], others: Sequence[int], ro
     return parts or [[*key]]
 
 
-def _rows(grid: Grid, columns: Sequence[int], widths: Sequence[int], rule: str) -> Iterator[TextLine]:
-    words = len(grid.words)
+def _rows(
+    grid: Grid, columns: Sequence[int], widths: Sequence[int], rule: str, groups: Sequence[str]
+) -> Iterator[TextLine]:
+    words, told = len(grid.words), ""
 
     def lines(cells: Sequence[str]) -> Iterator[str]:
         folded = [fold(cells[at], widths[at]) for at in columns]
@@ -131,7 +153,12 @@ def _rows(grid: Grid, columns: Sequence[int], widths: Sequence[int], rule: str) 
 
     yield from (TextLine(text, "head") for text in lines(grid.headings))
     yield TextLine(GAP.join(rule * widths[at] for at in columns), "rule")
-    for line in grid.lines:
+    for line, group in zip(grid.lines, groups, strict=True):
+        if group != told:
+            told = group
+            yield from (
+                TextLine(text, "group") for text in fold(group, max(_sum(widths, columns), LEAST_KEY))
+            )
         yield from (TextLine(text, "", line.status) for text in lines(line.cells))
 
 

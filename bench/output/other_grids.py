@@ -31,8 +31,8 @@ def standin_grid(standin: StandinReport) -> Grid:
         allocated_mib = memory.torch_allocator_peak_mib if memory else None
         return (
             row.backend,
-            status_word(row.status),
             item.protocol,
+            status_word(row.status),
             *((significant(step.p50_ms), significant(step.p99_ms), significant(step.fps)) if step else "---"),
             factor(row.speedup_over_torch_fp32),
             error_cells(row.parity)[0],
@@ -44,7 +44,7 @@ def standin_grid(standin: StandinReport) -> Grid:
 
     lines = tuple(row_line(item.row, cells(item), marked=False) for item in standin.rows)
     caption = "The random stand-in, one step, ms; peak memory of PyTorch's allocator and of the device, MiB"
-    return Grid("standin", caption, ("backend", "result", "protocol"), figures, lines).without_empty()
+    return Grid("standin", caption, ("backend", "protocol", "result"), figures, lines).without_empty()
 
 
 def _off_by(measured: float | None, explained: float | None) -> str:

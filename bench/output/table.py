@@ -72,7 +72,8 @@ def _print_table(grid: Grid, console: Console, styles: Mapping[str, str]) -> int
     width, rule = (console.width, "─") if console.is_terminal else (None, "-")
     count = 0
     for line in lay_out(grid, width, rule):
-        _write(line.text, console, "dim" if line.role else styles.get(line.status, ""))
+        style = STYLES["title"] if line.role == "group" else STYLES["quiet"] if line.role else ""
+        _write(line.text, console, style or styles.get(line.status, ""))
         count += 1
     return count
 

@@ -46,9 +46,16 @@ def test_a_name_is_folded_where_that_makes_the_table_whole() -> None:
     ]
 
 
-def test_rows_of_one_name_are_told_apart_in_every_part() -> None:
-    table = grid(("net", "vision", "1" * 20), ("net", "text", "2" * 20), words=2)
-    assert [line.split()[:2] for line in text(table, 40)[2:]] == [["net", "vision"], ["net", "text"]]
+def test_rows_of_one_name_stand_below_it_in_every_part() -> None:
+    rows = [("net", "vision", "1" * 20, "2" * 20), ("net", "text", "3" * 20, "4" * 20)]
+    assert [line.split()[0] for line in text(grid(*rows, words=2), 40) if line] == [
+        *("h1", "------", "h0:", "vision", "text"),
+        *("h1", "------", "h0:", "vision", "text"),
+    ]
+    assert [line.split()[:2] for line in text(grid(*rows, words=2))[2:]] == [
+        ["net", "vision"],
+        ["net", "text"],
+    ]
 
 
 cells = st.text(st.sampled_from("ab 1é漢"), max_size=70)

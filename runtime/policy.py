@@ -12,18 +12,14 @@ import numpy as np
 
 from .action import Action, ActionDecoder
 from .bundle import Bundle, Verification, require_known
-from .errors import BundleError, EngineError, ImageError, InputError, InstructionError, NonFiniteActionError
+from .errors import EngineError, ImageError, InstructionError, NonFiniteActionError
+from .graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
 from .instructions import EncodedInstruction, InstructionEncoder
 from .manifest import Manifest
 from .preprocess import Frame, Preprocessor
 from .sessions import Backend, EngineIdentity, Session, choose_backend, open_session, unread_files
 from .sessions.base import Meanwhile, nothing
 from .turn import Turn
-
-PIXELS = "pixel_values"
-ACTIONS = "actions"
-# Inputs that this class fills from an instruction; all others but pixels must be carried state.
-_PROMPT_INPUTS = ("input_ids", "attention_mask", "instruction_index")
 
 
 class Policy:
@@ -50,7 +46,7 @@ class Policy:
 
     def __init__(self, bundle: Bundle, session: Session) -> None:
         manifest = bundle.manifest
-        _check_graph(manifest)
+        check_graph(manifest)
         self._bundle = bundle
         self._session = session
         self._preprocess = Preprocessor(manifest.preprocessing)
@@ -96,7 +92,7 @@ class Policy:
         """
         require_known(verify)
         bundle = Bundle.open(folder, "size")
-        _check_graph(bundle.manifest)
+        check_graph(bundle.manifest)
         if verify == "full":
             bundle.check_hashes(unread=unread_files(choose_backend(bundle) if backend == "auto" else backend))
         session = open_session(bundle, backend, **options)
@@ -284,7 +280,7 @@ class Policy:
         inputs = self._session.inputs
         values = (chosen.input_ids, chosen.attention_mask, chosen.index)
         self._bound = None  # an interrupt would leave half a prompt
-        for name, value in zip(_PROMPT_INPUTS, values, strict=True):
+        for name, value in zip(PROMPT_INPUTS, values, strict=True):
             if name in inputs:
                 inputs[name][0] = value
         self._bound = chosen
@@ -321,42 +317,3 @@ def _require_finite(pixel_values: np.ndarray) -> None:
     """
     if not (np.isfinite(np.vdot(pixel_values, pixel_values)) or np.isfinite(pixel_values).all()):
         raise ImageError("pixel_values hold NaN or infinity.", "Look at what normalises the frames.")
-
-
-def _check_graph(manifest: Manifest) -> None:
-    """What `Policy` needs of a graph, beyond what every manifest says."""
-    inputs = {tensor.name: tensor.shape for tensor in manifest.inputs}
-    outputs = {tensor.name: tensor.shape for tensor in manifest.outputs}
-    sources = {source for source, _ in manifest.runtime.state}
-    unknown = inputs.keys() - sources - {PIXELS, *_PROMPT_INPUTS}
-    if PIXELS not in inputs or ACTIONS not in outputs or unknown:
-        raise _not_for_policy(
-            manifest, f"inputs {sorted(inputs)} and outputs {sorted(outputs)}", f"{PIXELS} and {ACTIONS}"
-        )
-    batch = inputs[PIXELS][0]
-    if batch != 1:
-        raise InputError(
-            f"the bundle {manifest.name!r} takes {batch} frames at a time; a policy acts on one.",
-            "Export it with --batch 1, or drive it through open_session.",
-        )
-    size = (manifest.preprocessing.height, manifest.preprocessing.width)
-    prompt = (1, manifest.prompt.length)
-    wanted = {PIXELS: (1, 3, *size), "input_ids": prompt, "attention_mask": prompt, "instruction_index": (1,)}
-    for name, shape in wanted.items():
-        if inputs.get(name, shape) != shape:
-            raise _not_for_policy(manifest, f"{name} {list(inputs[name])}", list(shape))
-    components = len(manifest.action.names)
-    if len(outputs[ACTIONS]) != 3 or outputs[ACTIONS][::2] != (1, components):
-        raise _not_for_policy(manifest, f"{ACTIONS} {list(outputs[ACTIONS])}", [1, "steps", components])
-    for source, target in manifest.runtime.state:
-        if source not in inputs or inputs[source] != outputs.get(target):
-            raise _not_for_policy(
-                manifest, f"state {source} -> {target}", "an input and an output of one shape"
-            )
-
-
-def _not_for_policy(manifest: Manifest, found: str, wanted: object) -> BundleError:
-    return BundleError(
-        f"the manifest of {manifest.name!r} describes {found}; a policy needs {wanted}.",
-        "It was damaged or edited; export it again.",
-    )

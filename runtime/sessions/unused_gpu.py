@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # What the kernel's drivers show: a desktop's or server's cards, a Jetson's GPU (by its generation), WSL's.
@@ -23,7 +23,7 @@ def has_nvidia_gpu(root: Path = Path("/"), environment: Mapping[str, str] = os.e
     return any(next(root.glob(pattern), None) is not None for pattern in _DEVICES)
 
 
-def idle_gpu_warning(folder: Path, installed: list[str]) -> str:
+def idle_gpu_warning(folder: Path, installed: Sequence[str]) -> str:
     """What to say when ONNX Runtime runs on the CPU beside a GPU.
 
     Args:

@@ -78,11 +78,21 @@ def test_a_signal_stops_the_robot_and_tells_the_supervisor(tmp_path: Path, name:
     assert program.last() == "stop"
 
 
+def as_process_1() -> list[str]:
+    """The command before another that makes it process 1, with root's rights or without."""
+    for rights in (["--user", "--map-root-user"], []):
+        command = ["unshare", *rights, "--pid", "--fork", "--kill-child"]
+        if (
+            shutil.which("unshare")
+            and subprocess.run([*command, "true"], capture_output=True).returncode == 0
+        ):
+            return command
+    pytest.skip("this machine makes no process namespaces")
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_as_process_1_of_a_container_too(tmp_path: Path, name: str) -> None:
-    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
-    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode:
-        pytest.skip("this machine makes no process namespaces")
+    unshare = as_process_1()
     number = signal.Signals[name]
     script = f"""
 assert os.getpid() == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -374,3 +375,25 @@ def test_repeated_runs_make_nothing_new(setup: Setup, graph: bool) -> None:
         assert setup.device.live.keys() == live.keys()
         assert session.inputs["pixel_values"] is arrays[0]
         assert np.shares_memory(session.outputs["actions"], arrays[1])
+
+
+def test_a_forked_child_is_refused_and_frees_nothing(setup: Setup) -> None:
+    session = setup.open()
+    setup.log.clear()
+    child = os.fork()
+    if child == 0:  # what pytest itself would do at this process's end is none of its business
+        status = 1
+        try:
+            session.close()
+            try:
+                session.run()
+            except EngineError as error:
+                status = int("was forked from that" not in error.problem)
+            del session
+            gc.collect()
+            status += len(setup.log)
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert run_with(session, 3) == 3
+    session.close()

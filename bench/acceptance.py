@@ -29,6 +29,7 @@ from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.json_text import json_text
 
 from .cli import SECONDS
+from .runnable import check_device
 
 BENCH = "bench"  # the step that is one for all checkpoints
 PLAIN_CALLS = 1000  # of the soaks that only compare ways of calling
@@ -265,6 +266,7 @@ def command(checkpoints: tuple[Path, ...], output: Path, calls: int, seconds: fl
             raise InputError(f"no checkpoint {checkpoint}.", "Write a sample with vla-sample, or name yours.")
     if len({path.stem for path in checkpoints}) < len(checkpoints):
         raise InputError("two checkpoints have the same name.", "Results are kept by name: rename one.")
+    check_device("cuda")
     output.mkdir(parents=True, exist_ok=True)
     results = {path.stem: run_steps(path.stem, steps(path, output, calls), output) for path in checkpoints}
     bench = run_steps("all", (bench_step(checkpoints, output, seconds),), output)

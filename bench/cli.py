@@ -163,13 +163,17 @@ def measure(
     from .progress import ConsoleProgress
     from .report import check_writable, write
     from .run import has_failure, run_bench
+    from .runnable import check_backends, check_device
 
+    chosen_device = device or default_device()
+    check_device(chosen_device)
+    check_backends(choices["backends"], chosen_device)
     if json_path is not None:
         check_writable(json_path)
     if out is not None:
         prepare_folder(out)
     options = BenchOptions(
-        device=device or default_device(),
+        device=chosen_device,
         threads=threads or default_threads(),
         seconds=min(seconds, QUICK_SECONDS) if quick else seconds,
         rate_hz=None if quick else rate_hz or None,

@@ -38,14 +38,14 @@ def _physical(allowed: Iterable[int], root: Path) -> int:
     cpus = root / "sys/devices/system/cpu"
     try:
         return len({(cpus / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in logical})
-    except OSError:  # not every kernel and container shows the topology
+    except (OSError, ValueError):  # not every kernel and container shows the topology
         return len(logical)
 
 
 def _group_folders(root: Path) -> Iterator[Path]:
     """The folder of this process's CPU group and of all around it, of version 2 and of version 1."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return
     for line in lines:
@@ -69,6 +69,6 @@ def _quota_of(folder: Path) -> float | None:
             quota = (folder / "cpu.cfs_quota_us").read_text()
             period = (folder / "cpu.cfs_period_us").read_text()
         limit = int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):  # "max", or no such file
+    except (OSError, ValueError, ArithmeticError):  # "max", or no such file
         return None
     return limit if limit > 0 else None  # version 1 says -1 for no limit

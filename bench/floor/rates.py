@@ -33,6 +33,7 @@ from ..jobs import Failed
 from ..orphan import end_with_parent
 from ..process import kill_group, worker_environment
 from ..report import Rates
+from ..runnable import check_device
 from ..torch_session import prepare_torch
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ def _gpu_seconds(call: Callable[[], object], count: int) -> list[float]:
 @click.option("--until-stdin-ends", is_flag=True, help="Give up when standard input ends: nobody waits.")
 def command(device: Device, threads: int, until_stdin_ends: bool) -> None:
     """Measure copy bandwidth and matrix product rates of this device; prints one line of JSON."""
+    check_device(device)
     if until_stdin_ends:
         end_with_parent()
     rates = measure_rates(device, threads)

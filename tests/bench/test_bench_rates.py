@@ -193,13 +193,13 @@ def test_it_gives_up_when_whoever_waits_for_it_is_killed(tmp_path: Path) -> None
     assert wait_until(int(note.read_text()))
 
 
-def test_a_gpu_that_torch_does_not_see_is_said() -> None:
+def test_a_gpu_that_cuda_does_not_see_is_wrong_use() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "vla_edge.bench.floor.rates", "--device", "cuda"],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
     )
-    assert result.returncode == 1
-    assert "PyTorch sees no GPU." in result.stderr
+    assert result.returncode == 2
+    assert "--device cuda cannot be used here" in result.stderr
     assert "--device cpu" in result.stderr

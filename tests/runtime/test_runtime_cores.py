@@ -106,3 +106,21 @@ def test_every_part_asks_the_same_function() -> None:
 
     assert machine.usable_cores is onnxruntime.usable_cores is usable_cores
     assert cli.default_threads() == usable_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    "limit", ["9" * 400 + " 1", "1 " + "9" * 5000, "0 0", "-1 100000", "nan nan", "²  1", "a b c", ""]
+)
+def test_a_quota_that_is_no_number_sets_no_limit(limit: str, tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": limit})
+    assert cpu_quota(tmp_path) is None
+    assert usable_cores(tmp_path) >= 1
+
+
+def test_files_of_the_kernel_that_are_no_text_set_no_limit(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/self/cgroup": "", "sys/fs/cgroup/cpu.max": "", **topology(["0", "1"])})
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"0::/\xff\xfe\n")
+    assert cpu_quota(tmp_path) is None
+    assert usable_cores(tmp_path) >= 1

@@ -11,16 +11,15 @@ import click
 
 from .console import run_command, stderr_console, verbose_option
 from .errors import ImageError, InputError
-from .frames import images_in
 from .json_text import json_text
-from .terminal import printable
+from .run_file import Write, as_fields, check_output, result_file
+from .run_images import Result, list_images, run_batches, run_images
+from .run_view import Table, print_refusal
 from .version import VERSION
 
 if TYPE_CHECKING:
-    from .action import Action
+    from .batch import BatchPolicy
     from .policy import Policy
-
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -58,6 +57,19 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
     help="Each image is an episode of its own, or they are successive frames of one: only then does a policy "
     "carry its state (or hold its first action) from image to image.",
 )
+@click.option(
+    "--bgr",
+    is_flag=True,
+    help="The files hold blue where red belongs, as OpenCV's arrays do when another library saves them.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the results to FILE too: .csv, or .jsonl with all there is. It appears at the end, whole, and "
+    "replaces an earlier one; of a run that ends early the results so far are kept in FILE.partial.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line and image.")
 @verbose_option
@@ -67,6 +79,8 @@ def command(
     images: tuple[Path, ...],
     instruction: str | None,
     reset_each: bool,
+    bgr: bool,
+    output: Path | None,
     strict: bool,
     as_json: bool,
     backend: str,
@@ -81,101 +95,85 @@ def command(
     IMAGES are image files, or folders of them (sorted as people count: frame2 before frame10). Split a video
     into frames first: ffmpeg -i drive.mp4 frames/%05d.png
 
-    Exit code 1 if an image could not be used, 2 for a bad bundle, instruction or option.
+    A bundle that was exported with --batch takes as many images at a time, each an episode of its own.
+
+    Results go to stdout; why an image could not be used goes to stderr, and the exit code is 1 then. It is 2 for a
+    bad bundle, instruction or option.
 
     \b
     Examples:
       vla-run engines/hybrid-fp16 photo.jpg
       vla-run engines/hybrid-fp16 frames/ --sequence --instruction "컵까지 가세요"
-      vla-run engines/pure-fp16 frames/ --json > actions.jsonl
+      vla-run engines/pure-fp16 frames/ -o actions.csv
     """
     paths = list_images(images)
+    if output:
+        check_output(output)
     asked = {"provider": provider, "threads": threads, "device_index": device, "memory": memory}
     options = {name: value for name, value in asked.items() if value is not None}
-    with _loaded(bundle, backend, verify, options) as policy:
-        results = run_images(policy, paths, instruction, reset_each=reset_each, strict=strict)
-        failures = _print_json(results) if as_json else _print_table(results, policy)
+    arguments = {"backend": backend, "verify": verify, "channels": "bgr" if bgr else "rgb"}
+    with _loaded(bundle, not reset_each, arguments, options) as policy:
+        table = None if as_json else Table(policy.manifest, policy.identity)
+        results = _results(policy, paths, instruction, reset_each=reset_each, strict=strict, swapped=bgr)
+        with result_file(output, policy.manifest.action.names) as write:
+            failures = _show(results, write, table)
     return 1 if failures else 0
 
 
-def list_images(arguments: Sequence[Path]) -> list[Path]:
-    """The image files that are meant, folders replaced by what they hold.
-
-    Raises:
-        InputError: a folder without images, or a video.
-    """
-    found: list[Path] = []
-    for path in arguments:
-        if path.is_dir():
-            found += images_in(path)
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            raise InputError(f"{path} is a video.", f"Split it into frames: ffmpeg -i {path} frames/%05d.png")
-        else:
-            found.append(path)
-    return found
-
-
-def run_images(
-    policy: Policy, paths: Sequence[Path], instruction: str | None, *, reset_each: bool, strict: bool
-) -> Iterator[tuple[Path, Action | ImageError]]:
-    """The action for each image, or with `strict` off the reason why there is none.
-
-    Raises:
-        VlaError: whatever `Policy.act` raises, except an ImageError where `strict` is off.
-    """
-    for path in paths:
-        if reset_each:
-            policy.reset()
-        try:
-            yield path, policy.act(path, instruction)
-        except ImageError as error:
-            if strict:
-                raise
-            yield path, error
-
-
 @contextlib.contextmanager
-def _loaded(bundle: Path, backend: str, verify: str, options: dict[str, Any]) -> Iterator[Policy]:
+def _loaded(
+    bundle: Path, one_by_one: bool, arguments: dict[str, Any], options: dict[str, Any]
+) -> Iterator[Policy | BatchPolicy]:
+    """The policy in a bundle, loaded and warm: for one frame at a time, or for a batch."""
+    from .batch import BatchPolicy
+    from .bundle import Bundle
+    from .opening import frames_at_a_time
     from .policy import Policy
 
+    batch = frames_at_a_time(Bundle.open(bundle, "size").manifest)
+    if batch > 1 and one_by_one:
+        raise InputError(
+            f"{bundle} takes {batch} frames at a time, each an episode of its own: --sequence needs one at a time.",
+            "Export it with --batch 1, or leave out --sequence.",
+        )
+    policy: Policy | BatchPolicy
     with stderr_console().status(f"checking and loading {bundle}"):
-        policy = Policy.load(bundle, backend, verify, **options)  # type: ignore[arg-type]
+        policy = (Policy if batch == 1 else BatchPolicy).load(bundle, **arguments, **options)
     with policy:
         policy.warmup(1)
         yield policy
 
 
-def _print_json(results: Iterator[tuple[Path, Action | ImageError]]) -> int:
+def _results(
+    policy: Policy | BatchPolicy,
+    paths: Sequence[Path],
+    instruction: str | None,
+    *,
+    reset_each: bool,
+    strict: bool,
+    swapped: bool,
+) -> Iterator[Result]:
+    from .batch import BatchPolicy
+
+    if isinstance(policy, BatchPolicy):
+        return run_batches(policy, paths, instruction, strict=strict, swapped=swapped)
+    return run_images(policy, paths, instruction, reset_each=reset_each, strict=strict, swapped=swapped)
+
+
+def _show(results: Iterator[Result], write: Write, table: Table | None) -> int:
+    """Write and print results as they come; returns how many images could not be used."""
     failures = 0
-    for path, result in results:
-        if isinstance(result, ImageError):
-            failures += 1
-            fields = {"error": result.problem, "mend": result.mend}
+    for result in results:
+        write(result)
+        failures += isinstance(result[1], ImageError)
+        if table:
+            table.row(result)
         else:
-            fields = result.as_dict()
-        click.echo(json_text({"image": str(path), **fields}, indent=None))
-    return failures
-
-
-def _print_table(results: Iterator[tuple[Path, Action | ImageError]], policy: Policy) -> int:
-    """One row an image as it comes; aligned columns that read the same on a terminal and in a file."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(soft_wrap=True, highlight=False)
-    names = policy.manifest.action.names
-    console.print(escape(f"{policy.identity}; {policy.identity.compute}"))
-    heads = escape("".join(f"{f'{printable(name)} m/s':>15}" for name in names))
-    console.print(f"[bold]{heads}{'clamped':>9}{'ms':>9}  image[/bold]")
-    failures = 0
-    for path, result in results:
-        if isinstance(result, ImageError):
-            failures += 1
-            console.print(f"[red]error: {escape(result.problem)}[/red] {escape(result.mend)}")
-            continue
-        cells = "".join(f"{value:>+15.4f}" for value in result.values)
-        marks = f"{'yes' if result.clamped else 'no':>9}{result.timings_ms['total']:>9.1f}"
-        console.print(f"{cells}{marks}  {escape(printable(str(path)))}{' (held)' if result.held else ''}")
+            click.echo(json_text(as_fields(result), indent=None))
+            if isinstance(result[1], ImageError):
+                print_refusal(result[1])
+    if table:
+        table.end(failures)
     return failures
 
 

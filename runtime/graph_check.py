@@ -11,12 +11,16 @@ ACTIONS = "actions"
 PROMPT_INPUTS = ("input_ids", "attention_mask", "instruction_index")
 
 
-def check_graph(manifest: Manifest) -> None:
-    """Refuse a graph that a policy could not feed or read, beyond what every manifest says.
+def check_graph(manifest: Manifest, batch: int | None = 1) -> None:
+    """What a policy needs of a graph, beyond what every manifest says.
+
+    Args:
+        manifest: of the bundle.
+        batch: how many frames at a time; None for as many as the graph takes.
 
     Raises:
-        BundleError: names or shapes of inputs, outputs or state that do not fit.
-        InputError: the batch is not 1.
+        BundleError: the manifest describes a graph that cannot be fed.
+        InputError: another batch.
     """
     inputs = {tensor.name: tensor.shape for tensor in manifest.inputs}
     outputs = {tensor.name: tensor.shape for tensor in manifest.outputs}
@@ -26,21 +30,22 @@ def check_graph(manifest: Manifest) -> None:
         raise _not_for_policy(
             manifest, f"inputs {sorted(inputs)} and outputs {sorted(outputs)}", f"{PIXELS} and {ACTIONS}"
         )
-    batch = inputs[PIXELS][0]
-    if batch != 1:
+    taken = inputs[PIXELS][0]
+    if batch is not None and taken != batch:
         raise InputError(
-            f"the bundle {manifest.name!r} takes {batch} frames at a time; a policy acts on one.",
-            "Export it with --batch 1, or drive it through open_session.",
+            f"the bundle {manifest.name!r} takes {taken} frames at a time; a policy acts on one.",
+            "Export it with --batch 1; vla-run takes folders of frames with it; or drive it through open_session.",
         )
     size = (manifest.preprocessing.height, manifest.preprocessing.width)
-    prompt = (1, manifest.prompt.length)
-    wanted = {PIXELS: (1, 3, *size), "input_ids": prompt, "attention_mask": prompt, "instruction_index": (1,)}
+    prompt = (taken, manifest.prompt.length)
+    wanted = {PIXELS: (taken, 3, *size), "input_ids": prompt, "attention_mask": prompt}
+    wanted["instruction_index"] = (taken,)
     for name, shape in wanted.items():
         if inputs.get(name, shape) != shape:
             raise _not_for_policy(manifest, f"{name} {list(inputs[name])}", list(shape))
     components = len(manifest.action.names)
-    if len(outputs[ACTIONS]) != 3 or outputs[ACTIONS][::2] != (1, components):
-        raise _not_for_policy(manifest, f"{ACTIONS} {list(outputs[ACTIONS])}", [1, "steps", components])
+    if len(outputs[ACTIONS]) != 3 or outputs[ACTIONS][::2] != (taken, components):
+        raise _not_for_policy(manifest, f"{ACTIONS} {list(outputs[ACTIONS])}", [taken, "steps", components])
     for source, target in manifest.runtime.state:
         if source not in inputs or inputs[source] != outputs.get(target):
             raise _not_for_policy(

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from .action import Action, ActionDecoder
-from .bundle import Bundle, Verification, require_known
+from .bundle import Bundle, Verification
 from .errors import EngineError, ImageError, InstructionError, NonFiniteActionError
 from .graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
 from .instructions import EncodedInstruction, InstructionEncoder
 from .manifest import Manifest
-from .preprocess import Frame, Preprocessor
-from .sessions import Backend, EngineIdentity, Session, choose_backend, open_session, unread_files
+from .opening import open_checked
+from .preprocess import Channels, Frame, Preprocessor, check_channels
+from .sessions import Backend, EngineIdentity, Session
 from .sessions.base import Meanwhile, nothing
 from .turn import Turn
 
@@ -38,18 +39,19 @@ class Policy:
     Args:
         bundle: an opened bundle of batch 1.
         session: that bundle in an engine; the policy closes it.
+        channels: see `load`.
 
     Raises:
         BundleError: the manifest describes a graph that this class cannot feed.
-        InputError: the bundle's batch is not 1.
+        InputError: the bundle's batch is not 1, or unknown channels.
     """
 
-    def __init__(self, bundle: Bundle, session: Session) -> None:
+    def __init__(self, bundle: Bundle, session: Session, channels: Channels = "rgb") -> None:
         manifest = bundle.manifest
         check_graph(manifest)
         self._bundle = bundle
         self._session = session
-        self._preprocess = Preprocessor(manifest.preprocessing)
+        self._preprocess = Preprocessor(manifest.preprocessing, channels)
         self._instructions = InstructionEncoder(bundle)
         self._decode = ActionDecoder(manifest.action)
         self._pixels = session.inputs[PIXELS]
@@ -74,6 +76,8 @@ class Policy:
         folder: str | os.PathLike[str],
         backend: Backend = "auto",
         verify: Verification = "full",
+        *,
+        channels: Channels = "rgb",
         **options: Any,
     ) -> Policy:
         """Open a bundle, check it, and load it into an engine.
@@ -83,21 +87,20 @@ class Policy:
             backend: see `open_session`.
             verify: "full" hashes every file that this engine reads, before it is read (a plan by its own
                 side file, which is checked always); "size" compares sizes only.
+            channels: the order of colours in the arrays that `act` will get: "bgr" for OpenCV's (`cv2.imread`,
+                `VideoCapture.read`), which as "rgb" give another action without an error. Files and Pillow
+                images say themselves which channel is which.
             **options: of the engine, such as `threads=4` for ONNX Runtime.
 
         Raises:
             BundleError: the bundle is missing, incomplete, damaged, or not one for this class.
             EngineError: the engine is missing or cannot run it.
-            InputError: an unknown option, or a bundle of another batch than 1.
+            InputError: an unknown option or order of channels, or a bundle of another batch than 1.
         """
-        require_known(verify)
-        bundle = Bundle.open(folder, "size")
-        check_graph(bundle.manifest)
-        if verify == "full":
-            bundle.check_hashes(unread=unread_files(choose_backend(bundle) if backend == "auto" else backend))
-        session = open_session(bundle, backend, **options)
+        check_channels(channels)
+        bundle, session = open_checked(folder, backend, verify, options)
         try:
-            return cls(bundle, session)
+            return cls(bundle, session, channels)
         except BaseException:
             session.close()
             raise
@@ -153,7 +156,8 @@ class Policy:
         """One step: the action for a camera frame.
 
         Args:
-            frame: uint8 RGB [height, width, 3] of any size, a Pillow image, or the path of an image file.
+            frame: uint8 [height, width, 3] of any size, RGB unless loaded with channels="bgr"; a Pillow image; or
+                the path of an image file.
             instruction: one that the bundle holds; None for its default.
 
         Returns:

@@ -41,10 +41,7 @@ class Preprocessor:
     """
 
     def __init__(self, spec: Preprocessing, channels: Channels = "rgb") -> None:
-        if channels not in get_args(Channels):
-            raise InputError(
-                f"channels {channels!r} are not known.", "Use 'rgb', or 'bgr' for OpenCV's arrays."
-            )
+        check_channels(channels)
         self._size = (spec.width, spec.height)
         self._filter = _FILTERS[spec.resample]
         self._shape = (3, spec.height, spec.width)
@@ -106,6 +103,16 @@ class Preprocessor:
         else:
             raise _no_frame(frame)
         return np.asarray(image.resize(self._size, self._filter))
+
+
+def check_channels(channels: str) -> None:
+    """Refuse an unknown order of channels.
+
+    Raises:
+        InputError: names it.
+    """
+    if channels not in get_args(Channels):
+        raise InputError(f"channels {channels!r} are not known.", "Use 'rgb', or 'bgr' for OpenCV's arrays.")
 
 
 def _path_of(frame: str | os.PathLike[str]) -> Path:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vla_edge.runtime.cli import command, list_images, main
+from vla_edge.runtime.cli import command, main
 from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.run_images import list_images
 from vla_edge.runtime.sessions.tensorrt import TensorRtOptions
 
 Run = Callable[..., int]
@@ -44,15 +45,51 @@ def frames(tmp_path: Path, frame: np.ndarray) -> Path:
     return folder
 
 
-def test_a_table_starts_with_the_engine_and_has_a_row_an_image(
+def rows_of(text: str) -> list[str]:
+    """The lines of a table between its head and the two below it."""
+    lines = text.splitlines()
+    return lines[2:-2]
+
+
+def test_a_table_starts_with_the_instruction_that_is_followed_and_ends_with_the_engine(
     run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(pristine_bundle, frames) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.match(r"onnxruntime \S+ fp32 on cpu: .* \[tiny [0-9a-f]{12}\]", lines[0])
-    assert lines[1].split() == ["linear_x", "m/s", "linear_y", "m/s", "clamped", "ms", "image"]
-    assert [Path(line.split()[-1]).name for line in lines[2:]] == ["frame1.png", "frame2.png", "frame10.png"]
-    assert all(re.match(r"\s+[+-]\d\.\d{4}\s+[+-]\d\.\d{4}\s+no\s+\d+\.\d ", line) for line in lines[2:])
+    assert lines[0] == "following '컵까지 가세요', the default of 3 instructions"
+    assert lines[1].split() == ["linear_x", "m/s", "linear_y", "m/s", "image"]
+    assert [Path(line.split()[-1]).name for line in lines[2:5]] == ["frame1.png", "frame2.png", "frame10.png"]
+    assert all(re.match(r"\s+[+-]\d\.\d{4}\s+[+-]\d\.\d{4}  /", line) for line in lines[2:5])
+    assert re.match(r"3 images; limited to ±1\.15 m/s; p50 \d+\.\d ms a frame$", lines[5])
+    assert re.match(r"onnxruntime \S+ fp32 on cpu: .* \[tiny [0-9a-f]{12}\]", lines[6])
+    assert len(lines) == 7
+
+
+def test_an_instruction_that_was_chosen_is_shown_without_the_word_default(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(pristine_bundle, frames, "--instruction", "go to the cup") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "following 'go to the cup'"
+
+
+def test_an_action_that_a_limit_changed_is_marked(
+    run: Run, make_bundle: Make, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(make_bundle(limit=(0.1, 1.15)), frames) == 0
+    out = capsys.readouterr().out
+    assert all(line.endswith(".png (limited)") for line in rows_of(out))
+    assert "limited to ±0.1, ±1.15 m/s" in out
+
+
+def test_a_name_cannot_command_the_terminal(
+    run: Run, pristine_bundle: Path, frame: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(frame).save(tmp_path / "a\x1b[2Jb.png")
+    (tmp_path / "bad\x1b[2J.png").write_bytes(b"junk")
+    assert run(pristine_bundle, tmp_path / "a\x1b[2Jb.png", tmp_path / "bad\x1b[2J.png") == 1
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
+    assert "a\\x1b[2Jb.png" in shown.out
 
 
 def test_json_is_one_object_a_line(
@@ -67,25 +104,27 @@ def test_json_is_one_object_a_line(
     assert rows[0]["image"] == str(frames / "frame1.png")
 
 
-def test_a_bad_image_among_many_is_a_row_and_the_exit_code(
+def test_a_bad_image_among_many_is_told_on_stderr_and_by_the_exit_code(
     run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (frames / "frame2.png").write_bytes(b"junk")
     assert run(pristine_bundle, frames) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5
-    assert f"error: {frames / 'frame2.png'} is not an image." in lines[3]
-    assert lines[4].endswith("frame10.png")
+    shown = capsys.readouterr()
+    assert [line.rsplit("/", 1)[-1] for line in rows_of(shown.out)] == ["frame1.png", "frame10.png"]
+    assert f"error: {frames / 'frame2.png'} is not an image." in shown.err
+    assert "1 image of 3 could not be used." in shown.err
 
 
-def test_a_bad_image_among_many_is_an_object_in_json(
+def test_a_bad_image_among_many_is_an_object_in_json_too(
     run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (frames / "frame2.png").write_bytes(b"")
     assert run(pristine_bundle, frames, "--json") == 1
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    shown = capsys.readouterr()
+    rows = [json.loads(line) for line in shown.out.splitlines()]
     assert rows[1]["error"] == f"{frames / 'frame2.png'} is empty."
     assert "action" in rows[2]
+    assert f"error: {frames / 'frame2.png'} is empty." in shown.err
 
 
 def test_strict_stops_at_the_first_bad_image(
@@ -94,7 +133,7 @@ def test_strict_stops_at_the_first_bad_image(
     (frames / "frame2.png").write_bytes(b"junk")
     assert run(pristine_bundle, frames, "--strict") == 2
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 3
+    assert len(out.splitlines()) == 3  # instruction, head, frame1
     assert f"error: {frames / 'frame2.png'} is not an image." in err
 
 
@@ -157,7 +196,7 @@ def test_the_gpu_and_its_memory_are_options_of_tensorrt(
 ) -> None:
     seen: dict[str, object] = {}
 
-    def load(folder: Path, backend: str, verify: str, **options: object) -> None:
+    def load(folder: Path, backend: str, verify: str, channels: str, **options: object) -> None:
         seen.update(options, backend=backend)
         raise EngineError("no GPU.")
 

@@ -1,0 +1,156 @@
+"""Several frames at a time, on bundles that were exported with `--batch`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from .action import Action, ActionDecoder
+from .bundle import Bundle, Verification
+from .errors import ImageError, InputError
+from .graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
+from .instructions import EncodedInstruction, InstructionEncoder
+from .manifest import Manifest
+from .opening import frames_at_a_time, open_checked
+from .preprocess import Channels, Frame, Preprocessor, check_channels
+from .sessions import Backend, EngineIdentity, Session
+
+
+class BatchPolicy:
+    """A policy on frames that have nothing to do with each other: every frame is an episode of its own.
+
+    For recorded frames. A robot acts on one frame at a time, with `Policy`.
+
+    Args:
+        bundle: an opened bundle of any batch.
+        session: that bundle in an engine; the policy closes it.
+        channels: as for `Policy.load`.
+
+    Raises:
+        BundleError: the manifest describes a graph that this class cannot feed.
+    """
+
+    def __init__(self, bundle: Bundle, session: Session, channels: Channels = "rgb") -> None:
+        check_graph(bundle.manifest, batch=None)
+        self._bundle = bundle
+        self._session = session
+        self._preprocess = Preprocessor(bundle.manifest.preprocessing, channels)
+        self._instructions = InstructionEncoder(bundle)
+        self._decode = ActionDecoder(bundle.manifest.action)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        backend: Backend = "auto",
+        verify: Verification = "full",
+        *,
+        channels: Channels = "rgb",
+        **options: Any,
+    ) -> BatchPolicy:
+        """Open a bundle, check it, and load it into an engine; arguments and errors as of `Policy.load`."""
+        check_channels(channels)
+        bundle, session = open_checked(folder, backend, verify, options, batch=None)
+        try:
+            return cls(bundle, session, channels)
+        except BaseException:
+            session.close()
+            raise
+
+    @property
+    def batch(self) -> int:
+        """How many frames the engine takes at a time."""
+        return frames_at_a_time(self._bundle.manifest)
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """The engine that runs."""
+        return self._session.identity
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._bundle.manifest
+
+    def warmup(self, runs: int = 3) -> None:
+        """Act on empty frames, result unused, so that the first `act` is as fast as later ones."""
+        self._feed(self._instructions.encode(None))
+        self._session.inputs[PIXELS].fill(0)
+        for _ in range(runs):
+            self._session.run()
+
+    def act(self, frames: Sequence[Frame], instruction: str | None = None) -> list[Action | ImageError]:
+        """The action of each frame, or why it is none; state is zero before each.
+
+        Args:
+            frames: 1 to `batch` of them, each as for `Policy.act`. Places that are left over are run empty.
+            instruction: one that the bundle holds; None for its default. The same for all frames.
+
+        Returns:
+            One for each frame, in their order. `timings_ms` are those of the whole call.
+
+        Raises:
+            InputError: no frame, or more than `batch`.
+            InstructionError, NonFiniteActionError, EngineError: as for `Policy.act`.
+        """
+        if not 1 <= len(frames) <= self.batch:
+            raise InputError(
+                f"{len(frames)} frames do not fit a batch of {self.batch}.", "Give fewer at a time."
+            )
+        start = time.perf_counter()
+        chosen = self._instructions.encode(instruction)
+        self._feed(chosen)
+        refused = self._prepare(frames)
+        began = time.perf_counter()
+        self._session.run()
+        ended = time.perf_counter()
+        timings_ms = {"preprocess": (began - start) * 1e3, "engine": (ended - began) * 1e3}
+        timings_ms["total"] = timings_ms["preprocess"] + timings_ms["engine"]
+        actions = self._session.outputs[ACTIONS]
+        return [
+            refused.get(at) or self._action(actions[at], chosen, dict(timings_ms))
+            for at in range(len(frames))
+        ]
+
+    def close(self) -> None:
+        """Free the engine. Calling it again does nothing."""
+        self._session.close()
+
+    def __enter__(self) -> BatchPolicy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _feed(self, chosen: EncodedInstruction) -> None:
+        inputs = self._session.inputs
+        for name, value in zip(
+            PROMPT_INPUTS, (chosen.input_ids, chosen.attention_mask, chosen.index), strict=True
+        ):
+            if name in inputs:
+                inputs[name][:] = value
+        for source, _ in self._bundle.manifest.runtime.state:
+            inputs[source].fill(0)
+
+    def _prepare(self, frames: Sequence[Frame]) -> dict[int, ImageError]:
+        """Write the frames' pixels; what is no frame leaves its place empty."""
+        pixels = self._session.inputs[PIXELS]
+        pixels.fill(0)
+        refused = {at: self._refusal(frame, pixels[at]) for at, frame in enumerate(frames)}
+        return {at: error for at, error in refused.items() if error}
+
+    def _refusal(self, frame: Frame, out: Any) -> ImageError | None:
+        try:
+            self._preprocess(frame, out)
+        except ImageError as error:
+            return error
+        return None
+
+    def _action(self, output: Any, chosen: EncodedInstruction, timings_ms: dict[str, float]) -> Action:
+        return self._decode(
+            output, instruction=chosen.text, engine=self._session.identity, timings_ms=timings_ms
+        )

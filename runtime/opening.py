@@ -1,0 +1,33 @@
+"""What `Policy` and `BatchPolicy` share: a bundle checked, and opened in an engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .bundle import Bundle, Verification, require_known
+from .graph_check import PIXELS, check_graph
+from .manifest import Manifest
+from .sessions import Backend, Session, choose_backend, open_session, unread_files
+
+
+def open_checked(
+    folder: str | os.PathLike[str],
+    backend: Backend,
+    verify: Verification,
+    options: Mapping[str, Any],
+    batch: int | None = 1,
+) -> tuple[Bundle, Session]:
+    """Open a bundle, check it, and load it into an engine; `Policy.load` tells arguments and errors."""
+    require_known(verify)
+    bundle = Bundle.open(folder, "size")
+    check_graph(bundle.manifest, batch)
+    if verify == "full":
+        bundle.check_hashes(unread=unread_files(choose_backend(bundle) if backend == "auto" else backend))
+    return bundle, open_session(bundle, backend, **options)
+
+
+def frames_at_a_time(manifest: Manifest) -> int:
+    """The batch of a bundle: the first axis of its pixels; 1 where it takes none, which `check_graph` refuses."""
+    return next((tensor.shape[0] for tensor in manifest.inputs if tensor.name == PIXELS and tensor.shape), 1)

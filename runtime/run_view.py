@@ -1,0 +1,101 @@
+"""What `vla-run` shows: the instruction that is followed, an action an image, and what computed it."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from .errors import ImageError
+from .run_images import Result
+from .terminal import printable
+
+if TYPE_CHECKING:
+    from .action import Action
+    from .manifest import Manifest
+    from .sessions.base import EngineIdentity
+
+_NARROWEST_NAME = 12  # of an image, before its row is left to the terminal to wrap
+
+
+class Table:
+    """Prints a row an image as results come; the same text on a terminal and in a file.
+
+    Args:
+        manifest: of the bundle that acts.
+        identity: of its engine.
+    """
+
+    def __init__(self, manifest: Manifest, identity: EngineIdentity) -> None:
+        from .opening import frames_at_a_time
+
+        self._manifest, self._identity = manifest, identity
+        self._batch = frames_at_a_time(manifest)
+        self._heads = [f"{_one_line(name)} m/s" for name in manifest.action.names]
+        self._widths = [max(len(head), len("-0.0000")) + 2 for head in self._heads]
+        self._total_ms: list[float] = []
+
+    def row(self, result: Result) -> None:
+        """One image: its action on stdout, or on stderr why there is none."""
+        path, found = result
+        if isinstance(found, ImageError):
+            print_refusal(found)
+            return
+        if not self._total_ms:
+            self._head(found)
+        self._total_ms.append(found.timings_ms["total"])
+        cells = "".join(
+            f"{value:>+{width}.4f}" for value, width in zip(found.values, self._widths, strict=True)
+        )
+        marks = f"{' (limited)' if found.clamped else ''}{' (held)' if found.held else ''}"
+        click.echo(f"{cells}  {_fitted(_one_line(str(path)), len(cells) + 2 + len(marks))}{marks}")
+
+    def end(self, failures: int) -> None:
+        """What the figures rest on."""
+        done = len(self._total_ms)
+        if done:
+            limits = sorted(set(self._manifest.action.limit))
+            for line in (
+                f"{_count(done, 'image')}; limited to {', '.join(f'±{limit:g}' for limit in limits)} m/s; "
+                f"p50 {statistics.median(self._total_ms):.1f} ms {self._unit_of_time()}",
+                f"{self._identity}; {self._identity.compute}",
+            ):
+                click.echo(line)
+        if failures:
+            click.echo(f"{_count(failures, 'image')} of {done + failures} could not be used.", err=True)
+
+    def _unit_of_time(self) -> str:
+        return "a frame" if self._batch == 1 else f"a run of {self._batch} frames"
+
+    def _head(self, action: Action) -> None:
+        held = len(self._manifest.instructions)
+        is_default = action.instruction == self._manifest.default_instruction
+        note = f", the default of {_count(held, 'instruction')}" if is_default and held > 1 else ""
+        click.echo(f"following {_one_line(repr(action.instruction))}{note}")
+        heads = "".join(f"{head:>{width}}" for head, width in zip(self._heads, self._widths, strict=True))
+        click.echo(f"{heads}  image")
+
+
+def print_refusal(error: ImageError) -> None:
+    """On stderr, so that what is on stdout are results only."""
+    click.echo(f"error: {_one_line(error.problem)} {_one_line(error.mend)}".rstrip(), err=True)
+
+
+def _one_line(text: str) -> str:
+    """Text that commands no terminal and stays in its row: file names come from anybody."""
+    return printable(text).replace("\n", "\\n")
+
+
+def _fitted(name: str, beside: int) -> str:
+    """On a terminal the end of a name that is too long for the row; in a file all of it."""
+    room = shutil.get_terminal_size().columns - beside
+    if len(name) <= room or room < _NARROWEST_NAME or not sys.stdout.isatty():
+        return name
+    return "…" + name[len(name) - room + 1 :]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -105,7 +105,9 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
     from vla_edge.export.policies import build_policy
     from vla_edge.export.settings import settings_from_manifest
 
-    policy = build_policy(read_checkpoint(checkpoint), settings_from_manifest(bundle.manifest)).half()
+    source = read_checkpoint(checkpoint)
+    policy = build_policy(source, settings_from_manifest(bundle.manifest)).half()
+    source.file.check_unchanged()
     stages = [stage.name for stage in bundle.manifest.stages]
     worst = {name: np.zeros(2) for name in stages}
     actions = ActionErrors(golden["actions"], bundle.manifest.action.scale)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import CheckpointError
 from .architecture import Architecture
+from .archive import Record
+from .checksums import hash_and_verify
 from .container import Container, ContainerFormat, open_container, plain, printable
 from .layout import LISTED_KEYS, canonical_names, is_stale_buffer, recognise
+from .source_file import SourceFile
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +49,8 @@ class StoredPolicy:
         args: the training script's arguments as plain values.
         extra: everything else at the top level as plain values, large tensors described.
         weights_origin: "checkpoint", or "sample: ..." for generated weights.
+        file: the open file, which tells whether it was changed since.
+        records: the parts of a torch archive, with their checksums.
     """
 
     path: Path
@@ -62,6 +67,8 @@ class StoredPolicy:
     extra: Mapping[str, Any]
     optimizer: OptimizerSummary | None
     weights_origin: str
+    file: SourceFile = field(repr=False)
+    records: tuple[Record, ...] = field(repr=False)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -71,6 +78,17 @@ class StoredPolicy:
     def parameters(self) -> int:
         """Number of values in all tensors."""
         return sum(tensor.numel() for tensor in self.tensors.values())
+
+    def sha256(self, advance: Callable[[int], None] = lambda size_bytes: None) -> str:
+        """SHA-256 of the file; reads all of it, and compares the checksum of every record that has one.
+
+        Args:
+            advance: called with numbers of bytes read.
+
+        Raises:
+            CheckpointError: a checksum differs, or the file was changed since it was opened.
+        """
+        return hash_and_verify(self.file, self.records, advance)
 
 
 @dataclass(frozen=True)
@@ -97,7 +115,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except CheckpointError as error:
         raise CheckpointError(f"{stored.path}: {printable(error.problem)}", error.mend) from error
     _check_floating(stored)
-    known = {field.name: getattr(stored, field.name) for field in fields(stored)}
+    known = {each.name: getattr(stored, each.name) for each in fields(stored)}
     return Checkpoint(**known, architecture=architecture, layout_reasons=reasons)
 
 
@@ -132,6 +150,8 @@ def read_stored(path: str | Path) -> StoredPolicy:
         extra=plain(beside),
         optimizer=_summarise_optimizer(optimizer),
         weights_origin=f"sample: {printable(str(mark))}" if mark else "checkpoint",
+        file=container.file,
+        records=container.records,
     )
 
 

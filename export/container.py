@@ -9,6 +9,7 @@ Weights are mapped, not read, so opening takes milliseconds at any size.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from ..runtime.errors import CheckpointError
 from .archive import LOCAL_MAGIC, RESAVE, Record, torch_records
+from .checksums import damage
 from .pickle_limits import UnreadablePickleError
 from .pickle_machine import read_pickle
 from .pickle_names import CheckpointNames, Foreign
@@ -78,9 +80,12 @@ def _torch_content(file: SourceFile, records: Mapping[str, Record]) -> Mapping[s
             f"{_MAX_PICKLE_BYTES:,} are read.",
             f"Save the weights alone: {RESAVE}.",
         )
+    data = file.read(record.offset, record.size_bytes)
+    if record.crc32 and zlib.crc32(data) != record.crc32:
+        raise damage(file, [record.name])
     names = CheckpointNames(TensorBuilder(file, records))
     try:
-        content = read_pickle(file.read(record.offset, record.size_bytes), names)
+        content = read_pickle(data, names)
     except UnreadablePickleError as error:
         if names.foreign:
             raise _refused(file.path, names.foreign) from error

@@ -49,7 +49,9 @@ Examples:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
-@click.option("--sha256", is_flag=True, help="Hash the files too; this reads all of them.")
+@click.option(
+    "--sha256", is_flag=True, help="Hash the files too, and verify checksums; this reads all of them."
+)
 @click.option(
     "--depth",
     type=click.IntRange(1),
@@ -73,10 +75,11 @@ def _checkpoints(path: Path, second: Path | None, as_json: bool, sha256: bool, d
     from .checkpoint import read_stored
 
     first = read_stored(path)
-    hashes = {each: _hash(each) for each in (path, second) if each and sha256}
-    if second is None:
+    other = read_stored(second) if second else None
+    hashes = {stored.path: _hash(stored) for stored in (first, other) if stored and sha256}
+    if other is None:
         return _show_one(first, hashes.get(path), as_json, depth)
-    _show_two(first, read_stored(second), hashes, as_json, depth)
+    _show_two(first, other, hashes, as_json, depth)
     return 0
 
 
@@ -105,6 +108,8 @@ def _show_two(
     total = sum(_bytes(stored, name) for stored in (first, second) for name in structure.shared)
     with stage("comparing weights", total, BYTES) as advance:
         weights = compare_weights(first.tensors, second.tensors, structure.shared, depth, advance)
+    for stored in (first, second):
+        stored.file.check_unchanged()
     if as_json:
         result: dict[str, Any] = {
             "files": [str(first.path), str(second.path)],
@@ -122,11 +127,9 @@ def _bytes(stored: StoredPolicy, name: str) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _hash(path: Path) -> str:
-    from vla_edge.runtime.digest import sha256_of
-
-    with stage(f"hashing {path.name}", path.stat().st_size, BYTES) as advance:
-        return sha256_of(path, advance)
+def _hash(stored: StoredPolicy) -> str:
+    with stage(f"hashing {stored.path.name}", stored.size_bytes, BYTES) as advance:
+        return stored.sha256(advance)
 
 
 def _print_json(value: Any) -> None:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from vla_edge.runtime import manifest as schema
-from vla_edge.runtime.digest import sha256_of
 from vla_edge.runtime.errors import CheckpointError
 from vla_edge.runtime.exchange import recover
 from vla_edge.runtime.version import VERSION
@@ -32,6 +31,7 @@ from .container import printable
 from .libraries import import_reference
 from .precision import FP16, FP32, Precision
 from .settings import ResolvedSettings, resolve_settings
+from .source_watch import SourceWatch
 from .tokens import Prompts, build_prompts, find_tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def export_bundle(
         finished: is called with each bundle as it is published; a later one may still fail.
 
     Raises:
-        CheckpointError, InputError: the checkpoint, a setting or an option cannot be used.
+        CheckpointError, InputError: the checkpoint, a setting or an option cannot be used, or the checkpoint
+            was changed meanwhile.
         ResourceError: too little disk or memory.
         GatesMissedError: a gate is missed; that bundle is not kept, those finished before it are.
     """
@@ -161,23 +162,20 @@ def export_bundle(
         )
     reporter.note(f"{checkpoint.architecture.layout}: {checkpoint.layout_reasons[-1]}")
     job = _prepare(options, checkpoint, settings)
-    with clock("read"):
-        # what is cheap to refuse was refused before these seconds
-        import_reference()
-        from .policies import build_policy
+    with checkpoint.file.errors_explained(), ThreadPoolExecutor(max_workers=1) as pool:
+        source = SourceWatch(checkpoint, pool)
+        with clock("read"):
+            # what is cheap to refuse was refused before these seconds
+            import_reference()
+            from .policies import build_policy
 
-        policy = build_policy(checkpoint, settings.values)
-    if "clip_text" in settings.values.features:
-        job = dataclasses.replace(job, clip_text=policy.clip_text(policy.clip_ids).detach().numpy())
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        source_hash = pool.submit(sha256_of, options.checkpoint)
+            policy = build_policy(checkpoint, settings.values)
+        if "clip_text" in settings.values.features:
+            job = dataclasses.replace(job, clip_text=policy.clip_text(policy.clip_ids).detach().numpy())
         reference: dict[str, np.ndarray] = {}
         results = []
         for name in options.precisions:
-            precision = PRECISIONS[name]
-            results.append(
-                _export_one(job, precision, policy, reference, source_hash.result, reporter, clock)
-            )
+            results.append(_export_one(job, PRECISIONS[name], policy, reference, source, reporter, clock))
             finished(results[-1])
         return results
 
@@ -278,7 +276,7 @@ def _export_one(
     precision: Precision,
     policy: VlaPolicy,
     reference: dict[str, np.ndarray],
-    source_hash: Callable[[], str],
+    source: SourceWatch,
     reporter: Reporter,
     clock: _Clock,
 ) -> Exported:
@@ -297,11 +295,12 @@ def _export_one(
     )
     with bundle_writer.staging(target) as folder:
         with clock("weights"):
-            files = _write_files(job, graph, folder, reporter)
+            files = _write_files(job, graph, folder, source, reporter)
         count = len(job.inputs["names"])
         if not reference:
             with clock("reference"), reporter.stage("running PyTorch FP32", count, "images") as advance:
-                reference.update(run_reference(policy, job.inputs, lambda: advance(1)))
+                step = source.checked(advance)
+                reference.update(run_reference(policy, job.inputs, lambda: step(1)))
         save_golden(folder / schema.GOLDEN_NAME, job.inputs, reference)
         with clock("parity"), reporter.stage(f"comparing {precision.name}", count, "images") as advance:
             golden, scale = {**job.inputs, **reference}, job.settings.values.action_scale
@@ -309,8 +308,9 @@ def _export_one(
         with clock("publish"):
             files.append(bundle_writer.entry(folder / schema.GOLDEN_NAME))
             parity = _parity(measured, count, asked)
-            manifest = _manifest(job, precision, graph, stages, parity, files, source_hash())
+            manifest = _manifest(job, precision, graph, stages, parity, files, source.sha256())
             _check_gates(manifest, target)
+            source.check()
             bundle_writer.publish(folder, target, manifest, job.options.force)
     return Exported(target, manifest, clock.take())
 
@@ -324,7 +324,9 @@ def _write_graph(job: _Job, precision: Precision) -> GraphWriter:
     return write_policy(job.arch, job.settings.values, job.checkpoint.tensors, options)
 
 
-def _write_files(job: _Job, graph: GraphWriter, folder: Path, reporter: Reporter) -> list[schema.FileEntry]:
+def _write_files(
+    job: _Job, graph: GraphWriter, folder: Path, source: SourceWatch, reporter: Reporter
+) -> list[schema.FileEntry]:
     """model.onnx, its data, and the tokenizer where new instructions may come."""
     import onnx
 
@@ -332,7 +334,7 @@ def _write_files(job: _Job, graph: GraphWriter, folder: Path, reporter: Reporter
 
     model = graph.model(VERSION, job.options.checkpoint.stem)
     with reporter.stage("writing weights", total_bytes(graph.weights), "bytes") as advance:
-        data = write_weights(model, graph.weights, folder / schema.WEIGHTS_NAME, advance)
+        data = write_weights(model, graph.weights, folder / schema.WEIGHTS_NAME, source.checked(advance))
     onnx.save_model(model, folder / schema.MODEL_NAME)
     onnx.checker.check_model(str(folder / schema.MODEL_NAME), full_check=False)
     entries = [

@@ -6,10 +6,13 @@ import mmap
 import os
 import stat
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..runtime.errors import CheckpointError
+from ..runtime.errors import CheckpointError, VlaError
+from .map_guard import GuardedMap
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class SourceFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._guarded: GuardedMap | None = None
         # O_NONBLOCK: a FIFO without a writer would hang here, before it can be refused
         try:
             self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -76,11 +80,15 @@ class SourceFile:
     def map(self) -> mmap.mmap:
         """The whole file in memory, private: a write would stay in this process.
 
+        Where the file is cut, or the disk fails, while the map is read, zeros are read: ask `check_unchanged`
+        before anything made of it is kept.
+
         Raises:
             CheckpointError: there is not enough address space.
         """
         try:
-            return mmap.mmap(self.descriptor, self.size_bytes, access=mmap.ACCESS_COPY)
+            self._guarded = self._guarded or GuardedMap(self.descriptor, self.size_bytes)
+            return self._guarded.map
         except (OSError, ValueError) as error:
             self.check_unchanged()
             raise CheckpointError(
@@ -89,10 +97,10 @@ class SourceFile:
             ) from error
 
     def check_unchanged(self) -> None:
-        """Compare what the file is now with what it was when it was opened.
+        """Compare what the file is now with what it was when it was opened. Takes microseconds.
 
         Raises:
-            CheckpointError: it was written to, cut, replaced or removed in the meantime.
+            CheckpointError: it was written to, cut, replaced or removed in the meantime, or could not be read.
         """
         try:
             now = (_identity(os.fstat(self.descriptor)), _identity(os.stat(self.path)))
@@ -103,6 +111,21 @@ class SourceFile:
             raise self._changed(
                 f"{before:,} bytes before, {after:,} now" if before != after else "its times or inode differ"
             )
+
+        if self._guarded and self._guarded.lost:
+            raise CheckpointError(
+                f"{self.path} could not be read to its end: its disk or network share failed.",
+                "Nothing was kept. Copy it to another disk (the system's log tells more) and try again.",
+            )
+
+    @contextmanager
+    def errors_explained(self) -> Iterator[None]:
+        """Where the work inside fails after a change of the file, the change is the error, whatever it led to."""
+        try:
+            yield
+        except VlaError:
+            self.check_unchanged()
+            raise
 
     def _changed(self, how: str) -> CheckpointError:
         return CheckpointError(

@@ -17,7 +17,7 @@ from .grid import Grid, Line
 GAP = "  "
 # the names' share of a width that is too small for all columns, and what names and other texts are never below
 KEY_SHARE = 0.55
-LEAST_KEY = 24
+LEAST_KEY = 18
 LEAST_COLUMN = 6
 # a terminal of fewer columns shows lines of this length, which it folds
 LEAST_WIDTH = 30

@@ -106,3 +106,13 @@ def test_an_unfinished_report_says_so_before_any_figure() -> None:
     text = to_markdown(msgspec.structs.replace(example_report(), complete=False))
     assert text.index("**UNFINISHED**: this report: the command was ended before") < text.index("## ")
     assert "UNFINISHED" not in to_markdown(example_report())
+
+
+def test_endless_names_and_thousands_of_rows_stay_of_a_size_that_can_be_read() -> None:
+    report = example_report()
+    rows = tuple(measured_row("x" * 10_000, (1.0, 1.0), reason="r" * 100_000) for _ in range(1000))
+    bundle = msgspec.structs.replace(report.bundles[0], rows=rows, name="n" * 100_000)
+    text = to_markdown(msgspec.structs.replace(report, bundles=(bundle,)))
+    assert len(text) < 4_000_000
+    assert "x" * 121 not in text
+    assert f"# {'n' * 119}…" in text

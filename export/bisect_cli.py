@@ -111,6 +111,8 @@ def _against_tensorrt(
 
 
 def _print(finding: Finding, limit: float, as_json: bool) -> None:
+    from .printable import printable
+
     if as_json:
         probes = [
             {
@@ -126,17 +128,15 @@ def _print(finding: Finding, limit: float, as_json: bool) -> None:
             json_text({"first_bad": found, "limit": limit, "rounds": finding.rounds, "probes": probes})
         )
         return
-    for probe in finding.probes:
-        click.echo(
-            f"{'BAD ' if probe.bad else 'good'} {probe.relative_l2:10.3g}  {probe.value.name}  {probe.value.node}"
-        )
     if finding.first_bad is None:
         click.echo(f"No tensor differs by more than {limit:g}.")
     else:
-        value = finding.first_bad.value
-        click.echo(
-            f"First bad tensor: {value.name}, of node {value.node}, relative error {finding.first_bad.relative_l2:.3g}."
-        )
+        value, error = finding.first_bad.value, finding.first_bad.relative_l2
+        names = f"{printable(value.name)}, of node {printable(value.node)}"
+        click.echo(f"First bad tensor: {names}, relative error {error:.3g}.")
+    for probe in finding.probes:
+        names = f"{printable(probe.value.name)}  {printable(probe.value.node)}"
+        click.echo(f"{'BAD ' if probe.bad else 'good'} {probe.relative_l2:10.3g}  {names}")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from vla_edge.runtime.manifest import Gate, Manifest
 from vla_edge.runtime.sessions.plan import PLANS_FOLDER, Check, PlanRecord, PlanVerification, backend_option
 
 from . import gate_view
-from .screen import escape, one_line, result_console, say, size
+from .screen import ENGINE_NAMES, escape, one_line, prose, result_console, say, size
 
 if TYPE_CHECKING:
     from .build import BuildResult
@@ -31,11 +31,11 @@ def print_built(results: Sequence[BuildResult], bundle: Path) -> None:
     console = result_console()
     for result in results:
         record = result.record
-        say(console, f"[bold]{verdict(record.verification)}[/]")
+        prose(console, f"[bold]{verdict(record.verification)}[/]")
         path = escape(str(bundle / PLANS_FOLDER / result.path.name))
         say(console, f"{path}  {size(record.size_bytes)}{'' if result.fresh else ' (was there already)'}")
         for line in facts(record):
-            say(console, f"  {line}")
+            prose(console, f"  {line}")
     for line in dict.fromkeys(next_step(result.record, bundle) for result in results):
         say(console, line)
 
@@ -43,7 +43,7 @@ def print_built(results: Sequence[BuildResult], bundle: Path) -> None:
 def print_rejected(record: PlanRecord) -> None:
     """All gates of a plan that missed one; the error itself comes on stderr."""
     console = result_console()
-    say(console, f"[bold red]{verdict(record.verification)}[/]")
+    prose(console, f"[bold red]{verdict(record.verification)}[/]")
     console.print(gate_view.gate_table(judgements(record.verification)))
 
 
@@ -86,7 +86,7 @@ def facts(record: PlanRecord) -> list[str]:
     machine, build = record.machine, record.build
     dtypes = ", ".join(f"{name} {count}" for name, count in record.contents.dtypes.items())
     return [
-        f"{one_line(machine.backend)} {one_line(machine.version)}, SM {dotted(machine.sm)}, "
+        f"{ENGINE_NAMES[machine.backend]} {one_line(machine.version)}, SM {dotted(machine.sm)}, "
         f"{one_line(machine.gpu or 'GPU not here')}",
         f"built in {build.seconds:.1f} s, host memory {build.peak_host_mib} MiB, "
         f"timing cache {one_line(build.timing_cache)}",

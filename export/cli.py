@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vla_edge.runtime.console import run_command, stderr_console
+from vla_edge.runtime.console import configure_logging, run_command, stderr_console
 from vla_edge.runtime.extras import require
 from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.version import VERSION
@@ -127,7 +127,12 @@ class RichReporter:
     is_flag=True,
     help="List the settings with their choices and leave; with --json for programs.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Show log messages of the libraries.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Log what is done, by the libraries too, and where an error came from.",
+)
 @click.version_option(VERSION)
 def command(
     checkpoint: Path | None,
@@ -152,7 +157,7 @@ def command(
     if checkpoint is None:
         raise click.UsageError("Missing option '--ckpt'.")
     require("export", "torch", "transformers", "onnx", "onnxruntime", "psutil")
-    _quiet_libraries(verbose)
+    _log(verbose)
     precisions = tuple(name for name, asked in (("fp16", fp16 or not fp32), ("fp32", fp32)) if asked)
     if build:
         from .build_hook import refuse_if_impossible
@@ -224,13 +229,14 @@ def _show(
         export_view.print_exported(folder, manifest, seconds)
 
 
-def _quiet_libraries(verbose: bool) -> None:
-    """transformers and open_clip talk a lot while they are imported."""
+def _log(verbose: bool) -> None:
+    """As every command logs; with -v the libraries too, which else talk a lot while they are imported."""
     import logging
     import os
 
+    configure_logging(verbose)
     if verbose:
-        logging.basicConfig(level=logging.INFO)
+        logging.getLogger().setLevel(logging.INFO)
     else:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 

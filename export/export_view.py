@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from vla_edge.runtime.manifest import Manifest
 
 from . import gate_view, gates
 from .guesses import Guess, guesses, likely
-from .screen import as_text, escape, one_line, plain_table, result_console, say, size
+from .screen import as_text, escape, one_line, plain_table, prose, result_console, say, size
 
 ACTION = "action"
 _SAMPLE = "sample: "
@@ -23,23 +24,23 @@ def print_exported(folder: Path, manifest: Manifest, seconds: Mapping[str, float
     """A bundle that is in its place."""
     console = result_console()
     say(console, f"[bold]{escape(str(folder))}[/]  {size(sum(entry.size_bytes for entry in manifest.files))}")
-    say(console, _answer(manifest))
+    prose(console, _answer(manifest))
     if manifest.source.weights_origin.startswith(_SAMPLE):
-        say(console, f"generated weights: {one_line(manifest.source.weights_origin.removeprefix(_SAMPLE))}")
+        prose(console, f"generated weights: {one_line(manifest.source.weights_origin.removeprefix(_SAMPLE))}")
     quoted = escape(shlex.quote(str(folder)))
     say(console, f"next: vla-run {quoted} IMAGE")
-    say(console, f"      vla-build {quoted}   (on the robot: its TensorRT plan)\n")
+    say(console, f"on the robot: vla-build {quoted}\n")
     console.print(gate_view.gate_table(gates.judgements(manifest.parity)))
     _print_guesses(console, manifest)
     spent = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
-    say(console, f"\nseconds: {spent}", "dim")
+    prose(console, f"\nseconds: {spent}", "dim")
 
 
 def print_missed(manifest: Manifest) -> None:
     """The errors of a bundle that was not kept; the error itself comes on stderr."""
     console = result_console()
     say(console, f"[bold red]{one_line(manifest.name)} was not kept: gates missed[/]")
-    say(console, _answer(manifest) + "\n")
+    prose(console, _answer(manifest) + "\n")
     console.print(gate_view.gate_table(gates.judgements(manifest.parity)))
 
 
@@ -84,22 +85,22 @@ def _answer(manifest: Manifest) -> str:
 def _print_guesses(console: Console, manifest: Manifest) -> None:
     found = guesses(manifest)
     if found:
-        say(console, f"\n{_count(found)} that no checkpoint settles and no gate can see:")
+        prose(console, f"\n{_count(found)} that no checkpoint settles and no gate can see:")
         console.print(guess_table(found))
         last = found[-1]
         example = shlex.quote(f"{last.name}={last.otherwise}")
-        console.print(f"Change one with --set, such as --set {escape(example)}; reasons: --list-settings.")
+        prose(console, f"Change one with --set, such as --set {escape(example)}; reasons: --list-settings.")
     if others := likely(manifest):
         shown = ", ".join(f"{name}={as_text(value)}" for name, value in others.items())
-        console.print(f"Likely, from the training code: {escape(shown)}.")
+        prose(console, f"Likely, from the training code: {escape(shown)}.")
 
 
-def guess_table(found: tuple[Guess, ...]) -> Any:
-    """Setting, value, what else it may be, what a wrong guess does."""
-    table = plain_table(("setting", "taken", "or", "if the guess is wrong"))
+def guess_table(found: tuple[Guess, ...]) -> Table:
+    """What was taken over what else it may be, both as `--set` takes them, and what a wrong guess does."""
+    table = plain_table(("taken, or", "if the guess is wrong"))
     for guess in found:
-        cells = (guess.name, as_text(guess.taken), guess.otherwise, guess.if_wrong)
-        table.add_row(*map(one_line, cells))
+        choices = f"{one_line(f'{guess.name}={as_text(guess.taken)}')}\n  or {one_line(guess.otherwise)}"
+        table.add_row(choices, one_line(guess.if_wrong))
     return table
 
 

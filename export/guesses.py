@@ -16,7 +16,7 @@ from .settings import assumed_settings, settings_from_manifest
 IF_WRONG: Mapping[str, str] = {
     "features": "the policy's own layers read states that they were not trained on: actions mean nothing",
     "prompt": "the text starts with tokens that training did not have: actions are off",
-    "projection_attention": "image tokens differ: actions are off (transformers 4.52 and later train causal)",
+    "projection_attention": "image tokens differ: actions are off (transformers' default since 4.52 is causal)",
     "final_tanh": "the output is x instead of tanh(x), or the reverse: fast moves are too fast or too slow",
     "lstm_window": "the LSTM runs more or fewer steps than in training: actions are off",
     "lstm_outputs": "another of the steps is taken as the action",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.tree import Tree
 
 from vla_edge.runtime.bundle import Bundle
@@ -17,12 +18,12 @@ from .gates import judgements
 from .inspect_bundle import BundleReport, Certainty, FileLine, PlanLine, SettingLine
 from .inspect_bundle_diff import Difference
 from .inspect_machine import Engine, Here
-from .screen import as_text, escape, one_line, plain_table, result_console, say, size
+from .screen import ENGINE_NAMES, as_text, escape, one_line, plain_table, result_console, say, size
 
-ENGINE_NAMES = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 _CERTAINTIES: tuple[Certainty, ...] = ("chosen", "guessed", "likely", "certain", "without effect")
 _LONGEST_VALUE = 120
 _WIDE = 160  # in a pipe: a line a bundle
+_UNBOUNDED = 10_000
 _LISTED = 10
 _DIGITS = 12  # of a hash: enough to compare by eye
 _ACTION = "action"
@@ -59,15 +60,22 @@ def print_bundle(report: BundleReport) -> None:
 
 
 def print_list(folder: Path, reports: Sequence[BundleReport]) -> None:
-    """One line for each bundle of a folder, then what is wrong with any."""
+    """One line for each bundle of a folder, or two where they are too narrow; then what is wrong with any."""
     console = result_console(_WIDE)
-    say(console, f"[bold]{escape(str(folder))}[/]: {len(reports)} bundle{'s' if len(reports) > 1 else ''}")
-    table = plain_table(
-        ("bundle", "policy", "action, allowed", "size", "runs here", "plans"), right=("size",)
-    )
+    count = f"{len(reports)} bundle{'s' if len(reports) > 1 else ''}"
+    say(console, f"[bold]{escape(str(folder))}[/]: {count}")
+    titles = ("bundle", "policy", "action, allowed", "size", "runs here", "plans")
+    table = plain_table(titles, right=("size",))
     for report in reports:
         table.add_row(*_cells(report), style="red" if report.all_problems else "")
-    console.print(table)
+    if console.measure(table, options=console.options.update(width=_UNBOUNDED)).maximum <= console.width:
+        console.print(table)
+    else:
+        for report in reports:
+            name, *facts = zip(titles, _cells(report), strict=True)
+            say(console, name[1], "red" if report.all_problems else "bold")
+            told = "; ".join(f"{title}: {cell}" for title, cell in facts if cell)
+            console.print(Padding(told, (0, 0, 0, 2)))
     for report in reports:
         _print_problems(console, report)
 

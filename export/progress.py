@@ -17,10 +17,10 @@ _BAR_WIDTH = 20
 
 
 def note(console: Console, text: str) -> None:
-    """A remark beside the result, in one line; `text` may come from a file."""
-    from .screen import one_line
+    """A remark beside the result; `text` may come from a file."""
+    from .screen import one_line, prose
 
-    console.print(one_line(text), style="dim", highlight=False, soft_wrap=True)
+    prose(console, one_line(text), "dim")
 
 
 def bars(console: Console, unit: str = "") -> Progress:

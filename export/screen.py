@@ -13,6 +13,7 @@ from rich.table import Table
 from .printable import printable
 
 MIB = 1 << 20
+ENGINE_NAMES = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 # Where there is no terminal to ask; a file is read in a window of about this width.
 PIPE_WIDTH = 110
 
@@ -26,6 +27,11 @@ def result_console(pipe_width: int = PIPE_WIDTH) -> Console:
 def say(console: Console, text: str, style: str = "") -> None:
     """A line that is never broken, so that a path or command in it can be copied; `text` may hold markup."""
     console.print(text, style=style, soft_wrap=True)
+
+
+def prose(console: Console, text: str, style: str = "") -> None:
+    """Words to read: broken between words on a terminal, one line in a pipe; `text` may hold markup."""
+    console.print(text, style=style, soft_wrap=not console.is_terminal, highlight=False)
 
 
 def escape(text: str) -> str:

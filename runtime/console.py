@@ -10,8 +10,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -143,26 +142,3 @@ def configure_logging(verbose: bool) -> None:
     handler.setFormatter(PrintableFormatter(form))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("vla_edge").setLevel(logging.INFO if verbose else logging.WARNING)
-
-
-@contextmanager
-def byte_progress(title: str, total_bytes: int, *, stays: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr for work that is counted in bytes; yields what to call with each number done.
-
-    Args:
-        title: what is being done.
-        total_bytes: of the whole work.
-        stays: whether the finished bar is left on the terminal.
-    """
-    from rich import progress
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=stderr_console(), transient=not stays) as bar:
-        task = bar.add_task(title, total=total_bytes)
-        yield lambda size_bytes: bar.advance(task, size_bytes)

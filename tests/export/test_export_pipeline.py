@@ -383,7 +383,7 @@ def test_the_command_shows_errors_by_stage_and_how_to_build_on_the_robot(
         "fusion",
         "m/s of 0.02 m/s allowed, ",
         "10 images\ngenerated weights: vla-sample",
-        "next: vla-run engines/best_simple_clip_lstm_model-fp16 IMAGE\n      vla-build engines/",
+        "next: vla-run engines/best_simple_clip_lstm_model-fp16 IMAGE\non the robot: vla-build engines/",
         "4 guesses that no checkpoint settles and no gate can see:",
         "seconds: read",
     ):

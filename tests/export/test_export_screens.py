@@ -76,7 +76,7 @@ def test_the_answer_comes_first(manifest_of: ManifestOf, capsys: pytest.CaptureF
     assert answer.startswith("action within 0.0")
     assert weights.startswith("generated weights: vla-sample")
     assert run == "next: vla-run 'engines/a b' IMAGE"
-    assert "vla-build 'engines/a b'" in build
+    assert build == "on the robot: vla-build 'engines/a b'"
 
 
 def test_texts_of_a_manifest_do_not_command_the_terminal(

@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..report import BundleReport, Latency, Row
 from .drawable import NAMES_DRAWN, drawable_rows
+from .error_plot import error_plot
 from .format import (
-    backend_label,
     clipped,
-    fixed,
     floor_p50_ms,
-    is_torch,
     printable,
     share,
     significant,
     times,
 )
 from .lanes import (
-    LEAST_PART,
     Heading,
     Lanes,
     Style,
-    draw_bar,
     draw_ridge,
     draw_stack,
     scale_from_zero,
     scale_x,
     style_axes,
 )
-from .remarks import real_doubts
-from .svg import INK, SERIES, SMALL_PX, Canvas, Plot, new_figure
+from .memory_plots import memory_plot, phases_plot
+from .plot_rows import BAR_PX, STACK_PX, heading_of, legend_of, role_of, series_of
+from .svg import INK, Canvas, Plot, new_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RIDGE_PX = 30
-BAR_PX = 13
-STACK_PX = 22
-STEPS_PX = 34
-SCATTER_PX = 360
 DRIFT_PX = 260
-ROLE_LEGEND = (("engine", "engine"), ("torch", "PyTorch"), ("wrong", "wrong: its speed is worth nothing"))
-NAME_STEP_PX = 15
-# left, lower, right and upper edge in pixels
-Box = tuple[float, float, float, float]
 START_PARTS = ("interpreter", "import", "load", "first step")
 
 
@@ -68,23 +54,6 @@ def bundle_plots(bundle: BundleReport) -> tuple[Plot, ...]:
         drift_plot,
     )
     return tuple(plot for make in makers if (plot := make(rows)) is not None)
-
-
-def role_of(row: Row) -> str:
-    """Which colour a row has: wrong before anything else."""
-    if row.status == "wrong":
-        return "wrong"
-    return "torch" if is_torch(row.backend) else "engine"
-
-
-def heading_of(row: Row, figure: str) -> Heading:
-    return Heading(printable(backend_label(row)), figure, role_of(row), bool(real_doubts(row)))
-
-
-def legend_of(rows: Iterable[Row]) -> tuple[tuple[str, str], ...]:
-    """The colours that these rows have, and what each says."""
-    roles = {role_of(row) for row in rows}
-    return tuple(entry for entry in ROLE_LEGEND if entry[0] in roles)
 
 
 def latency_plot(rows: Sequence[Row]) -> Plot | None:
@@ -130,105 +99,6 @@ def _ridges(
     return frame.figure
 
 
-def error_plot(rows: Sequence[Row]) -> Plot | None:
-    shown = [row for row in rows if row.step and row.parity and row.parity.max_abs_mps is not None]
-    hidden = [row for row in rows if row.parity and not row.parity.finite]
-    if len(shown) < 2:
-        return None
-
-    def draw(canvas: Canvas) -> Figure:
-        points = [
-            (row.step.p50_ms, row.parity.max_abs_mps, heading_of(row, ""))
-            for row in shown
-            if row.step and row.parity and row.parity.max_abs_mps is not None
-        ]
-        return _scatter(canvas, points)
-
-    caption = (
-        "Left is faster, low is closer to PyTorch FP32 on the golden samples. A cross is a wrong result. "
-        "The scale of errors is logarithmic."
-    )
-    if hidden:
-        names = ", ".join(printable(backend_label(row)) for row in hidden[:NAMES_DRAWN])
-        caption += f" Not drawn, since its actions are NaN or infinite: {names}."
-    return Plot("error", "Speed against error", caption, legend_of(shown), draw)
-
-
-def _scatter(canvas: Canvas, points: Sequence[tuple[float, float, Heading]]) -> Figure:
-    """p50 across, error upwards on a scale that is linear up to the smallest error and logarithmic above."""
-    from matplotlib.ticker import FuncFormatter
-
-    figure = new_figure(canvas, SCATTER_PX)
-    left = 62 / canvas.width
-    axes = figure.add_axes((left, 52 / SCATTER_PX, 1 - left - 12 / canvas.width, 1 - 66 / SCATTER_PX))
-    style_axes(axes, x_label="p50 of one step, ms", y_label="largest action error, m/s")
-    axes.grid(axis="y", color=INK["grid"], linewidth=1)
-    speeds, errors = [point[0] for point in points], [point[1] for point in points]
-    # room at both sides for names
-    scale_x(axes, min(speeds) * 0.72, max(speeds) * 1.3, canvas)
-    smallest = min((error for error in errors if error > LEAST_PART), default=1.0)
-    smallest = max(smallest, max(errors) * LEAST_PART)
-    axes.set_yscale("symlog", linthresh=smallest, linscale=0.6)
-    axes.set_ylim(-0.35 * smallest, max(max(errors) * 8, smallest))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-    axes.minorticks_off()
-    taken: list[Box] = []
-    for speed, error, heading in points:
-        marker, size = ("X", 9) if heading.role == "wrong" else ("o", 9)
-        axes.plot(
-            [speed],
-            [error],
-            marker,
-            color=INK[heading.role],
-            markersize=size,
-            markeredgecolor=INK["card"],
-            markeredgewidth=1,
-            clip_on=False,
-        )
-        x, y = axes.transData.transform((speed, error))
-        taken.append((x - 6, y - 6, x + 6, y + 6))
-    for point in sorted(points, key=lambda point: point[0]):
-        _name_point(axes, point, taken)
-    return figure
-
-
-def _name_point(axes: Axes, point: tuple[float, float, Heading], taken: list[Box]) -> None:
-    """Write a name at the first free place around its point, with a thin line where that is far."""
-    speed, error, heading = point
-    frame = axes.get_window_extent()
-    ink = INK["wrong"] if heading.role == "wrong" else INK["fg"]
-    style: Style = {"textcoords": "offset pixels", "color": ink, "fontsize": SMALL_PX, "va": "center"}
-    name = axes.annotate(heading.title, (speed, error), (0, 0), **style)
-    width = name.get_window_extent().width
-    x, y = axes.transData.transform((speed, error))
-    dx, dy = 11.0, 0.0
-    for dx, dy in _places(width):
-        wanted = (x + dx, y + dy - 7, x + dx + width, y + dy + 7)
-        inside = wanted[0] >= frame.x0 - 50 and wanted[2] <= frame.x1 + 8 and wanted[3] <= frame.y1 + 6
-        if inside and wanted[1] >= frame.y0 and not any(_meet(wanted, other) for other in taken):
-            break
-    name.set_position((dx, dy))
-    if dy:
-        end = (x + min(max(0.0, dx), dx + width), y + dy - np.sign(dy) * 8)
-        (x0, y0), (x1, y1) = axes.transData.inverted().transform(((x, y), end))
-        axes.plot((x0, x1), (y0, y1), color=INK["muted"], linewidth=0.8, zorder=1)
-    taken.append((x + dx, y + dy - 7, x + dx + width, y + dy + 7))
-
-
-def _places(width: float) -> Iterator[tuple[float, float]]:
-    """Offsets of a name's left middle from its point: right, left, above and below, then farther away."""
-    yield 11.0, 0.0
-    yield -11 - width, 0.0
-    for step in range(1, 10):
-        for dy in (step * NAME_STEP_PX, -step * NAME_STEP_PX):
-            for dx in (11.0, -width / 2, -11 - width, -width * 0.8, -width * 0.2):
-                yield dx, dy
-
-
-def _meet(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
 def floor_plot(rows: Sequence[Row]) -> Plot | None:
     shown = [row for row in rows if row.floor and row.step]
 
@@ -257,113 +127,6 @@ def floor_plot(rows: Sequence[Row]) -> Plot | None:
     )
     legend = (("s2", "floor by memory"), ("s4", "floor by arithmetic"), *legend_of(shown))
     return Plot("floor", "Distance to the floor", caption, legend, draw)
-
-
-def memory_plot(rows: Sequence[Row]) -> Plot | None:
-    shown = [
-        row
-        for row in rows
-        if row.memory
-        and (row.memory.host_anonymous_peak_mib is not None or row.memory.device_peak_mib is not None)
-    ]
-
-    def draw(canvas: Canvas) -> Figure:
-        peaks = [_peaks(row) for row in shown]
-        body = 2 * BAR_PX + 2 if any(device for _, device in peaks) else BAR_PX
-        headings = [
-            heading_of(
-                row, ", ".join([f"device {fixed(device, 0)}"] * bool(device) + [f"host {fixed(host, 0)}"])
-            )
-            for row, (host, device) in zip(shown, peaks, strict=True)
-        ]
-        frame = Lanes(canvas, headings, body, "peak memory of the process, MiB")
-        scale_from_zero(frame.axes, max(max(pair) for pair in peaks), canvas)
-        for at, (heading, (host_mib, device_mib)) in enumerate(zip(headings, peaks, strict=True)):
-            top = frame.top(at)
-            if device_mib:
-                draw_bar(frame.axes, top, BAR_PX, device_mib, heading.role)
-                top += BAR_PX + 2
-            draw_bar(frame.axes, top, BAR_PX, host_mib, heading.role, hollow=bool(device_mib))
-        return frame.figure
-
-    if not shown:
-        return None
-    on_device = any(row.memory and row.memory.device_peak_mib for row in shown)
-    caption = (
-        "Full: device memory; hatched: anonymous host memory." if on_device else "Anonymous host memory."
-    )
-    return Plot("memory", "Peak memory", caption, legend_of(shown), draw)
-
-
-def _peaks(row: Row) -> tuple[float, float]:
-    if row.memory is None:
-        return 0.0, 0.0
-    return row.memory.host_anonymous_peak_mib or 0.0, row.memory.device_peak_mib or 0.0
-
-
-def _peaks_in_words(host_mib: float, device_mib: float) -> list[str]:
-    return [f"device {fixed(device_mib, 0)}"] * bool(device_mib) + [f"host {fixed(host_mib, 0)}"]
-
-
-def phases_plot(rows: Sequence[Row]) -> Plot | None:
-    shown = [row for row in rows if row.memory and row.memory.phases]
-    phases = [row.memory.phases for row in shown if row.memory]
-    names = tuple(dict.fromkeys(phase.phase for every in phases for phase in every))[:NAMES_DRAWN]
-    host = [{phase.phase: phase.host_anonymous_mib for phase in every} for every in phases]
-    device = [{phase.phase: phase.device_mib or 0.0 for phase in every} for every in phases]
-    on_device = any(any(reading.values()) for reading in device)
-
-    def draw(canvas: Canvas) -> Figure:
-        headings = [
-            heading_of(row, ", ".join(_peaks_in_words(max(one.values()), max(other.values()))))
-            for row, one, other in zip(shown, host, device, strict=True)
-        ]
-        frame = Lanes(canvas, headings, STEPS_PX, "")
-        frame.axes.set_xlim(0, len(names))
-        frame.axes.grid(visible=False)
-        highest = max(max(reading.values()) for reading in (*host, *device)) or 1.0
-        for at, heading in enumerate(headings):
-            base = frame.top(at) + STEPS_PX
-            if on_device:
-                held = [device[at].get(name, 0.0) / highest for name in names]
-                _draw_steps(frame, base, held, (0.04, 0.44), heading.role)
-            held = [host[at].get(name, 0.0) / highest for name in names]
-            span = (0.52, 0.44) if on_device else (0.04, 0.92)
-            _draw_steps(frame, base, held, span, heading.role, hollow=on_device)
-            frame.axes.hlines(base, 0, len(names), color=INK["grid"], linewidth=1)
-        slant: Style = {"rotation": 38, "ha": "right", "rotation_mode": "anchor"} if canvas.narrow else {}
-        middles = [at + 0.5 for at in range(len(names))]
-        frame.axes.set_xticks(middles, [_two_lines(printable(name)[:14], canvas) for name in names], **slant)
-        return frame.figure
-
-    if not shown:
-        return None
-    caption = "The largest reading in each phase of the process, MiB, all on one scale."
-    full = "Full: device memory; hatched: anonymous host memory." if on_device else "Anonymous host memory."
-    return Plot("phases", "Memory by phase", f"{full} {caption}", legend_of(shown), draw)
-
-
-def _two_lines(name: str, canvas: Canvas) -> str:
-    """Long names would run into their neighbours, unless they stand aslant."""
-    return name if canvas.narrow else name.replace(" ", "\n").replace("-", "-\n")
-
-
-def _draw_steps(
-    frame: Lanes,
-    base: float,
-    heights: Sequence[float],
-    span: tuple[float, float],
-    role: str,
-    *,
-    hollow: bool = False,
-) -> None:
-    """A column for each phase: heights as parts of the lane's, `span` its left edge and width in the phase."""
-    look: Style = (
-        {"facecolor": "none", "edgecolor": INK[role], "hatch": "////"} if hollow else {"color": INK[role]}
-    )
-    places = [at + span[0] for at in range(len(heights))]
-    tops = [-height * STEPS_PX for height in heights]
-    frame.axes.bar(places, tops, span[1], bottom=base, align="edge", linewidth=1, **look)
 
 
 def stages_plot(rows: Sequence[Row]) -> Plot | None:
@@ -400,11 +163,6 @@ def stages_plot(rows: Sequence[Row]) -> Plot | None:
     caption = "Measured apart from the latency, since profiling slows the step."
     legend = tuple((roles[name], printable(clipped(name))) for name in names)
     return Plot("stages", "Where the time goes", caption, legend, draw)
-
-
-def series_of(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each name; with more names than colours they begin anew."""
-    return {name: SERIES[at % len(SERIES)] for at, name in enumerate(names)}
 
 
 def start_plot(rows: Sequence[Row]) -> Plot | None:

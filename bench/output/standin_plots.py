@@ -8,7 +8,7 @@ from ..report import StandinReport, StandinRow
 from .drawable import NAMES_DRAWN, drawable_standin
 from .format import backend_label, clipped, fixed, printable, significant
 from .lanes import Heading, Lanes, Style, draw_bar, draw_stack, scale_from_zero
-from .plots import BAR_PX, STACK_PX, legend_of, role_of, series_of
+from .plot_rows import BAR_PX, STACK_PX, legend_of, role_of, series_of
 from .remarks import real_doubts
 from .svg import INK, Canvas, Plot
 

@@ -12,15 +12,15 @@ import pytest
 from bench_examples import example_report, full_report, full_row, measured_row
 from matplotlib.collections import LineCollection
 
+from vla_edge.bench.output.error_plot import error_plot
 from vla_edge.bench.output.format import significant, times
 from vla_edge.bench.output.lanes import Heading, Lanes
+from vla_edge.bench.output.memory_plots import memory_plot
 from vla_edge.bench.output.plots import (
     bundle_plots,
     drift_plot,
-    error_plot,
     floor_plot,
     latency_plot,
-    memory_plot,
     paced_plot,
     stages_plot,
 )

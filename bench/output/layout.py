@@ -89,7 +89,8 @@ def _fit_names(widths: list[int], key: Sequence[int], room: int) -> None:
     targets = [named - over] if named - over >= LEAST_KEY else [min(named, share), min(LEAST_KEY, share)]
     tried = [_narrowed(widths, key, target, room) for target in targets]
     others = [at for at in range(len(widths)) if at not in key]
-    widths[:] = min(tried, key=lambda made: len(_chunks(made, key, others, room)))
+    best: list[int] = min(tried, key=lambda made: len(_chunks(made, key, others, room)))
+    widths[:] = best
 
 
 def _narrowed(widths: Sequence[int], key: Sequence[int], target: int, room: int) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +39,9 @@ class CheckpointFinder:
                 raise InputError(f"no checkpoint {path}.", "Check the path given with --checkpoint.")
 
     def find(self, bundle: Path, source: Source) -> Search:
-        """Look among the given paths, beside the bundle, in the current folder and in `samples/`."""
-        folders = (bundle.parent, Path.cwd(), Path.cwd() / SAMPLES_FOLDER)
+        """Look among the given paths, then around the bundle and in the current folder: see `_folders`."""
         others: list[Path] = []
-        for path in (*self._given, *(folder / source.file for folder in folders)):
-            if not path.is_file():
-                continue
+        for path in (*self._given, *_candidates(bundle, source.file)):
             if self._is_source(path, source):
                 self._used.add(path)
                 note = "" if source.sha256 else f"{path.name} was recognised by its size only"
@@ -75,3 +73,24 @@ class CheckpointFinder:
         if path not in self._digests:
             self._digests[path] = sha256_of(path)
         return self._digests[path]
+
+
+def _candidates(bundle: Path, name: str) -> Iterator[Path]:
+    """Files of a name that a manifest tells, which may be none: nothing is looked for outside the folders."""
+    if name != Path(name).name:
+        return
+    for folder in _folders(bundle):
+        with suppress(OSError, ValueError):  # a name that no file can have, a folder that may not be read
+            if (folder / name).is_file():
+                yield folder / name
+
+
+def _folders(bundle: Path) -> tuple[Path, ...]:
+    """Where a checkpoint may lie, each once and the nearest first.
+
+    That is beside the bundle, beside the folder of all bundles (`policy.pth` and `engines/`, as vla-export leaves
+    them) and one folder up, where the command runs, and in `samples/` of each of these.
+    """
+    engines, here = bundle.absolute().parent, Path.cwd()
+    near = (engines, engines.parent, engines.parent.parent, here)
+    return tuple(dict.fromkeys((*near, *(folder / SAMPLES_FOLDER for folder in near))))

@@ -60,8 +60,8 @@ MOST_RUNS = 100_000  # what a report holds of each figure
     multiple=True,
     type=click.Path(path_type=Path),
     help="Checkpoint that a bundle was made from, for the PyTorch rows (repeatable). "
-    "By default looked for beside the bundles, here and in samples/; without it the same architecture "
-    "is timed with random weights.",
+    "By default looked for beside the bundles, beside their folder and one up, here, and in samples/ of each; "
+    "without it the same architecture is timed with random weights.",
 )
 @click.option(
     "--workload",

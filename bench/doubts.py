@@ -1,4 +1,4 @@
-"""Reasons not to trust a row's figures as they are."""
+"""Reasons not to trust a row's figures as they are, and what a short run leaves open, which is none."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .gpu_watch import GpuWatch
+from .measure import JUDGED_CALLS
 from .report import Doubt, Growth, Latency, Warmup
 
 SPREAD_LIMIT = 0.25  # standard deviation over mean
@@ -53,6 +54,16 @@ def doubts_of(
     )
 
 
+def brevity_of(step: Latency, warmup: Warmup | None) -> tuple[str, ...]:
+    """Notes on what the figures of a short run cannot tell. It was asked for, so it is no reason to doubt them."""
+    notes = []
+    if step.runs < FEW_RUNS:
+        notes.append(f"p99 of {step.runs} runs is little but the maximum")
+    if warmup and not warmup.stable and warmup.calls < JUDGED_CALLS:
+        notes.append(f"{warmup.calls} warm-up calls are too few to tell whether the times were steady")
+    return tuple(notes)
+
+
 def drift_of(samples_ms: Sequence[float]) -> float:
     """How much slower the last third of the samples is than the first, by their medians; 0.1 is 10 %.
 
@@ -66,7 +77,7 @@ def drift_of(samples_ms: Sequence[float]) -> float:
 
 
 def _of_samples(step: Latency, step_ms: Sequence[float], warmup: Warmup | None) -> Iterator[Doubt]:
-    if warmup and not warmup.stable:
+    if warmup and not warmup.stable and warmup.calls >= JUDGED_CALLS:
         yield Doubt(kind="cold", text=f"still not steady after {warmup.calls} warm-up calls")
     if step.std_ms > SPREAD_LIMIT * step.mean_ms:
         spread = step.std_ms / step.mean_ms
@@ -78,8 +89,6 @@ def _of_samples(step: Latency, step_ms: Sequence[float], warmup: Warmup | None) 
         word = "slower" if drift > 0 else "faster"
         text = f"the last third of the samples is {abs(drift):.0%} {word} than the first: did clocks change?"
         yield Doubt(kind="drift", text=text)
-    if step.runs < FEW_RUNS:
-        yield Doubt(kind="few-runs", text=f"p99 of {step.runs} runs is little but the maximum")
 
 
 def _of_launches(step: Latency, device: Latency | None, queue: Latency | None) -> Iterator[Doubt]:

@@ -21,6 +21,7 @@ WARMUP_WINDOW_CALLS = 5
 WARMUP_MIN_CALLS = 3
 WARMUP_MAX_CALLS = 200
 WARMUP_AGREEMENT = 0.05
+JUDGED_CALLS = 2 * WARMUP_WINDOW_CALLS  # fewer are neither steady nor unsteady
 
 Step = Callable[[], object]
 Clock = Callable[[], int]
@@ -77,7 +78,7 @@ def _is_warm(times: Sequence[int], elapsed_s: float, budget: Budget) -> bool:
 
 
 def _is_stable(times: Sequence[int]) -> bool:
-    if len(times) < 2 * WARMUP_WINDOW_CALLS:
+    if len(times) < JUDGED_CALLS:
         return False
     latest = median(times[-WARMUP_WINDOW_CALLS:])
     before = median(times[-2 * WARMUP_WINDOW_CALLS : -WARMUP_WINDOW_CALLS])

@@ -287,7 +287,7 @@ class FloorDistance(_Base, frozen=True):
 
 
 class Doubt(_Base, frozen=True):
-    """A reason not to trust a row's figures as they are."""
+    """A reason not to trust a row's figures as they are; "few-runs" stands in older reports only, now a note."""
 
     kind: Literal[
         "spread", "drift", "throttled", "shared-device", "host-bound", "leak", "cold", "few-runs", "busy-host"

@@ -12,7 +12,7 @@ from vla_edge.runtime.manifest import Gate
 
 from .agreement import REFERENCE, agreement_of
 from .backends import STANDIN_PREFIX, TORCH_NAMES
-from .doubts import doubts_of
+from .doubts import brevity_of, doubts_of
 from .gpu_watch import TIMED_PHASE, GpuWatch
 from .jobs import Failed, Measured
 from .measure import summarise
@@ -116,7 +116,8 @@ def _watched(row: Row, memory: MemoryWatch, gpu: GpuWatch | None, load_per_core:
         load_per_core=load_per_core,
     )
     energy = gpu.energy(row.step.runs) if gpu else None
-    return msgspec.structs.replace(row, growth=growth, energy=energy, doubts=doubts)
+    notes = (*row.notes, *brevity_of(row.step, row.warmup))
+    return msgspec.structs.replace(row, growth=growth, energy=energy, doubts=doubts, notes=notes)
 
 
 def may_be_wrong(row: Row) -> bool:

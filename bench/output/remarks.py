@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ..measure import JUDGED_CALLS
 from ..report import Doubt, Row
 from .format import TEXT_LIMIT, backend_label, clipped, computes, printable
 
@@ -49,7 +50,7 @@ def row_remarks(row: Row) -> Iterator[Remark]:
         yield remark(row.status, row.reason)
     yield from (remark(f"doubt: {doubt.kind}", doubt.text) for doubt in real_doubts(row))
     told = any(doubt.kind == "cold" for doubt in row.doubts)
-    if row.warmup and not row.warmup.stable and not told:
+    if row.warmup and not row.warmup.stable and row.warmup.calls >= JUDGED_CALLS and not told:
         yield remark("doubt: warm-up", f"still not steady after {row.warmup.calls} warm-up calls")
     yield from (remark("note", doubt.text) for doubt in row.doubts if doubt.kind in QUIET_DOUBTS)
     if row.identity and computes(row) != row.identity.precision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from vla_edge.bench.checkpoints import CheckpointFinder
@@ -33,9 +34,9 @@ def source(sha256: str | None = hashlib.sha256(WEIGHTS).hexdigest()) -> Source:
 def bundle(tmp_path: Path, monkeypatch) -> Path:
     """A bundle folder; the current folder is another one."""
     here = tmp_path / "here"
-    here.mkdir()
+    here.mkdir(parents=True)
     monkeypatch.chdir(here)
-    folder = tmp_path / "engines" / "policy-fp16"
+    folder = tmp_path / "up" / "drive" / "engines" / "policy-fp16"
     folder.mkdir(parents=True)
     return folder
 
@@ -46,10 +47,34 @@ def put(path: Path, data: bytes = WEIGHTS) -> Path:
     return path
 
 
-@pytest.mark.parametrize("place", ["engines", "here", "here/samples"])
+NEAR = ("up/drive/engines", "up/drive", "up", "here")
+PLACES = (*NEAR, *(f"{place}/samples" for place in NEAR))
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_a_checkpoint_is_found_by_its_name(tmp_path: Path, bundle: Path, place: str) -> None:
     path = put(tmp_path / place / NAME)
     assert CheckpointFinder([]).find(bundle, source()).path == path
+
+
+def test_a_bundle_named_by_a_relative_path_is_looked_around_alike(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "drive" / "engines" / "policy-fp16").mkdir(parents=True)
+    path = put(tmp_path / NAME)
+    monkeypatch.chdir(tmp_path / "drive" / "engines")
+    assert CheckpointFinder([]).find(Path("policy-fp16"), source()).path == path
+
+
+def test_the_nearest_of_several_is_taken(tmp_path: Path, bundle: Path) -> None:
+    far, near = put(tmp_path / "here" / NAME), put(tmp_path / "up" / "drive" / "engines" / NAME)
+    assert CheckpointFinder([]).find(bundle, source()).path == near
+    near.unlink()
+    assert CheckpointFinder([]).find(bundle, source()).path == far
+
+
+@pytest.mark.parametrize("name", ["../escape.pth", "/etc/passwd", "a\0b", "x" * 300])
+def test_a_name_out_of_a_manifest_that_is_no_file_s_name_finds_nothing(name: str, bundle: Path) -> None:
+    odd = msgspec.structs.replace(source(), file=name)
+    assert CheckpointFinder([]).find(bundle, odd).path is None
 
 
 def test_a_given_checkpoint_may_have_another_name(tmp_path: Path, bundle: Path) -> None:
@@ -75,7 +100,7 @@ def test_a_file_of_the_name_with_other_contents_is_not_taken(
 
 
 def test_a_later_place_is_searched_when_an_earlier_file_is_another_one(tmp_path: Path, bundle: Path) -> None:
-    put(tmp_path / "engines" / NAME, b"another")
+    put(tmp_path / "up" / "drive" / "engines" / NAME, b"another")
     path = put(tmp_path / "here" / "samples" / NAME)
     assert CheckpointFinder([]).find(bundle, source()).path == path
 

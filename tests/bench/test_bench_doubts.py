@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.bench.doubts import doubts_of, drift_of
+from vla_edge.bench.doubts import brevity_of, doubts_of, drift_of
 from vla_edge.bench.measure import summarise
 from vla_edge.bench.report import Growth, Warmup
 
@@ -41,7 +41,6 @@ def test_a_steady_row_is_not_doubted() -> None:
     [
         ({"samples": [10.0] * 100 + [20.0] * 100}, "drift"),
         ({"samples": ([10.0] * 3 + [40.0]) * 50}, "spread"),
-        ({"samples": STEADY[:50]}, "few-runs"),
         ({"warmup": Warmup(calls=200, seconds=9.0, stable=False)}, "cold"),
         ({"device": summarise([3.0] * 200)}, "host-bound"),
         ({"gpu": gpu(("temperature, by the driver",))}, "throttled"),
@@ -53,6 +52,37 @@ def test_a_steady_row_is_not_doubted() -> None:
 )
 def test_each_doubt_is_raised_by_its_cause(facts: dict[str, Any], kind: str) -> None:
     assert kind in kinds(**facts)
+
+
+@pytest.mark.parametrize(
+    ("samples", "warmup", "note"),
+    [
+        (STEADY[:20], None, "p99 of 20 runs is little but the maximum"),
+        (STEADY[:99], None, "p99 of 99 runs is little but the maximum"),
+        (STEADY, (3, False), "3 warm-up calls are too few to tell whether the times were steady"),
+        (STEADY, (9, False), "9 warm-up calls are too few to tell whether the times were steady"),
+        (STEADY, (0, False), "0 warm-up calls are too few to tell whether the times were steady"),
+    ],
+)
+def test_a_short_run_is_a_note_and_no_doubt(
+    samples: Sequence[float], warmup: tuple[int, bool] | None, note: str
+) -> None:
+    warm = Warmup(calls=warmup[0], seconds=2.0, stable=warmup[1]) if warmup else None
+    step = summarise(samples)
+    assert step is not None
+    assert brevity_of(step, warm) == (note,)
+    assert kinds(samples, warmup=warm) == []
+
+
+@pytest.mark.parametrize("calls", [10, 200])
+def test_a_warm_up_that_was_long_enough_and_unsteady_stays_a_doubt(calls: int) -> None:
+    warm = Warmup(calls=calls, seconds=2.0, stable=False)
+    assert kinds(warmup=warm) == ["cold"]
+    assert brevity_of(summarise(STEADY), warm) == ()
+
+
+def test_a_long_steady_run_has_neither() -> None:
+    assert brevity_of(summarise(STEADY), Warmup(calls=3, seconds=1.0, stable=True)) == ()
 
 
 def test_memory_that_settles_over_many_steps_is_no_leak() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.sessions.plan import PLANS_FOLDER, PlanRecord, encode_record, read_record, record_path
 from vla_edge.runtime.sessions.tensorrt import TensorRtSession
+from vla_edge.runtime.staging import staging_folder
 
 OTHER_SM = 53
 OTHER_VERSION = "10.0.1"
@@ -82,8 +82,8 @@ def planted(folder: Path, fault: Callable[[Path], None]) -> Iterator[Path]:
     plans = sorted((folder / PLANS_FOLDER).glob("*.plan"))
     if not plans:
         raise InputError(f"{folder} has no plan.", f"Build one: vla-build {folder}")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-fault-") as temporary:
-        copy = Path(temporary) / folder.name
+    with staging_folder(folder.absolute()) as temporary:
+        copy = temporary / folder.absolute().name
         ignore = shutil.ignore_patterns(PLANS_FOLDER)
         shutil.copytree(folder, copy, copy_function=os.link, ignore=ignore)
         (copy / PLANS_FOLDER).mkdir()

@@ -10,13 +10,13 @@ at, the fusion is the fault: the report then says that no tensor differs.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vla_edge.runtime.atomic import staging_file
 from vla_edge.runtime.errors import BundleError, EngineError, InputError
 from vla_edge.runtime.onnx_check import check_external_data
 from vla_edge.runtime.relative import relative_l2
@@ -208,11 +208,13 @@ def onnxruntime_runner(model: Path, feeds: Mapping[str, np.ndarray]) -> Runner:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # Beside the model: its external weights are found by relative paths.
-        with tempfile.NamedTemporaryFile(dir=model.parent, prefix=".bisect-", suffix=".onnx") as file:
+        with staging_file(model) as (beside, file):
             file.write(tapped.SerializeToString())
             file.flush()
             try:
-                session = onnxruntime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
+                session = onnxruntime.InferenceSession(
+                    str(beside), options, providers=["CPUExecutionProvider"]
+                )
                 known = {value.name for value in session.get_inputs()}
                 fed = {name: value for name, value in feeds.items() if name in known}
                 results = session.run(list(names), fed)

@@ -6,11 +6,7 @@ folder; run the golden samples through it; move both into place, or set them asi
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +16,7 @@ from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.errors import EngineError, ParityError
+from vla_edge.runtime.interrupts import uninterrupted
 from vla_edge.runtime.sessions.plan import (
     CHUNK_BYTES,
     PLANS_FOLDER,
@@ -43,6 +40,7 @@ from vla_edge.runtime.sessions.plan import (
 )
 from vla_edge.runtime.sessions.tensorrt import runtime_cache_path
 from vla_edge.runtime.sessions.trt_library import Backend
+from vla_edge.runtime.staging import staging_folder
 
 from .build_cache import TimingCache
 from .build_memory import PeakMemory, check_room
@@ -127,7 +125,8 @@ def build_plan(
         if present is not None:
             return BuildResult(present.path, present.record, fresh=False)
         check_room(bundle)
-        with _staging(bundle.folder) as staging:
+        path.parent.mkdir(exist_ok=True)
+        with staging_folder(path) as staging:
             staged = _build_into(staging / path.name, bundle, target, options, progress)
             record = _verify(staged, bundle, target, options.memory, progress)
             _publish(staged.path, path, record)
@@ -256,35 +255,24 @@ def _verify(
 
 def _set_aside(path: Path, bundle: Bundle, record: PlanRecord) -> Path:
     rejected = bundle.folder / PLANS_FOLDER / (path.name + REJECTED_SUFFIX)
-    record_path(path).unlink(missing_ok=True)
-    path.replace(rejected)
-    write_record(rejected, record)
+    with uninterrupted():
+        record_path(path).unlink(missing_ok=True)
+        path.replace(rejected)
+        write_record(rejected, record)
     return rejected
 
 
 def _publish(staged: Path, path: Path, record: PlanRecord) -> None:
     """Plan first, record last: without the record, or with an older one, the plan is refused."""
-    if staged != path:
-        staged.replace(path)
-        cache = runtime_cache_path(staged)
-        if cache.is_file():
-            cache.replace(runtime_cache_path(path))
-    write_record(path, record)
+    with uninterrupted():
+        if staged != path:
+            staged.replace(path)
+            cache = runtime_cache_path(staged)
+            if cache.is_file():
+                cache.replace(runtime_cache_path(path))
+        write_record(path, record)
 
 
 def write_record(plan: Path, record: PlanRecord) -> None:
     """Write the side file of a plan, whole or not at all."""
     write_atomically(record_path(plan), lambda file: file.write(encode_record(record)))
-
-
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A folder beside the plans for a build that is not finished; removed on any error or interrupt."""
-    plans = folder / PLANS_FOLDER
-    plans.mkdir(exist_ok=True)
-    # Not named by the process: in a container each is number 1, and would adopt what a killed one left.
-    staging = Path(tempfile.mkdtemp(prefix=".building-", dir=plans))
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

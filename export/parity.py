@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from vla_edge.runtime.atomic import staging_file
 from vla_edge.runtime.bundle import Bundle, load_golden, sample_inputs
 from vla_edge.runtime.manifest import MODEL_NAME, Stage, StageError
 
@@ -97,11 +97,11 @@ def _session(folder: Path, stages: Sequence[Stage]) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_cpu_mem_arena = False
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".parity-", suffix=".onnx") as file:
+    with staging_file(folder / MODEL_NAME) as (beside, file):
         file.write(model.SerializeToString())
         file.flush()
         return onnxruntime.InferenceSession(
-            file.name, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+            str(beside), options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
         )
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vla_edge.runtime.atomic import write_atomically
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -84,9 +86,7 @@ def write_tokenizer(folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(_file_bytes())
-    partial.replace(path)
+    write_atomically(path, lambda file: file.write(_file_bytes()))
     return path
 
 

@@ -11,6 +11,7 @@ the way and written where the zip format keeps it: behind the data, and in the c
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -25,8 +26,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from vla_edge.runtime.atomic import sync_folder
-
-from ..runtime.errors import ResourceError
+from vla_edge.runtime.errors import ResourceError
+from vla_edge.runtime.staging import staging_folder
 
 # Zip format, APPNOTE.TXT 4.3.7, 4.3.9, 4.3.12
 _LOCAL_HEADER_BYTES = 30
@@ -38,6 +39,7 @@ _ENTRY_CRC_AT = 16
 _ENTRY_LENGTHS_AT = 28
 
 _WRITERS = 2
+_MEND = "Free some space, write to another disk, or choose a smaller --size."
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,22 @@ def write_streamed(path: Path, container: Any, holes: Sequence[Hole], advance: C
         ResourceError: the disk is too small.
     """
     _check_disk(path, sum(hole.size_bytes for hole in holes))
-    # torch names the archive's root folder after the file, up to the suffix.
-    partial = path.with_name(f"{path.stem}.partial-{os.getpid()}")
-    try:
-        _lay_out(partial, container)
-        with open(partial, "r+b") as file:
-            _fill(file, _records(partial, holes), holes, advance)
-            file.flush()
-            os.fsync(file.fileno())
+    with staging_folder(path) as folder:
+        # Of the same name: torch names the archive's root folder after the file, up to the suffix.
+        partial = folder / path.name
+        try:
+            _lay_out(partial, container)
+            with open(partial, "r+b") as file:
+                _fill(file, _records(partial, holes), holes, advance)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ResourceError(
+                f"the disk of {path.parent} filled up while {path.name} was written; nothing was kept.", _MEND
+            ) from error
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
@@ -97,7 +104,7 @@ def _check_disk(path: Path, data_bytes: int) -> None:
     if free_bytes < needed_bytes:
         raise ResourceError(
             f"{path.parent} has {free_bytes / 2**20:.0f} MiB free; {path.name} needs {needed_bytes / 2**20:.0f} MiB.",
-            "Free some space, write to another disk, or choose a smaller --size.",
+            _MEND,
         )
 
 

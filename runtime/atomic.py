@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from .interrupts import uninterrupted
+from .staging import is_at, remove_leftovers, staging_path, take_lock
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+Write = Callable[[BinaryIO], object]
+
+
+def write_atomically(path: Path, write: Write) -> None:
     """Write through a temporary neighbour that is synced and renamed; an interruption leaves the old state.
 
     Args:
@@ -17,19 +22,71 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write: is given the temporary file, open for binary writing.
 
     Raises:
-        OSError: the disk is full or the folder read-only; nothing is left behind.
+        OSError: the disk is full or the folder read-only; names the file, and nothing is left behind.
     """
-    # Not named by the process: in containers that share a folder each is number 1.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("wb") as file:
+    write_all_atomically({path: write})
+
+
+def write_all_atomically(writes: Mapping[Path, Write]) -> None:
+    """Write several files that belong together: none appears before all of them are on the disk.
+
+    Args:
+        writes: for each file what `write_atomically` takes.
+
+    Raises:
+        OSError: as there; no file has appeared or changed.
+    """
+    folders = dict.fromkeys(path.parent for path in writes)
+    for folder in folders:
+        remove_leftovers(folder)
+    with ExitStack() as stack:
+        staged = [(stack.enter_context(_written(path, write)), path) for path, write in writes.items()]
+        with uninterrupted():
+            for temporary, path in staged:
+                temporary.replace(path)
+    for folder in folders:
+        sync_folder(folder)
+
+
+@contextmanager
+def _written(path: Path, write: Write) -> Iterator[Path]:
+    """A neighbour of `path` with the content, synced; removed in the end, unless renamed meanwhile."""
+    with staging_file(path) as (temporary, file):
+        try:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        except OSError as error:
+            if error.filename is None and error.errno is not None:  # writing does not know the name
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise
+        yield temporary
+
+
+@contextmanager
+def staging_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A hidden neighbour of `path`, open for binary writing; removed in the end, unless renamed meanwhile.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    temporary, file = _new_file(path)
+    try:
+        with file:
+            yield temporary, file
     finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        with uninterrupted():
+            temporary.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        temporary = staging_path(path)
+        file = temporary.open("xb")
+        take_lock(file.fileno())
+        if is_at(file.fileno(), temporary):
+            return temporary, file
+        file.close()  # a neighbour took it for a dead one's before it was locked
 
 
 def sync_folder(folder: Path) -> None:

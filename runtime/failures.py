@@ -30,6 +30,9 @@ def in_plain_words(error: BaseException) -> VlaError | None:
         return _out_of_memory(error)
     if isinstance(error, ImportError):
         return _not_importable(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f"the disk of {error.filename}" if error.filename else "a disk"
+        return ResourceError(f"{place} is full.", "Free some space, or write elsewhere.")
     if isinstance(error, OSError):
         named = error.filename is not None and error.strerror is not None
         return VlaError(f"{error.filename}: {error.strerror}" if named else str(error))

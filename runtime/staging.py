@@ -13,8 +13,9 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from .interrupts import uninterrupted
@@ -36,16 +37,20 @@ def target_of(path: Path, suffix: str = PARTIAL_SUFFIX) -> Path | None:
 
 
 @contextmanager
-def staging_folder(target: Path) -> Iterator[Path]:
+def staging_folder(target: Path, mode: int = 0o777) -> Iterator[Path]:
     """A hidden folder beside `target`, whose parent must exist; removed in the end, unless renamed meanwhile.
 
     What dead processes left in the parent is removed first.
+
+    Args:
+        target: what the folder is for.
+        mode: its permissions, less those that the process's mask takes.
 
     Raises:
         OSError: the parent cannot be written.
     """
     remove_leftovers(target.parent)
-    folder, lock = _new_folder(target)
+    folder, lock = _new_folder(target, mode)
     try:
         yield folder
     finally:
@@ -54,10 +59,15 @@ def staging_folder(target: Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def _new_folder(target: Path) -> tuple[Path, int]:
+def scratch_folder(name: str) -> AbstractContextManager[Path]:
+    """A folder of this user's in the system's place for temporary files; see `staging_folder`."""
+    return staging_folder(Path(tempfile.gettempdir()) / name, mode=0o700)
+
+
+def _new_folder(target: Path, mode: int) -> tuple[Path, int]:
     while True:
         folder = staging_path(target)
-        folder.mkdir()
+        folder.mkdir(mode)
         lock = os.open(folder, os.O_RDONLY)
         take_lock(lock)
         if is_at(lock, folder):

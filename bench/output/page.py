@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_edge.runtime.atomic import write_atomically
-
 from ..report import BundleReport, Report, Row
 from .answer import BASELINE, alarms, bundle_headline, fastest, headline, listed
 from .document import QUICK
@@ -95,16 +93,6 @@ class StandinView:
     claims: Grid
     drawings: tuple[Drawing, ...]
     explanation: tuple[str, ...]
-
-
-def write_page(report: Report, path: Path) -> None:
-    """Write the page as a whole or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    page = to_page(report).encode()
-    write_atomically(path, lambda file: file.write(page))
 
 
 def to_page(report: Report) -> str:

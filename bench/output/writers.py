@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
-from vla_edge.runtime.atomic import write_atomically
+from vla_edge.runtime.atomic import write_all_atomically
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.extras import require
 
-from ..report import Report, check_writable, write
+from ..report import Report, check_writable, encode
 
 JSON_NAME, CSV_NAME, MARKDOWN_NAME, PAGE_NAME = OUTPUT_NAMES = (
     "report.json",
@@ -24,14 +26,10 @@ def prepare_folder(folder: Path) -> None:
     """Make the folder, and refuse before minutes of measuring what would fail after them.
 
     Raises:
-        InputError: the folder cannot be made or written, a report's name is a folder's, or a library that
-            draws the page is not installed.
+        InputError: the folder cannot be made or written, or a report's name is a folder's.
+        MissingPackageError: a library that draws the page is not installed.
     """
-    missing = [name for name in PAGE_LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"the page needs {' and '.join(missing)}, not installed here.", "pip install 'vla-edge[bench]'"
-        )
+    require("bench", *PAGE_LIBRARIES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,24 +43,27 @@ def prepare_folder(folder: Path) -> None:
 
 
 def write_outputs(report: Report, folder: Path) -> tuple[Path, ...]:
-    """Write report.json, report.csv, report.md and report.html, the raw samples first; each whole or not at all.
+    """Write report.json, report.csv, report.md and report.html: all of them, each whole, or none.
 
     Returns:
         The files written.
 
     Raises:
-        OSError: a file cannot be written; those before it stay.
+        OSError: a file cannot be written; no file has appeared or changed.
     """
     from .csv_table import to_csv
     from .markdown import to_markdown
-    from .page import write_page
+    from .page import to_page
 
-    write(report, folder / JSON_NAME)
-    _write_text(folder / CSV_NAME, to_csv(report))
-    _write_text(folder / MARKDOWN_NAME, to_markdown(report))
-    write_page(report, folder / PAGE_NAME)
-    return tuple(folder / name for name in OUTPUT_NAMES)
+    contents = {
+        folder / JSON_NAME: encode(report),
+        folder / CSV_NAME: to_csv(report).encode(),
+        folder / MARKDOWN_NAME: to_markdown(report).encode(),
+        folder / PAGE_NAME: to_page(report).encode(),
+    }
+    write_all_atomically({path: partial(_write, data) for path, data in contents.items()})
+    return tuple(contents)
 
 
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
+def _write(data: bytes, file: BinaryIO) -> None:
+    file.write(data)

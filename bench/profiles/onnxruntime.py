@@ -7,14 +7,13 @@ On CUDA it would time the launch of each kernel and not the kernel: that needs a
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.sessions.onnxruntime import OnnxRuntimeOptions, OnnxRuntimeSession
+from vla_edge.runtime.staging import scratch_folder
 
 from ..report import Profile
 from ..workload import PolicyStep
@@ -39,8 +38,8 @@ def profile_onnxruntime(bundle: Bundle, runs: int, threads: int | None = None) -
     """
     golden = load_golden(bundle)
     state = frozenset(source for source, _ in bundle.manifest.runtime.state)
-    with tempfile.TemporaryDirectory(prefix="vla-bench-") as folder:
-        options = OnnxRuntimeOptions(threads=threads, profile_prefix=Path(folder) / "step")
+    with scratch_folder("vla-bench") as folder:
+        options = OnnxRuntimeOptions(threads=threads, profile_prefix=folder / "step")
         session = OnnxRuntimeSession(bundle, options)
         try:
             step = PolicyStep(session, golden, state)

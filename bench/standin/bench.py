@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import get_args
+
+from vla_edge.runtime.staging import scratch_folder
 
 from ..report import Row, StandinReport
 from ..rig import Rig
@@ -24,7 +24,7 @@ def bench_standin(rig: Rig) -> Iterator[StandinReport]:
     options = rig.options
     rows: list[tuple[Protocol, Row]] = []
     names = standin_backends(options.device, tensorrt=find_spec("tensorrt") is not None)
-    with TemporaryDirectory(prefix="vla-bench-") as scratch:
+    with scratch_folder("vla-bench") as scratch:
         for protocol in get_args(Protocol):
             for name in names:
                 rig.progress.begin(f"owner-standin, {protocol}'s protocol", name)
@@ -36,7 +36,7 @@ def bench_standin(rig: Rig) -> Iterator[StandinReport]:
                     seconds=options.seconds,
                     runs=options.runs,
                     warmup=options.warmup,
-                    scratch=Path(scratch),
+                    scratch=scratch,
                 )
                 row, _ = rig.run(job, WEIGHTS_ORIGIN, GATES[parse_standin(name).precision])
                 rows.append((protocol, row))

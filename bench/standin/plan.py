@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.manifest import TensorSpec
 from vla_edge.runtime.sessions.base import EngineIdentity, Meanwhile, nothing
+from vla_edge.runtime.staging import scratch_folder
 from vla_edge.runtime.version import VERSION
 
 from .model import ACTIONS, PIXELS, STATE, Precision, Standin, weight
@@ -105,8 +105,8 @@ class OnnxRuntimeStandin:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         provider = "CPUExecutionProvider"
-        with TemporaryDirectory(prefix="standin-") as folder:
-            model = write_graph(standin, precision, Path(folder))
+        with scratch_folder("standin") as folder:
+            model = write_graph(standin, precision, folder)
             self._session: Any = ort.InferenceSession(str(model), options, providers=[provider])
         specs = (*standin.inputs, state_spec(standin))
         self.inputs: Mapping[str, np.ndarray] = {
@@ -272,8 +272,8 @@ def build_standin(standin: Standin, precision: Precision, target: Target) -> tup
     from vla_edge.export.build_progress import Silent
 
     options = BuildOptions(backend=target.library.backend, timing_cache=False)
-    with TemporaryDirectory(prefix="standin-") as folder:
-        model = write_graph(standin, precision, Path(folder))
+    with scratch_folder("standin") as folder:
+        model = write_graph(standin, precision, folder)
         start = time.perf_counter()
         built = build_engine(model, target, options, TimingCache(None), Silent())
         return built.plan, time.perf_counter() - start

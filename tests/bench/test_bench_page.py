@@ -11,7 +11,7 @@ from bench_examples import example_report, full_report, full_row, full_rows, mea
 
 from vla_edge.bench.measure import summarise
 from vla_edge.bench.output.answer import alarms, bundle_headline, fastest, headline
-from vla_edge.bench.output.page import to_page, write_page
+from vla_edge.bench.output.page import to_page
 from vla_edge.bench.report import Doubt, Report, Row
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -280,13 +280,6 @@ def test_rows_without_any_figure_still_make_a_page() -> None:
 def test_equal_samples_of_zero_still_make_a_page() -> None:
     row = measured_row("onnxruntime", (0.0, 0.0), step=summarise((0.0, 0.1)))
     assert "<svg" in to_page(with_rows(row, full_rows()[0]))
-
-
-def test_the_page_is_written_whole(tmp_path) -> None:
-    path = tmp_path / "report.html"
-    write_page(example_report(), path)
-    assert path.read_text() == to_page(example_report())
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_unfinished_report_is_an_alarm() -> None:

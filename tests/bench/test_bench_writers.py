@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.output.page import to_page
 from vla_edge.bench.output.writers import prepare_folder, write_outputs
 from vla_edge.bench.report import decode, encode
-from vla_edge.runtime.errors import InputError
+from vla_edge.runtime import extras
+from vla_edge.runtime.errors import InputError, MissingPackageError
 
 NAMES = ["report.json", "report.csv", "report.md", "report.html"]
 
@@ -46,12 +49,12 @@ def test_a_folder_named_like_a_report_is_refused_before_measuring(tmp_path: Path
         prepare_folder(tmp_path)
 
 
-def test_a_library_that_is_not_there_is_named_with_its_mend(tmp_path: Path, monkeypatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name)
-    )
-    with pytest.raises(InputError, match="the page needs matplotlib") as caught:
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
+def test_a_library_that_is_not_there_is_named_with_its_mend(
+    tmp_path: Path, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extras, "is_installed", lambda name: name != library)
+    with pytest.raises(MissingPackageError, match=f"{library} is not installed here") as caught:
         prepare_folder(tmp_path)
     assert caught.value.mend == "pip install 'vla-edge[bench]'"
 
@@ -64,3 +67,40 @@ def test_a_stored_report_can_be_rendered_again(tmp_path: Path) -> None:
     )
     assert done.return_value == 0
     assert done.output.split() == [str(out / name) for name in NAMES]
+
+
+@pytest.mark.parametrize("room_kib", [8, 24, 64])
+def test_on_a_disk_that_fills_up_no_file_of_the_four_appears(
+    tmp_path: Path, small_disk: Callable[[int], Path], room_kib: int
+) -> None:
+    disk = small_disk(room_kib)
+    done = run_command_line(tmp_path, disk / "pages")
+    assert done.returncode == 1
+    assert "is full.\nFree some space, or write elsewhere." in done.stderr
+    assert list((disk / "pages").iterdir()) == []
+
+
+def test_on_a_full_disk_an_earlier_report_stays_as_it_was(
+    tmp_path: Path, small_disk: Callable[[int], Path]
+) -> None:
+    disk = small_disk(2048)
+    report = example_report()
+    before = {path: path.read_bytes() for path in write_outputs(report, disk)}
+    room = 2048 - used_kib(disk) - 16
+    (disk / "ballast").write_bytes(bytes(room << 10))
+    done = run_command_line(tmp_path, disk)
+    assert done.returncode == 1
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(path.name for path in disk.iterdir()) == sorted([*NAMES, "ballast"])
+
+
+def run_command_line(tmp_path: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    kept = tmp_path / "kept.json"
+    kept.write_bytes(encode(example_report()))
+    arguments = [sys.executable, "-m", "vla_edge.bench.cli", "render", str(kept), "--out", str(out)]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+
+
+def used_kib(folder: Path) -> int:
+    """What the files of a folder take on their disk."""
+    return sum(path.stat().st_blocks * 512 for path in folder.iterdir()) >> 10

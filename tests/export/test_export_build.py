@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -135,12 +136,19 @@ def test_a_plan_with_a_flipped_bit_is_replaced(bundle: Bundle) -> None:
     assert result.path.read_bytes() == good
 
 
-def test_what_a_killed_build_left_is_not_published(bundle: Bundle) -> None:
-    left = bundle.folder / "plans" / f".building-{os.getpid()}"
+@pytest.mark.parametrize("held", [False, True])
+def test_what_a_killed_build_left_is_removed_and_a_living_ones_folder_stays(
+    bundle: Bundle, held: bool
+) -> None:
+    left = bundle.folder / "plans" / ".a.plan.vla-0123456789abcdef.partial"
     left.mkdir(parents=True)
     (left / "foreign.plan").write_bytes(b"of another build")
+    lock = os.open(left, os.O_RDONLY)
+    if held:
+        fcntl.flock(lock, fcntl.LOCK_EX)
     path = build_plan(bundle, ADA).path
-    assert left_in(bundle) == [left.name, path.name, path.name + ".json"]
+    os.close(lock)
+    assert left_in(bundle) == [*([left.name] if held else []), path.name, path.name + ".json"]
 
 
 @pytest.mark.parametrize("sm", [50, 90])

@@ -23,6 +23,7 @@ from typing import Any
 import click
 
 from vla_edge.export import images
+from vla_edge.export.names import bundle_stem
 from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.console import run_command
 from vla_edge.runtime.errors import InputError
@@ -103,7 +104,7 @@ def bench_step(checkpoints: Sequence[Path], folder: Path, seconds: float) -> Ste
 
 
 def _bundle_name(checkpoint: Path) -> str:
-    return f"{checkpoint.stem}-fp16"
+    return f"{bundle_stem(checkpoint)}-fp16"
 
 
 def _plan_record(bundle: str) -> Any:

@@ -67,6 +67,7 @@ class BuildOptions:
         timing_cache: keep measured kernel times beside the plan, so that the next build takes less.
         timing_cache_path: another file for them.
         force: build even where a good plan is there.
+        ignore_memory: do not warn of little memory.
     """
 
     backend: Backend = "tensorrt"
@@ -80,6 +81,7 @@ class BuildOptions:
     timing_cache: bool = True
     timing_cache_path: Path | None = None
     force: bool = False
+    ignore_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def build_plan(
 
     Raises:
         EngineError: no TensorRT, driver or GPU, or TensorRT refuses the network.
-        ResourceError: not enough disk or memory.
+        ResourceError: not enough disk.
         RejectedPlanError: a gate was missed; the plan is set aside with the suffix ".rejected".
         KeyboardInterrupt: Ctrl-C; nothing of this build is left.
     """
@@ -124,7 +126,7 @@ def build_plan(
         present = None if options.force else _present(bundle, target)
         if present is not None:
             return BuildResult(present.path, present.record, fresh=False)
-        check_room(bundle)
+        check_room(bundle, options.ignore_memory)
         path.parent.mkdir(exist_ok=True)
         with staging_folder(path) as staging:
             staged = _build_into(staging / path.name, bundle, target, options, progress)

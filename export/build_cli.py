@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Package for device memory.",
 )
+@click.option("--ignore-memory", is_flag=True, help="Do not warn where memory may be too little.")
 @click.option("--force", is_flag=True, help="Build even where a good plan is there.")
 @click.option("--verify", "verify_only", is_flag=True, help="Build nothing: check the plan that is there.")
 @click.option("--stages", "stages_only", is_flag=True, help="Keep nothing: measure the error of each stage.")

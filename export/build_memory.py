@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import resource
 import shutil
 from pathlib import Path
@@ -11,9 +12,12 @@ from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.manifest import WEIGHTS_NAME
 
+from .host_memory import available_memory_bytes
+
+_log = logging.getLogger(__name__)
+
 _GIB = 1 << 30
 _MIB = 1 << 20
-_MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): resets the peak resident set size
@@ -24,13 +28,18 @@ MEMORY_BASE_BYTES = 1 * _GIB
 DISK_PER_WEIGHT = 1.05
 
 
-def check_room(bundle: Bundle) -> None:
-    """Refuse a build that would fill the disk; one that may not fit the memory is refused too.
+def check_room(bundle: Bundle, ignore_memory: bool = False) -> None:
+    """Refuse a build that would fill the disk, and warn of one that may not fit the memory.
 
-    Swap counts as memory: a build on a Jetson leans on it.
+    Only warn: what a build takes was measured on one GPU, and differs on others. Swap counts as memory: a
+    build on a Jetson leans on it.
+
+    Args:
+        bundle: to build.
+        ignore_memory: do not warn.
 
     Raises:
-        ResourceError: with what is needed and what is there.
+        ResourceError: too little disk, with what is needed and what is there.
     """
     weights = sum(entry.size_bytes for entry in bundle.manifest.files if entry.path == WEIGHTS_NAME)
     disk, free_disk = int(weights * DISK_PER_WEIGHT) + 64 * _MIB, shutil.disk_usage(bundle.folder).free
@@ -40,20 +49,14 @@ def check_room(bundle: Bundle) -> None:
             "Free some, or move the bundle to a larger disk.",
         )
     memory, available = int(weights * MEMORY_PER_WEIGHT) + MEMORY_BASE_BYTES, available_memory_bytes()
-    if available is not None and memory > available:
-        raise ResourceError(
-            f"Not enough memory to build: about {_gib(memory)} needed, {_gib(available)} available with swap.",
-            "Stop other programs (on a Jetson also the desktop: sudo init 3), or add swap on fast storage.",
+    if not ignore_memory and available is not None and memory > available:
+        _log.warning(
+            "the build may run out of memory: about %s needed by a measurement on an H100, %s available with swap. "
+            "What helps: stop other programs (on a Jetson also the desktop: sudo init 3), add swap on fast storage, "
+            "a lower --level, --workspace-mib 512. --ignore-memory does not look.",
+            _gib(memory),
+            _gib(available),
         )
-
-
-def available_memory_bytes() -> int | None:
-    """Memory and swap that can be taken; None where the system does not tell."""
-    try:
-        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-        return sum(int(lines[key].split()[0]) * 1024 for key in ("MemAvailable", "SwapFree"))
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 class PeakMemory:

@@ -63,7 +63,7 @@ def tapped_engine(
     """
     if target.device is None:
         raise EngineError(f"The engine cannot run here: {target.absent}", "Run this on the target.")
-    check_room(bundle)
+    check_room(bundle, options.ignore_memory)
     cache = open_timing_cache(bundle, target, options)
     built = build_engine(bundle.model_path, target, options, cache, progress, taps)
     with ExitStack() as owned:

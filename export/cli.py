@@ -116,6 +116,7 @@ class RichReporter:
     help="Your own frames (eight or more) as golden samples.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--ignore-memory", is_flag=True, help="Do not warn where memory may be too little.")
 @click.option(
     "--build/--no-build",
     default=None,
@@ -156,7 +157,7 @@ def command(
         return
     if checkpoint is None:
         raise click.UsageError("Missing option '--ckpt'.")
-    require("export", "torch", "transformers", "onnx", "onnxruntime", "psutil")
+    require("export", "torch", "transformers", "onnx", "onnxruntime")
     _log(verbose)
     precisions = tuple(name for name, asked in (("fp16", fp16 or not fp32), ("fp32", fp32)) if asked)
     if build:

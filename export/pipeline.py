@@ -29,6 +29,7 @@ from . import bundle_writer, gates, resources
 from .architecture import Architecture
 from .container import printable
 from .libraries import import_reference
+from .names import bundle_stem
 from .precision import FP16, FP32, Precision
 from .settings import ResolvedSettings, resolve_settings
 from .source_watch import SourceWatch
@@ -51,7 +52,7 @@ class ExportOptions:
         checkpoint: the file.
         output: folder that receives the bundles.
         precisions: "fp16", "fp32" or both.
-        name: of the bundle folder without the precision; by default the checkpoint's stem.
+        name: of the bundle folder without the precision; see `names`.
         settings: values from the command line; `settings_file` from a file.
         tokenizer: folder or hub id; None looks beside the checkpoint.
         explicit_ids: token ids by instruction.
@@ -59,6 +60,7 @@ class ExportOptions:
         gates: `STAGE=LIMIT` texts.
         images: folder with frames for golden samples; None takes the packaged ones.
         force: replace existing bundles.
+        ignore_memory: do not warn of little memory.
     """
 
     checkpoint: Path
@@ -75,9 +77,10 @@ class ExportOptions:
     gates: tuple[str, ...] = ()
     images: Path | None = None
     force: bool = False
+    ignore_memory: bool = False
 
     def target(self, precision: str) -> Path:
-        return self.output / f"{self.name or self.checkpoint.stem}-{precision}"
+        return self.output / f"{bundle_stem(self.checkpoint, self.name)}-{precision}"
 
 
 class Reporter(Protocol):
@@ -288,7 +291,8 @@ def _export_one(
     graph = _write_graph(job, precision)
     largest = max(int(np.prod(weight.value.shape)) * 4 for weight in graph.weights)
     needs = resources.estimate(sum(weight.size_bytes for weight in graph.weights), largest)
-    reporter.note(resources.check(needs, target))
+    for line in resources.check(needs, target, job.options.ignore_memory):
+        reporter.note(line)
     stages = stages_of(graph)
     asked = gates.override(
         gates.default_gates(precision.name, [stage.name for stage in stages]), job.options.gates

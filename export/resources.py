@@ -9,11 +9,18 @@ from pathlib import Path
 
 from vla_edge.runtime.errors import ResourceError
 
+from .host_memory import available_memory_bytes
+
 GIB = 1 << 30
 LIBRARIES_BYTES = int(0.9 * GIB)  # torch, transformers and ONNX Runtime loaded
 SPARE_DISK_BYTES = 256 << 20  # golden samples, the graph, file system overhead
 # Parity keeps the graph's own buffers and one widened weight at a time beside the mapped files.
 ACTIVATION_BYTES = int(1.2 * GIB)
+
+LITTLE_MEMORY = (
+    "warning: the export may run out of memory. What helps: stop other programs, add swap, or export on a larger "
+    "machine; the bundle can be built and run on the robot. --ignore-memory does not look."
+)
 
 
 @dataclass(frozen=True)
@@ -30,43 +37,36 @@ def estimate(weights_bytes: int, largest_weight_bytes: int) -> Needs:
     return Needs(disk=weights_bytes + SPARE_DISK_BYTES, memory=memory)
 
 
-def available_memory_bytes() -> int:
-    """Memory that can be taken without swapping (MemAvailable)."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
 def nearest_existing(folder: Path) -> Path:
     """The folder itself, or the lowest of its parents that exists."""
     # os.path: what lies in a folder that must not be searched does not exist either
     return next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
 
 
-def check(needs: Needs, folder: Path) -> str:
-    """A line with the figures.
+def check(needs: Needs, folder: Path, ignore_memory: bool = False) -> list[str]:
+    """What is needed and what is there; a second line warns of little memory.
+
+    Only warns: the estimate knows neither every machine nor every version of the libraries.
 
     Args:
         needs: from `estimate`.
         folder: where the bundle goes; its nearest existing parent is asked.
+        ignore_memory: do not warn.
 
     Raises:
-        ResourceError: too little disk or memory, with the figures.
+        ResourceError: too little disk, with the figures.
     """
     existing = nearest_existing(folder)
-    free = shutil.disk_usage(existing).free
-    memory = available_memory_bytes()
+    free, memory = shutil.disk_usage(existing).free, available_memory_bytes(swap=False)
+    available = "an unknown amount" if memory is None else f"{memory / GIB:.1f} GiB"
     line = (
         f"needs {needs.disk / GIB:.1f} GiB of disk, {free / GIB:.1f} GiB free; "
-        f"needs {needs.memory / GIB:.1f} GiB of memory, {memory / GIB:.1f} GiB available"
+        f"needs {needs.memory / GIB:.1f} GiB of memory, {available} available"
     )
     if needs.disk > free:
         raise ResourceError(
             f"not enough disk in {existing}: {line}.", "Free some, or write elsewhere with -o."
         )
-    if needs.memory > memory:
-        raise ResourceError(
-            f"not enough memory: {line}.",
-            "Stop other programs or export on a larger machine; the bundle can be built and run on the robot.",
-        )
-    return line
+    if ignore_memory or memory is None or needs.memory <= memory:
+        return [line]
+    return [line, LITTLE_MEMORY]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path
+
+from .control_groups import group_folders
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -26,10 +28,9 @@ def usable_cores(root: Path = Path("/")) -> int:
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """CPUs' worth of time that control groups allow this process; None where they set no limit.
 
-    The smallest counts of those of its group and the groups around it. In a container the path of the group
-    may be the host's, of which only the upper end is mounted: what is not there sets no limit.
+    The smallest counts of those of its group and the groups around it.
     """
-    quotas = [quota for folder in _group_folders(root) if (quota := _quota_of(folder)) is not None]
+    quotas = [quota for folder in group_folders("cpu", root) if (quota := _quota_of(folder)) is not None]
     return min(quotas, default=None)
 
 
@@ -40,24 +41,6 @@ def _physical(allowed: Iterable[int], root: Path) -> int:
         return len({(cpus / f"cpu{cpu}/topology/thread_siblings_list").read_text() for cpu in logical})
     except (OSError, ValueError):  # not every kernel and container shows the topology
         return len(logical)
-
-
-def _group_folders(root: Path) -> Iterator[Path]:
-    """The folder of this process's CPU group and of all around it, of version 2 and of version 1."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # where version 1 is beside it, version 2 is mounted in "unified" and has no CPU controller
-        for mount in [controllers, "cpu"] if controllers else ["."]:
-            for place in (inner := PurePosixPath(group.lstrip("/")), *inner.parents):
-                if ".." not in place.parts:
-                    yield root / "sys/fs/cgroup" / mount / place
 
 
 def _quota_of(folder: Path) -> float | None:

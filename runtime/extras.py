@@ -15,7 +15,7 @@ EXTRA_OF = {
     "onnx": "export",
     "onnxruntime": "onnxruntime",
     "open_clip": "export",
-    "psutil": "export",
+    "psutil": "bench",
     "pycuda": "pycuda",
     "pynvml": "bench",
     "scipy": "bench",

@@ -28,6 +28,7 @@ from trt_support import tiny_graph, write_bundle
 from vla_edge.export import build as build_module
 from vla_edge.export.build import BuildOptions, build_plan, verify_existing
 from vla_edge.export.build_cli import build as build_command
+from vla_edge.export.build_memory import check_room
 from vla_edge.export.build_progress import ShownProgress, Silent, make_monitor, run_interruptibly
 from vla_edge.export.build_target import Target, open_target
 from vla_edge.runtime.bundle import Bundle
@@ -199,21 +200,33 @@ def test_a_file_that_is_not_onnx_is_refused(bundle: Bundle) -> None:
         build_plan(bundle, ADA)
 
 
-@pytest.mark.parametrize(
-    ("what", "words"), [("disk", "Not enough disk"), ("memory", "Not enough memory to build")]
-)
-def test_too_little_room_is_refused_with_figures(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, what: str, words: str
-) -> None:
-    if what == "disk":
-        usage = type("Usage", (), {"free": 1 << 20})
-        monkeypatch.setattr("vla_edge.export.build_memory.shutil.disk_usage", lambda path: usage)
-    else:
-        monkeypatch.setattr("vla_edge.export.build_memory.available_memory_bytes", lambda: 1 << 29)
-    with pytest.raises(ResourceError, match=words) as caught:
+def test_too_little_disk_is_refused_with_figures(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 1 << 20})
+    monkeypatch.setattr("vla_edge.export.build_memory.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(ResourceError, match=r"Not enough disk .* GiB needed, .* GiB free"):
         build_plan(bundle, ADA)
-    assert "GiB" in caught.value.problem
     assert left_in(bundle) == []
+
+
+@pytest.mark.parametrize(
+    ("available", "ignore", "warns"),
+    [(1 << 29, False, True), (1 << 29, True, False), (1 << 40, False, False), (None, False, False)],
+)
+def test_too_little_memory_is_a_warning_with_what_would_help(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    available: int | None,
+    ignore: bool,
+    warns: bool,
+) -> None:
+    monkeypatch.setattr("vla_edge.export.build_memory.available_memory_bytes", lambda: available)
+    check_room(bundle, ignore_memory=ignore)
+    assert bool(caplog.messages) == warns
+    if warns:
+        assert "1.0 GiB needed by a measurement on an H100, 0.5 GiB available" in caplog.text
+        assert "add swap" in caplog.text
+        assert "--ignore-memory" in caplog.text
 
 
 def test_phases_are_reported(bundle: Bundle) -> None:

@@ -21,7 +21,7 @@ from trt_support import write_bundle
 from vla_edge.export.bisect import Value, first_bad, graph_values
 from vla_edge.export.bisect_cli import bisect as bisect_command
 from vla_edge.runtime.bundle import Bundle
-from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.errors import EngineError, InputError, MissingPackageError
 from vla_edge.runtime.relative import relative_l2
 
 
@@ -104,7 +104,7 @@ def test_a_missing_package_is_told_with_what_to_install(
     monkeypatch.delitem(sys.modules, "vla_edge.export.bisect")
     monkeypatch.setitem(sys.modules, package, None)
     result = run(bundle.folder, "--candidate", bundle.model_path)
-    assert isinstance(result.exception, EngineError)
+    assert isinstance(result.exception, MissingPackageError)
     assert f"{package} is not installed" in result.exception.problem
     assert "pip install" in result.exception.mend
 

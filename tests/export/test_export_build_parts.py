@@ -20,7 +20,7 @@ from trt_support import SAMPLES, WIDTH, small_bundle, tiny_manifest, write_bundl
 from vla_edge.export.build import BuildOptions
 from vla_edge.export.build_cache import TimingCache
 from vla_edge.export.build_contents import engine_contents, network_contents, plan_contents
-from vla_edge.export.build_memory import PeakMemory, available_memory_bytes
+from vla_edge.export.build_memory import PeakMemory
 from vla_edge.export.build_network import mark_outputs, network_tensors, parse
 from vla_edge.export.build_progress import Silent
 from vla_edge.export.build_stages import tapped_engine
@@ -288,22 +288,22 @@ def test_stages_are_not_built_without_room(
     tmp_path: Path, stages_target: tuple[Target, list[TimingCache]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (target, given), bundle = stages_target, small_bundle(tmp_path / "bundle")
-    monkeypatch.setattr("vla_edge.export.build_memory.available_memory_bytes", lambda: 1 << 20)
+    usage = type("Usage", (), {"free": 1 << 20})
+    monkeypatch.setattr("vla_edge.export.build_memory.shutil.disk_usage", lambda path: usage)
     with (
-        pytest.raises(ResourceError, match="Not enough memory to build"),
+        pytest.raises(ResourceError, match="Not enough disk"),
         tapped_engine(bundle, [], target, BuildOptions(), Silent()),
     ):
         pass
     assert not given
 
 
-def test_peak_memory_is_of_the_block_and_available_memory_is_known() -> None:
+def test_peak_memory_is_of_the_block() -> None:
     with PeakMemory() as memory:
         block = np.ones(80 << 20, np.uint8)
         peak = memory.peak_mib()
     assert peak > 80
     del block
-    assert (available_memory_bytes() or 0) > 1 << 28
 
 
 # --- the library

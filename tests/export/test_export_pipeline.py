@@ -231,19 +231,24 @@ def test_nan_weights_are_refused_by_name_and_nothing_is_left(tmp_path: Path, che
     assert leftovers(tmp_path / "out") == []
 
 
+def test_too_little_disk_is_refused_with_figures(tmp_path: Path) -> None:
+    figures = r"needs .* GiB of disk, .* GiB free; needs .* GiB of memory, .* GiB available"
+    with pytest.raises(ResourceError, match=f"not enough disk.*{figures}"):
+        resources.check(resources.Needs(disk=1 << 60, memory=1), tmp_path / "not" / "yet")
+
+
 @pytest.mark.parametrize(
-    ("needs", "words"),
-    [
-        (resources.Needs(disk=1 << 60, memory=1), "not enough disk"),
-        (resources.Needs(disk=1, memory=1 << 60), "not enough memory"),
-    ],
+    ("memory", "ignore", "warns"), [(1 << 60, False, True), (1 << 60, True, False), (1, False, False)]
 )
-def test_too_little_disk_or_memory_is_said_with_figures(tmp_path: Path, needs, words: str) -> None:
-    with pytest.raises(
-        ResourceError,
-        match=rf"{words}.*needs .* GiB of disk, .* GiB free; needs .* GiB of memory, .* GiB available",
-    ):
-        resources.check(needs, tmp_path / "not" / "yet")
+def test_too_little_memory_is_a_warning_with_what_would_help(
+    tmp_path: Path, memory: int, ignore: bool, warns: bool
+) -> None:
+    figures, *more = resources.check(resources.Needs(disk=1, memory=memory), tmp_path, ignore)
+    assert "GiB of memory" in figures
+    assert bool(more) == warns
+    if warns:
+        assert "add swap" in more[0]
+        assert "--ignore-memory" in more[0]
 
 
 def test_a_disk_that_fills_up_leaves_nothing_behind(

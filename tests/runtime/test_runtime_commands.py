@@ -36,7 +36,7 @@ def test_help_and_version_need_no_extra(command: str, option: str) -> None:
     [
         (
             ["vla-export", "--ckpt", "CKPT"],
-            "torch, transformers, onnx, onnxruntime and psutil are",
+            "torch, transformers, onnx and onnxruntime are",
             "export,onnxruntime",
         ),
         (["vla-inspect", "CKPT"], "torch is", "export"),
@@ -76,7 +76,7 @@ def test_a_missing_extra_is_named_with_what_installs_it(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("package", ["torch", "psutil", "onnx", "transformers"])
+@pytest.mark.parametrize("package", ["torch", "onnx", "transformers"])
 def test_one_missing_package_is_enough(package: str, checkpoint_of: Callable[..., Path]) -> None:
     code, _, err = started(["vla-export", "--ckpt", str(checkpoint_of("pure"))], hidden=(package,))
     assert (code, err) == (1, f"error: {package} is not installed here.\npip install 'vla-edge[export]'\n")

@@ -25,6 +25,7 @@ from msgspec import Meta, Struct
 from ..bundle import Bundle
 from ..errors import EngineError
 from ..manifest import Count, FileEntry, Name, Positive, Sha256
+from ..regular_file import open_regular, read_regular
 from .plan_header import read_header
 
 _log = logging.getLogger(__name__)
@@ -178,8 +179,7 @@ def read_record(plan: Path, folder: Path) -> PlanRecord:
     """
     path, mend = record_path(plan), _build(folder, _backend_of(plan))
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_RECORD_BYTES + 1)
+        data = read_regular(path, _MAX_RECORD_BYTES)
     except FileNotFoundError as error:
         raise EngineError(f"{plan} has no side file {path.name}: its build did not end.", mend) from error
     except OSError as error:
@@ -276,7 +276,7 @@ def open_plan(plan: PlanFile) -> Iterator[mmap.mmap]:
         EngineError: truncated, of another TensorRT version, or changed since it was built.
     """
     try:
-        file = plan.path.open("rb")
+        file = open_regular(plan.path)
     except OSError as error:
         raise EngineError(f"{plan.path} cannot be read: {error.strerror}.", plan.mend) from error
     with file:

@@ -442,6 +442,29 @@ def test_the_command_prints_what_was_built(bundle: Bundle) -> None:
     assert "(was there already)" in run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89).stdout
 
 
+def test_the_command_shows_all_gates_of_a_plan_that_missed_one(
+    bundle: Bundle, with_gpu: Callable[[bool], None]
+) -> None:
+    with_gpu(False)
+    result = run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89)
+    assert isinstance(result.exception, build_module.RejectedPlanError)
+    verdict, heads, action = result.stdout.splitlines()
+    assert verdict.startswith("REJECTED: action 0.5 m/s, gate ")
+    assert heads.split() == ["stage", "error", "allowed", "room"]
+    assert action.split()[:3] == ["action", "0.5", "m/s"]
+    assert "MISSED" in action
+    assert run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89, "--json").stdout == ""
+
+
+def test_the_command_begins_with_the_error_of_a_plan_that_was_checked(
+    bundle: Bundle, with_gpu: Callable[[bool], None]
+) -> None:
+    with_gpu(True)
+    result = run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89)
+    assert result.stdout.startswith("checked: action within ")
+    assert result.stdout.splitlines()[-1] == f"next: vla-run {bundle.folder} IMAGE"
+
+
 def test_the_command_prints_the_side_file_as_json(built: tuple[Bundle, Path]) -> None:
     result = run(built[0].folder, "--backend", "tensorrt-rtx", "--sm", 89, "--json")
     assert msgspec.json.encode(json.loads(result.stdout))

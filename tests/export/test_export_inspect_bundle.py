@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -18,10 +19,13 @@ import pytest
 from vla_edge.export import inspect_bundle_cli, inspect_machine
 from vla_edge.export.inspect_bundle import inspect_bundle
 from vla_edge.export.inspect_bundle_diff import differences
+from vla_edge.export.inspect_bundle_json import bundle_json
+from vla_edge.export.inspect_bundle_view import print_bundle, print_differences, print_list
 from vla_edge.export.inspect_cli import main
 from vla_edge.export.inspect_machine import Installed, ThisMachine, runs_here
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.cuda.device import DeviceInfo
+from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.sessions.plan import (
     BuildFacts,
     Contents,
@@ -457,3 +461,44 @@ def test_a_number_beyond_float64_is_no_infinity_in_json(copy: Path, inspect: Ins
     _, text, _ = inspect(copy, "--json")
     assert "Infinity" not in text
     assert msgspec.json.decode(text)
+
+
+ODD = (None, 0, -1, 1e308, 10**30, "", "\x1b[2J", "[red]", "x\ny", "a" * 5000, [], {}, [[]], True, "\ud83d")
+
+
+def mutate(value: Any, rng: random.Random) -> None:
+    """Replace or remove one value anywhere inside."""
+    while True:
+        key = rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value))
+        inside = value[key]
+        if isinstance(inside, (dict, list)) and inside and rng.random() < 0.75:
+            value = inside
+        elif rng.random() < 0.2:
+            del value[key]
+            return
+        else:
+            value[key] = rng.choice(ODD)
+            return
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_manifest_and_no_side_file_makes_it_fall_over(
+    copy: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    rng = random.Random(seed)
+    plan = add_plan(copy)
+    sound = [(path, path.read_bytes()) for path in (copy / "manifest.json", record_path(plan))]
+    for at in range(40):
+        path, content = sound[at % 2]
+        value = json.loads(content)
+        mutate(value, rng)
+        path.write_text(json.dumps(value))
+        report = inspect_bundle(copy, ROBOT)
+        print_bundle(report)
+        print_list(copy, [report])
+        if report.bundle:
+            print_differences([report, report], differences(report.bundle.manifest, report.bundle.manifest))
+        json.loads(json_text(bundle_json(report)))
+        path.write_bytes(content)
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\ud83d"} & set(shown)

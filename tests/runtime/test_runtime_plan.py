@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,3 +246,23 @@ def test_what_to_run_names_the_backend_of_the_machine_not_of_a_foreign_plan(bund
     with pytest.raises(EngineError) as caught:
         load(bundle)
     assert caught.value.mend.endswith(f"vla-build {bundle.folder}")
+
+
+@pytest.mark.parametrize("of", [Path, record_path], ids=["plan", "side file"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_only_regular_files_are_opened_and_a_pipe_is_not_waited_for(
+    bundle: Bundle, of: Callable[[Path], Path], kind: str
+) -> None:
+    plan = make_plan(bundle)
+    found = find_plan(bundle, ORIN)
+    path = of(plan)
+    path.rename(elsewhere := path.with_name("elsewhere"))
+    {"pipe": os.mkfifo, "folder": os.mkdir, "link": lambda path: path.symlink_to(elsewhere)}[kind](path)
+
+    def read() -> None:
+        read_record(plan, bundle.folder)
+        with open_plan(found):
+            pass
+
+    with pytest.raises(EngineError, match=r"cannot be read: it is (a symbolic link|not a regular file)"):
+        read()

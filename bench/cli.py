@@ -163,7 +163,7 @@ def measure(
     from .progress import ConsoleProgress
     from .report import check_writable, write
     from .run import has_failure, run_bench
-    from .runnable import check_backends, check_device
+    from .runnable import check_backends, check_device, check_paths
 
     chosen_device = device or default_device()
     check_device(chosen_device)
@@ -181,6 +181,7 @@ def measure(
         quick=quick,
         **choices,
     )
+    check_paths((options.engines, *options.checkpoints, *options.images))
     target = out / JSON_NAME if out is not None else json_path
     with _partial_report(target) as keep:
         with ConsoleProgress(stderr_console()) as progress:

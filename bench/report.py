@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from vla_edge.runtime.atomic import write_atomically
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.json_text import json_text
 
 SCHEMA_VERSION = 2
 LONGEST_WORDS = 500
@@ -463,7 +464,11 @@ class Report(_Base, frozen=True):
 
 def encode(report: Report) -> bytes:
     """The report as JSON: UTF-8, indented."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+    try:
+        data = msgspec.json.encode(report)
+    except UnicodeEncodeError:  # a name that is no text: what was measured must not be lost for it
+        data = json_text(report, indent=None).encode()
+    return msgspec.json.format(data, indent=1) + b"\n"
 
 
 def decode(data: bytes, origin: str) -> Report:

@@ -27,6 +27,7 @@ from .random_policy import describe
 from .report import BundleReport, Machine, Options, Rates, Refused, Report, Row, StandinReport
 from .rig import Progress, Rig
 from .rows import may_be_wrong, with_agreement, with_speedups
+from .runnable import check_paths
 from .standin.bench import bench_standin
 from .torch_session import TORCH_MODES
 
@@ -129,6 +130,7 @@ def _plan(options: BenchOptions) -> tuple[list[_Planned], list[Refused]]:
     wants_torch = bool(set(TORCH_NAMES).intersection(options.backends or BACKEND_NAMES))
     for folder in _folders(options.engines):
         try:
+            check_paths((folder,))
             bundle = Bundle.open(folder, verify="size")
             # what the bench itself reads; a worker hashes what its engine reads
             bundle.check_hashes(

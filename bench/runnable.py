@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from vla_edge.runtime.cuda.libcuda import LibCuda
@@ -34,6 +35,29 @@ def check_device(device: Device) -> None:
         ) from error
     except AttributeError as error:  # a libcuda too old to have a function
         raise InputError(f"--device cuda cannot be used here: {error}.", "Install a newer driver.") from error
+
+
+def check_paths(paths: Iterable[Path]) -> None:
+    """Refuse names that are no text: a job is JSON, and a report that names them would be none.
+
+    Raises:
+        InputError: a path with bytes that are no UTF-8.
+    """
+    for path in paths:
+        if not is_text(path):
+            shown = str(path).encode(errors="replace").decode()
+            raise InputError(
+                f"the path {shown} is no UTF-8 text.", "Rename it, or the folder that it lies in."
+            )
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path can stand in JSON."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_backends(names: Sequence[str], device: Device) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from numbers import Real
 from typing import TypeVar
+
+from vla_edge.runtime.foreign import finite_number, shown, words_of
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ def reading(what: str, read: Callable[[], T]) -> T | None:
     try:
         return read()
     except Exception as error:  # bindings to drivers share no base, and a stub may raise anything
-        _say_once(what, f"{type(error).__name__}: {_words(error)}")
+        _say_once(what, words_of(error))
         return None
 
 
@@ -56,13 +57,11 @@ def sensible(what: str, value: object, most: float, least: float = 0.0) -> float
     """A value that has been read, where it is a finite number within bounds; None is an answer, too."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Real):
-        _say_once(what, f"it gave {_words(value)}, no number")
+    found = finite_number(value)
+    if found is None or not least <= found <= most:
+        _say_once(what, f"it gave {shown(value)}")
         return None
-    if not least <= value <= most:  # NaN is within no bounds
-        _say_once(what, f"it gave {_words(value)}, which is absurd")
-        return None
-    return float(value)
+    return found
 
 
 def whole_number(
@@ -74,22 +73,14 @@ def whole_number(
 
 
 def text(what: str, read: Callable[[], object]) -> str | None:
-    """A name of at most `LONGEST_TEXT` characters, or None; bytes are read as UTF-8. See `reading`."""
+    """A name of at most `LONGEST_TEXT` characters, or None; UTF-8 can say it. See `reading`."""
     value = reading(what, read)
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if value is not None and not isinstance(value, str):
-        _say_once(what, f"it gave {_words(value)}, no text")
+        _say_once(what, f"it gave {shown(value)}, no text")
         return None
-    return (value or "").strip("\0 \n")[:LONGEST_TEXT] or None
-
-
-def _words(value: object) -> str:
-    """An answer or error in words, even where its own words raise."""
-    try:
-        return str(value)[:LONGEST_TEXT]
-    except Exception:  # what comes from outside may not even have a text
-        return f"a {type(value).__name__}"
+    return (value or "").encode(errors="replace").decode().strip("\0 \n")[:LONGEST_TEXT] or None
 
 
 def _say_once(what: str, reason: str) -> None:

@@ -64,7 +64,7 @@ def dtype_name(dtype: int) -> str:
     from onnx import TensorProto
 
     try:
-        return str(TensorProto.DataType.Name(dtype))  # type: ignore[arg-type]
+        return str(TensorProto.DataType.Name(dtype))
     except ValueError:
         return f"number {dtype}"
 

@@ -275,7 +275,7 @@ def build_standin(standin: Standin, precision: Precision, target: Target) -> tup
     with scratch_folder("standin") as folder:
         model = write_graph(standin, precision, folder)
         start = time.perf_counter()
-        built = build_engine(model, target, options, TimingCache(None), Silent())
+        built = build_engine(model, target, options, TimingCache(None, ""), Silent())
         return built.plan, time.perf_counter() - start
 
 

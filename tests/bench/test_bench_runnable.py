@@ -12,6 +12,8 @@ from vla_edge.bench import cli, runnable
 from vla_edge.bench.acceptance import command as acceptance
 from vla_edge.bench.cli import measure
 from vla_edge.bench.floor.rates import command as rates
+from vla_edge.bench.report import decode, encode
+from vla_edge.bench.run import run_bench
 from vla_edge.bench.runnable import check_backends, check_device
 from vla_edge.runtime.cuda.errors import cuda_error, no_driver
 from vla_edge.runtime.errors import EngineError, InputError, MissingPackageError
@@ -121,3 +123,31 @@ def test_the_commands_beside_it_refuse_alike(command, cuda, tmp_path: Path) -> N
     done = CliRunner().invoke(command, arguments, standalone_mode=False)
     assert "--device cuda cannot be used here: there is no NVIDIA driver" in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+NO_TEXT = "fr\udcffme"  # as Python names a byte that is no UTF-8
+
+
+@pytest.mark.parametrize("option", ["engines", "--checkpoint", "--images"])
+def test_a_path_that_is_no_text_is_refused_before_any_work(option: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("vla_edge.bench.run.describe_machine", lambda: pytest.fail("work had begun"))
+    path = tmp_path / NO_TEXT
+    path.mkdir()
+    (path / "1.png").write_bytes(b"")
+    arguments = [path] if option == "engines" else [tmp_path, option, path]
+    done = bench("--device", "cpu", *arguments)
+    assert isinstance(done.exception, InputError)
+    assert "fr?me" in done.exception.problem
+    assert "is no UTF-8 text" in done.exception.problem
+
+
+def test_a_bundle_whose_name_is_no_text_is_refused_and_the_others_are_measured(
+    options, quiet, bundle: Path, tmp_path: Path
+) -> None:
+    for name in ("sound", NO_TEXT):
+        (tmp_path / name).symlink_to(bundle)
+    report = run_bench(options(engines=tmp_path), quiet)
+    assert [entry.rows[0].status for entry in report.bundles] == ["ok"]
+    assert [entry.reason for entry in report.refused] == [f"the path {tmp_path}/fr?me is no UTF-8 text."]
+    back = decode(encode(report), "written")
+    assert back.refused[0].path.endswith("fr?me")

@@ -63,7 +63,7 @@ class Mute(Exception):
 
 
 def refuse(error: Exception) -> Callable[..., Any]:
-    def function(*arguments: Any) -> Any:
+    def function(*arguments: Any, **options: Any) -> Any:
         raise error
 
     return function
@@ -81,6 +81,8 @@ REFUSALS: dict[str, Callable[..., Any] | None] = {
     "no number": lambda *arguments: math.nan,
     "text": lambda *arguments: "[N/A]",
     "mark in a structure": lambda *arguments: SimpleNamespace(used=(1 << 64) - 1, total=-1),
+    "half a character": lambda *arguments: "\ud800 GPU",
+    "bytes": lambda *arguments: b"\xff GPU",
     "pairs": lambda *arguments: [SimpleNamespace(pid="?", usedGpuMemory=(1 << 64) - 1)],
 }
 

@@ -49,7 +49,7 @@ def build_here(folder: Path, wanted: bool | None) -> BuildResult | None:
     if wanted:
         refuse_if_impossible()
     elif missing := _missing():
-        note(stderr_console(), f"no TensorRT plan built here: {missing}")
+        note(stderr_console(), f"no TensorRT plan built: {missing}")
         return None
     from vla_edge.runtime.bundle import Bundle
 

@@ -102,8 +102,9 @@ class BundleReport:
 
     @property
     def all_problems(self) -> tuple[str, ...]:
-        lines = (line.problem for line in (*self.files, *self.plans))
-        return (*self.problems, *filter(None, lines))
+        files = [line.problem for line in self.files]
+        plans = [line.problem for line in self.plans]
+        return (*self.problems, *filter(None, files + plans))
 
     @property
     def readable(self) -> bool:

@@ -13,7 +13,7 @@ from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.manifest import MANIFEST_NAME
 
 from .inspect_bundle import BundleReport, bytes_to_hash, inspect_bundle
-from .inspect_machine import this_machine
+from .inspect_machine import ThisMachine, this_machine
 from .progress import BYTES, stage
 
 DAMAGED = 1
@@ -46,7 +46,7 @@ def show(paths: Sequence[Path], as_json: bool, sha256: bool) -> int:
     found = find_bundles(path)
     if len(found) > 1 or (found and found[0] != path):
         return _list(path, found, as_json, sha256)
-    (report,) = _reports([path], sha256)
+    (report,) = _reports([path], this_machine(), sha256)
     if as_json:
         from .inspect_bundle_json import bundle_json
 
@@ -62,8 +62,7 @@ def _folder(path: Path) -> Path:
     return path.parent if path.name == MANIFEST_NAME and not path.is_dir() else path
 
 
-def _reports(folders: Sequence[Path], sha256: bool) -> list[BundleReport]:
-    machine = this_machine()
+def _reports(folders: Sequence[Path], machine: ThisMachine, sha256: bool) -> list[BundleReport]:
     if not sha256:
         return [inspect_bundle(folder, machine) for folder in folders]
     with stage("hashing", sum(map(bytes_to_hash, folders)), BYTES) as advance:
@@ -71,11 +70,12 @@ def _reports(folders: Sequence[Path], sha256: bool) -> list[BundleReport]:
 
 
 def _list(folder: Path, found: Sequence[Path], as_json: bool, sha256: bool) -> int:
-    reports = _reports(found, sha256)
+    machine = this_machine()
+    reports = _reports(found, machine, sha256)
     if as_json:
         from .inspect_bundle_json import list_json
 
-        click.echo(json_text(list_json(folder, reports, this_machine())))
+        click.echo(json_text(list_json(folder, reports, machine)))
     else:
         from .inspect_bundle_view import print_list
 
@@ -86,7 +86,7 @@ def _list(folder: Path, found: Sequence[Path], as_json: bool, sha256: bool) -> i
 def _compare(folders: Sequence[Path], as_json: bool, sha256: bool) -> int:
     from .inspect_bundle_diff import differences
 
-    reports = _reports(folders, sha256)
+    reports = _reports(folders, this_machine(), sha256)
     first, second = (report.bundle for report in reports)
     if first is None or second is None:
         problem = next(report.problems[0] for report in reports if report.bundle is None)

@@ -176,7 +176,8 @@ def _checkpoint(bundle: Bundle) -> Iterator[str]:
     source, tools = bundle.manifest.source, bundle.manifest.tools
     yield f"{one_line(source.file)}, {size(source.size_bytes)}, SHA-256 {(source.sha256 or 'not known')[:_DIGITS]}"
     yield f"weights from: {one_line(source.weights_origin)}"
-    yield f"epoch {source.epoch}, validation MAE {source.val_mae}"
+    told = {"epoch": source.epoch, "validation MAE": source.val_mae}
+    yield ", ".join(f"{name} {'not known' if value is None else value}" for name, value in told.items())
     yield f"{one_line(source.layout)}, since {one_line('; '.join(source.layout_reasons))}"
     made = ", ".join(f"{name} {version}" for name, version in tools.items())
     yield f"exported {one_line(bundle.manifest.created_utc)} by {one_line(made)}"

@@ -101,10 +101,14 @@ class BundleReport:
     problems: tuple[str, ...]
 
     @property
+    def damage(self) -> tuple[str, ...]:
+        """Why no engine takes it."""
+        return (*self.problems, *(line.problem for line in self.files if line.problem))
+
+    @property
     def all_problems(self) -> tuple[str, ...]:
-        files = [line.problem for line in self.files]
-        plans = [line.problem for line in self.plans]
-        return (*self.problems, *filter(None, files + plans))
+        """The damage, and why plans cannot be used."""
+        return (*self.damage, *(line.problem for line in self.plans if line.problem))
 
     @property
     def readable(self) -> bool:

@@ -18,7 +18,7 @@ from .gates import judgements
 from .inspect_bundle import BundleReport, Certainty, FileLine, PlanLine, SettingLine
 from .inspect_bundle_diff import Difference
 from .inspect_machine import Engine, Here
-from .screen import ENGINE_NAMES, as_text, escape, one_line, plain_table, result_console, say, size
+from .screen import ENGINE_NAMES, as_text, escape, one_line, plain_table, prose, result_console, say, size
 
 _CERTAINTIES: tuple[Certainty, ...] = ("chosen", "guessed", "likely", "certain", "without effect")
 _LONGEST_VALUE = 120
@@ -106,8 +106,10 @@ def _compared(value: object) -> str:
 
 
 def _print_problems(console: Console, report: BundleReport) -> None:
-    for problem in report.all_problems:
-        say(console, f"[bold red]damaged:[/] {one_line(problem)}")
+    for problem in report.damage:
+        prose(console, f"[bold red]damaged:[/] {one_line(problem)}")
+    for problem in report.all_problems[len(report.damage) :]:
+        prose(console, f"[bold red]plan not usable:[/] {one_line(problem)}")
 
 
 def _print_listing(console: Console, report: BundleReport) -> None:
@@ -238,7 +240,7 @@ def _plans_title(plans: Sequence[PlanLine]) -> str:
 def _plan(line: PlanLine) -> str:
     """What it was built for, whether it was checked."""
     if line.record is None or line.problem:
-        return f"[red]{one_line(line.name)}: unusable[/]"
+        return f"[red]{one_line(line.name)}: not usable[/]"
     machine = line.record.machine
     word = "[red]rejected[/] " if line.rejected else ""
     name = f"{ENGINE_NAMES[machine.backend]} {one_line(machine.version)}"

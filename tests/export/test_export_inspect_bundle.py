@@ -353,7 +353,8 @@ class TestDamage:
         code, text, _ = inspect(copy)
         assert code == 1
         assert words in text
-        assert "tensorrt-10.6.0-sm87.plan: unusable" in text
+        assert "tensorrt-10.6.0-sm87.plan: not usable" in text
+        assert text.startswith("plan not usable: ")
 
     def test_a_plan_is_hashed_too(self, copy: Path, inspect: Inspect) -> None:
         add_plan(copy)

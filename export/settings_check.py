@@ -6,7 +6,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vla_edge.runtime.errors import InputError
 
@@ -82,8 +82,8 @@ def _check_action_sizes(arch: Architecture, settings: PolicySettings, origins: M
 
 def _example(names: Mapping[str, int], settings: PolicySettings, size: int) -> str:
     """Options for a shell: what there is, repeated or cut to the size."""
-    values: dict[str, list[object]] = {"action_names": ["linear_x", "linear_y", "linear_z"][:size]}
-    values["action_names"] += [f"output_{at}" for at in range(3, size)]
+    axes = ["linear_x", "linear_y", "linear_z", *[f"output_{at}" for at in range(3, size)]]
+    values: dict[str, list[Any]] = {"action_names": axes[:size]}
     for name in ("action_scale", "action_offset", "action_limit"):
         given = list(getattr(settings, name)) or [1.0]
         values[name] = [*given, *[given[-1]] * size][:size]

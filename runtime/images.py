@@ -97,20 +97,18 @@ def check_file(path: Path) -> None:
     _content(path, at_most=1)
 
 
-def check_image(image: Image.Image, name: str = "the image") -> None:
-    """Refuse by size, format, frames and mode; no pixel is decoded.
+def check_image(image: Image.Image) -> None:
+    """Refuse a Pillow image by size, format, frames and mode; no pixel is decoded.
 
     Raises:
-        ImageError: as `read_image`.
+        ImageError: as `to_rgb`.
     """
-    check_size(image.width, image.height, name)
-    if isinstance(image, ImageFile.ImageFile):
-        _check_file_format(image, name)
-    if image.mode not in _LOSSLESS_MODES:
-        raise ImageError(
-            f"{name} has pixels of mode {image.mode!r}, which do not convert to RGB without loss.",
-            "Convert it to 8-bit RGB the way the training frames were.",
-        )
+    try:
+        _check(image, "the image")
+    except ImageError:
+        raise
+    except Exception as error:  # tags of a file hold whatever they like
+        raise undecodable("the image", error) from error
 
 
 def check_size(width: int, height: int, name: str) -> None:
@@ -168,8 +166,19 @@ def _require_image_sized_file(path: Path, status: os.stat_result) -> None:
         )
 
 
+def _check(image: Image.Image, name: str) -> None:
+    check_size(image.width, image.height, name)
+    if isinstance(image, ImageFile.ImageFile):
+        _check_file_format(image, name)
+    if image.mode not in _LOSSLESS_MODES:
+        raise ImageError(
+            f"{name} has pixels of mode {image.mode!r}, which do not convert to RGB without loss.",
+            "Convert it to 8-bit RGB the way the training frames were.",
+        )
+
+
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    check_image(image, name)
+    _check(image, name)
     image.load()
     turned = image.getexif().get(_ORIENTATION, 1) != 1
     upright = ImageOps.exif_transpose(image) if turned else image  # which copies also where nothing is turned
@@ -235,11 +244,11 @@ def _bits_a_channel(image: ImageFile.ImageFile) -> int:
     tags = getattr(image, "tag_v2", {})
     bits = max((int(value) for value in tags.get(_BITS_PER_SAMPLE, ())), default=0)
     for tile in image.tile:
-        codec, args = tile[0], tile[3]
+        codec, args = tile[0], tile[3] or ()
         if codec == "ppm":  # (raw mode, largest value)
             bits = max(bits, int(args[1]).bit_length())
         else:
-            raw = args if isinstance(args, str) else str(next(iter(args or ()), ""))
+            raw = args if isinstance(args, str) else str(next(iter(args), ""))
             found = _RAW_BITS.search(raw)
             bits = max(bits, int(found[1]) if found else 0)
     return bits

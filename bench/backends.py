@@ -240,7 +240,8 @@ def _torch_policy(job: Job, bundle: Bundle) -> VlaPolicy:
     from vla_edge.export.settings import settings_from_manifest
 
     settings = settings_from_manifest(bundle.manifest)
-    return build_policy(read_checkpoint(Path(job.checkpoint)), settings, attention="sdpa")
+    checkpoint = read_checkpoint(Path(job.checkpoint), bundle.manifest.source.weights_key or None)
+    return build_policy(checkpoint, settings, attention="sdpa")
 
 
 def _batch(bundle: Bundle) -> int:

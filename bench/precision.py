@@ -105,7 +105,7 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
     from vla_edge.export.policies import build_policy
     from vla_edge.export.settings import settings_from_manifest
 
-    source = read_checkpoint(checkpoint)
+    source = read_checkpoint(checkpoint, bundle.manifest.source.weights_key or None)
     policy = build_policy(source, settings_from_manifest(bundle.manifest)).half()
     source.file.check_unchanged()
     stages = [stage.name for stage in bundle.manifest.stages]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,20 +12,19 @@ from .architecture import Architecture
 from .archive import Record
 from .checksums import hash_and_verify
 from .container import Container, ContainerFormat, open_container, plain, printable
-from .layout import LISTED_KEYS, canonical_names, is_stale_buffer, recognise
+from .layout import LISTED_KEYS, canonical_names, is_unused, recognise, scalar_if_one
+from .little_memory import needs_memory
 from .source_file import SourceFile
+from .state_dicts import OPTIMIZER_KEYS, FoundWeights, find_weights
+from .text_values import dictionary_in, number_in
 
 if TYPE_CHECKING:
     import torch
 
-# Where a state dict is found, in this order; a file may also be a bare one.
-STATE_DICT_KEYS = ("model_state_dict", "state_dict", "model")
-OPTIMIZER_KEYS = ("optimizer_state_dict", "optimizer_states", "optimizer")
-# Left by DataParallel, by a LightningModule or wrapper class, and by torch.compile.
-WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")
 SAMPLE_MARK = "vla_sample"
-# No module is nested deeper; the tree of vla-inspect follows the dots.
-MAX_NAME_PARTS = 100
+# A manifest keeps no longer text and no larger number.
+_LONGEST_MARK = 190
+_LARGEST_EPOCH = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,10 @@ class StoredPolicy:
     Attributes:
         container_keys: the top level of the file; empty for a bare state dict.
         state_dict_key: where the tensors were; "" for a bare state dict.
-        tensors: memory-mapped, without wrapper prefixes and stale buffers. Do not write to them.
-        dropped: stale buffers that were left out.
-        prefix: what was stripped from every name, such as "module.".
+        other_weights: keys of other weights of the same names, such as averaged ones, which were not taken.
+        tensors: memory-mapped, without what wrappers add, stale buffers and unused tensors. Do not write to them.
+        dropped: stale buffers, unused tensors and counters that were left out.
+        prefix: what was stripped from the names, such as "module.".
         args: the training script's arguments as plain values.
         extra: everything else at the top level as plain values, large tensors described.
         weights_origin: "checkpoint", or "sample: ..." for generated weights.
@@ -58,6 +58,7 @@ class StoredPolicy:
     format: ContainerFormat
     container_keys: tuple[str, ...]
     state_dict_key: str
+    other_weights: tuple[str, ...]
     tensors: Mapping[str, torch.Tensor]
     dropped: tuple[str, ...]
     prefix: str
@@ -99,17 +100,19 @@ class Checkpoint(StoredPolicy):
     layout_reasons: tuple[str, ...]
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
     """Open a checkpoint and recognise its policy. No weight is read.
 
     Args:
         path: a file written by torch.save in its zip format, or a .safetensors file.
+        weights: key of the state dict to take, such as "ema_state_dict"; by default the usual one.
 
     Raises:
         CheckpointError: the file cannot be read safely, holds no state dict, its layout is unknown, keys
             are missing, left over or misshapen, or a tensor is not of floating point.
+        ResourceError: too little memory.
     """
-    stored = read_stored(path)
+    stored = read_stored(path, weights)
     try:
         architecture, reasons = recognise(stored.shapes)
     except CheckpointError as error:
@@ -119,86 +122,49 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(**known, architecture=architecture, layout_reasons=reasons)
 
 
-def read_stored(path: str | Path) -> StoredPolicy:
+def read_stored(path: str | Path, weights: str | None = None) -> StoredPolicy:
     """Open a checkpoint of any layout. No weight is read.
+
+    Args:
+        path: as for `read_checkpoint`; so is `weights`.
 
     Raises:
         CheckpointError: the file cannot be read safely, or holds no state dict, or one whose names nest too deep.
+        ResourceError: too little memory.
     """
-    container = open_container(Path(path))
-    key, state_dict = _find_state_dict(container)
-    _check_names(container.path, state_dict)
-    prefix = _shared_prefix(state_dict)
-    stripped = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items()}
-    named = {name: stripped[given] for given, name in canonical_names(stripped).items()}
-    beside = {name: value for name, value in container.content.items() if key and name != key}
+    with needs_memory(f"reading {path}"):
+        container = open_container(Path(path))
+        return _describe(container, find_weights(container.path, container.content, weights))
+
+
+def _describe(container: Container, found: FoundWeights) -> StoredPolicy:
+    named = {name: found.tensors[given] for given, name in canonical_names(found.tensors).items()}
+    kept = {name: scalar_if_one(name, tensor) for name, tensor in named.items() if not is_unused(name)}
+    beside = {key: value for key, value in container.content.items() if found.key not in ("", key)}
     args = _as_dict(beside.pop("args", {}))
     optimizer = next((beside.pop(name) for name in OPTIMIZER_KEYS if name in beside), None)
     mark = args.get(SAMPLE_MARK)
+    mentioned = {id(other): f"{len(other)} tensors, as the weights" for other in found.others.values()}
+    mentioned[id(found.given)] = "the weights"
     return StoredPolicy(
         path=container.path,
         size_bytes=container.size_bytes,
         format=container.format,
-        container_keys=tuple(map(str, container.content)) if key else (),
-        state_dict_key=key,
-        tensors={name: tensor for name, tensor in named.items() if not is_stale_buffer(name)},
-        dropped=tuple(filter(is_stale_buffer, named)),
-        prefix=prefix,
+        container_keys=tuple(map(str, container.content)) if found.key else (),
+        state_dict_key=found.key,
+        other_weights=tuple(found.others),
+        tensors=kept,
+        dropped=(*filter(is_unused, named), *found.counters),
+        prefix=found.stripped,
         epoch=_number(beside.pop("epoch", None), int),
         val_mae=_number(beside.pop("val_mae", None), float),
         args=args,
-        extra=plain(beside),
+        extra=plain(beside, mentioned),
         optimizer=_summarise_optimizer(optimizer),
-        weights_origin=f"sample: {printable(str(mark))}" if mark else "checkpoint",
+        weights_origin=f"sample: {printable(str(mark))[:_LONGEST_MARK]}" if mark else "checkpoint",
         file=container.file,
         records=container.records,
     )
-
-
-def _find_state_dict(container: Container) -> tuple[str, Mapping[str, torch.Tensor]]:
-    import torch
-
-    content = container.content
-    key = next((key for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), "")
-    candidate = content[key] if key else content
-    if not candidate or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in candidate.items()
-    ):
-        where = (
-            f"{key} holds"
-            if key
-            else f"it has no {', '.join(STATE_DICT_KEYS)}, and is itself no dictionary of tensors:"
-        )
-        kinds = ", ".join(
-            f"{printable(str(name))} ({type(value).__name__})"
-            for name, value in list(candidate.items())[:LISTED_KEYS]
-        )
-        raise CheckpointError(
-            f"{container.path} holds no state dict: {where} {kinds or 'nothing'}.",
-            'Save the weights as torch.save({"model_state_dict": model.state_dict()}, path).',
-        )
-    return key, candidate
-
-
-def _check_names(path: Path, names: Iterable[str]) -> None:
-    deep = next((name for name in names if name.count(".") >= MAX_NAME_PARTS), None)
-    if deep is not None:
-        raise CheckpointError(
-            f"{path}: the tensor name {printable(deep[:40])}... has {deep.count('.') + 1} parts between dots, "
-            f"at most {MAX_NAME_PARTS} are read.",
-            "No model nests that deep: the file is damaged or made to do harm; take it from its origin again.",
-        )
-
-
-def _shared_prefix(names: Mapping[str, Any]) -> str:
-    """Wrapper prefixes that all names share, outermost first."""
-    prefix = ""
-    while True:
-        shared = (each for each in WRAPPER_PREFIXES if all(name.startswith(prefix + each) for name in names))
-        found = next(shared, None)
-        if found is None:
-            return prefix
-        prefix += found
 
 
 def _check_floating(stored: StoredPolicy) -> None:
@@ -218,15 +184,15 @@ def _check_floating(stored: StoredPolicy) -> None:
 
 
 def _as_dict(args: Any) -> dict[str, Any]:
-    value = plain(args)
+    value = dictionary_in(plain(args))
     return value if isinstance(value, dict) else {"args": value}
 
 
 def _number(value: Any, kind: Callable[[Any], Any]) -> Any:
     """An epoch or error, which may have been saved as a NumPy scalar or a tensor of one value."""
-    value = plain(value)
+    value = number_in(plain(value))
     try:
-        return kind(value) if isinstance(value, (int, float)) else None
+        return kind(value) if isinstance(value, (int, float)) and abs(value) <= _LARGEST_EPOCH else None
     except (ValueError, OverflowError):  # an epoch that is NaN or infinite, an error beyond any float
         return None
 

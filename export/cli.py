@@ -115,6 +115,11 @@ class RichReporter:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Your own frames (eight or more) as golden samples.",
 )
+@click.option(
+    "--weights",
+    metavar="KEY",
+    help="State dict to take where a checkpoint has several, such as ema_state_dict; vla-inspect lists them.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--ignore-memory", is_flag=True, help="Do not warn where memory may be too little.")
 @click.option(

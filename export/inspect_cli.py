@@ -48,6 +48,7 @@ Examples:
 @click.command(help=_HELP, context_settings=COMMAND_SETTINGS)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path), required=False)
+@click.option("--weights", metavar="KEY", help="State dict to show where a checkpoint has several.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @click.option(
     "--sha256", is_flag=True, help="Hash the files too, and verify checksums; this reads all of them."
@@ -61,21 +62,25 @@ Examples:
 )
 @verbose_option
 @click.version_option(VERSION)
-def command(path: Path, second: Path | None, as_json: bool, sha256: bool, depth: int) -> int:
+def command(
+    path: Path, second: Path | None, weights: str | None, as_json: bool, sha256: bool, depth: int
+) -> int:
     from .inspect_bundle_cli import is_bundle, show
 
     given = [path] if second is None else [path, second]
     if any(map(is_bundle, given)):
         return show(given, as_json, sha256)
-    return _checkpoints(path, second, as_json, sha256, depth)
+    return _checkpoints(path, second, weights, as_json, sha256, depth)
 
 
-def _checkpoints(path: Path, second: Path | None, as_json: bool, sha256: bool, depth: int) -> int:
+def _checkpoints(
+    path: Path, second: Path | None, weights: str | None, as_json: bool, sha256: bool, depth: int
+) -> int:
     require("export", "torch")
     from .checkpoint import read_stored
 
-    first = read_stored(path)
-    other = read_stored(second) if second else None
+    first = read_stored(path, weights)
+    other = read_stored(second, weights) if second else None
     hashes = {stored.path: _hash(stored) for stored in (first, other) if stored and sha256}
     if other is None:
         return _show_one(first, hashes.get(path), as_json, depth)

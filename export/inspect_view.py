@@ -60,6 +60,7 @@ def _facts(inspection: Inspection, sha256: str | None) -> Table:
         "container": _container(stored),
         "layout": _layout(inspection),
         "shapes": _shapes(inspection.architecture) if inspection.architecture else None,
+        "weights": _weights(stored),
         "weights from": stored.weights_origin,
         "epoch": stored.epoch,
         "validation MAE": stored.val_mae,
@@ -78,6 +79,12 @@ def _facts(inspection: Inspection, sha256: str | None) -> Table:
 def _container(stored: StoredPolicy) -> str:
     keys = ", ".join(stored.container_keys) if stored.state_dict_key else "a bare state dict"
     return f"{stored.format}: {keys}"
+
+
+def _weights(stored: StoredPolicy) -> str | None:
+    if not stored.other_weights:
+        return None
+    return f"{stored.state_dict_key}, not {', '.join(stored.other_weights)} (--weights KEY shows others)"
 
 
 def _layout(inspection: Inspection) -> str:

@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from ..runtime.errors import CheckpointError
 from .architecture import (
@@ -47,6 +48,9 @@ from .tensors import (
     residual_block,
 )
 
+if TYPE_CHECKING:
+    import torch
+
 LISTED_KEYS = 10
 
 # Buffers that older library versions saved and nothing reads: index tables and constants of the code.
@@ -56,9 +60,14 @@ _INDEX = r"(\d{1,4})"
 _HEAD_KEY = re.compile(re.escape(HEAD) + _INDEX + r"\.(weight|bias)$")
 
 
-def is_stale_buffer(name: str) -> bool:
-    """Whether a key is a known buffer without trained content, safe to drop."""
-    return _STALE.search(name) is not None
+def is_unused(name: str) -> bool:
+    """Whether a key is a buffer without trained content, or a text head, which no policy of this family reads."""
+    return _STALE.search(name) is not None or name == f"{KOSMOS}text_model.lm_head.weight"
+
+
+def scalar_if_one(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """CLIP's temperature, which some versions saved as a vector of one value, as a scalar; others as they are."""
+    return tensor.reshape(()) if name == f"{CLIP}logit_scale" and tuple(tensor.shape) == (1,) else tensor
 
 
 def canonical_names(names: Iterable[str]) -> dict[str, str]:

@@ -33,6 +33,7 @@ from .names import bundle_stem
 from .precision import FP16, FP32, Precision
 from .settings import ResolvedSettings, resolve_settings
 from .source_watch import SourceWatch
+from .text_values import numbers_in
 from .tokens import Prompts, build_prompts, find_tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class ExportOptions:
         images: folder with frames for golden samples; None takes the packaged ones.
         force: replace existing bundles.
         ignore_memory: do not warn of little memory.
+        weights: key of the state dict to take, such as "ema_state_dict"; None takes the usual one.
     """
 
     checkpoint: Path
@@ -78,6 +80,7 @@ class ExportOptions:
     images: Path | None = None
     force: bool = False
     ignore_memory: bool = False
+    weights: str | None = None
 
     def target(self, precision: str) -> Path:
         return self.output / f"{bundle_stem(self.checkpoint, self.name)}-{precision}"
@@ -156,7 +159,7 @@ def export_bundle(
         bundle_writer.refuse_existing(target, options.force)
     clock = _Clock()
     with clock("read"):
-        checkpoint = read_checkpoint(options.checkpoint)
+        checkpoint = read_checkpoint(options.checkpoint, options.weights)
         settings = resolve_settings(
             checkpoint.architecture,
             checkpoint=action_normalisation(checkpoint.extra, given=options.settings),
@@ -164,6 +167,9 @@ def export_bundle(
             options=options.settings,
         )
     reporter.note(f"{checkpoint.architecture.layout}: {checkpoint.layout_reasons[-1]}")
+    if checkpoint.other_weights:
+        others = ", ".join(checkpoint.other_weights)
+        reporter.note(f"weights: {checkpoint.state_dict_key}, not {others} (--weights KEY takes others)")
     job = _prepare(options, checkpoint, settings)
     with checkpoint.file.errors_explained(), ThreadPoolExecutor(max_workers=1) as pool:
         source = SourceWatch(checkpoint, pool)
@@ -197,7 +203,7 @@ def action_normalisation(extra: Mapping[str, Any], given: Collection[str] = ()) 
     found = {}
     for key, setting in (("action_std", "action_scale"), ("action_mean", "action_offset")):
         if extra.get(key) is not None and setting not in given:
-            found[setting] = _finite_numbers(key, extra[key])
+            found[setting] = _finite_numbers(key, numbers_in(extra[key]))
     scale, offset = found.get("action_scale"), found.get("action_offset")
     if scale is not None and min(scale) <= 0:
         raise CheckpointError(
@@ -438,6 +444,8 @@ def _source(checkpoint: Checkpoint, sha256: str) -> schema.Source:
         layout_reasons=checkpoint.layout_reasons,
         parameters=sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values()),
         weights_origin=checkpoint.weights_origin,
+        weights_key=checkpoint.state_dict_key,
+        other_weights=checkpoint.other_weights,
     )
 
 

@@ -17,22 +17,29 @@ _MOST = 100_000
 _LONGEST_BYTES = 64
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, mentioned: Mapping[int, str] | None = None) -> Any:
     """A value from a container as plain data: larger tensors and arrays become a description.
 
     What is nested deeper than 20 levels, and what follows the first 100,000 values, becomes "...".
+
+    Args:
+        value: from `Container.content`.
+        mentioned: by their `id`, parts of it that a text stands for.
     """
-    return _Plain().of(value, _DEEPEST)
+    return _Plain(mentioned or {}).of(value, _DEEPEST)
 
 
 class _Plain:
-    def __init__(self) -> None:
+    def __init__(self, mentioned: Mapping[int, str]) -> None:
         self._left = _MOST
+        self._mentioned = mentioned
 
     def of(self, value: Any, levels: int) -> Any:
         self._left -= 1
         if levels == 0 or self._left < 0:
             return "..."
+        if id(value) in self._mentioned:
+            return self._mentioned[id(value)]
         if isinstance(value, Mapping):
             return {_key(key): self.of(item, levels - 1) for key, item in self._some(value.items())}
         if isinstance(value, (list, tuple, set, frozenset)):

@@ -60,6 +60,11 @@ class Source(_Base, frozen=True):
     parameters: Annotated[int, Meta(gt=0, le=1 << 32)]
     # "checkpoint", or for a generated sample "sample: ..." so that no figure from random weights passes as real
     weights_origin: Name
+    # Where in the checkpoint the weights were, such as "model_state_dict"; "" for a bare state dict, and in manifests
+    # from before this field
+    weights_key: Annotated[str, Meta(max_length=200)] = ""
+    # Keys of other weights of the same names, such as averaged ones, which were not taken
+    other_weights: tuple[Name, ...] = ()
 
 
 class Setting(_Base, frozen=True):
@@ -247,7 +252,8 @@ def encode(manifest: Manifest) -> bytes:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the manifest."""
-    schema = msgspec.json.schema(Manifest)
+    # as JSON reads it: defaults of types are tuples, and JSON has arrays
+    schema = msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(Manifest)))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "vla-edge bundle manifest",

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vla_edge.export.checkpoint import SAMPLE_MARK, read_checkpoint, read_stored
+from vla_edge.export.pipeline import action_normalisation
 from vla_edge.runtime.errors import CheckpointError
 
 Rewritten = Callable[..., Path]
@@ -105,14 +106,33 @@ class TestTheSameFamily:
         assert checkpoint.prefix == prefix
         assert "rnn.weight_ih_l0" in checkpoint.tensors
 
-    def test_a_prefix_that_not_all_keys_share_is_not_stripped(self, rewritten: Rewritten) -> None:
+    @pytest.mark.parametrize("wrapper", ["module", "_orig_mod", "_fsdp_wrapped_module"])
+    def test_wrappers_of_parts_are_stripped_inside_of_names(self, rewritten: Rewritten, wrapper: str) -> None:
         def wrap(container: dict[str, Any]) -> None:
-            tensors = container["model_state_dict"]
-            tensors["module.rnn.weight_ih_l0"] = tensors.pop("rnn.weight_ih_l0")
+            container["model_state_dict"] = {
+                f"policy.{name.replace('rnn.', f'rnn.{wrapper}.')}": tensor
+                for name, tensor in container["model_state_dict"].items()
+            }
 
-        problem = problem_of(rewritten(wrap))
-        assert "missing (1):\n  rnn.weight_ih_l0" in problem
-        assert "left over (1):\n  module.rnn.weight_ih_l0" in problem
+        checkpoint = read_checkpoint(rewritten(wrap))
+        assert checkpoint.architecture.layout == "pure"
+        assert checkpoint.prefix == f"{wrapper}."
+
+    def test_names_that_only_a_wrapper_tells_apart_are_left_over(self, rewritten: Rewritten) -> None:
+        def add(container: dict[str, Any]) -> None:
+            tensors = container["model_state_dict"]
+            tensors["module.rnn.weight_ih_l0"] = tensors["rnn.weight_ih_l0"]
+
+        assert "left over (1):\n  module.rnn.weight_ih_l0" in problem_of(rewritten(add))
+
+    @pytest.mark.parametrize("counter", ["n_averaged", "steps", "num_updates"])
+    def test_an_averaged_model_is_read_without_its_counter(self, rewritten: Rewritten, counter: str) -> None:
+        def average(container: dict[str, Any]) -> None:
+            weights = {f"module.{name}": tensor for name, tensor in container["model_state_dict"].items()}
+            container["model_state_dict"] = {counter: torch.tensor(7), **weights}
+
+        checkpoint = read_checkpoint(rewritten(average))
+        assert (checkpoint.prefix, checkpoint.dropped) == ("module.", (counter,))
 
     def test_a_lightning_checkpoint(self, rewritten: Rewritten) -> None:
         def wrap(container: dict[str, Any]) -> dict[str, Any]:
@@ -397,3 +417,159 @@ class TestContentThatIsOddOnPurpose:
         path = rewritten(add)
         assert "left over (1):\n  \\x1b[2Jnose" in problem_of(path)
         assert read_stored(path).weights_origin == "sample: \\x1b]0;owned\\x07"
+
+
+class TestWhatIsNoPlainTensor:
+    @pytest.mark.parametrize(
+        ("value", "kind"),
+        [
+            (None, "None"),
+            ({"a": 1}, "dict"),
+            (torch.empty(3, device="meta"), "a tensor on the meta device, without values"),
+            (torch.eye(3).to_sparse(), "a sparse tensor"),
+            (torch.quantize_per_tensor(torch.zeros(2), 1.0, 0, torch.qint8), "a quantised tensor"),
+        ],
+        ids=["None", "dict", "meta", "sparse", "quantised"],
+    )
+    @pytest.mark.parametrize("key", ["model_state_dict", ""])
+    def test_is_named_alone(self, rewritten: Rewritten, value: Any, kind: str, key: str) -> None:
+        def add(container: dict[str, Any]) -> Any:
+            container["model_state_dict"]["rnn._extra_state"] = value
+            return None if key else container["model_state_dict"]
+
+        problem = problem_of(rewritten(add))
+        assert f"holds 1 values that are no plain tensors: rnn._extra_state ({kind})" in problem
+        assert "kosmos_model" not in problem
+
+
+class TestTensorsThatNoPolicyReads:
+    def test_a_text_head_is_dropped(self, rewritten: Rewritten) -> None:
+        head, table = (f"kosmos_model.text_model.{name}.weight" for name in ("lm_head", "model.embed_tokens"))
+
+        def tie(container: dict[str, Any]) -> None:
+            container["model_state_dict"][head] = container["model_state_dict"][table]
+
+        assert read_checkpoint(rewritten(tie)).dropped == (head,)
+
+    @pytest.mark.parametrize("shape", [(), (1,)])
+    def test_a_temperature_of_one_value_is_a_scalar(self, rewritten: Rewritten, shape: tuple) -> None:
+        def reshape(container: dict[str, Any]) -> None:
+            tensors = container["model_state_dict"]
+            tensors["clip_model.logit_scale"] = tensors["clip_model.logit_scale"].reshape(shape)
+
+        checkpoint = read_checkpoint(rewritten(reshape, layout="hybrid-a"))
+        assert checkpoint.tensors["clip_model.logit_scale"].shape == ()
+
+
+def half_of(weights: Any) -> dict[str, Any]:
+    return {name: tensor * 0.5 for name, tensor in weights.items()}
+
+
+class TestOtherWeights:
+    """A training run that averages keeps two sets; which one is taken is said, and can be chosen."""
+
+    @pytest.mark.parametrize(
+        ("beside", "key"),
+        [
+            (lambda weights: {"ema_state_dict": half_of(weights)}, "ema_state_dict"),
+            (lambda weights: {"ema": {"decay": 0.9, "state_dict": half_of(weights)}}, "ema.state_dict"),
+            (lambda weights: {"state_dict_ema": half_of(weights)}, "state_dict_ema"),
+            (
+                lambda weights: {
+                    "swa": {"n_averaged": torch.tensor(3)}
+                    | {f"module.{name}": tensor for name, tensor in half_of(weights).items()}
+                },
+                "swa",
+            ),
+            (lambda weights: {"model": half_of(weights)}, "model"),
+        ],
+    )
+    def test_are_found_by_their_names_and_taken_when_asked_for(
+        self, rewritten: Rewritten, beside: Callable[[Any], Any], key: str
+    ) -> None:
+        path = rewritten(lambda container: container.update(beside(container["model_state_dict"])))
+        usual, other = read_checkpoint(path), read_checkpoint(path, weights=key)
+        assert (usual.state_dict_key, usual.other_weights) == ("model_state_dict", (key,))
+        assert (other.state_dict_key, other.other_weights) == (key, ("model_state_dict",))
+        name = "rnn.weight_ih_l0"
+        assert torch.equal(other.tensors[name], usual.tensors[name] * 0.5)
+        assert len(repr(usual.extra)) < 1000
+
+    def test_without_names_are_told_and_refused(self, rewritten: Rewritten) -> None:
+        def add(container: dict[str, Any]) -> None:
+            weights = list(half_of(container["model_state_dict"]).values())
+            container["ema"] = {"decay": 0.9, "shadow_params": weights}
+
+        path = rewritten(add)
+        assert read_checkpoint(path).other_weights == ("ema.shadow_params",)
+        with pytest.raises(
+            CheckpointError, match=r"ema\.shadow_params holds \d+ tensors without names"
+        ) as error:
+            read_checkpoint(path, weights="ema.shadow_params")
+        assert "ema.copy_to(model.parameters())" in error.value.mend
+
+    def test_an_unknown_key_is_refused_with_those_that_are_there(self, rewritten: Rewritten) -> None:
+        path = rewritten(lambda container: None)
+        with pytest.raises(
+            CheckpointError, match="has no weights under 'ema'; it has tensors under: model_state_dict"
+        ):
+            read_checkpoint(path, weights="ema")
+
+    def test_an_optimizer_and_other_tensors_are_none(self, rewritten: Rewritten) -> None:
+        path = rewritten(
+            lambda container: container.update(rng=[torch.zeros(5)] * 2, loss={"w": torch.ones(2)})
+        )
+        assert read_checkpoint(path).other_weights == ()
+
+    def test_alone_under_another_key_are_offered(self, rewritten: Rewritten) -> None:
+        path = rewritten(lambda container: {"net": container["model_state_dict"], "epoch": 3})
+        assert "It has tensors under net: --weights KEY takes them" in problem_of(path)
+        assert read_checkpoint(path, weights="net").epoch == 3
+
+
+class TestValuesKeptAsText:
+    """safetensors' metadata is text alone."""
+
+    @pytest.mark.parametrize(
+        ("metadata", "epoch", "val_mae"),
+        [
+            ({"epoch": "7", "val_mae": "0.25"}, 7, 0.25),
+            ({"epoch": " 7.0 ", "val_mae": "2.5e-1"}, 7, 0.25),
+            ({"epoch": "seven", "val_mae": ""}, None, None),
+            ({"epoch": "9" * 30, "val_mae": "nan"}, None, None),
+        ],
+    )
+    def test_numbers_are_read(self, tmp_path: Path, metadata: dict, epoch: Any, val_mae: Any) -> None:
+        from safetensors.torch import save_file
+
+        save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=metadata)
+        stored = read_stored(tmp_path / "a.safetensors")
+        assert (stored.epoch, stored.val_mae) == (epoch, val_mae)
+
+    def test_arguments_are_read_and_a_sample_stays_one(self, tmp_path: Path) -> None:
+        from safetensors.torch import save_file
+
+        metadata = {"args": f'{{"lr": 0.1, "{SAMPLE_MARK}": "made"}}'}
+        save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=metadata)
+        stored = read_stored(tmp_path / "a.safetensors")
+        assert stored.args["lr"] == 0.1
+        assert stored.weights_origin == "sample: made"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "[1.0, 2.5]",
+            "(1., 2.5)",
+            "1 2.5",
+            "1.0,2.5",
+            "tensor([1.0000, 2.5000])",
+            "array([1. , 2.5], dtype=float32)",
+        ],
+    )
+    def test_lists_are_read(self, text: str) -> None:
+        assert action_normalisation({"action_std": text}) == {"action_scale": [1.0, 2.5]}
+
+    @pytest.mark.parametrize("text", ["one", "[1.0, two]", "", "[nan, 1.0]", "1e999999"])
+    def test_what_is_no_list_of_numbers_is_refused(self, text: str) -> None:
+        with pytest.raises(CheckpointError, match=r"action_std is .*no finite numbers"):
+            action_normalisation({"action_std": text})

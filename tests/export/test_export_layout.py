@@ -17,7 +17,7 @@ from vla_edge.export.architecture import (
     TextTower,
     VisionTower,
 )
-from vla_edge.export.layout import head_layers, is_stale_buffer, recognise
+from vla_edge.export.layout import head_layers, is_unused, recognise
 from vla_edge.export.sample_sizes import LAYOUTS, sample_architecture
 from vla_edge.export.tensors import HeadModule, Shape, expected_tensors
 from vla_edge.runtime.errors import CheckpointError
@@ -134,7 +134,7 @@ class TestFormulasAgreeWithTheModules:
         found = {
             name: shape
             for name, shape in shapes_of(open_clip(arch.clip), "clip_model.").items()
-            if not is_stale_buffer(name)
+            if not is_unused(name)
         }
         assert below(expected_tensors(arch), "clip_model.") == found
 
@@ -416,11 +416,11 @@ class TestNames:
         ],
     )
     def test_buffers_of_older_versions_are_known(self, name: str) -> None:
-        assert is_stale_buffer(name)
+        assert is_unused(name)
 
     def test_parameters_are_not_taken_for_buffers(self) -> None:
         shapes = expected_tensors(sample_architecture("hybrid-c", "open_clip", "tiny"))
-        assert not any(map(is_stale_buffer, shapes))
+        assert not any(map(is_unused, shapes))
 
     def test_reasons_name_the_deciding_tensor(self) -> None:
         _, reasons = recognise(expected_tensors(sample_architecture("hybrid-c", "transformers", "full")))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -497,3 +498,35 @@ def test_the_command_explains_itself_and_leaves_nothing(
     assert words in shown
     assert "Traceback" not in shown
     assert leftovers(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("asked", [None, "ema_state_dict"])
+def test_the_manifest_and_a_note_tell_which_of_two_sets_of_weights_was_taken(
+    tmp_path: Path, checkpoint_of, asked: str | None
+) -> None:
+    original = checkpoint_of("pure")
+    content = torch.load(original, weights_only=False)
+    content["ema_state_dict"] = {name: weight * 0.5 for name, weight in content["model_state_dict"].items()}
+    torch.save(content, tmp_path / "both.pth")
+    (tmp_path / "tokenizer").symlink_to(original.parent / "tokenizer")
+
+    class Notes(Silent):
+        said: ClassVar[list[str]] = []
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    (exported,) = export_bundle(
+        ExportOptions(tmp_path / "both.pth", tmp_path / "out", weights=asked), Notes()
+    )
+    taken, other = ("ema_state_dict", "model_state_dict")[:: 1 if asked else -1]
+    source = exported.manifest.source
+    assert (source.weights_key, source.other_weights) == (taken, (other,))
+    assert f"weights: {taken}, not {other} (--weights KEY takes others)" in Notes.said
+    bias = next(
+        tensor
+        for tensor in onnx.load(exported.folder / "model.onnx").graph.initializer
+        if tensor.name.endswith("actions.mlp.6.bias")
+    )
+    wanted = content[taken]["actions.mlp.6.bias"].numpy()
+    np.testing.assert_allclose(onnx.numpy_helper.to_array(bias).ravel(), wanted, rtol=1e-3)

@@ -117,6 +117,14 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         _standard_input(process).close()
 
 
+def signal_name(number: int) -> str:
+    """Such as "SIGKILL"; real-time signals have no names of their own."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def _with_profile(measured: Measured | None, last: Measured | Profiled | Failed) -> Measured | Failed:
     """What was measured, with what came after it: a profile, or the reason why none did."""
     if isinstance(last, Profiled):
@@ -192,7 +200,7 @@ class _Follower:
             return f"closed its answer pipe in phase '{self._phase}' without a result"
         if code >= 0:
             return f"ended with exit code {code} in phase '{self._phase}' without a result"
-        name = signal.Signals(-code).name
+        name = signal_name(-code)
         hint = " (often the kernel, out of memory)" if name == "SIGKILL" else ""
         return f"killed by {name}{hint} in phase '{self._phase}'"
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from vla_edge.runtime.console import run_command
 
 from ..jobs import Failed
 from ..orphan import end_with_parent
-from ..process import kill_group, worker_environment
+from ..process import kill_group, signal_name, worker_environment
 from ..report import Rates
 from ..runnable import check_device
 from ..torch_session import prepare_torch
@@ -133,7 +132,7 @@ def _answer(code: int, out: Sequence[str], errors: Sequence[str]) -> Rates | Fai
     last = " ".join(line for line in errors[-2:] if not line.startswith(" "))
     last_words = f"; last words: {last}" if last else ""
     if code < 0:
-        return Failed(f"killed by {signal.Signals(-code).name} while the rates were measured{last_words}")
+        return Failed(f"killed by {signal_name(-code)} while the rates were measured{last_words}")
     if code > 0:
         return Failed(f"ended with exit code {code} while the rates were measured{last_words}")
     try:

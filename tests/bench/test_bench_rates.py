@@ -142,9 +142,10 @@ def test_an_exception_comes_back_without_its_traceback() -> None:
     assert reason_of("raise MemoryError('2 GiB')").endswith("; last words: MemoryError: 2 GiB")
 
 
-def test_a_kill_comes_back_with_its_signal() -> None:
-    script = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
-    assert reason_of(script).startswith("killed by SIGSEGV while the rates were measured")
+@pytest.mark.parametrize(("number", "name"), [(11, "SIGSEGV"), (34, "SIGRTMIN"), (40, "signal 40")])
+def test_a_kill_comes_back_with_its_signal(number: int, name: str) -> None:
+    script = f"import os; os.kill(os.getpid(), {number})"
+    assert reason_of(script).startswith(f"killed by {name} while the rates were measured")
 
 
 def test_a_hang_ends_at_the_time_limit() -> None:

@@ -31,6 +31,7 @@ except ModuleNotFoundError as error:
 
 Runner = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 PROBES_PER_ROUND = 16
+LARGEST_GRAPH_BYTES = 1 << 31  # more cannot be a message of protobuf
 _MAX_ONNX_BYTES = 2 << 30  # what protobuf takes; a candidate may hold its weights itself
 _BESIDE = "Its data file must lie beside it, and its inputs must be the bundle's."
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
@@ -151,11 +152,11 @@ def graph_values(model: Path) -> list[Value]:
     """The floating-point tensors that the nodes of a graph compute from its inputs, in order.
 
     Raises:
-        InputError: the file is not ONNX.
+        InputError: the file is not ONNX, or its shapes cannot be told.
     """
     loaded = load_graph(model)
     graph = loaded.graph
-    types = _types(loaded)
+    types = _types(loaded, model)
     computed = {value.name for value in graph.input}
     values = []
     for node in graph.node:
@@ -180,11 +181,23 @@ def load_graph(model: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        return onnx.load(model, load_external_data=False)
+        # as bytes: by its name onnx would take a file for JSON or text
+        return onnx.load_model_from_string(_read(model))
     except (OSError, DecodeError) as error:
         raise InputError(
             f"{model} cannot be read as ONNX: {error}.", "Give a graph that vla-export wrote."
         ) from error
+
+
+def _read(model: Path) -> bytes:
+    """A graph's own file, which holds no weights; a pipe or device is not read."""
+    if not model.is_file():
+        raise FileNotFoundError("no regular file")
+    with model.open("rb") as file:
+        data = file.read(LARGEST_GRAPH_BYTES + 1)
+    if len(data) > LARGEST_GRAPH_BYTES:
+        raise OSError(f"more than {LARGEST_GRAPH_BYTES >> 20} MiB")
+    return data
 
 
 def onnxruntime_runner(model: Path, feeds: Mapping[str, np.ndarray]) -> Runner:
@@ -228,9 +241,14 @@ def onnxruntime_runner(model: Path, feeds: Mapping[str, np.ndarray]) -> Runner:
     return run
 
 
-def _types(model: onnx.ModelProto) -> dict[str, int]:
+def _types(model: onnx.ModelProto, origin: Path) -> dict[str, int]:
     """Element types of intermediate values, as far as ONNX infers them without the weights."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except (onnx.shape_inference.InferenceError, ValueError, TypeError) as error:
+        raise InputError(
+            f"the shapes of {origin} cannot be told: {error}.", "Give a graph that vla-export wrote."
+        ) from error
     return {info.name: info.type.tensor_type.elem_type for info in (*inferred.value_info, *inferred.output)}
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from msgspec import Struct
+
+from vla_edge.runtime.errors import InputError
 
 from ..report import BundleReport, Report, Row
 from .stats import Ratio, quantile_ratio, rank_test
@@ -34,6 +37,11 @@ class Limits:
 
     threshold: float = 0.05
     tail_threshold: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name, part in (("threshold", self.threshold), ("tail_threshold", self.tail_threshold)):
+            if not 0 <= part < math.inf:  # NaN would find nothing worse
+                raise InputError(f"{name}={part!r} is no part of 1.", "Give 0.05 for 5 %.")
 
 
 class RowComparison(Struct, frozen=True, kw_only=True):

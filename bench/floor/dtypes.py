@@ -82,4 +82,5 @@ def follows_precision(dtype: int) -> bool:
 
 def is_settled(operator: str, place: int) -> bool:
     """Whether a constant at this input of an operator is folded when an engine is built."""
-    return place in (_REDUCING if operator.startswith("Reduce") else _SETTLING.get(operator, frozenset()))
+    reduces = str(operator).startswith("Reduce")  # bytes, where a file has no text
+    return place in (_REDUCING if reduces else _SETTLING.get(operator, frozenset()))

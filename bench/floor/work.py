@@ -188,6 +188,8 @@ class _Graph:
         return self._value(name, whole, tensor.data_type)
 
     def operations(self, node: onnx.NodeProto) -> int:
+        if not isinstance(node.op_type, str):  # bytes, where they are no UTF-8
+            self._refuse("the name of an operator is no text")
         if node.domain not in ("", "ai.onnx") or node.op_type in UNCOUNTED:
             self._refuse(f"the work of its operator {node.domain or 'ai.onnx'}::{node.op_type} is not known")
         if node.op_type not in _COUNTERS:

@@ -420,3 +420,11 @@ def test_a_bounded_number_of_resampled_numbers_is_in_memory(monkeypatch: pytest.
     whole = bootstrap_quantiles(series, 0.5)
     monkeypatch.setattr("vla_edge.bench.compare.stats.LARGEST_BATCH", 10_000)
     np.testing.assert_array_equal(bootstrap_quantiles(series, 0.5), whole)
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), -0.01])
+@pytest.mark.parametrize("name", ["threshold", "tail_threshold"])
+def test_a_limit_that_nothing_can_exceed_is_refused_in_code_too(name: str, limit: float) -> None:
+    report = report_of(row(independent()))
+    with pytest.raises(InputError, match=f"{name}=.* is no part of 1"):
+        compare(report, report, **{name: limit})

@@ -417,3 +417,11 @@ def test_sparse_weights_are_refused() -> None:
     model.graph.sparse_initializer.add()
     with pytest.raises(BundleError, match="it has sparse weights"):
         count_work(model, "it")
+
+
+def test_a_graph_whose_operator_is_no_text_is_not_taken_for_one_without_work() -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
+    model = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y]))
+    odd = onnx.load_model_from_string(model.SerializeToString().replace(b"Relu", b"Re\xff\xfe"))
+    with pytest.raises(BundleError, match="cannot count the work of it"):
+        count_work(odd, "it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from trt_support import write_bundle
 
 from vla_edge.export.bisect import Value, first_bad, graph_values
@@ -164,3 +165,45 @@ def test_the_broken_branch_is_found_although_another_lies_between() -> None:
 @pytest.mark.parametrize("value", [np.array([np.nan]), np.array([np.inf]), np.zeros(2)])
 def test_nan_infinity_and_another_shape_are_infinitely_wrong(value: np.ndarray) -> None:
     assert relative_l2(value, np.ones(1)) == float("inf")
+
+
+NO_GRAPHS = {
+    "garbage": b"\xff not a graph",
+    "json": b'{"irVersion": "10", "graph": ',
+    "a weight file": bytes(range(256)) * 64,
+}
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".json", ".textproto", ".onnxtxt"])
+@pytest.mark.parametrize("name", NO_GRAPHS)
+def test_a_candidate_that_is_no_graph_is_refused_whatever_its_name(
+    name: str, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"candidate{suffix}"
+    path.write_bytes(NO_GRAPHS[name])
+    with pytest.raises(InputError, match=f"candidate{suffix} cannot be read as ONNX"):
+        graph_values(path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_candidate_that_is_no_file_is_not_read(make, tmp_path: Path) -> None:
+    path = tmp_path / "candidate.onnx"
+    make(path)
+    with pytest.raises(InputError, match="cannot be read as ONNX: no regular file"):
+        graph_values(path)
+
+
+@pytest.mark.parametrize(
+    ("domain", "known"), [("", ()), ("", ("somebody",)), ("somebody", ("",)), ("ai.onnx.ml", ("",))]
+)
+def test_a_graph_of_operators_that_it_does_not_declare_is_refused(
+    domain: str, known: tuple[str, ...], tmp_path: Path
+) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
+    node = helper.make_node("Relu", ["x"], ["y"], domain=domain)
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y]))
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(name, 1) for name in known)
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(InputError, match=r"the shapes of .*a\.onnx cannot be told"):
+        graph_values(tmp_path / "a.onnx")

@@ -34,7 +34,7 @@ from .precision import FP16, FP32, Precision
 from .settings import ResolvedSettings, resolve_settings
 from .source_watch import SourceWatch
 from .text_values import numbers_in
-from .tokens import Prompts, build_prompts, find_tokenizer, load_tokenizer
+from .tokens import Prompts, build_prompts, find_tokenizer, load_tokenizer, needs_tokenizer
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -273,7 +273,7 @@ def _tokenizer(options: ExportOptions, instructions: Sequence[str]) -> Any | Non
     """The tokenizer, unless explicit ids make it needless."""
     if (
         options.tokenizer is None
-        and set(instructions) <= set(options.explicit_ids)
+        and not needs_tokenizer(instructions, options.explicit_ids)
         and not options.keep_vocabulary
     ):
         return None

@@ -6,21 +6,26 @@ token. Their embeddings are replaced by the image, so their ids never matter.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vla_edge.runtime import tokenizer_file
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Instruction, Prompt
+from vla_edge.runtime.manifest_checks import normal_text
+from vla_edge.runtime.regular_file import read_regular
 
 from .architecture import Architecture
+from .hub import hub_tokenizer
 from .settings import PolicySettings
 
 DEFAULT_TOKENIZER = "microsoft/kosmos-2-patch14-224"
 PAD_ID = 1
 LENGTH_STEP = 16  # prompts are padded to a multiple, which suits matrix tiles
+MAX_LENGTH = 1 << 16  # tokens of a prompt that a manifest takes
+MAX_CHARACTERS = 200  # of a declared instruction, as the manifest has it
 ROOM_FOR_NEW_TEXT = 32  # tokens left for instructions that are tokenised on the robot
 TEMPLATES = {
     "image_first": "<s><image> {image_tokens} </image> {instruction}",
@@ -53,21 +58,30 @@ def find_tokenizer(checkpoint: Path) -> str:
 def load_tokenizer(source: str) -> Any:
     """A `tokenizers.Tokenizer` from a folder, a tokenizer.json, or a hub id.
 
-    Raises:
-        InputError: not found, or not readable.
-    """
-    from tokenizers import Tokenizer
+    It turns text into ids and nothing else: whatever truncation, padding or template the file was saved with
+    is left behind (`runtime.tokenizer_file`).
 
+    Raises:
+        InputError: not found, not readable, or of another kind.
+    """
     path = Path(source)
     file = path / "tokenizer.json" if path.is_dir() else path
-    if file.is_file():
-        try:
-            return Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises plain Exception
-            raise InputError(f"{file} is not a tokenizer: {error}.", MEND) from error
-    if path.is_dir() or path.suffix == ".json" or source.startswith((".", "/")):
-        raise InputError(f"there is no tokenizer at {source}.", MEND)
-    return _from_hub(source)
+    if not file.is_file():
+        if path.is_dir() or path.suffix == ".json" or source.startswith((".", "/")):
+            raise InputError(f"there is no tokenizer at {source}.", MEND)
+        file = hub_tokenizer(source)
+    try:
+        # links are followed: a hub's cache is made of them
+        return tokenizer_file.load_tokenizer(read_regular(file.resolve(), tokenizer_file.MAX_TOKENIZER_BYTES))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.", MEND) from error
+    except tokenizer_file.TokenizerError as error:
+        raise InputError(f"{file} is not a tokenizer: {error}.", MEND) from error
+
+
+def needs_tokenizer(instructions: Sequence[str], explicit_ids: Mapping[str, Sequence[int]]) -> bool:
+    """Whether an instruction has no explicit ids; texts are compared as the runtime compares them."""
+    return not set(map(normal_text, instructions)) <= set(map(normal_text, explicit_ids))
 
 
 def build_prompts(
@@ -90,16 +104,21 @@ def build_prompts(
         length: tokens in the padded prompt; by default what the longest instruction needs.
 
     Raises:
-        InputError: an id beyond the embedding, a prompt that is too short, a tokenizer of another kind.
+        InputError: an id beyond the embedding, a prompt that is too short, a tokenizer of another kind,
+            instructions that the runtime or the policy could not tell apart.
     """
     if keep_vocabulary and tokenizer is None:
         raise InputError("--keep-vocabulary needs a tokenizer for the instructions to come.", MEND)
+    refuse_unusable_texts(settings.instructions)
+    given = {normal_text(text): list(ids) for text, ids in explicit_ids.items()}
     sequences = {
-        text: list(explicit_ids[text]) if text in explicit_ids else encode(tokenizer, text, arch, settings)
+        text: given.get(normal_text(text)) or encode(tokenizer, text, arch, settings)
         for text in settings.instructions
     }
     for text, ids in sequences.items():
         _check_ids(text, ids, arch, settings)
+    if "text" in settings.features:
+        _refuse_equal_ids(sequences, settings.image_start, settings.image_start + arch.image_tokens)
     chosen = _length(sequences, keep_vocabulary, length)
     start, stop = settings.image_start, settings.image_start + arch.image_tokens
     used = {PAD_ID} | {id_ for ids in sequences.values() for id_ in (*ids[:start], *ids[stop:])}
@@ -127,7 +146,7 @@ def build_prompts(
             for text, ids in sequences.items()
         ),
         kept_ids=kept,
-        tokenizer_json=tokenizer.to_str() if tokenizer and keep_vocabulary else None,
+        tokenizer_json=_tokenizer_json(tokenizer) if tokenizer and keep_vocabulary else None,
     )
 
 
@@ -136,14 +155,16 @@ def encode(tokenizer: Any, text: str, arch: Architecture, settings: PolicySettin
     if tokenizer is None:
         raise InputError(f"instruction {text!r} has no explicit ids and there is no tokenizer.", MEND)
     slots = " ".join(["<image>"] * arch.image_tokens)
-    filled = TEMPLATES[settings.prompt].format(
-        image_tokens=slots, instruction=unicodedata.normalize("NFC", text.strip())
-    )
-    ids: list[int] = tokenizer.encode(filled, add_special_tokens=False).ids
+    filled = TEMPLATES[settings.prompt].format(image_tokens=slots, instruction=normal_text(text))
+    try:
+        ids = tokenizer_file.text_ids(tokenizer, filled)
+    except tokenizer_file.TokenizerError as error:
+        raise InputError(f"instruction {text!r} cannot be tokenised: {error}.", MEND) from error
     begin, image, end = (tokenizer.token_to_id(token) for token in ("<s>", "<image>", "</image>"))
     start, stop = settings.image_start, settings.image_start + arch.image_tokens
     if (
         None in (begin, image, end)
+        or len(ids) <= stop
         or ids[:2] != [begin, image]
         or set(ids[start:stop]) != {image}
         or ids[stop] != end
@@ -156,7 +177,7 @@ def parse_explicit_ids(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Read `--instruction-ids 'TEXT=0,64003,4,5,...'`.
 
     Raises:
-        InputError: no "=", or something that is not a list of numbers.
+        InputError: no "=", something that is not a list of numbers, or a text given twice.
     """
     result = {}
     for item in texts:
@@ -169,18 +190,63 @@ def parse_explicit_ids(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
             raise InputError(
                 f"--instruction-ids {item!r} is not TEXT=ID,ID,...", "Write the ids with commas between them."
             )
-        result[text.strip()] = ids
+        key = normal_text(text)
+        if key in result:
+            raise InputError(f"--instruction-ids gives {key!r} twice.", "Give its ids once.")
+        result[key] = ids
     return result
 
 
-def _from_hub(source: str) -> Any:
-    from transformers import AutoTokenizer
+def refuse_unusable_texts(instructions: Sequence[str]) -> None:
+    """Refuse instructions that a bundle cannot hold, or that its runtime would take for one another.
 
+    Raises:
+        InputError: an empty or long one, one that is no Unicode text, or two that are equal once they are
+            composed (NFC) and trimmed; names them.
+    """
+    known: dict[str, str] = {}
+    for text in instructions:
+        key = normal_text(text)
+        if not key or len(text) > MAX_CHARACTERS:
+            raise InputError(
+                f"instruction {text!r} has {len(text)} characters; it needs 1 to {MAX_CHARACTERS}.",
+                "Word it otherwise.",
+            )
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InputError(
+                f"instruction {text!r} is no Unicode text.",
+                "Check the terminal's or the file's encoding: UTF-8.",
+            )
+        if key in known:
+            raise InputError(
+                f"instructions {known[key]!r} and {text!r} are the same text once trimmed and composed (NFC).",
+                "Give one of them.",
+            )
+        known[key] = text
+
+
+def _refuse_equal_ids(sequences: Mapping[str, Sequence[int]], start: int, stop: int) -> None:
+    """Two instructions of the same ids get the same action: left would be right.
+
+    What stands between `start` and `stop` are place holders of the image.
+    """
+    known: dict[tuple[int, ...], str] = {}
+    for text, ids in sequences.items():
+        key = (*ids[:start], *ids[stop:])
+        if key in known:
+            raise InputError(
+                f"instructions {known[key]!r} and {text!r} have the same token ids, so the policy could not tell "
+                "them apart.",
+                "This tokenizer lacks their words: give another with --tokenizer, or declare one of them only.",
+            )
+        known[key] = text
+
+
+def _tokenizer_json(tokenizer: Any) -> str:
     try:
-        return AutoTokenizer.from_pretrained(source).backend_tokenizer
-    except (OSError, ValueError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"the tokenizer {source!r} cannot be loaded: {reason}", MEND) from error
+        return tokenizer_file.checked_json(tokenizer.to_str().encode("utf-8")).decode("utf-8")
+    except tokenizer_file.TokenizerError as error:
+        raise InputError(f"the tokenizer cannot be kept in a bundle: {error}.", MEND) from error
 
 
 def _check_ids(text: str, ids: Sequence[int], arch: Architecture, settings: PolicySettings) -> None:
@@ -204,6 +270,8 @@ def _length(sequences: Mapping[str, Sequence[int]], keep_vocabulary: bool, lengt
     if length is None:
         room = ROOM_FOR_NEW_TEXT if keep_vocabulary else 0
         return -(-(needed + room) // LENGTH_STEP) * LENGTH_STEP
+    if length > MAX_LENGTH:
+        raise InputError(f"--prompt-length {length} is too long.", f"Give at most {MAX_LENGTH}.")
     if length < needed:
         raise InputError(
             f"--prompt-length {length} is too short: {longest!r} takes {needed} tokens.",

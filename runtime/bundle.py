@@ -22,6 +22,7 @@ from .manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     MODEL_NAME,
+    TOKENIZER_NAME,
     WEIGHTS_NAME,
     FileEntry,
     Manifest,
@@ -31,12 +32,13 @@ from .onnx_check import MAX_MODEL_BYTES, check_external_data
 from .regular_file import is_link, open_regular, read_regular, regular_size
 from .staging import OLD_SUFFIX, PARTIAL_SUFFIX, target_of
 from .terminal import printable
+from .tokenizer_file import MAX_TOKENIZER_BYTES
 
 __all__ = ["Bundle", "Verification", "find_bundles", "load_golden", "require_known", "sample_inputs"]
 
 Verification = Literal["full", "size"]
 
-MAX_OTHER_BYTES = 64 << 20  # a tokenizer; constants and alignment beside the weights
+MAX_OTHER_BYTES = 64 << 20  # of any other file; also constants and alignment beside the weights
 REQUIRED_FILES = (MODEL_NAME, WEIGHTS_NAME, GOLDEN_NAME)
 
 
@@ -251,7 +253,7 @@ def _limit_bytes(path: str, manifest: Manifest) -> int:
         return 4 * manifest.source.parameters + MAX_OTHER_BYTES
     if path == GOLDEN_NAME:
         return golden_limit_bytes(manifest)
-    return MAX_MODEL_BYTES if path == MODEL_NAME else MAX_OTHER_BYTES
+    return {MODEL_NAME: MAX_MODEL_BYTES, TOKENIZER_NAME: MAX_TOKENIZER_BYTES}.get(path, MAX_OTHER_BYTES)
 
 
 def _check_hashes(paths: dict[str, Path], files: tuple[FileEntry, ...]) -> None:

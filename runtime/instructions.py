@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,7 +14,11 @@ import numpy as np
 from .bundle import Bundle
 from .errors import BundleError, InstructionError
 from .manifest import TOKENIZER_NAME, Instruction
+from .manifest_checks import normal_text
+from .regular_file import read_regular
+from .tokenizer_file import MAX_TOKENIZER_BYTES, TokenizerError, load_tokenizer, text_ids
 
+MAX_TEXT_CHARACTERS = 2000  # declared ones have 200 at most
 _LISTED_AT_MOST = 10
 _TEXTS_KEPT = 64  # tokenised texts remembered; a robot repeats few
 
@@ -44,26 +48,22 @@ class InstructionEncoder:
 
     Args:
         bundle: an opened bundle.
-
-    Raises:
-        BundleError: two declared instructions are the same text.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self._manifest = bundle.manifest
         self._tokenizer_path = bundle.folder / TOKENIZER_NAME
+        self._tokenizer_sha256 = next(
+            (entry.sha256 for entry in bundle.manifest.files if entry.path == TOKENIZER_NAME), ""
+        )
         full = self._manifest.prompt.vocabulary == "full" and bundle.has(TOKENIZER_NAME)
         # Where CLIP's text feature is used, the graph holds it for the declared instructions only.
         indexed = any(tensor.name == "instruction_index" for tensor in self._manifest.inputs)
         self._takes_new_text = full and not indexed
         self._declared = {
-            _normal(each.text): self._padded(each.text, each.graph_ids, at)
+            normal_text(each.text): self._padded(each.text, each.graph_ids, at)
             for at, each in enumerate(self._manifest.instructions)
         }
-        if len(self._declared) != len(self._manifest.instructions):
-            raise BundleError(
-                f"{bundle.folder} declares one instruction in two forms of Unicode.", "Export it again."
-            )
         self._new = lru_cache(maxsize=_TEXTS_KEPT)(self._tokenise)
 
     @property
@@ -76,11 +76,17 @@ class InstructionEncoder:
 
         Raises:
             InstructionError: not declared, and the bundle cannot take new ones; or it is too long.
+        BundleError: its tokenizer is not the one that was exported, or none that can be used.
         """
         wanted = self._manifest.default_instruction if text is None else text
         if not isinstance(wanted, str):
             raise InstructionError(f"an instruction is text, not {type(wanted).__name__}.", "Give a str.")
-        key = _normal(wanted)
+        if len(wanted) > MAX_TEXT_CHARACTERS:
+            raise InstructionError(
+                f"the instruction has {len(wanted)} characters, at most {MAX_TEXT_CHARACTERS} are taken.",
+                "Shorten it.",
+            )
+        key = normal_text(wanted)
         found = self._declared.get(key)
         if found is not None:
             return found
@@ -92,7 +98,7 @@ class InstructionEncoder:
         listed = ", ".join(repr(each) for each in self.texts[:_LISTED_AT_MOST])
         more = len(self.texts) - _LISTED_AT_MOST
         listed += f" and {more} more" if more > 0 else ""
-        near = difflib.get_close_matches(_normal(text), self._declared, n=1)
+        near = difflib.get_close_matches(normal_text(text), self._declared, n=1)
         hint = f"Did you mean {self._declared[near[0]].text!r}? " if near else ""
         return InstructionError(
             f"the bundle {self._manifest.name!r} does not hold the instruction {text!r}; "
@@ -108,7 +114,10 @@ class InstructionEncoder:
         """
         default = self._default
         start_of_text = self._manifest.prompt.image_start + self._manifest.prompt.image_tokens + 1
-        if self._ids(_normal(default.text)) != default.token_ids or default.graph_ids != default.token_ids:
+        if (
+            self._ids(normal_text(default.text)) != default.token_ids
+            or default.graph_ids != default.token_ids
+        ):
             raise InstructionError(
                 f"{self._tokenizer_path} does not give the ids of the default instruction {default.text!r} "
                 "that the manifest has, so new instructions cannot be trusted.",
@@ -128,22 +137,30 @@ class InstructionEncoder:
         prompt = self._manifest.prompt
         slots = " ".join(["<image>"] * prompt.image_tokens)
         filled = prompt.template.replace("{image_tokens}", slots).replace("{instruction}", text)
-        return tuple(self._tokenizer.encode(filled, add_special_tokens=False).ids)
+        try:
+            return tuple(text_ids(self._tokenizer, filled))
+        except TokenizerError as error:
+            raise InstructionError(f"{text!r} cannot be tokenised: {error}.", "Word it otherwise.") from error
 
     @cached_property
     def _tokenizer(self) -> Any:
+        """Of exactly the bytes that the manifest lists, also where the bundle was opened by sizes alone."""
+        path = self._tokenizer_path
         try:
-            from tokenizers import Tokenizer
+            data = read_regular(path, MAX_TOKENIZER_BYTES)
+            if hashlib.sha256(data).hexdigest() != self._tokenizer_sha256:
+                raise TokenizerError("its SHA-256 is not the manifest's")
+            return load_tokenizer(data)
         except ImportError as error:
             raise InstructionError(
                 "a new instruction needs the package tokenizers, which is missing.", "pip install tokenizers"
             ) from error
-        try:
-            return Tokenizer.from_file(str(self._tokenizer_path))
-        except Exception as error:  # the library raises plain Exception
+        except OSError as error:
             raise BundleError(
-                f"{self._tokenizer_path} is not a tokenizer: {error}.", "Export the bundle again."
+                f"{path} cannot be read: {error.strerror}.", "Copy the bundle again."
             ) from error
+        except TokenizerError as error:
+            raise BundleError(f"{path} is not a tokenizer: {error}.", "Export the bundle again.") from error
 
     def _padded(self, text: str, ids: Iterable[int], index: int | None) -> EncodedInstruction:
         prompt = self._manifest.prompt
@@ -163,7 +180,3 @@ class InstructionEncoder:
         attention_mask = np.zeros(prompt.length, np.int32)
         attention_mask[: len(tokens)] = 1
         return EncodedInstruction(text, input_ids, attention_mask, index)
-
-
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip()

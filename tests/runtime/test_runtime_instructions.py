@@ -144,6 +144,46 @@ def test_a_tokenizer_that_is_none_is_a_bundle_error(
         InstructionEncoder(Bundle.open(folder)).encode("go left")
 
 
+def test_a_tokenizer_that_changed_is_not_used_although_only_sizes_were_checked(make_bundle: Make) -> None:
+    folder = make_bundle(vocabulary="full")
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"left": 16', '"left": 15'), encoding="utf-8")
+    encoder = InstructionEncoder(Bundle.open(folder, "size"))
+    assert encoder.encode(DEFAULT).index == 0
+    with pytest.raises(BundleError, match="its SHA-256 is not the manifest's"):
+        encoder.encode("go left")
+
+
+@pytest.mark.parametrize("setting", ["truncation", "padding"])
+def test_what_a_tokenizer_was_told_before_it_was_saved_changes_no_instruction(
+    make_bundle: Make, relist: Callable[[Path], None], setting: str
+) -> None:
+    from tokenizers import Tokenizer
+
+    folder = make_bundle(vocabulary="full")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if setting == "truncation":
+        tokenizer.enable_truncation(9)
+    else:
+        tokenizer.enable_padding(length=16)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    relist(folder)
+    encoded = InstructionEncoder(Bundle.open(folder)).encode("go left to the door")
+    assert encoded.input_ids.tolist() == [*PREFIX, 11, 16, 12, 13, 15, *[1] * 4]
+    assert encoded.attention_mask.tolist() == [1] * 12 + [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("go \ud800", "half a character"), ("go " * 10**6, "has 3000000 characters, at most 2000")],
+)
+def test_texts_that_no_tokenizer_can_bear_are_refused(
+    full: InstructionEncoder, declared: InstructionEncoder, text: str, words: str
+) -> None:
+    assert words in refusal(full, text).problem
+    refusal(declared, text)
+
+
 def test_a_tokenizer_that_the_manifest_does_not_list_is_not_used(
     make_bundle: Make, edit_manifest: Callable[..., None]
 ) -> None:

@@ -31,7 +31,7 @@ from .container import printable
 from .libraries import import_reference
 from .names import bundle_stem
 from .precision import FP16, FP32, Precision
-from .settings import ResolvedSettings, resolve_settings
+from .settings import ResolvedSettings, read_settings_file, resolve_settings
 from .source_watch import SourceWatch
 from .text_values import numbers_in
 from .tokens import Prompts, build_prompts, find_tokenizer, load_tokenizer, needs_tokenizer
@@ -162,7 +162,7 @@ def export_bundle(
         checkpoint = read_checkpoint(options.checkpoint, options.weights)
         settings = resolve_settings(
             checkpoint.architecture,
-            checkpoint=action_normalisation(checkpoint.extra, given=options.settings),
+            checkpoint=action_normalisation(checkpoint.extra, given=_given(options)),
             file=options.settings_file,
             options=options.settings,
         )
@@ -189,12 +189,17 @@ def export_bundle(
         return results
 
 
+def _given(options: ExportOptions) -> set[str]:
+    """Names of the settings that the user gives."""
+    return {*options.settings, *(read_settings_file(options.settings_file) if options.settings_file else ())}
+
+
 def action_normalisation(extra: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
     """`action_mean` and `action_std`, where a checkpoint carries them, as offset and scale.
 
     Args:
         extra: what the checkpoint holds beside the weights.
-        given: settings that the command line gives; what they replace is not looked at.
+        given: names of the settings that the user gives; what they replace is not looked at.
 
     Raises:
         CheckpointError: one of them is no array of finite numbers, a standard deviation is not above 0, or

@@ -14,7 +14,7 @@ from .errors import ImageError, InputError
 from .json_text import json_text
 from .run_file import Write, as_fields, check_output, result_file
 from .run_images import Result, list_images, run_batches, run_images
-from .run_view import Table, print_refusal
+from .run_view import Table, note_order, print_refusal
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def command(
     paths = list_images(images)
     if output:
         check_output(output)
+    if not reset_each:
+        note_order(paths)
     asked = {"provider": provider, "threads": threads, "device_index": device, "memory": memory}
     options = {name: value for name, value in asked.items() if value is not None}
     arguments = {"backend": backend, "verify": verify, "channels": "bgr" if bgr else "rgb"}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import statistics
 import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from .errors import ImageError
+from .frames import natural_order
 from .run_images import Result
 from .terminal import printable
 
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
     from .manifest import Manifest
     from .sessions.base import EngineIdentity
 
-_NARROWEST_NAME = 12  # of an image, before its row is left to the terminal to wrap
+_NARROWEST_NAME = 6  # of an image, before its row is left to the terminal to wrap
 
 
 class Table:
@@ -63,7 +68,7 @@ class Table:
                 f"p50 {statistics.median(self._total_ms):.1f} ms {self._unit_of_time()}",
                 f"{self._identity}; {self._identity.compute}",
             ):
-                click.echo(line)
+                click.echo(_folded(line))
         if failures:
             click.echo(f"{_count(failures, 'image')} of {done + failures} could not be used.", err=True)
 
@@ -95,6 +100,24 @@ def _fitted(name: str, beside: int) -> str:
     if len(name) <= room or room < _NARROWEST_NAME or not sys.stdout.isatty():
         return name
     return "…" + name[len(name) - room + 1 :]
+
+
+def _folded(line: str) -> str:
+    """On a terminal a long line is folded between words; in a file it stays one."""
+    if not sys.stdout.isatty():
+        return line
+    return textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ")
+
+
+def note_order(paths: Sequence[Path]) -> None:
+    """Say on stderr where files that were named one by one, as a shell's `*` does, are not in natural order."""
+    for first, second in itertools.pairwise(paths):
+        if first.parent == second.parent and natural_order(second) < natural_order(first):
+            names = f"{_one_line(first.name)} before {_one_line(second.name)}"
+            click.echo(
+                f"note: the frames are taken as given, {names}; a folder is taken as people count.", err=True
+            )
+            return
 
 
 def _count(number: int, what: str) -> str:

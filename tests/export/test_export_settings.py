@@ -182,6 +182,24 @@ def test_a_deviation_that_is_not_above_zero_is_refused_by_name(value: object, sh
     assert given == {"action_offset": [0.0, 0.0]}
 
 
+def test_a_deviation_of_zero_ends_an_export_unless_a_settings_file_replaces_it(
+    tmp_path: Path, checkpoint_of: Callable[..., Path]
+) -> None:
+    import torch
+
+    from vla_edge.export.pipeline import ExportOptions, export_bundle
+
+    source = checkpoint_of("pure")
+    path, file = tmp_path / "zero.pth", tmp_path / "settings.yaml"
+    torch.save({**torch.load(source, weights_only=True), "action_std": [0.0, 0.0]}, path)
+    options = ExportOptions(path, tmp_path / "out", ("fp32",), tokenizer=str(source.parent / "tokenizer"))
+    with pytest.raises(CheckpointError, match="a standard deviation is above 0"):
+        export_bundle(options)
+    file.write_text("action_scale: [1.5, 1.5]")
+    result = export_bundle(dataclasses.replace(options, settings_file=file))[0]
+    assert result.manifest.action.scale == (1.5, 1.5)
+
+
 @pytest.mark.parametrize("value", [[], [10**400, 1], [math.inf, 1], "0.5", b"\0"], ids=str)
 def test_a_mean_that_is_no_finite_numbers_is_refused_by_name(value: object) -> None:
     from vla_edge.export.pipeline import action_normalisation

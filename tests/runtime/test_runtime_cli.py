@@ -153,6 +153,17 @@ def test_a_sequence_carries_state_and_single_images_do_not(
     assert first != second
 
 
+def test_a_sequence_that_a_shell_put_out_of_order_is_noted(
+    run: Run, make_bundle: Make, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, as_a_shell_sorts = make_bundle(carried=True), sorted(frames.glob("f*.png"))
+    assert run(bundle, *as_a_shell_sorts, "--sequence") == 0
+    assert "note: the frames are taken as given, frame10.png before frame2.png" in capsys.readouterr().err
+    for arguments in ([*as_a_shell_sorts], [frames, "--sequence"], [frames / "frame2.png", "--sequence"]):
+        assert run(bundle, *arguments) == 0
+        assert "note:" not in capsys.readouterr().err
+
+
 def test_a_sequence_of_a_first_frame_policy_holds_its_action(
     run: Run, make_bundle: Make, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,7 @@
 """Opening a checkpoint file without trusting it: torch's zip format, or safetensors.
 
 Nothing in a file is ever executed, and none of its pickle reaches torch's or NumPy's unpickling: the pickle is
-followed by a machine of our own that builds plain values and inert stand-ins (`pickle_machine`,
+followed by a machine of our own that builds plain values and inert stand-ins (`pickle_reader`,
 `pickle_names`), and tensors are views of the mapped file, each checked against its record (`stored_tensors`).
 Weights are mapped, not read, so opening takes milliseconds at any size.
 """
@@ -19,8 +19,8 @@ from ..runtime.errors import CheckpointError
 from .archive import LOCAL_MAGIC, RESAVE, Record, torch_records
 from .checksums import damage
 from .pickle_limits import UnreadablePickleError
-from .pickle_machine import read_pickle
 from .pickle_names import CheckpointNames, Foreign
+from .pickle_reader import read_pickle
 from .plain import plain
 from .printable import printable
 from .source_file import SourceFile

@@ -25,6 +25,7 @@ from .architecture import (
     TextTower,
     VisionTower,
 )
+from .layout_choice import choose_layout
 from .tensors import (
     CLIP,
     CLIP_LAYERS,
@@ -90,7 +91,7 @@ def recognise(shapes: Mapping[str, Shape]) -> tuple[Architecture, tuple[str, ...
         The architecture, and the reasons for its layout, one sentence each.
 
     Raises:
-        CheckpointError: the layout is unknown or ambiguous, keys are missing, left over or misshapen
+        CheckpointError: the layout is unknown, keys are missing, left over or misshapen
             (at most ten of each are listed), a tensor is empty, or a width is no multiple of 64.
     """
     shapes = {name: tuple(shapes[given]) for given, name in canonical_names(shapes).items()}
@@ -100,7 +101,7 @@ def recognise(shapes: Mapping[str, Shape]) -> tuple[Architecture, tuple[str, ...
     _check_complete(table, shapes, sizes)
     _check_not_empty(shapes)
     _check_widths(sizes)
-    layout, reasons = _choose_layout(outline, sizes)
+    layout, reasons = choose_layout(outline, sizes)
     return _architecture(layout, outline, sizes), reasons
 
 
@@ -246,44 +247,6 @@ def _check_widths(sizes: Mapping[str, int]) -> None:
                 f"Kosmos-2 and CLIP B/32 have attention heads of {HEAD_SIZE}; other head sizes cannot be told "
                 "from the weights and are not supported.",
             )
-
-
-def _choose_layout(outline: Outline, sizes: Mapping[str, int]) -> tuple[LayoutName, tuple[str, ...]]:
-    if not outline.hybrid:
-        return "pure", (f"there is no {FUSION}* and no {CLIP}*: the LSTM reads the decoder's features",)
-    text, vision, embed = sizes["text.width"], sizes["vision.width"], sizes["clip.embed"]
-    widths: dict[LayoutName, tuple[int, str]] = {
-        "hybrid-a": (text + embed, f"{text} (decoder) + {embed} (CLIP image)"),
-        "hybrid-b": (vision + embed, f"{vision} (Kosmos-2 vision) + {embed} (CLIP image)"),
-        "hybrid-c": (vision + 2 * embed, f"{vision} (Kosmos-2 vision) + 2 x {embed} (CLIP image and text)"),
-    }
-    found = sizes["fusion.input"]
-    fitting = [layout for layout, (width, _) in widths.items() if width == found]
-    if len(fitting) != 1:
-        raise _unknown_fusion(found, widths, fitting)
-    layout = fitting[0]
-    reasons = (f"{FUSION}weight reads {found} = {widths[layout][1]}",)
-    return layout, reasons + (_norm_after_first(outline) if layout == "hybrid-a" else ())
-
-
-def _norm_after_first(outline: Outline) -> tuple[str, ...]:
-    if HeadModule(1, "layernorm") not in outline.head:
-        raise CheckpointError(
-            f"Unknown layout: {FUSION}weight has the width of hybrid-a, but {HEAD}1.weight is no LayerNorm.",
-            "vla-inspect shows the tree; a new layout has to be added to export/layout.py.",
-        )
-    return (f"{HEAD}1.weight is 1-D: a LayerNorm follows the first Linear",)
-
-
-def _unknown_fusion(
-    found: int, widths: Mapping[LayoutName, tuple[int, str]], fitting: list[LayoutName]
-) -> CheckpointError:
-    looked_for = "; ".join(f"{layout}: {width} = {meaning}" for layout, (width, meaning) in widths.items())
-    verdict = f"Ambiguous layout ({', '.join(fitting)} all fit)" if fitting else "Unknown layout"
-    return CheckpointError(
-        f"{verdict}: {FUSION}weight reads {found} values. Looked for {looked_for}.",
-        "vla-inspect shows the tree; a new layout has to be added to export/layout.py.",
-    )
 
 
 def _unknown_layout(shapes: Mapping[str, Shape], group: str) -> CheckpointError:

@@ -336,15 +336,28 @@ class TestWordsOfErrors:
         assert "Unknown layout: feature_fusion.weight reads 300 values" in error.value.problem
         assert "hybrid-a: 256 = 192 (decoder) + 64 (CLIP image)" in error.value.problem
 
-    def test_widths_that_fit_two_layouts_are_ambiguous(self) -> None:
-        arch = sample_architecture("hybrid-b", "transformers", "tiny")
-        # A decoder as wide as vision and CLIP together makes hybrid-a and hybrid-c read equally much.
-        text = TextTower(width=128, depth=1, mlp=64, vocabulary=10)
-        same = Architecture(
-            **{**vars(arch), "text": text, "fusion": (192, 64), "lstm": Lstm(64, arch.lstm.hidden, 2)}
-        )
-        with pytest.raises(CheckpointError, match=r"Ambiguous layout \(hybrid-a, hybrid-c all fit\)"):
-            recognise(expected_tensors(same))
+    @pytest.mark.parametrize(
+        ("written", "text_width", "other", "features"),
+        [
+            ("hybrid-a", 64, "hybrid-b", '["vision","clip_image"]'),
+            ("hybrid-a", 128, "hybrid-c", '["vision","clip_image","clip_text"]'),
+            ("hybrid-b", 64, "hybrid-a", '["text","clip_image"]'),
+            ("hybrid-c", 128, "hybrid-a", '["text","clip_image"]'),
+        ],
+    )
+    def test_where_two_layouts_read_as_much_the_head_decides_and_the_other_is_told(
+        self, written: LayoutName, text_width: int, other: str, features: str
+    ) -> None:
+        """A decoder as wide as vision, or as vision and CLIP together."""
+        arch = sample_architecture(written, "transformers", "tiny")
+        assert (arch.vision.width, arch.clip.embed) == (64, 64)
+        text = TextTower(width=text_width, depth=1, mlp=64, vocabulary=10)
+        fusion = (text_width + 64, arch.fusion[1])
+        same = Architecture(**{**vars(arch), "text": text, "fusion": fusion})
+        found, reasons = recognise(expected_tensors(same))
+        assert found == same
+        assert reasons[-1].startswith(f"{other} reads as much")
+        assert reasons[-1].endswith(f"--set 'features={features}'")
 
     def test_hybrid_a_needs_its_layer_norm(self) -> None:
         arch = sample_architecture("hybrid-a", "transformers", "tiny")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import TaskID
+
+from vla_edge.runtime.interrupts import Interrupted, handled_by
 
 from .progress import bars, note
 
@@ -122,7 +123,7 @@ def run_interruptibly(work: Callable[[], _Result], monitor: Cancellable) -> _Res
     it. And it must not raise inside one of TensorRT's callbacks, so Ctrl-C only asks to stop.
 
     Raises:
-        KeyboardInterrupt: after the work has stopped.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP came; the work has stopped.
         Exception: what `work` raised.
     """
     results: list[_Result] = []
@@ -135,31 +136,31 @@ def run_interruptibly(work: Callable[[], _Result], monitor: Cancellable) -> _Res
             failures.append(error)
 
     thread = threading.Thread(target=run, name="tensorrt-build")
-    with _cancelling_on_ctrl_c(monitor) as pressed:
+    with _cancelling_on_signals(monitor) as came:
         thread.start()
         while thread.is_alive():
             thread.join(_JOIN_SECONDS)
-    if pressed:
-        raise KeyboardInterrupt
+    if came:
+        raise Interrupted(came[0])
     if failures:
         raise failures[0]
     return results[0]
 
 
 @contextmanager
-def _cancelling_on_ctrl_c(monitor: Cancellable) -> Iterator[list[int]]:
-    """Turn Ctrl-C into a request to stop; the list tells whether it came. Only the main thread gets signals."""
-    pressed: list[int] = []
+def _cancelling_on_signals(monitor: Cancellable) -> Iterator[list[int]]:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into a request to stop; the list holds those that came.
+
+    Only the main thread gets signals.
+    """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield pressed
+        yield came
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        pressed.append(number)
+        came.append(number)
         monitor.cancel()
 
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    with handled_by(handle):
+        yield came

@@ -74,8 +74,8 @@ def end_with(error: BaseException) -> NoReturn:
     Raises:
         BaseException: `error` itself where it is a mistake of ours, for its traceback.
     """
-    if isinstance(error, click.Abort) and isinstance(error.__cause__, EOFError):
-        raise error.__cause__  # click takes it for Ctrl-D
+    if isinstance(error, click.Abort) and error.__cause__ is not None:
+        error = error.__cause__  # click's word for Ctrl-C, but also for a file that ends too early
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
         click.echo(INTERRUPTED_WORD, err=True, nl=False)
         sys.exit(error.exit_code if isinstance(error, Interrupted) else INTERRUPTED)

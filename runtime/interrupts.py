@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import _thread
 import math
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -33,18 +32,30 @@ def uninterrupted() -> Iterator[None]:
     def hold(number: int, frame: FrameType | None) -> None:
         held.append(number)
 
+    try:
+        with handled_by(hold):
+            yield
+    finally:
+        for number in dict.fromkeys(held):
+            signal.raise_signal(number)
+
+
+@contextmanager
+def handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Give what ends a process to `handle` for a block; only in the main thread.
+
+    A signal that is ignored stays so, and one that code outside Python handles is not ours to move.
+    """
     previous: list[tuple[int, Any]] = []
     try:
         for number in ENDING_SIGNALS:
             handler = signal.getsignal(number)
-            if handler not in (signal.SIG_IGN, None):  # None: another language's handler, not ours to move
+            if handler not in (signal.SIG_IGN, None):
                 previous.append((number, handler))
-                signal.signal(number, hold)
+                signal.signal(number, handle)
         yield
     finally:
         _restore(previous)
-        for number in dict.fromkeys(held):
-            signal.raise_signal(number)
 
 
 def _restore(previous: list[tuple[int, Any]]) -> None:
@@ -83,12 +94,17 @@ class SignalsRaise:
     The kernel gives process 1, as in a container, no default action for them. One that is ignored already,
     as `nohup` and a shell's `&` do, stays ignored.
 
+    An exception can be lost: libraries have `except:` around what they try to import, and one out of a
+    destructor goes nowhere. So it is raised again every second until the process is about to end.
+
     Attributes:
         received: the first signal that came; None so far.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._ending = threading.Event()
+        self._asking = threading.Lock()
         self._last_s = -math.inf
         self._previous: list[tuple[int, Any]] = []
         self._previous_hook = sys.unraisablehook
@@ -100,23 +116,33 @@ class SignalsRaise:
             if handler != signal.SIG_IGN:
                 self._previous.append((number, signal.SIG_DFL if handler is None else handler))
                 signal.signal(number, self._handle)
-        self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._raise_again
+        self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._tell_unraisable
 
     def release(self) -> None:
         """Give the signals back, when nothing is left to clean up."""
+        self._ending.set()
+        with self._asking:  # whatever is sent has been sent: the handler, still ours, drops it
+            pass
         _restore(self._previous)
         sys.unraisablehook = self._previous_hook
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = self.received or number
+        if self._ending.is_set():
+            return
+        if self.received is None:
+            self.received = number
+            threading.Thread(target=self._ask_again, args=(number,), daemon=True).start()
         last_s, self._last_s = self._last_s, time.monotonic()
         if self._last_s - last_s >= REPEAT_S:
             raise Interrupted(number)
 
-    def _raise_again(self, swallowed: sys.UnraisableHookArgs) -> None:
-        """An exception out of a destructor or a C callback goes nowhere: a signal must not."""
-        if isinstance(swallowed.exc_value, Interrupted):
-            self._last_s = -math.inf
-            _thread.interrupt_main(swallowed.exc_value.number)
-        else:
+    def _ask_again(self, number: int) -> None:
+        main = threading.main_thread().ident
+        while main is not None and not self._ending.wait(1.1 * REPEAT_S):
+            with self._asking:
+                if not self._ending.is_set():
+                    signal.pthread_kill(main, number)
+
+    def _tell_unraisable(self, swallowed: sys.UnraisableHookArgs) -> None:
+        if not isinstance(swallowed.exc_value, Interrupted):
             self._previous_hook(swallowed)

@@ -33,6 +33,7 @@ from vla_edge.export.build_progress import ShownProgress, Silent, make_monitor, 
 from vla_edge.export.build_target import Target, open_target
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import EngineError, InputError, ParityError, ResourceError
+from vla_edge.runtime.interrupts import Interrupted
 from vla_edge.runtime.sessions.plan import (
     Check,
     Machine,
@@ -276,31 +277,34 @@ def test_on_a_terminal_progress_is_bars() -> None:
         shown.finish("Building engine")
 
 
-def test_ctrl_c_stops_the_builder_and_leaves_nothing(bundle: Bundle) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_builder_and_leaves_nothing(bundle: Bundle, number: signal.Signals) -> None:
     class Interrupting(Silent):
         sent = False
 
         def step(self, phase: str, done: int) -> None:
             if not self.sent:
                 self.sent = True
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
                 threading.Event().wait(0.5)  # longer than the main thread takes to notice
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted) as ended:
         build_plan(bundle, ADA, Interrupting())
+    assert ended.value.exit_code == 128 + number
     assert left_in(bundle) == []
     assert build_plan(bundle, ADA).fresh
 
 
-def test_the_command_leaves_with_130_on_ctrl_c(bundle: Bundle) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_leaves_quietly_on_a_signal(bundle: Bundle, number: signal.Signals) -> None:
     lines = f"""
 import os, signal, vla_edge.export.build_progress as progress
 inner = progress.ShownProgress.start
 def start(self, *arguments):
     inner(self, *arguments)
     if arguments[1] is None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), {int(number)})
+        os.kill(os.getpid(), {int(number)})
 progress.ShownProgress.start = start
 import sys
 sys.argv = ["vla-build", {str(bundle.folder)!r}, "--backend", "tensorrt-rtx", "--sm", "89"]
@@ -308,7 +312,7 @@ from vla_edge.export.build_cli import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 130, done.stderr
+    assert done.returncode == 128 + number, done.stderr
     assert "interrupted" in done.stderr
     assert left_in(bundle) == []
 

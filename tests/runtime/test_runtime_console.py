@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,3 +105,35 @@ def test_verbose_shows_what_this_package_logs() -> None:
 
 def test_progress_goes_to_stderr() -> None:
     assert stderr_console().stderr
+
+
+@pytest.mark.parametrize(
+    "swallowing",
+    [
+        "try:\n            time.sleep(30)\n        except BaseException:\n            pass",
+        "class D:\n            def __del__(self): os.kill(os.getpid(), number); time.sleep(0.1)\n        D()",
+    ],
+    ids=["except", "destructor"],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_library_swallows_is_raised_again(swallowing: str, number: signal.Signals) -> None:
+    script = f"""
+import os, signal, threading, time, click
+from vla_edge.runtime.console import run_command
+number = {int(number)}
+@click.command()
+def command():
+    try:
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+        {swallowing}
+        time.sleep(20)
+    finally:
+        print("cleaned up")
+run_command(command)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=15, check=False
+    )
+    assert done.returncode == 128 + number
+    assert done.stdout == "cleaned up\n"
+    assert done.stderr.strip() == "interrupted"

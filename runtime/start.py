@@ -6,7 +6,8 @@ them is imported here.
 
 from __future__ import annotations
 
-import _signal as signal  # the interpreter's own: `signal` takes milliseconds for its enumerations
+# the interpreter's own: `signal` takes milliseconds for its enumerations
+import _signal as signal  # type: ignore[import-not-found]
 import os
 
 INTERRUPTED_WORD = b"interrupted\n"

@@ -6,7 +6,10 @@ STAMP := $(VENV)/.installed
 # Oldest that is supported, that of the figures in bench/NOTES.md, newest.
 BINDINGS := $(addprefix build/bindings/,10.3.0 10.6.0 11.4.0.106)
 
-.PHONY: demo test bindings gpu lint types check clean help
+# All readers of bytes from outside; findings, if any, in fuzz-findings.jsonl.
+FUZZ_ARGS ?=
+
+.PHONY: demo test fuzz bindings gpu lint types check clean help
 
 help:           ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/  -/'
@@ -29,6 +32,9 @@ demo: $(STAMP)  ## sample checkpoints, exported, run on a photograph, compared w
 test: bindings  ## the test suite, with coverage
 	VLA_EDGE_TENSORRT_BINDINGS=$$(printf '%s:' $(BINDINGS)) \
 	  $(BIN)/python -m pytest -m "not gpu and not full" -n 2 --cov --cov-report=term $(PYTEST_ARGS)
+
+fuzz: $(STAMP)  ## damage every kind of outside file 100,000 times: FUZZ_ARGS='images --cases 1000 --seed 7'
+	$(BIN)/python tests/fuzz/fuzz_run.py $(FUZZ_ARGS)
 
 bindings: $(BINDINGS:=/.installed)  ## TensorRT's Python classes without its libraries, for the tests
 

@@ -1,0 +1,370 @@
+"""The readers of bytes from outside, each with sound examples to damage and the way in that users take.
+
+A reader may accept damaged bytes or refuse them with a `VlaError`; it may do nothing else. Each is read to
+the end: tensors are touched, golden arrays compared, an accepted manifest is loaded into an engine and acts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import json
+import random
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fuzz_seeds as seeds
+import numpy as np
+from fuzz_mutate import mutate_bytes, mutate_json, mutate_pickle, mutate_zip
+
+
+class Reader:
+    """One kind of outside bytes.
+
+    Args:
+        folder: of this reader alone; its files are overwritten by every case.
+
+    Attributes:
+        examples: sound bytes, from which cases are made.
+    """
+
+    examples: list[bytes]
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.prepare()
+
+    def case(self, seed: int, number: int) -> bytes:
+        """The bytes of a case; the same for the same numbers."""
+        rng = random.Random(f"{type(self).__name__}:{seed}:{number}")
+        return self.mutate(rng, rng.choice(self.examples))
+
+    def prepare(self) -> None:
+        """Make the examples, and what stands around them."""
+        raise NotImplementedError
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        return mutate_bytes(rng, data)
+
+    def read(self, data: bytes) -> None:
+        """Read as the product does.
+
+        Raises:
+            VlaError: refused; anything else is a finding.
+        """
+        raise NotImplementedError
+
+
+class Checkpoint(Reader):
+    """torch's container: the archive, the pickle in it, and the tensors behind it."""
+
+    suffix = ".pth"
+
+    def prepare(self) -> None:
+        self.examples = seeds.checkpoints(self.folder)
+        self._grafts = seeds.pickle_grafts()
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        if rng.random() < 0.25:
+            return mutate_bytes(rng, data)
+
+        def change(name: str, content: bytes) -> bytes:
+            pickled = name.endswith(".pkl")
+            return mutate_pickle(rng, content, self._grafts) if pickled else mutate_bytes(rng, content)
+
+        def pickle_only(name: str, content: bytes) -> bytes:
+            return mutate_pickle(rng, content, self._grafts) if name.endswith(".pkl") else content
+
+        return mutate_zip(rng, data, change if rng.random() < 0.3 else pickle_only)
+
+    def read(self, data: bytes) -> None:
+        from vla_edge.export.checkpoint import read_stored
+        from vla_edge.export.inspect import as_json, inspect_policy
+
+        path = self.folder / f"case{self.suffix}"
+        path.write_bytes(data)
+        stored = read_stored(path)
+        as_json(inspect_policy(stored), None, 4)
+        for tensor in stored.tensors.values():
+            tensor.detach().reshape(-1)[:100_000].double().sum()
+
+
+class Safetensors(Checkpoint):
+    suffix = ".safetensors"
+
+    def prepare(self) -> None:
+        self.examples = seeds.safetensors_files()
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        size = int.from_bytes(data[:8], "little")
+        if rng.random() < 0.3:
+            return mutate_bytes(rng, data)
+        header = mutate_json(rng, data[8 : 8 + size])
+        return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
+class Settings(Reader):
+    """A settings file, as YAML or JSON, and the same text as an option."""
+
+    def prepare(self) -> None:
+        from vla_edge.export.checkpoint import read_checkpoint
+
+        self.examples = seeds.settings_files()
+        self._arch = read_checkpoint(seeds.tiny_checkpoint(self.folder / "sample")).architecture
+        self._json = [text for text in self.examples if text.startswith(b"{")]
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        if rng.random() < 0.4:
+            return mutate_json(rng, rng.choice(self._json))
+        if rng.random() < 0.5:
+            at = rng.randrange(len(data) + 1)
+            data = data[:at] + rng.choice(seeds.YAML_GRAFTS) + data[at:]
+        return mutate_bytes(rng, data)
+
+    def read(self, data: bytes) -> None:
+        from vla_edge.export.settings import parse_options, resolve_settings
+
+        path = self.folder / "case.yaml"
+        path.write_bytes(data)
+        option = data.decode("utf-8", "surrogateescape")
+        for given in (
+            lambda: {"file": path},
+            lambda: {"options": parse_options([option])},
+            lambda: {"options": parse_options([f"pooling={option}"])},
+        ):
+            refused_or_read(lambda given=given: resolve_settings(self._arch, **given()))  # type: ignore[misc]
+
+
+class BundleReader(Reader):
+    """A reader of one file of a bundle: a sound bundle whose one file is replaced."""
+
+    name = "manifest.json"
+    layout = "pure"
+    options: dict[str, Any] = {}  # noqa: RUF012 - of the export, not changed
+
+    def prepare(self) -> None:
+        self.bundle = seeds.tiny_bundle(self.folder / "sample", self.layout, **self.options)
+        self.examples = [(self.bundle / self.name).read_bytes()]
+
+    def put(self, data: bytes) -> Path:
+        """The file in its place, and the manifest's entry of it right."""
+        path = self.bundle / self.name
+        path.write_bytes(data)
+        manifest = json.loads((self.bundle / "manifest.json").read_bytes())
+        for entry in manifest["files"]:
+            if entry["path"] == self.name:
+                entry |= {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        (self.bundle / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False))
+        return self.bundle
+
+
+class Golden(BundleReader):
+    name = "golden.npz"
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        if rng.random() < 0.3:
+            return mutate_bytes(rng, data)
+        return mutate_zip(rng, data, lambda _, content: _mutate_array(rng, content))
+
+    def read(self, data: bytes) -> None:
+        from vla_edge.runtime import Bundle, load_golden
+
+        golden = load_golden(Bundle.open(self.put(data)))
+        for array in golden.values():
+            np.array_equal(array, array)
+
+
+def _mutate_array(rng: random.Random, content: bytes) -> bytes:
+    """Another header of an array, which is a Python literal, or blind damage."""
+    if rng.random() < 0.5:
+        return mutate_bytes(rng, content)
+    header = rng.choice(seeds.ARRAY_HEADERS)
+    start = b"\x93NUMPY" + rng.choice((b"\x01\x00", b"\x02\x00", b"\x03\x00"))
+    width = 2 if start.endswith(b"\x01\x00") else 4
+    length = len(header) if rng.random() < 0.9 else rng.choice((0, 65535))
+    return start + length.to_bytes(width, "little") + header + content[128:]
+
+
+class Tokenizer(BundleReader):
+    """tokenizer.json, on the workstation and on the robot."""
+
+    name = "tokenizer.json"
+    options = {"keep_vocabulary": True}  # noqa: RUF012 - of the export, not changed
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        return mutate_bytes(rng, data) if rng.random() < 0.15 else mutate_json(rng, data)
+
+    def read(self, data: bytes) -> None:
+        from vla_edge.export.tokens import load_tokenizer
+        from vla_edge.runtime import Bundle
+        from vla_edge.runtime.instructions import InstructionEncoder
+
+        folder = self.put(data)
+        filled = "<s><image> <image> <image> </image> go to the cup"
+        refused_or_read(lambda: load_tokenizer(str(folder / self.name)).encode(filled).ids)
+        InstructionEncoder(Bundle.open(folder)).encode("a new place")
+
+
+class Images(Reader):
+    """An image file, whatever its bytes are and its name says."""
+
+    def prepare(self) -> None:
+        from vla_edge.runtime import Bundle, Preprocessor
+
+        self.examples = seeds.image_files()
+        bundle = Bundle.open(seeds.tiny_bundle(self.folder / "sample"))
+        self._preprocess = Preprocessor(bundle.manifest.preprocessing)
+        size = (bundle.manifest.preprocessing.height, bundle.manifest.preprocessing.width)
+        self._out = np.empty((1, 3, *size), np.float32)
+
+    def read(self, data: bytes) -> None:
+        path = (
+            self.folder
+            / f"case{hashlib.sha256(data).digest()[0] % 4}.{('jpg', 'png', 'tif', 'webp')[data[-1] % 4 if data else 0]}"
+        )
+        path.write_bytes(data)
+        try:
+            self._preprocess(path, self._out)
+        finally:
+            path.unlink()
+
+
+class Manifest(BundleReader):
+    """A manifest whose listed files are all right, loaded into an engine, and a step of the policy."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.examples += [
+            (seeds.tiny_bundle(self.folder / f"sample{at}", layout) / self.name).read_bytes()
+            for at, layout in enumerate(("hybrid-a", "hybrid-c"))
+        ]
+        self._frame = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        return mutate_bytes(rng, data) if rng.random() < 0.1 else mutate_json(rng, data)
+
+    def read(self, data: bytes) -> None:
+        from vla_edge.runtime import Bundle, Policy, load_golden
+
+        (self.bundle / self.name).write_bytes(data)
+        load_golden(Bundle.open(self.bundle, "size"))
+        with Policy.load(self.bundle, "onnxruntime", "size", threads=1) as policy:
+            str(policy.identity)
+            policy.act(self._frame)
+
+
+class SideFiles(BundleReader):
+    """What lies beside a plan, the plan's header, and the caches of TensorRT."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._plan, self._machine, record = seeds.planted_plan(self.bundle)
+        self.examples = [record]
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        return mutate_bytes(rng, data) if rng.random() < 0.2 else mutate_json(rng, data)
+
+    def read(self, data: bytes) -> None:
+        from vla_edge.runtime import Bundle
+        from vla_edge.runtime.cache_file import CacheFile
+        from vla_edge.runtime.sessions.plan import find_plan, open_plan, record_path, require_verified
+        from vla_edge.runtime.sessions.plan_header import read_header
+
+        record_path(self._plan).write_bytes(data)
+        str(read_header(data[:64]))
+        cache = self.folder / "timing.cache"
+        cache.write_bytes(data)
+        CacheFile(cache, "timing cache").read()
+        plan = find_plan(Bundle.open(self.bundle, "size"), self._machine)
+        require_verified(plan)
+        with open_plan(plan):
+            pass
+
+
+class Reports(Reader):
+    """A bench report: compared with itself, and written in every form but the page's pictures."""
+
+    def prepare(self) -> None:
+        self.examples = seeds.reports()
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        return mutate_bytes(rng, data) if rng.random() < 0.1 else mutate_json(rng, data)
+
+    def read(self, data: bytes) -> None:
+        from rich.console import Console
+
+        from vla_edge.bench.compare.cli import print_comparison, read_report
+        from vla_edge.bench.compare.rows import compare
+        from vla_edge.bench.output.csv_table import to_csv
+        from vla_edge.bench.output.markdown import to_markdown
+        from vla_edge.bench.output.table import print_report
+
+        path = self.folder / "case.json"
+        path.write_bytes(data)
+        report = read_report(path)
+        to_csv(report)
+        to_markdown(report)
+        print_report(report, Console(file=io.StringIO(), width=80, force_terminal=True))
+        print_report(report, Console(file=io.StringIO(), width=80))
+        print_comparison(compare(report, report, 0.05, 0.1), Console(file=io.StringIO(), width=100))
+
+
+READERS: dict[str, type[Reader]] = {
+    "checkpoint": Checkpoint,
+    "safetensors": Safetensors,
+    "settings": Settings,
+    "golden": Golden,
+    "tokenizer": Tokenizer,
+    "images": Images,
+    "manifest": Manifest,
+    "side-files": SideFiles,
+    "reports": Reports,
+}
+
+
+def refused_or_read(read: Callable[[], object]) -> None:
+    """One of several ways in: a refusal of this one must not hide the next."""
+    from vla_edge.runtime import VlaError
+
+    with contextlib.suppress(VlaError):
+        read()
+
+
+def finding(reader: Reader, data: bytes) -> str | None:
+    """What is wrong with the way in which a reader took these bytes; None if nothing is."""
+    from vla_edge.runtime import VlaError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            reader.read(data)
+        except VlaError as error:
+            return _unhelpful(error)
+        except BaseException as error:  # Rust's panics are no `Exception`
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+            return f"{type(error).__module__}.{type(error).__qualname__}: {str(error)[:200]!r}"
+    return None
+
+
+def _unhelpful(error: Any) -> str | None:
+    """An error without a problem or mend, or one that cannot be written to a terminal."""
+    try:
+        str(error).encode()
+    except UnicodeEncodeError:
+        return f"words that cannot be written: {ascii(error.problem)[:200]}"
+    return None if error.problem else f"{type(error).__name__} without words"
+
+
+@functools.cache
+def make(name: str, folder: Path) -> Reader:
+    """A reader with its examples made, in a folder of its own."""
+    home = folder / name
+    shutil.rmtree(home, ignore_errors=True)
+    return READERS[name](home)

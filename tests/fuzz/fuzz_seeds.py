@@ -1,0 +1,297 @@
+"""Sound files of every kind, small enough that thousands of damaged copies are read in seconds."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import pathlib
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_RESULTS = Path(__file__).parents[2] / "bench" / "results"
+
+YAML_GRAFTS = (
+    b"&a [*a, *a]\n",
+    b"? [a, b]\n: c\n",
+    b"!!python/object/apply:os.system ['true']\n",
+    b"!!binary '='\n",
+    b"!!timestamp x\n",
+    b"2026-13-45\n",
+    b"0x_\n",
+    b"1e999999999\n",
+    b"0b\n",
+    b"[" * 3000,
+    b"<<: 5\n",
+    b"%YAML 9.9\n---\n",
+    b"--- a\n--- b\n",
+    "\ufeff\ud7ff".encode(),
+    b"a: &x [1]\nb: [*x, *x, *x, *x]\n",
+    b"!!int ''\n",
+    b"!!float '_'\n",
+    b"1:99:99\n",
+    b"pooling: mean\npooling: max\n",
+)
+ARRAY_HEADERS = (
+    b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }\n",
+    b"{'descr': '|O', 'fortran_order': False, 'shape': (3,), }\n",
+    b"{'descr': '<U1000000000', 'fortran_order': False, 'shape': (3,), }\n",
+    b"{'descr': [('a', '<f4', (99999, 99999))], 'fortran_order': False, 'shape': (3,), }\n",
+    b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }\n",
+    b"{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3, 3, 3), }\n",
+    b"{'descr': '<m8[ns]', 'fortran_order': False, 'shape': (), }\n",
+    b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 9223372036854775807), }\n",
+    b"(" * 500 + b")" * 500,
+    b"{'descr': '" + b"9" * 5000 + b"'}",
+    b"[" * 100 + b"\x00",
+    b"'''",
+)
+
+
+def tiny_checkpoint(folder: Path, layout: str = "pure") -> Path:
+    """A real sample with its tokenizer beside it."""
+    from vla_edge.export.sample import SampleOptions, write_sample
+    from vla_edge.export.sample_tokenizer import write_tokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "policy.pth"
+    form = "none" if layout == "pure" else "transformers"
+    write_sample(path, SampleOptions(layout=layout, clip_form=form, size="tiny"))  # type: ignore[arg-type]
+    write_tokenizer(folder / "tokenizer")
+    return path
+
+
+def tiny_bundle(folder: Path, layout: str = "pure", **options: Any) -> Path:
+    """A real bundle of a tiny sample."""
+    from vla_edge.export.pipeline import ExportOptions, export_bundle
+
+    given = ExportOptions(tiny_checkpoint(folder, layout), folder / "engines", ("fp32",), **options)
+    return export_bundle(given)[0].folder
+
+
+def checkpoints(folder: Path) -> list[bytes]:
+    """torch's own files, some KiB each, with what training scripts put beside weights."""
+    import torch
+
+    weights = {
+        "kosmos_model.text_model.weight": torch.arange(24.0).reshape(4, 6),
+        "rnn.weight_ih_l0": torch.ones(8, 2, dtype=torch.float16).t(),
+        "actions.mlp.0.bias": torch.nn.Parameter(torch.zeros(3, dtype=torch.bfloat16)),
+    }
+    args = argparse.Namespace(lr=1e-4, data=pathlib.PurePosixPath("/data"), nested={"a": [1, (2, None)]})
+    plain = {"epoch": 4, "model_state_dict": weights, "val_mae": np.float64(0.222), "args": args}
+    numbers = {
+        "state_dict": weights,
+        "rng": np.random.default_rng(0).integers(0, 9, 5),
+        "numpy": [np.float32(1.5), np.bool_(True), np.array(["x"]), np.zeros((2, 2))],
+        "optimizer": {
+            "state": {0: {"exp_avg": torch.zeros(4)}},
+            "param_groups": [{"lr": 0.1, "params": [0]}],
+        },
+        "big": 10**40,
+        "set": {1, 2},
+        "size": torch.Size([2, 3]),
+        "dtype": torch.float16,
+    }
+    bare = {f"module.{name}": tensor for name, tensor in weights.items()}
+    results = []
+    for content in (plain, numbers, bare):
+        for protocol in (2, 4):
+            torch.save(content, folder / "seed.pth", pickle_protocol=protocol)
+            results.append((folder / "seed.pth").read_bytes())
+    return results
+
+
+def pickle_grafts() -> list[bytes]:
+    """Pieces of pickle that try what a reader must not do, or that cost much for few bytes."""
+
+    def name(module: str, attribute: str) -> bytes:
+        return b"c" + f"{module}\n{attribute}\n".encode()
+
+    calls = [
+        ("numpy", "dtype"),
+        ("numpy", "ndarray"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "scalar"),
+        ("numpy.random._pickle", "__randomstate_ctor"),
+        ("_codecs", "encode"),
+        ("builtins", "bytearray"),
+        ("builtins", "eval"),
+        ("os", "system"),
+        ("torch._utils", "_rebuild_tensor_v2"),
+        ("torch._utils", "_rebuild_sparse_tensor"),
+        ("torch", "FloatStorage"),
+        ("collections", "OrderedDict"),
+        ("argparse", "Namespace"),
+        ("pathlib", "PosixPath"),
+    ]
+    names = [name(*call) for call in calls]
+    numbers = [b"J" + struct.pack("<i", n) for n in (-1, 0, 2**31 - 1)] + [b"\x8a\x05" + b"\xff" * 5]
+    sizes = [b"r" + struct.pack("<I", n) for n in (0, 2**31 - 1, 2**32 - 1)]
+    shapes = [
+        b"(",
+        b")",
+        b"}",
+        b"]",
+        b"N",
+        b"t",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+        b"0",
+        b"2",
+        b"1",
+        b"s",
+        b"u",
+        b"a",
+        b"e",
+    ]
+    acts = [b"R", b"b", b"\x81", b"\x92", b"o", b"Q", b"\x93", b"\x94", b"\x8f", b"\x91", b"\x90"]
+    deep = [b"(" * 3000, b"]" * 3000 + b"a" * 2999, b"N" + b"\x85" * 3000, b"(" * 200 + b"t" * 200]
+    bombs = [b"\x96" + struct.pack("<Q", 10**10), b"X" + struct.pack("<I", 2**32 - 1), b"2" * 5000]
+    strings = [pickle.dumps(text, 2)[2:-1] for text in ("storage", "latin1", "zip", "cpu", "0")]
+    return names + numbers + sizes + shapes + acts + deep + bombs + strings
+
+
+def safetensors_files() -> list[bytes]:
+    import torch
+    from safetensors.torch import save
+
+    tensors = {
+        "rnn.weight_ih_l0": torch.ones(8, 2),
+        "actions.mlp.0.bias": torch.zeros(3, dtype=torch.float16),
+    }
+    return [save(tensors), save(tensors, {"epoch": "7", "action_std": "[1.0, 1.0]", "val_mae": "0.2"})]
+
+
+def settings_files() -> list[bytes]:
+    from vla_edge.export.settings import PolicySettings
+
+    fields = {name: getattr(PolicySettings(), name) for name in PolicySettings.__struct_fields__}
+    fields["instructions"] = ["컵까지 가세요", "go"]
+    as_json = json.dumps(fields, ensure_ascii=False).encode()
+    yaml = b"pooling: mean\nlstm: window\nlstm_window: 4\naction_scale: [2.0, 2.0]\nfinal_tanh: yes\n"
+    return [
+        as_json,
+        yaml,
+        b'{"pooling": "last"}',
+        b"instructions: [go, 'stop here']\ndefault_instruction: go\n",
+    ]
+
+
+def image_files() -> list[bytes]:
+    """One small picture in every format and depth that Pillow writes here."""
+    from PIL import Image
+
+    Image.init()
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    results = []
+    for form in sorted(Image.SAVE):
+        for mode in ("RGB", "L", "P", "RGBA", "CMYK", "I;16", "1"):
+            out = io.BytesIO()
+            try:
+                picture.convert(mode).save(out, form)
+            except (OSError, ValueError, KeyError, AttributeError, RuntimeError, ImportError):
+                continue  # not every format holds every mode
+            if 0 < out.tell() < 64 << 10:
+                results.append(out.getvalue())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options in ({"exif": exif}, {"progressive": True}, {"quality": 30, "optimize": True}):
+        out = io.BytesIO()
+        picture.save(out, "JPEG", **options)
+        results.append(out.getvalue())
+    out = io.BytesIO()
+    picture.save(out, "TIFF", save_all=True, append_images=[picture] * 3, compression="tiff_lzw")
+    return [*results, out.getvalue()]
+
+
+def planted_plan(bundle: Path) -> tuple[Path, Any, bytes]:
+    """A plan's file with some bytes in it, the machine that it belongs to, and a sound side file."""
+    from vla_edge.runtime import Bundle
+    from vla_edge.runtime.sessions import plan as plans
+
+    opened = Bundle.open(bundle)
+    machine = plans.Machine(**_known(plans.Machine, backend="tensorrt", version="10.6.0", sm=87, gpu="Orin"))
+    path = plans.plan_path(bundle, "tensorrt", "10.6.0", 87)
+    path.parent.mkdir(exist_ok=True)
+    content = b"ftrt" + bytes(20) + bytes((10, 6, 0, 26)) + bytes(range(256)) * 8
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    record = plans.PlanRecord(
+        **_known(
+            plans.PlanRecord,
+            plan=path.name,
+            size_bytes=len(content),
+            sha256=digest,
+            chunk_bytes=len(content),
+            chunk_sha256=(digest,),
+            machine=machine,
+            build=plans.BuildFacts(**_known(plans.BuildFacts)),
+            contents=plans.Contents(**_known(plans.Contents)),
+            bundle=opened.manifest.name,
+            manifest_sha256=opened.manifest_sha256,
+            model=plans.model_files(opened),
+            verification=plans.PlanVerification(**_known(plans.PlanVerification, passed=True)),
+        )
+    )
+    return path, machine, plans.encode_record(record)
+
+
+def _known(kind: type, **given: Any) -> dict[str, Any]:
+    """Values for every field of a record: those given, else the plainest of its type."""
+    import msgspec
+
+    values = dict(given)
+    for item in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        if item.name not in values and item.required:
+            values[item.name] = _plainest(item.type)
+    return values
+
+
+def _plainest(kind: Any) -> Any:
+    from msgspec import inspect
+
+    if isinstance(kind, inspect.LiteralType):
+        return kind.values[0]
+    if isinstance(kind, inspect.UnionType):
+        return (
+            None
+            if any(isinstance(each, inspect.NoneType) for each in kind.types)
+            else _plainest(kind.types[0])
+        )
+    plain: dict[type, Any] = {
+        inspect.StrType: "2026-11-25T00:00:00Z",
+        inspect.IntType: 1,
+        inspect.FloatType: 1.0,
+        inspect.BoolType: True,
+        inspect.DictType: {},
+        inspect.VarTupleType: (),
+        inspect.ListType: [],
+    }
+    return plain[type(kind)]
+
+
+def reports() -> list[bytes]:
+    """A kept report with its thousands of samples shortened, so that a case is read in milliseconds."""
+    results = []
+    for name in ("h100.json", "h200.json"):
+        report = json.loads((_RESULTS / name).read_bytes())
+        results.append(json.dumps(_shortened(report)).encode())
+    return results
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return (
+            [_shortened(item) for item in value[:12]] if len(value) > 40 else [_shortened(v) for v in value]
+        )
+    return value

@@ -291,9 +291,5 @@ def _two_of_each(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _two_of_each(item) for key, item in value.items()}
     if isinstance(value, list):
-        return (
-            [_two_of_each(item) for item in value[:12]]
-            if len(value) > 40
-            else [_two_of_each(v) for v in value]
-        )
+        return [_two_of_each(item) for item in value[:2]]
     return value

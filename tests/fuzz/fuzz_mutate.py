@@ -13,6 +13,7 @@ import json
 import pickletools
 import random
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -160,7 +161,8 @@ def mutate_zip(rng: random.Random, data: bytes, change: Callable[[str, bytes], b
     else:
         pack = zipfile.ZIP_DEFLATED
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", pack) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", pack) as archive:
+        warnings.simplefilter("ignore")  # of one name twice, which is meant
         for name, content in members:
             archive.writestr(_zip_name(name), content)
     return out.getvalue()

@@ -192,6 +192,28 @@ def _mutate_array(rng: random.Random, content: bytes) -> bytes:
     return start + length.to_bytes(width, "little") + header + content[128:]
 
 
+class Graph(BundleReader):
+    """Where a graph keeps its weights; onnx itself is asked whether one that was accepted keeps to its file."""
+
+    name = "model.onnx"
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        if rng.random() < 0.4:
+            return mutate_bytes(rng, data)
+        model = seeds.with_other_external_data(rng, data)
+        return mutate_bytes(rng, model) if rng.random() < 0.1 else model
+
+    def read(self, data: bytes) -> None:
+        from vla_edge.runtime.onnx_check import check_external_data
+
+        path = self.bundle / self.name
+        path.write_bytes(data)
+        check_external_data(path, "model.onnx.data")
+        stray = seeds.external_locations(data) - {"model.onnx.data"}
+        if stray:
+            raise AssertionError(f"accepted, though its weights come from {sorted(stray)}")
+
+
 class Tokenizer(BundleReader):
     """tokenizer.json, on the workstation and on the robot."""
 
@@ -281,7 +303,7 @@ class SideFiles(BundleReader):
         str(read_header(data[:64]))
         cache = self.folder / "timing.cache"
         cache.write_bytes(data)
-        CacheFile(cache, "timing cache").read()
+        CacheFile(cache, "timing cache", "tensorrt 10.6.0").read()
         plan = find_plan(Bundle.open(self.bundle, "size"), self._machine)
         require_verified(plan)
         with open_plan(plan):
@@ -299,11 +321,12 @@ class Reports(Reader):
 
     def read(self, data: bytes) -> None:
 
-        from vla_edge.bench.compare.cli import print_comparison, read_report
+        from vla_edge.bench.compare.cli import print_comparison
         from vla_edge.bench.compare.rows import compare
         from vla_edge.bench.output.csv_table import to_csv
         from vla_edge.bench.output.markdown import to_markdown
         from vla_edge.bench.output.table import print_report
+        from vla_edge.bench.report_file import read_report
 
         path = self.folder / "case.json"
         path.write_bytes(data)
@@ -325,6 +348,7 @@ READERS: dict[str, type[Reader]] = {
     "safetensors": Safetensors,
     "settings": Settings,
     "golden": Golden,
+    "graph": Graph,
     "tokenizer": Tokenizer,
     "images": Images,
     "manifest": Manifest,

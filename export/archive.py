@@ -34,6 +34,8 @@ _MAX_DIRECTORY_BYTES = 64 << 20
 _MAX_RECORDS = 250_000
 _ENCRYPTED = 1
 _IN_ZIP64 = 0xFFFFFFFF
+# What stands in the six fields of the directory's end whose values are in its zip64 part
+_WIDE = (0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, _IN_ZIP64, _IN_ZIP64)
 
 RESAVE = 'torch.save({"model_state_dict": model.state_dict()}, "new.pth")'
 
@@ -151,6 +153,9 @@ def _directory(file: SourceFile) -> tuple[int, list[_Entry]]:
         magic, _, _, _, disk, start_disk, _, count, size, start = _END64.unpack(file.read(limit, _END64.size))
         if magic != _END64_MAGIC:
             raise truncated(file, "its zip64 part is not there")
+        narrow, wide = _END.unpack_from(tail, found)[1:7], (disk, start_disk, count, count, size, start)
+        if any(short not in (full, most) for short, full, most in zip(narrow, wide, _WIDE, strict=True)):
+            raise truncated(file, "its zip64 part says something else")
     if disk or start_disk:
         raise truncated(file, "it is one part of several")
     if start + size > limit or size > _MAX_DIRECTORY_BYTES or count > _MAX_RECORDS:

@@ -30,7 +30,14 @@ def needs_memory(doing: str) -> Iterator[None]:
         raise
     except ImportError as error:
         # a library that does not fit into the address space is an ImportError too
-        raise ResourceError(f"{doing} needs torch, which cannot be loaded: {error}.", _MEND) from error
+        if "failed to map" in str(error) or "memory" in str(error):
+            raise ResourceError(
+                f"There is too little memory to load torch for {doing}: {error}.", _MEND
+            ) from error
+        raise ResourceError(
+            f"torch cannot be loaded for {doing}: {error}.",
+            "Install it again; python -c 'import torch' shows the whole error.",
+        ) from error
     except RuntimeError as error:
         if "memory" not in str(error):  # torch's allocator raises no MemoryError
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
@@ -84,16 +85,19 @@ class SourceFile:
         before anything made of it is kept.
 
         Raises:
-            CheckpointError: there is not enough address space.
+            CheckpointError: its file system cannot.
+            MemoryError: there is not enough address space.
         """
         try:
             self._guarded = self._guarded or GuardedMap(self.descriptor, self.size_bytes)
             return self._guarded.map
         except (OSError, ValueError) as error:
             self.check_unchanged()
+            if getattr(error, "errno", 0) == errno.ENOMEM:
+                raise MemoryError from error
             raise CheckpointError(
                 f"{self.path} cannot be mapped into memory: {error}.",
-                "Check the limits of this shell (ulimit -v) and the file system.",
+                "Copy it to a disk of this machine and try again.",
             ) from error
 
     def check_unchanged(self) -> None:

@@ -15,8 +15,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import opcode
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -34,6 +36,14 @@ _log = logging.getLogger(__name__)
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 _ATTEMPTS = 5
 _PAUSE_S = 0.02
+_AGAIN_S = 0.005
+# Python 3.13 leaves the jump back to a loop's start out of the block around the loop: what is raised there passes
+# every `with`, `except` and `finally` of that function by.
+_UNCOVERED = (
+    {number for name, number in opcode.opmap.items() if name.startswith("JUMP_BACKWARD")}
+    if sys.version_info >= (3, 13)
+    else set()
+)
 _LAST_BYTE = b"\0"  # no signal has this number
 
 _active: weakref.WeakSet[StopOnExit] = weakref.WeakSet()
@@ -80,6 +90,7 @@ class StopOnExit:
         self._driving = False  # a signal raises in the block only
         self._raised = False  # and once: the code that leaves the block is not interrupted again
         self._insisting = False
+        self._missed = False  # it came at an instruction at which nothing may be raised
         self._earlier_fd = -1
         self._signal: int | None = None
         self._left = threading.Event()
@@ -142,6 +153,9 @@ class StopOnExit:
         insisting, self._insisting = self._insisting, False
         if not self._driving or _is_ours(frame) or (self._raised and not insisting):
             return
+        if _is_uncovered(frame) and not insisting:
+            self._missed = True
+            return
         self._raised = True
         earlier = self._earlier[number]
         if callable(earlier) and earlier is not signal.default_int_handler and not insisting:
@@ -158,7 +172,7 @@ class StopOnExit:
                     return
                 number = byte[0]
             self._halt(f"the program was told to end by {signal.Signals(number).name}.")
-            while not self._left.wait(self._patience_s):
+            while not self._is_left_in_time(number):
                 self._stop_surely()
                 _log.warning(
                     "the main thread did not come back within %g s of %s: the robot was stopped without it",
@@ -169,6 +183,16 @@ class StopOnExit:
                 signal.pthread_kill(self._main, number)
         finally:
             os.close(reader)
+
+    def _is_left_in_time(self, number: int) -> bool:
+        end_s = time.monotonic() + self._patience_s
+        while (rest_s := end_s - time.monotonic()) > 0:
+            if self._left.wait(min(rest_s, _AGAIN_S)):
+                return True
+            if self._missed:
+                self._missed = False
+                signal.pthread_kill(self._main, number)
+        return False
 
     def _halt(self, reason: str) -> None:
         if self._controller is not None:
@@ -248,6 +272,10 @@ def _is_ours(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _is_uncovered(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] in _UNCOVERED
 
 
 def _end_by(number: int) -> BaseException:

@@ -225,11 +225,16 @@ command = DefaultGroup(measure, (compare, render))
 
 
 def default_device() -> Literal["cpu", "cuda"]:
-    """ "cuda" where NVML finds a GPU, and on a Jetson, whose NVML may not tell."""
+    """ "cuda" where CUDA or NVML finds a GPU, and on a Jetson.
+
+    NVML alone would not do: it may be missing, or tell nothing, where a GPU is. Nor would CUDA: a GPU that it does not
+    have although NVML does is an error, and no reason to measure the CPU unasked.
+    """
     from .nvml import gpu_count, open_nvml
+    from .runnable import has_cuda
     from .unified import is_tegra
 
-    if is_tegra():
+    if is_tegra() or has_cuda():
         return "cuda"
     with open_nvml() as nvml:
         return "cuda" if nvml is not None and gpu_count(nvml) > 0 else "cpu"

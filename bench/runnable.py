@@ -37,6 +37,15 @@ def check_device(device: Device) -> None:
         raise InputError(f"--device cuda cannot be used here: {error}.", "Install a newer driver.") from error
 
 
+def has_cuda() -> bool:
+    """Whether CUDA has a GPU for this process."""
+    try:
+        check_device("cuda")
+    except InputError:
+        return False
+    return True
+
+
 def check_paths(paths: Iterable[Path]) -> None:
     """Refuse names that are no text: a job is JSON, and a report that names them would be none.
 

@@ -74,6 +74,28 @@ def test_a_gpu_that_is_chosen_by_itself_is_asked_for_as_well(cuda, monkeypatch, 
     assert "--device cuda cannot be used here" in str(bench(tmp_path).exception)
 
 
+@pytest.mark.parametrize(
+    ("driver", "gpus", "device"),
+    [
+        (None, 1, "cuda"),
+        (None, 0, "cuda"),
+        ("no device", 1, "cuda"),
+        ("no driver", 0, "cpu"),
+        ("other", 0, "cpu"),
+    ],
+)
+def test_the_device_is_a_gpu_where_cuda_or_nvml_has_one(
+    driver: str | None, gpus: int, device: str, cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An NVML that is missing or tells nothing does not turn a bench of a GPU into one of the CPU."""
+    cuda(REFUSALS[driver][0] if driver else None)
+    monkeypatch.setattr("vla_edge.bench.nvml.gpu_count", lambda nvml: gpus)
+    monkeypatch.setattr(
+        "vla_edge.bench.nvml._initialised", lambda: SimpleNamespace(nvmlShutdown=lambda: None)
+    )
+    assert cli.default_device() == device
+
+
 def test_what_is_there_is_not_refused(cuda) -> None:
     cuda(None)
     check_device("cuda")

@@ -8,7 +8,6 @@ Weights are mapped, not read, so opening takes milliseconds at any size.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from .pickle_names import CheckpointNames, Foreign
 from .pickle_reader import read_pickle
 from .plain import plain
 from .printable import printable
+from .safetensors_file import has_header, safetensors_content
 from .source_file import SourceFile
 from .stored_tensors import TensorBuilder
 from .wrong_files import known_start, not_a_checkpoint
@@ -33,8 +33,6 @@ ContainerFormat = Literal["torch zip", "safetensors"]
 
 # What stands beside the weights; NumPy arrays lie in it as a whole.
 _MAX_PICKLE_BYTES = 128 << 20
-# safetensors' own limit is 100 MB; a policy's header has 100 kB.
-_MAX_HEADER_BYTES = 16 << 20
 _LISTED_NAMES = 10
 
 
@@ -66,9 +64,9 @@ def open_container(path: Path) -> Container:
         records = torch_records(file)
         content = _torch_content(file, records)
         return Container(path, file.size_bytes, "torch zip", content, file, tuple(records.values()))
-    kind = "" if _has_header(head, file.size_bytes) else known_start(file)
-    if not kind and (path.suffix == ".safetensors" or _has_header(head, file.size_bytes)):
-        return Container(path, file.size_bytes, "safetensors", _safetensors_content(file), file, ())
+    kind = "" if has_header(head, file.size_bytes) else known_start(file)
+    if not kind and (path.suffix == ".safetensors" or has_header(head, file.size_bytes)):
+        return Container(path, file.size_bytes, "safetensors", safetensors_content(file), file, ())
     raise not_a_checkpoint(file, kind)
 
 
@@ -116,43 +114,3 @@ def _refused(path: Path, foreign: Mapping[str, None]) -> CheckpointError:
         f"{path} is refused: reading it would run code from outside, {listed}{more}. Nothing of it was run.",
         f"Have the training script save the weights alone: {RESAVE}.",
     )
-
-
-def _has_header(head: bytes, size_bytes: int) -> bool:
-    """Whether the file starts as safetensors does: with the length of a JSON header, and that header."""
-    header_bytes = int.from_bytes(head[:8], "little")
-    return head[8:9] == b"{" and 8 + header_bytes <= size_bytes
-
-
-def _safetensors_content(file: SourceFile) -> Mapping[str, Any]:
-    import safetensors
-
-    header_bytes = int.from_bytes(file.read(0, min(8, file.size_bytes)), "little")
-    if _MAX_HEADER_BYTES < header_bytes <= file.size_bytes:
-        raise CheckpointError(
-            f"{file.path} has a header of {header_bytes:,} bytes; at most {_MAX_HEADER_BYTES:,} are read.",
-            "Save the weights alone, without long metadata.",
-        )
-    try:
-        # the library opens by name: this one names the file that is open already
-        with safetensors.safe_open(_same_file(file), framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-            metadata = opened.metadata() or {}
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(
-            f"{file.path} is an incomplete or damaged safetensors file: {_first_line(error)}. "
-            f"It has {file.size_bytes:,} bytes.",
-            "Compare its size and SHA-256 with the origin's and copy it again.",
-        ) from error
-    file.check_unchanged()
-    return {"state_dict": tensors, **metadata}
-
-
-def _same_file(file: SourceFile) -> str:
-    by_descriptor = f"/proc/self/fd/{file.descriptor}"
-    return by_descriptor if os.path.exists(by_descriptor) else str(file.path)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return printable(f"{type(error).__name__}: {lines[0]}".rstrip(".")) if lines else type(error).__name__

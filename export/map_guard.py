@@ -31,6 +31,9 @@ _MASK_BYTES = 128
 class GuardedMap:
     """A private map of a whole file. `map` can be given to `torch.frombuffer`.
 
+    It guards as long as it is referenced. Tensors that outlive it end their process with the signal again, since
+    nobody is left who would ask `lost`.
+
     Raises:
         OSError, ValueError: the file cannot be mapped.
     """

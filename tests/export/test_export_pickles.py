@@ -302,3 +302,30 @@ def test_a_pickle_of_protocol_0_is_read(tmp_path: Path) -> None:
     beside = pickle.dumps({"a": [1, 2.5, True, None, "x", 10**30]}, protocol=0).removesuffix(b".")
     extra = read_stored(write(tmp_path / "a.pth", beside=beside)).extra
     assert extra == {"extra": {"a": [1, 2.5, True, None, "x", 10**30]}}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_tensors_of_every_dtype_and_kind_of_view_are_torchs_own(tmp_path: Path, protocol: int) -> None:
+    """Read by torch.load and by us: same values, shapes, strides and dtypes."""
+    names = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 uint16 uint32 float8_e4m3fn"
+    table = torch.arange(24.0).reshape(2, 3, 4)
+    weights = {name: torch.tensor([0, 1, 2]).to(getattr(torch, name)) for name in names.split()}
+    weights |= {
+        "view": table[1, :, 1:],
+        "tied": table,
+        "transposed": table.permute(2, 0, 1),
+        "expanded": torch.ones(1).expand(3, 5),
+        "empty": torch.zeros(0, 4),
+        "scalar": torch.tensor(3.0),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "buffer": torch.nn.Buffer(torch.ones(2)),
+    }
+    path = tmp_path / "a.pth"
+    torch.save({"model_state_dict": weights}, path, pickle_protocol=protocol)
+    tensors = read_stored(path).tensors
+    assert list(tensors) == list(weights)
+    for key, wanted in weights.items():
+        found = tensors[key]
+        assert (found.dtype, found.shape, found.stride()) == (wanted.dtype, wanted.shape, wanted.stride())
+        assert torch.equal(found.to(torch.complex64), wanted.to(torch.complex64)), key
+    assert tensors["view"].untyped_storage().data_ptr() == tensors["tied"].untyped_storage().data_ptr()

@@ -219,3 +219,19 @@ def test_reading_goes_on_in_several_threads_after_the_file_was_cut(copied: Path)
     for thread in threads:
         thread.join()
     assert totals == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_safetensors_file_may_be_cut_too(tmp_path: Path, dtype: torch.dtype) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    weights = {"w": torch.rand(300, 700).to(dtype), "empty": torch.zeros(0, 3), "one": torch.tensor(2.5)}
+    save_file(weights, path, metadata={"note": "x"})
+    stored = read_stored(path)
+    assert all(torch.equal(stored.tensors[name], tensor) for name, tensor in weights.items())
+    assert stored.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
+    os.truncate(path, 100)
+    stored.tensors["w"].sum()
+    with pytest.raises(CheckpointError, match="was changed while it was being read"):
+        stored.sha256()

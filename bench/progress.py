@@ -5,6 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
+from vla_edge.runtime.terminal import printable
+
 from .jobs import Phase
 from .report import Row
 
@@ -31,14 +35,14 @@ class ConsoleProgress:
         self._status.stop()
 
     def begin(self, bundle: str, backend: str) -> None:
-        self._what = f"{bundle}  {backend}"
-        self._status.update(self._what)
+        self._what = printable(f"{bundle}  {backend}")
+        self._status.update(escape(self._what))
 
     def phase(self, phase: Phase) -> None:
-        self._status.update(f"{self._what}  {phase} ...")
+        self._status.update(escape(f"{self._what}  {phase} ..."))
 
     def end(self, row: Row) -> None:
         figure = f"p50 {row.step.p50_ms:.3f} ms over {row.step.runs} runs" if row.step else ""
         said = ": ".join(part for part in (row.status, row.reason) if part) if row.status != "ok" else ""
         told = ", ".join(part for part in (figure, said) if part)
-        self._console.print(f"{self._what}  {told}", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(f"{self._what}  {printable(told)}", markup=False, highlight=False, soft_wrap=True)

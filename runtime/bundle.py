@@ -10,7 +10,6 @@ import os
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -61,9 +60,9 @@ class Bundle:
         """The bundle's name and the first 12 digits of its manifest's SHA-256."""
         return f"{printable(self.manifest.name)} {self.manifest_sha256[:12]}"
 
-    @cached_property
+    @property
     def model_path(self) -> Path:
-        """The graph; the one way to it, since engines follow the locations in it without asking.
+        """The graph, checked at each access: the one way to it, as engines follow the locations in it unasked.
 
         Raises:
             BundleError: a tensor takes its data from anywhere but the listed data file.

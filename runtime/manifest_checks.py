@@ -38,6 +38,9 @@ def normal_text(text: str) -> str:
 
 def contradictions(manifest: Manifest) -> Iterator[str]:
     """What does not fit, one clause each; nothing for a manifest that holds."""
+    for field, name in (("name", manifest.name), ("source.file", manifest.source.file)):
+        if "/" in name or "\0" in name or name in (".", ".."):
+            yield f"{field} {name!r} is a path, not a name"
     yield from _action(manifest)
     yield from _preprocessing(manifest)
     yield from _instructions(manifest)

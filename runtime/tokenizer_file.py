@@ -10,6 +10,7 @@ tokens, the way back to text) is read past: it is not used, and so cannot change
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -214,7 +215,7 @@ def _refuse_vanishing(decoded: _Tokenizer) -> None:
     alone = msgspec.structs.replace(decoded, model=smallest, added_tokens=[], pre_tokenizer=None)
     normalizer = _library_tokenizer(alone).normalizer
     for token in decoded.added_tokens:
-        if token.normalized and not _guarded(lambda text=token.content: normalizer.normalize_str(text)):
+        if token.normalized and not _guarded(partial(normalizer.normalize_str, token.content)):
             raise TokenizerError(f"its normalizer leaves nothing of the added token {token.content!r}")
 
 

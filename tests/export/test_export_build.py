@@ -32,7 +32,7 @@ from vla_edge.export.build_memory import check_room
 from vla_edge.export.build_progress import ShownProgress, Silent, make_monitor, run_interruptibly
 from vla_edge.export.build_target import Target, open_target
 from vla_edge.runtime.bundle import Bundle
-from vla_edge.runtime.errors import EngineError, InputError, ParityError, ResourceError
+from vla_edge.runtime.errors import BundleError, EngineError, InputError, ParityError, ResourceError
 from vla_edge.runtime.interrupts import Interrupted
 from vla_edge.runtime.sessions.plan import (
     Check,
@@ -197,8 +197,22 @@ def test_a_graph_that_the_parser_refuses_is_named_with_its_node(bundle: Bundle) 
 
 def test_a_file_that_is_not_onnx_is_refused(bundle: Bundle) -> None:
     bundle.model_path.write_bytes(b"not a graph")
-    with pytest.raises(EngineError, match="Failed to parse the ONNX model"):
+    with pytest.raises(BundleError, match=r"model\.onnx is not a graph that can be trusted"):
         build_plan(bundle, ADA)
+
+
+@pytest.mark.parametrize("location", ["link.bin", "../secret.bin", "/dev/zero"])
+def test_the_builder_does_not_see_a_graph_that_reads_elsewhere(bundle: Bundle, location: str) -> None:
+    (bundle.folder.parent / "secret.bin").write_bytes(bytes(1 << 20))
+    (bundle.folder / "link.bin").symlink_to("../secret.bin")
+    model = onnx.load(bundle.model_path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = location if entry.key == "location" else entry.value
+    bundle.model_path.write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=f"takes its data from '{location}'"):
+        build_plan(bundle, ADA)
+    assert left_in(bundle) == []
 
 
 def test_too_little_disk_is_refused_with_figures(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,8 @@ def test_a_manifest_that_contradicts_itself_says_where(
         (lambda m: m["preprocessing"].update(std=[1e-300, 1, 1]), "beyond 10000 standard deviations"),
         (lambda m: m["preprocessing"].update(mean=[1e300, 1, 1]), "beyond 10000 standard deviations"),
         (lambda m: m["preprocessing"].update(scale=-1), "preprocessing.scale is not positive"),
+        (lambda m: m["source"].update(file="../../etc/passwd"), "source.file '../../etc/passwd' is a path"),
+        (lambda m: m.update(name="/etc"), "name '/etc' is a path, not a name"),
         (lambda m: m["source"].update(epoch=10**400), "at `$.source.epoch`"),
         (lambda m: m["source"].update(parameters=10**15), "at `$.source.parameters`"),
         (lambda m: m["files"][0].update(size_bytes=10**18), "size_bytes`"),

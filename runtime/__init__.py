@@ -5,12 +5,13 @@ Everything is imported on first use, so that `import vla_edge.runtime` is instan
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from .version import VERSION
 
+# As in `typing`, whose import takes longer than all else here: a command must be quick to handle Ctrl-C.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .action import Action
     from .bundle import Bundle, find_bundles, load_golden
     from .controller import Command, Controller, ControllerOptions
@@ -77,6 +78,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
 

@@ -45,6 +45,7 @@ def run_command(command: click.Command) -> NoReturn:
     signals = SignalsRaise()
     signals.install()
     stand_in_for_missing_user()
+    _open_closed_streams()
     print_any_text()
     try:
         result = command.main(standalone_mode=False)
@@ -88,6 +89,27 @@ def end_with(error: BaseException) -> NoReturn:
     logging.getLogger(__name__).info("where it was raised:", exc_info=error)
     print_error(found)
     sys.exit(found.exit_code)
+
+
+def _open_closed_streams() -> None:
+    """Give streams that the caller closed (`>&-`) a place that takes and tells nothing.
+
+    Else the next file that is opened gets their number, and what a library prints goes into it.
+    """
+    for number in range(3):
+        if not _is_open(number):
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  for all its life
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def print_any_text() -> None:

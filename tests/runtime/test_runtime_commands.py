@@ -182,3 +182,32 @@ def test_no_command_fails_for_a_letter(
     code, _, err = started(filled, environment={**os.environ, **environment}, cwd=tmp_path)
     assert code == (2 if "컵" in arguments else 0)
     assert "UnicodeEncodeError" not in err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["vla-run", "BUNDLE", "IMAGE"], ["vla-export", "--list-settings"]],
+    ids=lambda value: value[0],
+)
+def test_a_stream_that_is_closed_stops_nothing(
+    closed: str, arguments: list[str], bundle_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    Image.effect_noise((32, 32), 50).convert("RGB").save(tmp_path / "frame.png")
+    places = {"BUNDLE": str(bundle_of("pure")), "IMAGE": str(tmp_path / "frame.png")}
+    filled = [places.get(part, part) for part in arguments]
+    done = run(filled, prefix=["sh", "-c", f'exec "$@" {closed}', "sh"])
+    assert (done.returncode, done.stderr if "2>" in closed else "") == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["vla-export", "--list-settings"], ["vla-bench", "-h"], ["vla-run", "--version"]]
+)
+def test_an_output_on_a_full_disk_is_told_in_words(arguments: list[str]) -> None:
+    done = run(arguments, prefix=["sh", "-c", 'exec "$@" > /dev/full', "sh"])
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: a disk is full.\nFree some space, or write elsewhere.\n",
+    )

@@ -58,7 +58,7 @@ class Program:
 
     def end(self) -> int:
         """Its exit status; its stderr is kept."""
-        self.errors = self.process.communicate(timeout=30)[1]
+        self.errors = self.process.communicate(timeout=100)[1]
         return self.process.returncode
 
     def last(self) -> str:

@@ -40,7 +40,7 @@ from vla_edge.runtime.sessions.plan import (
 )
 from vla_edge.runtime.sessions.tensorrt import runtime_cache_path
 from vla_edge.runtime.sessions.trt_library import Backend
-from vla_edge.runtime.staging import staging_folder
+from vla_edge.runtime.staging import locked, staging_folder
 
 from .build_cache import TimingCache
 from .build_memory import PeakMemory, check_room
@@ -257,7 +257,7 @@ def _verify(
 
 def _set_aside(path: Path, bundle: Bundle, record: PlanRecord) -> Path:
     rejected = bundle.folder / PLANS_FOLDER / (path.name + REJECTED_SUFFIX)
-    with uninterrupted():
+    with locked(path.parent), uninterrupted():
         record_path(path).unlink(missing_ok=True)
         path.replace(rejected)
         write_record(rejected, record)
@@ -265,8 +265,11 @@ def _set_aside(path: Path, bundle: Bundle, record: PlanRecord) -> Path:
 
 
 def _publish(staged: Path, path: Path, record: PlanRecord) -> None:
-    """Plan first, record last: without the record, or with an older one, the plan is refused."""
-    with uninterrupted():
+    """Plan first, record last: without the record, or with an older one, the plan is refused.
+
+    Two builds at once must not leave the plan of one beside the record of the other.
+    """
+    with locked(path.parent), uninterrupted():
         if staged != path:
             staged.replace(path)
             cache = runtime_cache_path(staged)

@@ -81,6 +81,17 @@ def take_lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep others who ask for the same out of a folder, for steps of which theirs must not come in between."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        take_lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def is_at(descriptor: int, path: Path) -> bool:
     """Whether an open file or folder still has this name."""
     try:

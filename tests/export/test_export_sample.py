@@ -397,3 +397,26 @@ class TestTheCommand:
     ) -> None:
         assert self.run(monkeypatch, "--help") == 0
         assert "Examples:" in capsys.readouterr().out
+
+
+def test_two_writers_of_one_sample_do_not_meet(tmp_path: Path) -> None:
+    """The slower one's file is whole, though the faster one's appeared while it was written."""
+    path, faster = tmp_path / "a.pth", tmp_path / "faster.pth"
+    write_sample(faster, SampleOptions("pure", seed=1))
+    slower = tmp_path / "slower.pth"
+    write_sample(slower, SampleOptions("pure", seed=2))
+    done: list[int] = []
+
+    def advance(size_bytes: int) -> None:
+        if not done:
+            done.append(size_bytes)
+            write_sample(path, SampleOptions("pure", seed=1))
+
+    write_sample(path, SampleOptions("pure", seed=2), advance)
+    assert weights_of(path) == weights_of(slower) != weights_of(faster)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["a.pth", "faster.pth", "slower.pth"]
+
+
+def weights_of(path: Path) -> list[bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name) for name in archive.namelist() if "/data/" in name]

@@ -14,7 +14,14 @@ import pytest
 
 from vla_edge.runtime import staging
 from vla_edge.runtime.atomic import write_all_atomically, write_atomically
-from vla_edge.runtime.staging import leftovers, remove_leftovers, staging_folder, staging_path, target_of
+from vla_edge.runtime.staging import (
+    leftovers,
+    locked,
+    remove_leftovers,
+    staging_folder,
+    staging_path,
+    target_of,
+)
 
 # Each writes in the folder given and says so when it is in the middle of it.
 FOLDER = """
@@ -201,3 +208,21 @@ def test_of_several_files_none_appears_when_one_cannot_be_written(
         )
     assert names(tmp_path) == ["2"]
     assert (tmp_path / "2").read_text() == "earlier"
+
+
+def test_who_asks_for_a_locked_folder_waits_for_the_other(tmp_path: Path) -> None:
+    import threading
+
+    order: list[str] = []
+
+    def other() -> None:
+        with locked(tmp_path):
+            order.append("other")
+
+    with locked(tmp_path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "other"]

@@ -134,13 +134,18 @@ def read_stored(path: str | Path, weights: str | None = None) -> StoredPolicy:
     """
     with needs_memory(f"reading {path}"):
         container = open_container(Path(path))
-        return _describe(container, find_weights(container.path, container.content, weights))
+        stored = _describe(container, find_weights(container.path, container.content, weights))
+    container.file.check_unchanged()
+    return stored
 
 
 def _describe(container: Container, found: FoundWeights) -> StoredPolicy:
     named = {name: found.tensors[given] for given, name in canonical_names(found.tensors).items()}
     kept = {name: scalar_if_one(name, tensor) for name, tensor in named.items() if not is_unused(name)}
-    beside = {key: value for key, value in container.content.items() if found.key not in ("", key)}
+    beside = {key: value for key, value in container.content.items() if value is not found.given}
+    bare = not any(f"{found.key}.".startswith(f"{key}.") for key in container.content)
+    if bare:
+        beside = {}
     args = _as_dict(beside.pop("args", {}))
     optimizer = next((beside.pop(name) for name in OPTIMIZER_KEYS if name in beside), None)
     mark = args.get(SAMPLE_MARK)
@@ -150,7 +155,7 @@ def _describe(container: Container, found: FoundWeights) -> StoredPolicy:
         path=container.path,
         size_bytes=container.size_bytes,
         format=container.format,
-        container_keys=tuple(map(str, container.content)) if found.key else (),
+        container_keys=() if bare else tuple(map(str, container.content)),
         state_dict_key=found.key,
         other_weights=tuple(found.others),
         tensors=kept,

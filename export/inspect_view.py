@@ -77,7 +77,7 @@ def _facts(inspection: Inspection, sha256: str | None) -> Table:
 
 
 def _container(stored: StoredPolicy) -> str:
-    keys = ", ".join(stored.container_keys) if stored.state_dict_key else "a bare state dict"
+    keys = ", ".join(stored.container_keys) or "a bare state dict"
     return f"{stored.format}: {keys}"
 
 

@@ -7,7 +7,7 @@ Trainers keep averaged weights (EMA, SWA) beside the last ones, under names of t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from .archive import RESAVE
 from .layout import LISTED_KEYS
 from .printable import printable
 from .stored_tensors import UnreadableTensor
-from .tensors import CLIP, FUSION, HEAD, KOSMOS, LSTM
+from .wrappers import is_trained, policies_in, unwrapped
 
 if TYPE_CHECKING:
     import torch
@@ -28,13 +28,6 @@ OPTIMIZER_KEYS = ("optimizer_state_dict", "optimizer_states", "optimizer")
 # No module is nested deeper; the tree of vla-inspect follows the dots.
 MAX_NAME_PARTS = 100
 
-# Parts of a name left by DataParallel and AveragedModel, torch.compile, FSDP, activation checkpointing and Fabric.
-_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
-# Left by a LightningModule or wrapper class in front of every name.
-_OUTER = "model."
-_GROUPS = (KOSMOS, CLIP, FUSION, LSTM, HEAD)
-# One number each, beside the weights that were averaged: torch's AveragedModel, MMEngine, and EMA packages.
-_COUNTERS = ("n_averaged", "steps", "step", "initted", "num_updates", "decay")
 _DEEPEST = 3
 _MOST_PLACES = 1000
 _LONGEST_KEY = 200
@@ -84,15 +77,47 @@ def find_weights(path: Path, content: Mapping[str, Any], asked: str | None) -> F
         )
     _check_tensors(path, key, given, places)
     _check_names(path, given)
-    tensors, stripped, counters = _unwrapped(given)
+    key, policy = _trained(path, key, given)
+    tensors, stripped, counters = unwrapped(policy)
     others = {
-        place: value for place, value in places.items() if value is not given and _is_like(tensors, value)
+        place: value
+        for place, value in places.items()
+        if place != key and value is not given and _is_like(tensors, value)
     }
     return FoundWeights(key, tensors, stripped, counters, given, others)
 
 
+def _trained(path: Path, key: str, given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Of several policies in one state dict the one that is trained, with its key; others are averages of it."""
+    policies = policies_in(given)
+    if not policies:
+        return key, given
+    first = next(iter(policies))
+    if not is_trained(first):
+        listed = ", ".join(printable(_joined(key, front)) for front in policies)
+        raise CheckpointError(
+            f"{path}: {printable(key) or 'the state dict'} holds {len(policies)} policies: {listed}.",
+            "Say which one is meant with --weights, such as --weights " + printable(_joined(key, first)),
+        )
+    return _joined(key, first), policies[first]
+
+
+def _joined(key: str, front: str) -> str:
+    return ".".join(filter(None, (key, front.removesuffix("."))))
+
+
+def _policies(place: str, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    return (
+        (_joined(place, front), policy)
+        for front, policy in policies_in(given).items()
+        if front and _usable(_joined(place, front))
+    )
+
+
 def _places(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Dictionaries and lists of tensors down to three levels, by their keys joined with dots."""
+    if any(map(_is_tensor, content.values())):
+        yield from _policies("", content)
     waiting: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in content.items() if _usable(key)]
     for _ in range(_MOST_PLACES):
         if not waiting:
@@ -103,6 +128,7 @@ def _places(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping):
             if any(map(_is_tensor, value.values())):
                 yield place, value
+                yield from _policies(place, value)
             elif level < _DEEPEST:
                 inner = ((f"{place}.{key}", item, level + 1) for key, item in value.items() if _usable(key))
                 waiting += [each for each in inner if len(each[0]) <= _LONGEST_KEY]
@@ -127,46 +153,9 @@ def _is_like(tensors: Mapping[str, torch.Tensor], other: Any) -> bool:
         shapes = Counter(tuple(tensor.shape or ()) for tensor in other)
         return not shapes - Counter(tuple(tensor.shape) for tensor in tensors.values())
     names = {name: tensor for name, tensor in other.items() if isinstance(name, str) and _is_tensor(tensor)}
-    found = _unwrapped(names)[0]
+    found = unwrapped(names)[0]
     same = sum(name in found and found[name].shape == tensor.shape for name, tensor in tensors.items())
     return 2 * same > len(tensors)
-
-
-def _unwrapped(given: Mapping[str, Any]) -> tuple[dict[str, Any], str, tuple[str, ...]]:
-    """Tensors by their names in the policy, what was stripped, and counters that were dropped."""
-    counters = tuple(name for name, value in given.items() if name in _COUNTERS and _is_one_number(value))
-    names = [name for name in given if name not in counters]
-    short = [".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in names]
-    if len(set(short)) < len(names):  # some are told apart by a wrapper alone: all stay as they are
-        short = names
-    prefix = _outer_prefix(short)
-    short = [name.removeprefix(prefix) for name in short]
-    return dict(zip(short, (given[name] for name in names), strict=True)), _stripped(names, short), counters
-
-
-def _is_one_number(value: Any) -> bool:
-    return tuple(getattr(value, "shape", None) or ()) in ((), (1,))
-
-
-def _outer_prefix(names: Sequence[str]) -> str:
-    """What stands in front of every name: "model.", or whatever comes before the policy's own parts."""
-    prefix = ""
-    while names and all(name.startswith(f"{prefix}{_OUTER}") for name in names):
-        prefix += _OUTER
-    for first in names[:1]:
-        before = first[: min((at for at in map(first.find, _GROUPS) if at > 0), default=0)]
-        if before.endswith(".") and all(name.startswith(before) for name in names):
-            return before
-    return prefix
-
-
-def _stripped(names: Sequence[str], short: Sequence[str]) -> str:
-    """What all names lost in front, or else the wrappers that some lost."""
-    fronts = {name.removesuffix(rest) for name, rest in zip(names, short, strict=True)}
-    if len(fronts) == 1:
-        return fronts.pop()
-    lost = (set(name.split(".")) & set(_WRAPPERS) for name in names)
-    return ", ".join(f"{part}." for part in sorted(set().union(*lost)))
 
 
 def _check_tensors(path: Path, key: str, given: Mapping[str, Any], places: Mapping[str, Any]) -> None:

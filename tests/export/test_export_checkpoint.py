@@ -495,6 +495,42 @@ class TestOtherWeights:
         assert torch.equal(other.tensors[name], usual.tensors[name] * 0.5)
         assert len(repr(usual.extra)) < 1000
 
+    @pytest.mark.parametrize(
+        ("trained", "averaged", "key"),
+        [
+            ("model.", "ema_model.module.", "model_state_dict.ema_model"),
+            ("", "ema.", "model_state_dict.ema"),
+            ("online_model.", "ema_model.", "model_state_dict.ema_model"),
+        ],
+    )
+    def test_in_the_same_state_dict_are_told_apart(
+        self, rewritten: Rewritten, trained: str, averaged: str, key: str
+    ) -> None:
+        def add(container: dict[str, Any]) -> None:
+            weights = container["model_state_dict"]
+            both = {f"{trained}{name}": tensor for name, tensor in weights.items()}
+            both |= {f"{averaged}{name}": tensor for name, tensor in half_of(weights).items()}
+            both[f"{averaged.split('.')[0]}.n_averaged"] = torch.tensor(5)
+            container["model_state_dict"] = both
+
+        path = rewritten(add)
+        usual, other = read_checkpoint(path), read_checkpoint(path, weights=key)
+        place = f"model_state_dict.{trained}".removesuffix(".")
+        assert (usual.state_dict_key, usual.other_weights) == (place, (key,))
+        assert (other.state_dict_key, other.other_weights) == (key, (place,))
+        name = "rnn.weight_ih_l0"
+        assert torch.equal(other.tensors[name], usual.tensors[name] * 0.5)
+
+    def test_of_which_none_is_known_as_the_trained_one_have_to_be_chosen(self, rewritten: Rewritten) -> None:
+        def add(container: dict[str, Any]) -> Any:
+            weights = container["model_state_dict"]
+            return {f"{front}.{name}": weights[name] for front in ("student", "teacher") for name in weights}
+
+        path = rewritten(add)
+        assert "holds 2 policies: student, teacher" in problem_of(path)
+        student = read_checkpoint(path, weights="student")
+        assert (student.architecture.layout, student.container_keys, student.extra) == ("pure", (), {})
+
     def test_without_names_are_told_and_refused(self, rewritten: Rewritten) -> None:
         def add(container: dict[str, Any]) -> None:
             weights = list(half_of(container["model_state_dict"]).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from vla_edge.runtime.errors import InputError
@@ -46,7 +47,6 @@ def _cached(source: str, reason: Exception) -> Path:
         lines = str(reason).strip().splitlines()
         raise InputError(
             f"the tokenizer {source!r} cannot be fetched: {lines[0] if lines else type(reason).__name__}.",
-            "Without a network: fetch it elsewhere (hf download "
-            f"{source} {FILE_NAME} --local-dir kosmos-2), copy the folder here and give it with --tokenizer; "
-            "or give explicit ids with --instruction-ids 'TEXT=0,64003,...'.",
+            f"Without a network: fetch it elsewhere (hf download {shlex.quote(source)} {FILE_NAME} "
+            "--local-dir kosmos-2), copy the folder here and give it with --tokenizer; or give explicit ids with --instruction-ids 'TEXT=0,64003,...'.",
         ) from error

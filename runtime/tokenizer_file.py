@@ -20,6 +20,9 @@ from .charsmap import longest_replacement
 
 MAX_TOKENIZER_BYTES = 32 << 20
 MAX_VOCABULARY = 1 << 18  # XLM-R, the largest relative, has 250,002
+# The library's tries take some 300 bytes for each byte of these.
+MAX_VOCABULARY_BYTES = 3 << 20
+MAX_ADDED_BYTES = 256 << 10  # 1,035 tags and patch indices take 19 KiB
 MAX_TEXT_CHARACTERS = 100_000  # of a prompt; the image's place holders take 8 each
 MAX_GROWTH = 64  # how many times longer a normaliser may make a text
 # Regular expressions run in an engine that backtracks: only those that conversions from sentencepiece write.
@@ -255,6 +258,14 @@ def _guarded(call: Callable[[], Any]) -> Any:
 
 def _problems(tokenizer: _Tokenizer) -> Iterator[str]:
     model = tokenizer.model
+    pieces = (piece for piece, _ in model.vocab) if isinstance(model, _Unigram) else iter(model.vocab)
+    for name, texts, limit in (
+        ("vocabulary", pieces, MAX_VOCABULARY_BYTES),
+        ("added tokens", (token.content for token in tokenizer.added_tokens), MAX_ADDED_BYTES),
+    ):
+        size_bytes = sum(len(text.encode()) for text in texts)
+        if size_bytes > limit:
+            yield f"the texts of its {name} take {size_bytes} bytes, at most {limit} are taken"
     if isinstance(model, _Unigram) and (model.unk_id or 0) >= len(model.vocab):
         yield f"its unk_id {model.unk_id} is beyond the {len(model.vocab)} pieces"
     if isinstance(model, _WordLevel) and model.unk_token not in model.vocab:

@@ -78,6 +78,13 @@ def test_a_candidate_that_is_not_onnx_is_refused(bundle: Bundle, tmp_path: Path)
     assert "cannot be read as ONNX" in result.exception.problem
 
 
+def test_a_candidate_that_is_a_pipe_is_not_waited_for(bundle: Bundle, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.onnx")
+    result = run(bundle.folder, "--candidate", tmp_path / "x.onnx")
+    assert isinstance(result.exception, InputError)
+    assert "no regular file" in result.exception.problem
+
+
 def test_a_candidate_without_its_data_file_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     alone = Path(shutil.copy(bundle.model_path, tmp_path / "alone.onnx"))
     result = run(bundle.folder, "--candidate", alone)

@@ -135,6 +135,14 @@ def replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
         (lambda f: f["model"]["vocab"].append(["x" * 201, -1.0]), "length <= 200"),
         (lambda f: f["model"]["vocab"].append(["x", -1e300]), "Expected `float` >="),
         (lambda f: f["model"].update(vocab=[]), "length >= 1"),
+        (
+            lambda f: f["model"]["vocab"].extend([f"{at:0200}", -1.0] for at in range(16_000)),
+            "the texts of its vocabulary take 32000",
+        ),
+        (
+            lambda f: f.update(added_tokens=[{**f["added_tokens"][0], "content": "x" * 200}] * 2000),
+            "the texts of its added tokens take 400000 bytes",
+        ),
         (lambda f: f["model"].update(unk_id=10**5), "its unk_id 100000 is beyond"),
         (lambda f: f["model"].update(unk_id=2**40), "Expected `int` <= 1048575"),
         (lambda f: f["added_tokens"][0].update(id=2**32 - 1), "Expected `int` <= 1048575"),

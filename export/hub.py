@@ -48,5 +48,6 @@ def _cached(source: str, reason: Exception) -> Path:
         raise InputError(
             f"the tokenizer {source!r} cannot be fetched: {lines[0] if lines else type(reason).__name__}.",
             f"Without a network: fetch it elsewhere (hf download {shlex.quote(source)} {FILE_NAME} "
-            "--local-dir kosmos-2), copy the folder here and give it with --tokenizer; or give explicit ids with --instruction-ids 'TEXT=0,64003,...'.",
+            "--local-dir kosmos-2), copy the folder here and give it with --tokenizer; "
+            "or give explicit ids with --instruction-ids 'TEXT=0,64003,...'.",
         ) from error

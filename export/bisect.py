@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_edge.runtime.atomic import staging_file
+from vla_edge.runtime.cores import usable_cores
 from vla_edge.runtime.errors import BundleError, EngineError, InputError
 from vla_edge.runtime.onnx_check import check_external_data
 from vla_edge.runtime.relative import relative_l2
@@ -220,6 +221,7 @@ def onnxruntime_runner(model: Path, feeds: Mapping[str, np.ndarray]) -> Runner:
         tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = usable_cores()
         # Beside the model: its external weights are found by relative paths.
         with staging_file(model) as (beside, file):
             file.write(tapped.SerializeToString())

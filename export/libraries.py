@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 from importlib import import_module
 
+from vla_edge.runtime.cores import cpu_quota, usable_cores
+
 
 def import_reference() -> None:
     """Import torch, transformers' models and the policies made of them.
@@ -19,6 +21,8 @@ def import_reference() -> None:
         transformers = import_module("transformers")
         # transformers imports its models when they are first asked for
         _ = transformers.Kosmos2Model, transformers.CLIPModel
+        if cpu_quota() is not None:  # which torch does not know: threads beyond it stop each other
+            import_module("torch").set_num_threads(usable_cores())
     finally:
         if was_enabled:
             gc.enable()

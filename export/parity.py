@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from vla_edge.runtime.atomic import staging_file
 from vla_edge.runtime.bundle import Bundle, load_golden, sample_inputs
+from vla_edge.runtime.cores import usable_cores
 from vla_edge.runtime.manifest import MODEL_NAME, Stage, StageError
 
 from .compare import compare
@@ -94,6 +95,7 @@ def _session(folder: Path, stages: Sequence[Stage]) -> Any:
             )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = usable_cores()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_cpu_mem_arena = False

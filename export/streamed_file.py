@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from vla_edge.runtime.atomic import sync_folder
+from vla_edge.runtime.cores import usable_cores
 from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.staging import staging_folder
 
@@ -150,7 +151,7 @@ def _fill(
     stop = threading.Event()
     # Largest first, so that no thread is left with a large one at the end.
     order = sorted(range(len(holes)), key=lambda index: -holes[index].size_bytes)
-    with ThreadPoolExecutor(_WRITERS) as pool:
+    with ThreadPoolExecutor(min(_WRITERS, usable_cores())) as pool:
         jobs = [pool.submit(_fill_one, file.fileno(), records[i], holes[i], advance, stop) for i in order]
         try:
             for job in jobs:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import click
 import msgspec
 
 from vla_edge.runtime.console import run_command
+from vla_edge.runtime.cores import usable_cores
 
 from ..jobs import Failed
 from ..orphan import end_with_parent
@@ -217,7 +217,7 @@ def _gpu_seconds(call: Callable[[], object], count: int) -> list[float]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=usable_cores, show_default="usable cores")
 @click.option("--until-stdin-ends", is_flag=True, help="Give up when standard input ends: nobody waits.")
 def command(device: Device, threads: int, until_stdin_ends: bool) -> None:
     """Measure copy bandwidth and matrix product rates of this device; prints one line of JSON."""

@@ -10,7 +10,6 @@ own name, so that what was published can be seen beside what was measured. Needs
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from vla_edge.runtime.cores import usable_cores
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Gate, TensorSpec
 
@@ -201,7 +201,7 @@ def weight(standin: Standin, name: str) -> np.ndarray:
         piece *= np.float32(2 * bound)
 
     # NumPy lets other threads run while it draws
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, usable_cores())) as pool:
         list(pool.map(fill, range(-(-flat.size // _BLOCK))))
     return array
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -211,3 +212,12 @@ def test_an_output_on_a_full_disk_is_told_in_words(arguments: list[str]) -> None
         1,
         "error: a disk is full.\nFree some space, or write elsewhere.\n",
     )
+
+
+def test_every_command_begins_at_its_own_entry_point() -> None:
+    from vla_edge.runtime import start
+
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    found = dict(re.findall(r'^(vla-\w+) = "(.*)"$', text, re.MULTILINE))
+    assert found == {name: f"vla_edge.runtime.start:{name.replace('-', '_')}" for name in COMMANDS}
+    assert all(callable(getattr(start, name.replace("-", "_"))) for name in COMMANDS)

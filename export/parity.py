@@ -14,7 +14,9 @@ from onnx import TensorProto, helper
 from vla_edge.runtime.atomic import staging_file
 from vla_edge.runtime.bundle import Bundle, load_golden, sample_inputs
 from vla_edge.runtime.cores import usable_cores
-from vla_edge.runtime.manifest import MODEL_NAME, Stage, StageError
+from vla_edge.runtime.errors import EngineError
+from vla_edge.runtime.manifest import MODEL_NAME, WEIGHTS_NAME, Stage, StageError
+from vla_edge.runtime.onnx_check import check_external_data
 
 from .compare import compare
 from .rounding import rounded
@@ -53,6 +55,10 @@ def measure_graph(
         stages: which tensors to compare.
         scale: m/s per unit of action, per component.
         progress: called after each sample.
+
+    Raises:
+        BundleError: the graph takes weights from anywhere but its data file.
+        EngineError: ONNX Runtime refuses it, or it has no such stages.
     """
     session = _session(folder, stages)
     shapes = {value.name: value.shape for value in session.get_inputs()}
@@ -86,6 +92,8 @@ def _session(folder: Path, stages: Sequence[Stage]) -> Any:
     from vla_edge.runtime.sessions.onnxruntime import import_onnxruntime
 
     onnxruntime = import_onnxruntime()
+    # Also of a file just written: what is published has passed its reader's check.
+    check_external_data(folder / MODEL_NAME, WEIGHTS_NAME)
     model = rounded(onnx.load(folder / MODEL_NAME, load_external_data=False))
     have = {value.name for value in model.graph.output}
     for stage in stages:
@@ -102,9 +110,19 @@ def _session(folder: Path, stages: Sequence[Stage]) -> Any:
     with staging_file(folder / MODEL_NAME) as (beside, file):
         file.write(model.SerializeToString())
         file.flush()
-        return onnxruntime.InferenceSession(
-            str(beside), options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
-        )
+        try:
+            return onnxruntime.InferenceSession(
+                str(beside),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=["ConstantFolding"],
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
+            raise EngineError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {folder / MODEL_NAME} with the stages "
+                f"{', '.join(stage.tensor for stage in stages)}: {error}.",
+                "Export the checkpoint again.",
+            ) from error
 
 
 def _engine_name() -> str:

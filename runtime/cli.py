@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,13 @@ import click
 
 from .console import run_command, stderr_console, verbose_option
 from .errors import ImageError, InputError
+from .finite import FiniteFloat
 from .json_text import json_text
 from .run_file import Write, as_fields, check_output, result_file
 from .run_images import Result, list_images, run_batches, run_images
 from .run_view import Table, note_order, print_refusal
+from .terminal import printable
+from .time_limit import TimeLimit
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -70,6 +74,13 @@ if TYPE_CHECKING:
     help="Write the results to FILE too: .csv, or .jsonl with all there is. It appears at the end, whole, and "
     "replaces an earlier one; of a run that ends early the results so far are kept in FILE.partial.",
 )
+@click.option(
+    "--time-limit",
+    "limit_s",
+    type=FiniteFloat(min=0, max=threading.TIMEOUT_MAX / 2, min_open=True),
+    metavar="SECONDS",
+    help="End, with code 1, when loading or one result takes longer: a stranger's graph may compute for ever.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line and image.")
 @verbose_option
@@ -81,6 +92,7 @@ def command(
     reset_each: bool,
     bgr: bool,
     output: Path | None,
+    limit_s: float | None,
     strict: bool,
     as_json: bool,
     backend: str,
@@ -105,6 +117,7 @@ def command(
       vla-run engines/hybrid-fp16 photo.jpg
       vla-run engines/hybrid-fp16 frames/ --sequence --instruction "컵까지 가세요"
       vla-run engines/pure-fp16 frames/ -o actions.csv
+      vla-run from-a-stranger/ photo.jpg --time-limit 60
     """
     paths = list_images(images)
     if output:
@@ -114,11 +127,15 @@ def command(
     asked = {"provider": provider, "threads": threads, "device_index": device, "memory": memory}
     options = {name: value for name, value in asked.items() if value is not None}
     arguments = {"backend": backend, "verify": verify, "channels": "bgr" if bgr else "rgb"}
-    with _loaded(bundle, not reset_each, arguments, options) as policy:
+    with (
+        TimeLimit(limit_s, printable(str(bundle))) as limit,
+        _loaded(bundle, not reset_each, arguments, options) as policy,
+    ):
+        limit.next()
         table = None if as_json else Table(policy.manifest, policy.identity)
         results = _results(policy, paths, instruction, reset_each=reset_each, strict=strict, swapped=bgr)
         with result_file(output, policy.manifest.action.names) as write:
-            failures = _show(results, write, table)
+            failures = _show(results, write, table, limit)
     return 1 if failures else 0
 
 
@@ -162,10 +179,11 @@ def _results(
     return run_images(policy, paths, instruction, reset_each=reset_each, strict=strict, swapped=swapped)
 
 
-def _show(results: Iterator[Result], write: Write, table: Table | None) -> int:
+def _show(results: Iterator[Result], write: Write, table: Table | None, limit: TimeLimit) -> int:
     """Write and print results as they come; returns how many images could not be used."""
     failures = 0
     for result in results:
+        limit.next()
         write(result)
         failures += isinstance(result[1], ImageError)
         if table:

@@ -20,7 +20,9 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 4  # a mapping of lists is 2
 MAX_VALUES = 10_000
 _ONE_A_LINE = "Write one 'name: value' a line."
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+|(?:\.[0-9]+|[0-9]+\.?[0-9]*)(?:[eE][-+]?[0-9]+)?)")
+MAX_NUMBER_LETTERS = 64
+_WHOLE = re.compile(r"[-+]?[0-9]+")
+_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _WORDS |= {".nan": float("nan"), ".inf": float("inf"), "-.inf": float("-inf")}
 
@@ -155,9 +157,9 @@ def _plain_scalar(text: str) -> Any:
     """A word without quotes: YAML 1.2's core, so that "no" and 12:30 stay text."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
-    if not _NUMBER.fullmatch(text):
-        return text
-    return _whole(text) if text.lstrip("+-").isdecimal() else float(text)
+    if _WHOLE.fullmatch(text):
+        return _whole(text)
+    return float(text) if len(text) <= MAX_NUMBER_LETTERS and _NUMBER.fullmatch(text) else text
 
 
 def _whole(text: str) -> int:

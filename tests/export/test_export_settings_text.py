@@ -109,6 +109,13 @@ def test_whatever_else_it_holds_is_refused_by_name(tmp_path: Path, content: str 
     assert "\n" not in problem
 
 
+@pytest.mark.parametrize(
+    "word", ["9" * 500_000 + "x", "9" * 500_000 + ".", "1e" + "9" * 500_000, "-" * 500_000]
+)
+def test_a_long_word_that_is_almost_a_number_is_text_at_once(tmp_path: Path, word: str) -> None:
+    assert read_settings_file(written(tmp_path, f"a: {word}")) == {"a": word}
+
+
 def test_a_json_file_is_read_as_json_only(tmp_path: Path) -> None:
     assert "is not YAML or JSON" in refusal(written(tmp_path, "pooling: mean", "settings.json"))
     assert read_settings_file(written(tmp_path, '{"pooling": "mean"}', "settings.JSON")) == {

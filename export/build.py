@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from vla_edge.runtime.atomic import write_atomically
+from vla_edge.runtime.atomic import sync_folder, write_atomically
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.errors import EngineError, ParityError
@@ -40,7 +40,7 @@ from vla_edge.runtime.sessions.plan import (
 )
 from vla_edge.runtime.sessions.tensorrt import runtime_cache_path
 from vla_edge.runtime.sessions.trt_library import Backend
-from vla_edge.runtime.staging import locked, staging_folder
+from vla_edge.runtime.staging import leftovers, locked, remove_leftovers, staging_folder
 
 from .build_cache import TimingCache
 from .build_memory import PeakMemory, check_room
@@ -123,6 +123,7 @@ def build_plan(
     options, progress = options or BuildOptions(), progress or Silent()
     with open_target(options.backend, options.device_index, options.memory, options.sm) as target:
         path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
+        _finish_killed(path)
         present = None if options.force else _present(bundle, target)
         if present is not None:
             return BuildResult(present.path, present.record, fresh=False)
@@ -257,7 +258,8 @@ def _verify(
 
 def _set_aside(path: Path, bundle: Bundle, record: PlanRecord) -> Path:
     rejected = bundle.folder / PLANS_FOLDER / (path.name + REJECTED_SUFFIX)
-    with locked(path.parent), uninterrupted():
+    # Not `path.parent`: that may be this build's staging folder, whose lock it holds already.
+    with locked(rejected.parent), uninterrupted():
         record_path(path).unlink(missing_ok=True)
         path.replace(rejected)
         write_record(rejected, record)
@@ -269,13 +271,26 @@ def _publish(staged: Path, path: Path, record: PlanRecord) -> None:
 
     Two builds at once must not leave the plan of one beside the record of the other.
     """
-    with locked(path.parent), uninterrupted():
-        if staged != path:
-            staged.replace(path)
-            cache = runtime_cache_path(staged)
-            if cache.is_file():
-                cache.replace(runtime_cache_path(path))
+    if staged == path:
         write_record(path, record)
+        return
+    write_record(staged, record)
+    with locked(path.parent), uninterrupted():
+        staged.replace(path)
+        cache = runtime_cache_path(staged)
+        if cache.is_file():
+            cache.replace(runtime_cache_path(path))
+        record_path(staged).replace(record_path(path))
+    sync_folder(path.parent)
+
+
+def _finish_killed(path: Path) -> None:
+    """Put a record beside its plan where a build was killed between the two, and remove what else it left."""
+    for left in leftovers(path.parent):
+        record = record_path(left / path.name)
+        if record.is_file() and not (left / path.name).exists():  # its plan is in place already
+            record.replace(record_path(path))
+    remove_leftovers(path.parent)
 
 
 def write_record(plan: Path, record: PlanRecord) -> None:

@@ -169,6 +169,32 @@ def test_a_gpu_here_that_rtx_does_not_know_is_refused_as_by_its_number(
     assert closed
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_kill_between_plan_and_record_costs_no_plan(bundle: Bundle, count: int) -> None:
+    """At the first rename the earlier pair is still there; at the second the next build finishes the new one."""
+    before = record_path(build_plan(bundle, ADA).path).read_bytes()
+    lines = f"""
+import os, pathlib, sys
+real, renamed = pathlib.Path.replace, []
+def replace(self, target):
+    if str(target).endswith((".plan", ".plan.json")) and ".vla-" not in str(pathlib.Path(target).parent):
+        renamed.append(target)
+    if len(renamed) == {count}:
+        os.kill(os.getpid(), 9)
+    return real(self, target)
+pathlib.Path.replace = replace
+sys.argv = ["vla-build", {str(bundle.folder)!r}, "--backend", "tensorrt-rtx", "--sm", "89", "--force"]
+from vla_edge.export.build_cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, timeout=60)
+    assert done.returncode == -9
+    again = build_plan(bundle, ADA)
+    assert not again.fresh
+    assert (record_path(again.path).read_bytes() == before) == (count == 1)
+    assert left_in(bundle) == [again.path.name, again.path.name + ".json"]
+
+
 def test_a_capability_that_rtx_does_not_know_is_refused(bundle: Bundle) -> None:
     with pytest.raises(EngineError, match="does not build for SM 90") as caught:
         build_plan(bundle, replace(ADA, sm=90))

@@ -61,10 +61,14 @@ def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
     """Turn `--set name=value` texts into values; JSON where it parses as JSON, else plain text.
 
     Raises:
-        InputError: a text without "=" or name, a name given twice, or a value of bytes that are no UTF-8.
+        InputError: a text without "=" or name, a name given twice, too long, or a value of bytes that are no UTF-8.
     """
     result: dict[str, Any] = {}
     for pair in pairs:
+        if len(pair) > MAX_BYTES:
+            raise InputError(
+                f"--set {pair[:40]!r}... has {len(pair):,} letters.", "Settings fit into a few lines."
+            )
         name, sign, text = pair.partition("=")
         name = name.strip()
         if not sign or not name:

@@ -183,3 +183,11 @@ def test_an_option_may_hold_equals_signs_and_nothing() -> None:
         "default_instruction": "a=b",
         "pooling": "",
     }
+
+
+@pytest.mark.parametrize(
+    "text", ["features=[" + "[" * 2_000_000, "x" * 2_000_000, "pooling=" + "1" * 2_000_000]
+)
+def test_an_option_of_millions_of_letters_is_refused_before_it_is_read(text: str) -> None:
+    with pytest.raises(InputError, match=r"has 2,000,0\d\d letters"):
+        parse_options([text])

@@ -25,6 +25,7 @@ import fuzz_readers
 
 CPU_LIMIT_S = 5.0  # of one case: a small file must not cost more
 HANG_LIMIT_S = 90.0  # of the clock without any progress
+PREPARE_LIMIT_S = 600.0  # of the clock until the first case: some readers need a bundle exported
 MEMORY_LIMIT_MIB = 400  # that one case may add to the peak
 ADDRESS_SPACE_BYTES = 6 << 30  # beyond what the libraries take: a bomb ends the case, not the machine
 _STATE = struct.Struct("<qd")  # the case under way, the clock when it began
@@ -33,6 +34,7 @@ _STATE = struct.Struct("<qd")  # the case under way, the clock when it began
 def work(name: str, seed: int, first: int, last: int, state: mmap.mmap, findings: Path) -> None:
     """Read cases one after another; append a line of JSON for each finding."""
     logging.disable()  # a warning for each case would hide the findings
+    os.environ["OMP_NUM_THREADS"] = "1"  # readers share the cores: threads of each would wait for one another
     state[:] = _STATE.pack(-1, time.monotonic())
     with tempfile.TemporaryDirectory() as folder:
         reader = fuzz_readers.make(name, Path(folder))
@@ -95,11 +97,12 @@ class Watched:
         """Note a process that died or hangs, and start the next one behind that case."""
         number, since = _STATE.unpack(self._state[:])
         if self._process.is_alive():
-            if time.monotonic() - since < HANG_LIMIT_S:
+            limit_s = HANG_LIMIT_S if number >= 0 else PREPARE_LIMIT_S
+            if time.monotonic() - since < limit_s:
                 return
             self._process.kill()
             self._process.join()
-            text = f"hang: over {HANG_LIMIT_S:.0f} s"
+            text = f"hang: over {limit_s:.0f} s"
         elif self._process.exitcode == 0:
             self.ended = True
             return

@@ -121,7 +121,9 @@ def build_plan(
         KeyboardInterrupt: Ctrl-C; nothing of this build is left.
     """
     options, progress = options or BuildOptions(), progress or Silent()
-    with open_target(options.backend, options.device_index, options.memory, options.sm) as target:
+    with open_target(
+        options.backend, options.device_index, options.memory, options.sm, building=True
+    ) as target:
         path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
         _finish_killed(path)
         present = None if options.force else _present(bundle, target)

@@ -29,7 +29,9 @@ class Target:
 
 
 @contextmanager
-def open_target(backend: Backend, device_index: int, memory: MemoryName, sm: int | None) -> Iterator[Target]:
+def open_target(
+    backend: Backend, device_index: int, memory: MemoryName, sm: int | None, *, building: bool = False
+) -> Iterator[Target]:
     """Load the library and open the GPU, as far as the build needs one.
 
     Args:
@@ -37,6 +39,7 @@ def open_target(backend: Backend, device_index: int, memory: MemoryName, sm: int
         device_index: CUDA's index of the GPU.
         memory: implementation of device memory.
         sm: build for this compute capability instead of the GPU's own.
+        building: the plan is kept and need not run here, so that without a GPU one may be named.
 
     Raises:
         EngineError: no TensorRT; no GPU where one is needed; a capability that TensorRT-RTX does not build for.
@@ -54,7 +57,7 @@ def open_target(backend: Backend, device_index: int, memory: MemoryName, sm: int
         device = open_device(device_index, memory)
     except EngineError as error:
         if sm is None:
-            raise _no_gpu(backend, error) from error
+            raise (_no_gpu(error) if building and backend == "tensorrt-rtx" else error) from error
         yield _elsewhere(library, sm, "")
         return
     try:
@@ -84,7 +87,5 @@ def _check_sm(library: Library, sm: int) -> None:
         )
 
 
-def _no_gpu(backend: Backend, error: EngineError) -> EngineError:
-    if backend != "tensorrt-rtx":
-        return error
+def _no_gpu(error: EngineError) -> EngineError:
     return EngineError(error.problem, f"{error.mend} Or name the GPU to build for, such as --sm 89.")

@@ -37,8 +37,6 @@ def write_all_atomically(writes: Mapping[Path, Write]) -> None:
         OSError: as there; no file has appeared or changed.
     """
     folders = dict.fromkeys(path.parent for path in writes)
-    for folder in folders:
-        remove_leftovers(folder)
     with ExitStack() as stack:
         staged = [(stack.enter_context(_written(path, write)), path) for path, write in writes.items()]
         with uninterrupted():
@@ -67,9 +65,12 @@ def _written(path: Path, write: Write) -> Iterator[Path]:
 def staging_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """A hidden neighbour of `path`, open for binary writing; removed in the end, unless renamed meanwhile.
 
+    What dead processes left in the folder is removed first.
+
     Raises:
         OSError: the folder cannot be written.
     """
+    remove_leftovers(path.parent)
     temporary, file = _new_file(path)
     try:
         with file:

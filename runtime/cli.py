@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]),
     default="auto",
     show_default=True,
-    help="Engine. auto: TensorRT where the bundle has a plan, else ONNX Runtime on the CPU.",
+    help="Engine. auto: TensorRT where the bundle has a plan (one that was checked, or a GPU is here), else ONNX "
+    "Runtime on the CPU.",
 )
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), help="Device of ONNX Runtime. [default: cpu]")
 @click.option(

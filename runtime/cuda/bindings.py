@@ -129,7 +129,7 @@ class BindingsDevice:
             raise
         # cuda.bindings raises its own types, which differ between versions, when libcuda.so.1 is missing.
         except Exception as error:
-            raise no_driver(f"{error}") from error
+            raise no_driver() from error
 
     def _read_info(self, index: int) -> DeviceInfo:
         attribute = self._driver.CUdevice_attribute

@@ -46,9 +46,9 @@ def cuda_error(call: str, name: str, text: str) -> EngineError:
     return EngineError(f"CUDA's {call} failed: {name} ({text}).", mend)
 
 
-def no_driver(detail: str) -> EngineError:
+def no_driver() -> EngineError:
     """The driver library itself is missing."""
     return EngineError(
-        f"There is no NVIDIA driver on this machine: {detail}",
+        "There is no NVIDIA driver on this machine.",
         "Install the driver (in a container: start it with --gpus all, or --runtime nvidia on Jetson).",
     )

@@ -60,7 +60,7 @@ class LibCuda:
         try:
             self._library = ctypes.CDLL("libcuda.so.1")
         except OSError as error:
-            raise no_driver(str(error)) from error
+            raise no_driver() from error
         for name, arguments in _SIGNATURES.items():
             function = getattr(self._library, name)
             function.argtypes, function.restype = list(arguments), c_int

@@ -31,8 +31,8 @@ def open_session(bundle: Bundle, backend: Backend = "auto", **options: Any) -> S
     Args:
         bundle: an opened bundle.
         backend: an engine by name; or "auto": TensorRT where the bundle has a plan, else ONNX Runtime on
-            the CPU, with a warning where that leaves an NVIDIA GPU idle. What was chosen is logged and
-            stands in the session's identity.
+            the CPU, with a warning where that leaves an NVIDIA GPU or a plan idle; see `choose_backend`. What
+            was chosen is logged and stands in the session's identity.
         options: fields of the engine's options, such as `threads` of `OnnxRuntimeOptions`.
 
     Raises:
@@ -44,13 +44,15 @@ def open_session(bundle: Bundle, backend: Backend = "auto", **options: Any) -> S
         raise InputError(f"backend {backend!r} is not known.", f"Use one of {', '.join(get_args(Backend))}.")
     chosen = choose_backend(bundle) if backend == "auto" else backend
     on_cpu = chosen == "onnxruntime" and options.get("provider", "cpu") == "cpu"
-    if backend == "auto" and on_cpu and has_nvidia_gpu():
-        logger.warning("%s", idle_gpu_warning(bundle.folder, _installed()))
+    if backend == "auto" and on_cpu:
+        _warn_of_idle(bundle)
     try:
         session = _open(bundle, chosen, options)
     except EngineError as error:
         if backend == "auto" and chosen != "onnxruntime":
-            raise EngineError(error.problem, f"{error.mend} {_EXPLICITLY}".strip()) from error
+            raise EngineError(
+                _with_plans(error.problem, bundle, chosen), f"{error.mend} {_EXPLICITLY}".strip()
+            ) from error
         raise
     logger.info("%s -> %s, %s", backend, session.identity, session.identity.provider)
     return session
@@ -64,10 +66,13 @@ def unread_files(backend: str) -> tuple[str, ...]:
 def choose_backend(bundle: Bundle) -> Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]:
     """What "auto" stands for: the engine of the bundle's plans, or ONNX Runtime where there are none.
 
+    A plan that was never checked, as one that was built for a GPU elsewhere, does not count where a checked one
+    is beside it, nor on a machine without a GPU: nobody has relied on it yet, and it cannot run there.
+
     Raises:
         EngineError: there are plans, but not the TensorRT that runs them.
     """
-    plans = sorted(path.name for path in (bundle.folder / PLANS_FOLDER).glob("*.plan"))
+    plans = _plans_that_count(bundle)
     if not plans:
         return "onnxruntime"
     installed = _installed()
@@ -82,6 +87,38 @@ def choose_backend(bundle: Bundle) -> Literal["onnxruntime", "tensorrt", "tensor
         f"{bundle.folder} has plans ({', '.join(plans)}), but the TensorRT that runs them is not installed.",
         f"Install it.{build} {_EXPLICITLY}",
     )
+
+
+def _plans_that_count(bundle: Bundle) -> list[str]:
+    plans = _plans(bundle)
+    if not plans:
+        return []
+    from .unchecked import is_unchecked
+
+    checked = [name for name in plans if not is_unchecked(bundle.folder / PLANS_FOLDER / name, bundle.folder)]
+    return checked or (plans if has_nvidia_gpu() else [])
+
+
+def _plans(bundle: Bundle) -> list[str]:
+    return sorted(path.name for path in (bundle.folder / PLANS_FOLDER).glob("*.plan"))
+
+
+def _warn_of_idle(bundle: Bundle) -> None:
+    """A slow path is never taken without a word."""
+    if has_nvidia_gpu():
+        logger.warning("%s", idle_gpu_warning(bundle.folder, _installed()))
+    elif plans := _plans(bundle):
+        from .unchecked import unchecked_warning
+
+        logger.warning("%s", unchecked_warning(bundle.folder, plans))
+
+
+def _with_plans(problem: str, bundle: Bundle, backend: str) -> str:
+    """Why TensorRT was asked at all, where the problem does not name a plan itself."""
+    names = [name for name in _plans(bundle) if _backend_of(name) == backend]
+    if any(name in problem for name in names):
+        return problem
+    return f"{bundle.folder} has plans for {backend} ({', '.join(names)}), which cannot run: {problem}"
 
 
 def _installed() -> list[TensorRt]:

@@ -20,7 +20,7 @@ from vla_edge.runtime.errors import EngineError, InputError, MissingPackageError
 
 GPU_ONLY = ("tensorrt", "tensorrt-rtx", "torch-tf32", "torch-fp16-graph")
 REFUSALS = {
-    "no driver": (no_driver("libcuda.so.1: cannot open shared object file."), "there is no NVIDIA driver"),
+    "no driver": (no_driver(), "there is no NVIDIA driver"),
     "no device": (
         cuda_error("cuInit", "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"),
         "NO_DEVICE",

@@ -30,6 +30,7 @@ from vla_edge.export.build import BuildOptions, build_plan, verify_existing
 from vla_edge.export.build_cli import build as build_command
 from vla_edge.export.build_memory import check_room
 from vla_edge.export.build_progress import ShownProgress, Silent, make_monitor, run_interruptibly
+from vla_edge.export.build_stages import measure_stages
 from vla_edge.export.build_target import Target, open_target
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import BundleError, EngineError, InputError, ParityError, ResourceError
@@ -167,6 +168,23 @@ def test_a_gpu_here_that_rtx_does_not_know_is_refused_as_by_its_number(
         pass
     assert "use --backend tensorrt" in caught.value.mend
     assert closed
+
+
+@pytest.mark.parametrize(
+    ("work", "hinted"),
+    [(build_plan, True), (verify_existing, False), (measure_stages, False)],
+    ids=["build", "verify", "stages"],
+)
+def test_without_a_gpu_one_may_be_named_only_where_the_plan_is_kept(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, work: Callable[..., object], hinted: bool
+) -> None:
+    def none(*_: object) -> None:
+        raise EngineError("There is no NVIDIA driver on this machine.", "Install the driver.")
+
+    monkeypatch.setattr("vla_edge.export.build_target.open_device", none)
+    with pytest.raises(EngineError, match="no NVIDIA driver") as caught:
+        work(bundle, BuildOptions(backend="tensorrt-rtx"), Silent())
+    assert ("such as --sm 89" in caught.value.mend) == hinted
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -391,8 +409,8 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         from contextlib import contextmanager
 
         @contextmanager
-        def target_with_gpu(*arguments: Any) -> Any:
-            with inner(*arguments) as target:
+        def target_with_gpu(*arguments: Any, **named: Any) -> Any:
+            with inner(*arguments, **named) as target:
                 yield Target(target.library, target.machine, FakeDevice([], sm=89), "")
 
         monkeypatch.setattr(build_module, "open_target", target_with_gpu)

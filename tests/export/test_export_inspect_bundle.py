@@ -233,10 +233,20 @@ class TestWhereItRuns:
     ) -> None:
         found = {engine.backend.replace("-", "_") for engine in machine.engines if engine.version}
         monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in found else None)
+        monkeypatch.setattr("vla_edge.runtime.sessions.has_nvidia_gpu", lambda: machine.gpu is not None)
         add_plan(copy, sm, passed)
         here = runs_here(Bundle.unchecked(copy), machine)
         assert (here.default, here.asked) == ("", "onnxruntime")
         assert re.search(words, here.problem)
+
+    @pytest.mark.parametrize("machine", [LAPTOP, ThisMachine((ORT, TRT, NO_RTX), None, "No driver.")])
+    def test_a_plan_for_a_gpu_elsewhere_that_nobody_checked_is_not_asked_for_here(
+        self, monkeypatch: pytest.MonkeyPatch, copy: Path, machine: ThisMachine
+    ) -> None:
+        monkeypatch.setattr("vla_edge.runtime.sessions.has_nvidia_gpu", lambda: False)
+        add_plan(copy, 89, passed=None)
+        here = runs_here(Bundle.unchecked(copy), machine)
+        assert (here.default, here.problem) == ("onnxruntime", "")
 
     def test_this_machine_is_looked_at_without_a_bundle(self) -> None:
         machine = inspect_machine.this_machine()

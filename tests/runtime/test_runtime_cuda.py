@@ -204,13 +204,26 @@ def test_a_missing_cuda_python_is_told_with_what_to_install(monkeypatch: pytest.
     assert "<13" in caught.value.mend
 
 
-def test_a_machine_without_a_driver_says_so(tmp_path: Path) -> None:
-    lines = (
-        "from vla_edge.runtime.cuda.bindings import no_driver; raise SystemExit(str(no_driver('not found.')))"
-    )
-    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True)
-    assert "There is no NVIDIA driver on this machine: not found." in done.stderr
-    assert "--gpus all" in done.stderr
+def test_a_machine_without_a_driver_says_so_in_our_words_alone() -> None:
+    from vla_edge.runtime.cuda.errors import no_driver
+
+    found = no_driver()
+    assert found.problem == "There is no NVIDIA driver on this machine."
+    assert "--gpus all" in found.mend
+
+
+@pytest.mark.parametrize("raised", [RuntimeError('"cuda" is an NVIDIA driver library'), OSError("libcuda")])
+def test_what_cuda_bindings_says_of_a_missing_driver_is_not_repeated(raised: Exception) -> None:
+    from vla_edge.runtime.cuda.bindings import BindingsDevice
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    device = object.__new__(BindingsDevice)
+    device._call = fail  # type: ignore[method-assign]
+    with pytest.raises(EngineError) as caught:
+        device._initialise()
+    assert caught.value.problem == "There is no NVIDIA driver on this machine."
 
 
 def test_an_unknown_implementation_is_refused() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trt_support import make_plan
 
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.policy import Policy
-from vla_edge.runtime.sessions import open_session, unused_gpu
+from vla_edge.runtime.sessions import choose_backend, open_session, unused_gpu
 
 
 def with_plan(folder: Path, name: str = "tensorrt-10.6.0-sm90.plan") -> Bundle:
@@ -171,3 +172,44 @@ def test_plans_of_a_tensorrt_that_is_missing_name_the_one_that_is_there(
     with pytest.raises(EngineError, match="the TensorRT that runs them is not installed") as raised:
         open_session(with_plan(tiny_bundle))
     assert f"vla-build {tiny_bundle} --backend tensorrt-rtx" in raised.value.mend
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("modules", [[], ["tensorrt", "tensorrt_rtx"]], ids=["bare", "TensorRT"])
+def test_a_plan_for_a_gpu_elsewhere_leaves_a_machine_without_one_to_onnxruntime_with_a_warning(
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    backend: str,
+    modules: list[str],
+) -> None:
+    machine_with(monkeypatch, *modules, gpu=False)
+    plan = make_plan(Bundle.open(tiny_bundle), backend, sm=89, passed=None)
+    assert open_session(Bundle.open(tiny_bundle)).identity.backend == "onnxruntime"
+    (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"{tiny_bundle} runs on the CPU: its plan {plan.name} was never checked" in warning
+    option = "" if backend == "tensorrt" else " --backend tensorrt-rtx"
+    assert f"vla-build --verify {tiny_bundle}{option} (" in warning
+
+
+@pytest.mark.parametrize("passed", [True, False, None])
+def test_a_plan_that_somebody_relies_on_is_named_where_it_cannot_run(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, passed: bool | None
+) -> None:
+    """One that was checked, also where no GPU is found; one that was not, where there is a GPU."""
+    machine_with(monkeypatch, "tensorrt", gpu=passed is None)
+    plan = make_plan(Bundle.open(tiny_bundle), passed=passed)
+    with pytest.raises(EngineError) as raised:
+        open_session(Bundle.open(tiny_bundle))
+    assert plan.name in raised.value.problem
+    assert "--backend onnxruntime" in raised.value.mend
+
+
+def test_a_checked_plan_goes_before_one_that_nobody_checked(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_with(monkeypatch, "tensorrt", "tensorrt_rtx")
+    bundle = Bundle.open(tiny_bundle)
+    make_plan(bundle, "tensorrt", passed=None)
+    make_plan(bundle, "tensorrt-rtx", passed=True)
+    assert choose_backend(bundle) == "tensorrt-rtx"

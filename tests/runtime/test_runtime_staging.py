@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vla_edge.runtime import staging
-from vla_edge.runtime.atomic import write_all_atomically, write_atomically
+from vla_edge.runtime.atomic import staging_file, write_all_atomically, write_atomically
 from vla_edge.runtime.staging import (
     leftovers,
     locked,
@@ -71,6 +71,19 @@ def test_a_killed_process_s_is_removed_by_the_next_and_a_living_one_s_is_not(
         assert left not in names(tmp_path)
         living.communicate("", timeout=30)
     assert [name for name in names(tmp_path) if name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("kept", ["folder", "file"])
+def test_a_place_for_a_moment_removes_what_dead_processes_left_too(tmp_path: Path, kept: str) -> None:
+    """As a bisection's graph beside the model, which never gets a name of its own."""
+    left = staging_path(tmp_path / "model.onnx")
+    if kept == "file":
+        left.write_bytes(b"half")
+    else:
+        left.mkdir()
+    with staging_file(tmp_path / "model.onnx") as (temporary, _):
+        assert names(tmp_path) == [temporary.name]
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("script", [FOLDER, FILE], ids=["folder", "file"])

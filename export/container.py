@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ..runtime.errors import CheckpointError
 from .archive import LOCAL_MAGIC, RESAVE, Record, torch_records
 from .checksums import damage
-from .pickle_limits import UnreadablePickleError
+from .pickle_limits import PickleLimitError, UnreadablePickleError
 from .pickle_names import CheckpointNames, Foreign
 from .pickle_reader import read_pickle
 from .plain import plain
@@ -87,6 +87,11 @@ def _torch_content(file: SourceFile, records: Mapping[str, Record]) -> Mapping[s
     except UnreadablePickleError as error:
         if names.foreign:
             raise _refused(file.path, names.foreign) from error
+        if isinstance(error, PickleLimitError):
+            raise CheckpointError(
+                f"{file.path} holds more than is read: {printable(str(error))} (data.pkl).",
+                f"Save the weights alone: {RESAVE}.",
+            ) from error
         raise CheckpointError(
             f"{file.path} is damaged, or not written by torch.save: {printable(str(error))} (data.pkl).",
             "Compare its SHA-256 with the origin's and copy it again.",

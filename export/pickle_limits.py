@@ -11,6 +11,7 @@ KEPT_BYTES = 1 << 20
 # All text and bytes that are kept, and all elements that are copied, of one pickle
 MAX_KEPT = 32 << 20
 MAX_INTEGER_BYTES = 128
+MAX_DIGITS = 300
 MAX_LINE_BYTES = 4096
 # A file could choose numbers and tuples that fall into one bucket of a dictionary; text is hashed with a secret.
 MAX_ODD_KEYS = 10_000
@@ -20,6 +21,10 @@ MAX_KEY_PARTS = 16
 
 class UnreadablePickleError(ValueError):
     """The pickle is damaged, or beyond a limit."""
+
+
+class PickleLimitError(UnreadablePickleError):
+    """The pickle asks for more than is read; it may be whole and honest."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +45,30 @@ class Budget:
         """Count bytes that are kept, or elements that are copied."""
         self._kept -= amount
         if self._kept < 0:
-            raise UnreadablePickleError(
-                f"it builds more than {MAX_KEPT:,} bytes and elements beside the tensors"
-            )
+            raise PickleLimitError(f"it builds more than {MAX_KEPT:,} bytes and elements beside the tensors")
 
     def key(self, key: Any) -> Any:
         """A key of a dictionary or element of a set, if hashing it is harmless."""
-        if key is None or isinstance(key, (str, bytes, bool)):
+        if key is None or isinstance(key, (str, bytes, bool)) or _all_text(key):
             return key
         self._odd_keys -= not (isinstance(key, int) and 0 <= key <= MAX_KEPT)
         if self._odd_keys < 0:
-            raise UnreadablePickleError(f"more than {MAX_ODD_KEYS:,} keys are neither text nor small numbers")
+            raise PickleLimitError(
+                f"more than {MAX_ODD_KEYS:,} of its keys are neither text nor small numbers"
+            )
         parts = key if type(key) is tuple else (key,)
         if len(parts) > MAX_KEY_PARTS or not all(map(_hashable, parts)):
-            raise UnreadablePickleError("a key is neither text, nor a number, nor a short tuple of them")
+            raise PickleLimitError("a key is neither text, nor a number, nor a short tuple of them")
         return key
+
+
+def _all_text(key: Any) -> bool:
+    """Such as a pair of a tokenizer's merges, of which there are many thousands."""
+    return (
+        type(key) is tuple
+        and len(key) <= MAX_KEY_PARTS
+        and all(isinstance(part, (str, bytes)) for part in key)
+    )
 
 
 def _hashable(part: Any) -> bool:

@@ -8,14 +8,16 @@ from typing import Any, Protocol
 
 from .pickle_limits import (
     KEPT_BYTES,
+    MAX_DIGITS,
     MAX_INTEGER_BYTES,
     MAX_LINE_BYTES,
     Budget,
     LongText,
+    PickleLimitError,
     UnreadablePickleError,
 )
 
-_DECIMAL = re.compile(rb"[+-]?[0-9]{1,300}$")
+_DECIMAL = re.compile(rb"[+-]?[0-9]+$")
 
 
 class Names(Protocol):
@@ -27,7 +29,7 @@ class Names(Protocol):
     def call(self, function: Any, args: Any, budget: Budget) -> Any:
         """The stand-in for what calling the stand-in of a function or class would give."""
 
-    def set_state(self, value: Any, state: Any) -> None:
+    def set_state(self, value: Any, state: Any, budget: Budget) -> None:
         """Fill a stand-in as its class's `__setstate__` would."""
 
     def append(self, value: Any, items: list[Any]) -> None:
@@ -78,7 +80,7 @@ class Machine:
     def _line(self) -> bytes:
         end = self._data.find(b"\n", self._at, self._at + MAX_LINE_BYTES)
         if end < 0:
-            raise UnreadablePickleError(f"a line of it has no end within {MAX_LINE_BYTES:,} bytes")
+            raise PickleLimitError(f"a line of it has no end within {MAX_LINE_BYTES:,} bytes")
         line = self._data[self._at : end]
         self._at = end + 1
         return line
@@ -115,7 +117,7 @@ class Machine:
     def long(self, form: str) -> None:
         size_bytes = self._number(form)
         if not 0 <= size_bytes <= MAX_INTEGER_BYTES:
-            raise UnreadablePickleError(
+            raise PickleLimitError(
                 f"an integer of it has {size_bytes:,} bytes, at most {MAX_INTEGER_BYTES} are read"
             )
         self._stack.append(int.from_bytes(self._take(size_bytes), "little", signed=True))
@@ -284,7 +286,7 @@ class Machine:
 
     def build(self) -> None:
         state = self._pop()
-        self._names.set_state(self._top(), state)
+        self._names.set_state(self._top(), state, self._budget)
 
     def stored(self) -> None:
         self._stack.append(self._names.stored(self._pop()))
@@ -304,6 +306,8 @@ class Machine:
 
 
 def _integer(line: bytes) -> int:
+    if len(line) > MAX_DIGITS and line.strip(b"+-").isdigit():
+        raise PickleLimitError(f"an integer of it has {len(line):,} digits, at most {MAX_DIGITS} are read")
     if not _DECIMAL.match(line):
         raise UnreadablePickleError(f"{line[:40]!r} in it is no integer")
     return int(line)

@@ -92,6 +92,7 @@ class CheckpointNames:
             raise UnreadablePickleError(f"it calls a {type(function).__name__}")
         if not isinstance(args, tuple):
             raise UnreadablePickleError(f"it calls {function.name} without arguments")
+        budget.spend(len(args))  # one long tuple could be given many times
         if function.name in TENSOR_NAMES:
             return self._tensors.build(function.name, args)
         if function.name in _CALLS:
@@ -100,11 +101,11 @@ class CheckpointNames:
             return Described(function.name)
         return self._foreign(function.name)
 
-    def set_state(self, value: Any, state: Any) -> None:
+    def set_state(self, value: Any, state: Any, budget: Budget) -> None:
         if isinstance(value, (Array, ArrayType)):
             value.set_state(state)
         elif isinstance(value, Record):
-            value.update(_attributes(state))
+            value.update(_attributes(state, budget))
         elif not isinstance(value, (Foreign, Described, UnreadableTensor, dict, list, set)) and not (
             self._tensors.is_tensor(value)
         ):
@@ -123,9 +124,10 @@ class CheckpointNames:
         return self._tensors.storage(identity)
 
 
-def _attributes(state: Any) -> dict[str, Any]:
+def _attributes(state: Any, budget: Budget) -> dict[str, Any]:
     """An instance's `__dict__`, which may come in a pair with what is in slots."""
     given = state[0] if isinstance(state, tuple) and len(state) == 2 else state
+    budget.spend(8 * len(given) if isinstance(given, dict) else 0)
     if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
         raise UnreadablePickleError("the state of a namespace is no dictionary of names")
     return given

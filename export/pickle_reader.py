@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from .pickle_limits import MAX_STEPS, UnreadablePickleError
+from .pickle_limits import MAX_STEPS, PickleLimitError, UnreadablePickleError
 from .pickle_machine import Machine, Names
 
 
@@ -43,7 +43,7 @@ def _run(machine: Machine) -> Any:
         if step is None:
             raise UnreadablePickleError(f"{opcode:#x} in it is no instruction")
         step(machine)
-    raise UnreadablePickleError(f"it has more than {MAX_STEPS:,} instructions")
+    raise PickleLimitError(f"it has more than {MAX_STEPS:,} instructions")
 
 
 _Step = Callable[[Machine], None]

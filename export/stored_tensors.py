@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from .archive import Record
-from .pickle_limits import UnreadablePickleError
+from .pickle_limits import PickleLimitError, UnreadablePickleError
 from .source_file import SourceFile
 
 if TYPE_CHECKING:
@@ -21,6 +21,41 @@ _MAX_SIZE = 1 << 60
 _MAX_TENSORS = 200_000
 # A view can say that one value is a billion. Real ones that repeat values, such as an expanded mask, are small.
 _MAX_REPEATED_BYTES = 64 << 20
+# All tensors of one file together: weights, their averages and an optimizer's state may share storages.
+_MAX_TIMES_FILE = 8
+_MAX_BYTES_BEYOND = 1 << 30
+_MAX_NAME = 40
+_MAX_DEVICE_INDEX = 1 << 16
+# The longest list of arguments of the functions below has eleven.
+_MAX_ARGUMENTS = 16
+
+# Dtypes whose values are plain bytes. torch has more, such as qint8 and bits8, on which its own functions fail, some
+# of them with a segmentation fault.
+PLAIN_DTYPES = frozenset(
+    [
+        "float64",
+        "float32",
+        "float16",
+        "bfloat16",
+        "float8_e4m3fn",
+        "float8_e4m3fnuz",
+        "float8_e5m2",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint64",
+        "uint32",
+        "uint16",
+        "uint8",
+        "bool",
+        "complex128",
+        "complex64",
+        "complex32",
+    ]
+)
 
 # torch.storage._dtype_to_storage_type_map; newer dtypes come as an UntypedStorage and a dtype.
 _STORAGES = {
@@ -106,6 +141,7 @@ class TensorBuilder:
         self._records = records
         self._storages: dict[tuple[str, str], torch.Tensor] = {}
         self._built = 0
+        self._bytes_left = _MAX_TIMES_FILE * file.size_bytes + _MAX_BYTES_BEYOND
 
     @cached_property
     def _map(self) -> mmap.mmap:
@@ -153,10 +189,12 @@ class TensorBuilder:
         if name == "torch.Size":
             return _sizes(args[0] if args else (), "a torch.Size")
         if name == "torch.device":
-            return ":".join(str(part)[:40] for part in args[:2])
+            return _device(args)
         self._built += 1
         if self._built > _MAX_TENSORS:
-            raise UnreadablePickleError(f"it has more than {_MAX_TENSORS:,} tensors")
+            raise PickleLimitError(f"it has more than {_MAX_TENSORS:,} tensors")
+        if len(args) > _MAX_ARGUMENTS:
+            raise UnreadablePickleError("a tensor of it has too many arguments")
         if name in _FROM_TYPE:
             return self._from_type(args)
         function = name.removeprefix(_REBUILD)
@@ -172,11 +210,10 @@ class TensorBuilder:
         """All kinds have a tuple for their shape, and a dtype or a tensor of their values, in some order."""
         import torch
 
-        inner = next((arg for arg in args if isinstance(arg, tuple) and any(map(self.is_tensor, arg))), ())
+        short = [arg for arg in args if isinstance(arg, tuple) and len(arg) <= _MAX_AXES]
+        inner = next((arg for arg in short if any(map(self.is_tensor, arg))), ())
         parts = (*args, *inner)
-        shapes = (
-            part for part in parts if isinstance(part, tuple) and all(type(size) is int for size in part)
-        )
+        shapes = (part for part in parts if _is_shape(part))
         dtypes = [part if isinstance(part, torch.dtype) else getattr(part, "dtype", None) for part in parts]
         dtype = next((str(dtype) for dtype in reversed(dtypes) if dtype), "")
         return UnreadableTensor(kind, next(shapes, None), dtype.removeprefix("torch."))
@@ -211,6 +248,9 @@ class TensorBuilder:
             dtype = str(given).removeprefix("torch.")
         if dtype is None:
             return UnreadableTensor("a quantised tensor")
+        if dtype not in PLAIN_DTYPES:
+            shape = args[2] if _is_shape(args[2]) else None
+            return UnreadableTensor(f"a tensor of {dtype}", shape, dtype)
         if rest and isinstance(rest[0], dict) and any(rest[0].values()):
             return UnreadableTensor("a conjugated or negated view")
         offset, shape, stride = (
@@ -219,13 +259,18 @@ class TensorBuilder:
             _sizes(args[3], "a stride"),
         )
         _check_extent(storage.record, _dtype(dtype).itemsize, offset, shape, stride)
+        self._bytes_left -= math.prod(shape) * _dtype(dtype).itemsize
+        if self._bytes_left < 0:
+            raise PickleLimitError(
+                f"its tensors together have more than {_MAX_TIMES_FILE} times as many bytes as the file"
+            )
         values = self._values(storage.record, dtype)
         if not values.numel():
             return values.new_empty(shape)
         return values.as_strided(shape, stride, offset)
 
     def _values(self, record: Record, dtype: str) -> torch.Tensor:
-        """All of a record as one tensor; tensors that share a storage share it here too."""
+        """All of a record as one tensor of a plain dtype; tensors that share a storage share it here too."""
         import torch
 
         key = (record.name, dtype)
@@ -242,14 +287,39 @@ class TensorBuilder:
 def _dtype(name: str) -> torch.dtype:
     import torch
 
-    # names come from `_STORAGES` or from a dtype
+    # names come from `_STORAGES` or `PLAIN_DTYPES`
     return cast("torch.dtype", vars(torch)[name])
 
 
 def _size(value: Any, what: str) -> int:
     if type(value) is not int or not 0 <= value <= _MAX_SIZE:
-        raise UnreadablePickleError(f"{what} of it is {str(value)[:40]}")
+        # never the text of a value that holds others: it may be of any length
+        raise UnreadablePickleError(f"{what} of it is {value if type(value) is int else _kind(value)}")
     return value
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) <= _MAX_AXES
+        and all(type(size) is int and abs(size) <= _MAX_SIZE for size in value)
+    )
+
+
+def _device(args: tuple[Any, ...]) -> str:
+    """The name of a device and perhaps its number, as in "cuda:1"."""
+    name, index = args if len(args) == 2 else (*args, None) if len(args) == 1 else ("", None)
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
+        raise UnreadablePickleError("a torch.device of it has no proper name")
+    if index is None:
+        return name
+    if type(index) is not int or abs(index) > _MAX_DEVICE_INDEX:
+        raise UnreadablePickleError("a torch.device of it has no proper number")
+    return f"{name}:{index}"
 
 
 def _sizes(value: Any, what: str) -> tuple[int, ...]:
@@ -276,6 +346,7 @@ def _check_extent(
             f"a tensor of shape {list(shape)} reaches beyond its storage of {available:,} values"
         )
     if count * itemsize > max(record.size_bytes, _MAX_REPEATED_BYTES):
-        raise UnreadablePickleError(
-            f"a tensor of shape {list(shape)} repeats the {available:,} values of its storage without end"
+        raise PickleLimitError(
+            f"a tensor of shape {list(shape)} repeats the {available:,} values of its storage without end; "
+            f"at most {_MAX_REPEATED_BYTES:,} bytes are read"
         )

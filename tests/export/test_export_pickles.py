@@ -22,6 +22,7 @@ from pickle_writer import call, integer, name, storage, tensor, text, tuple_of, 
 
 from vla_edge.export.checkpoint import read_stored
 from vla_edge.export.pickle_limits import MAX_STEPS
+from vla_edge.export.stored_tensors import PLAIN_DTYPES
 from vla_edge.runtime.errors import CheckpointError
 
 Rewritten = Callable[..., Path]
@@ -136,6 +137,96 @@ class TestTensorsThatReachBeyondTheirStorage:
     )
     def test_views_within_it_are_read(self, tmp_path: Path, weight: bytes, values: Any) -> None:
         assert read_stored(write(tmp_path / "a.pth", weight=weight)).tensors["w"].tolist() == values
+
+
+QUANTISED = ("qint8", "quint8", "qint32", "quint4x2", "quint2x4")
+DTYPES = sorted(
+    {str(value).removeprefix("torch.") for value in vars(torch).values() if type(value) is torch.dtype}
+)
+
+
+def of_dtype(dtype: str, shape: tuple[int, ...] = (2,)) -> bytes:
+    """How torch writes tensors whose storages have no class of their own."""
+    sizes, steps = tuple_of(*map(integer, shape)), tuple_of(*(integer(1) for _ in shape))
+    stored, hooks = storage(values=16, kind="UntypedStorage"), call(name("collections", "OrderedDict"))
+    rebuild = name("torch._utils", "_rebuild_tensor_v3")
+    return call(rebuild, stored, integer(0), sizes, steps, b"\x89", hooks, name("torch", dtype))
+
+
+class TestTensorsOfDtypesWithoutPlainValues:
+    """torch's own functions fail on them: as_strided of a qint8 tensor ends the process."""
+
+    @pytest.mark.parametrize("dtype", [*QUANTISED, "bits8", "bits16", "int4", "uint1", "float4_e2m1fn_x2"])
+    def test_as_weights_are_refused_by_name(self, tmp_path: Path, dtype: str) -> None:
+        path = write(tmp_path / "a.pth", weight=of_dtype(dtype))
+        assert f"holds 1 values that are no plain tensors: w (a tensor of {dtype})" in refusal(path)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("shape", [(1,), (0,), ()])
+    def test_of_every_dtype_that_torch_has_are_shown_beside_the_weights(
+        self, tmp_path: Path, dtype: str, shape: tuple[int, ...]
+    ) -> None:
+        shown = read_stored(write(tmp_path / "a.pth", beside=of_dtype(dtype, shape))).extra["extra"]
+        assert (shown == f"tensor {list(shape)} {dtype}") == (dtype not in PLAIN_DTYPES)
+
+    def test_the_command_ends_without_a_signal(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.pth", weight=of_dtype("qint8"), beside=of_dtype("quint4x2"))
+        command = [sys.executable, "-m", "vla_edge.export.inspect_cli", str(path)]
+        assert subprocess.run(command, capture_output=True, timeout=120).returncode == 2
+
+
+class TestValuesWhereNumbersAndNamesBelong:
+    """A list of two times one list, of two times one list, and so on: its text would have 2^100 letters."""
+
+    @pytest.mark.parametrize(
+        "value", [lambda: memo_bomb(), lambda: b"]" * 100_000 + b"a" * 99_999], ids=["wide", "deep"]
+    )
+    @pytest.mark.parametrize(
+        ("around", "words"),
+        [
+            (lambda value: call(name("torch", "device"), value), "a torch.device of it has no proper name"),
+            (lambda value: call(name("torch", "device"), text("cuda"), value), "no proper number"),
+            (lambda value: rebuilt(offset=value), "an offset of it is a list"),
+            (lambda value: rebuilt(shape=tuple_of(value)), "a shape of it is a list"),
+            (lambda value: rebuilt(stride=tuple_of(value)), "a stride of it is a list"),
+            (lambda value: rebuilt(values=value), "a storage of it is a list"),
+        ],
+    )
+    def test_are_refused_by_their_kind(
+        self, tmp_path: Path, around: Callable[[bytes], bytes], words: str, value: Callable[[], bytes]
+    ) -> None:
+        assert words in refusal(write(tmp_path / "a.pth", beside=around(value())))
+
+    def test_devices_are_read_as_torch_writes_them(self, tmp_path: Path) -> None:
+        torch.save(
+            {"model_state_dict": {"w": torch.ones(1)}, "d": [torch.device("cpu"), torch.device("cuda:1")]},
+            tmp_path / "a.pth",
+        )
+        assert read_stored(tmp_path / "a.pth").extra == {"d": ["cpu", "cuda:1"]}
+
+
+def rebuilt(
+    offset: bytes = b"K\x00",
+    shape: bytes = b"K\x04\x85",
+    stride: bytes = b"K\x01\x85",
+    values: bytes = b"K\x04",
+) -> bytes:
+    stored = tuple_of(text("storage"), name("torch", "FloatStorage"), text("0"), text("cpu"), values) + b"Q"
+    return call(name("torch._utils", "_rebuild_tensor_v2"), stored, offset, shape, stride, b"\x89", b"N")
+
+
+class TestManyViewsOfOneStorage:
+    @pytest.mark.parametrize(("views", "values"), [(600, 16 << 20), (100, 4 << 20), (17, 16 << 20)])
+    def test_are_bounded_together(self, tmp_path: Path, views: int, values: int) -> None:
+        path = write(tmp_path / "a.pth", beside=b"(" + tensor(shape=(values,), stride=(0,)) * views + b"l")
+        assert "its tensors together have more than 8 times as many bytes as the file" in refusal(path)
+
+    def test_that_share_it_as_trainers_let_them_are_read(self, tmp_path: Path) -> None:
+        weights = {"w": torch.ones(1 << 10)}
+        again = dict.fromkeys(("ema_state_dict", "swa_state_dict"), weights)
+        mask = {f"mask{index}": torch.ones(1, dtype=torch.bool).expand(2048, 2048) for index in range(24)}
+        torch.save({"model_state_dict": weights, **again, **mask}, tmp_path / "a.pth")
+        assert list(read_stored(tmp_path / "a.pth").tensors) == ["w"]
 
 
 def memo_bomb(levels: int = 100, width: int = 10) -> bytes:

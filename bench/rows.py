@@ -158,8 +158,11 @@ def _agreeing(row: Row, actions: list | None, reference: list | None, scale: Seq
 
 
 def with_speedups(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Put each row's p50 beside PyTorch's; a row that is wrong, or was not compared, gains nothing."""
-    p50_ms = {row.backend: row.step.p50_ms for row in rows if row.step}
+    """Put each row's p50 beside PyTorch's; a row that is wrong, or was not compared, gains nothing.
+
+    Nor is there anything to gain over a PyTorch that is wrong: its speed is worth nothing.
+    """
+    p50_ms = {row.backend: row.step.p50_ms for row in rows if row.step and row.status == "ok"}
 
     def ratio(row: Row, baseline: str) -> float | None:
         if row.step is None or row.status != "ok" or baseline not in p50_ms:

@@ -107,7 +107,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     worse = sum(bool(row.regressions) for row in comparison.rows)
     verdict = f"{worse} of {len(comparison.rows)} rows regressed" if worse else "no regression"
     allowed = f"allowed: {_percent(comparison.threshold)}, for p99 {_percent(comparison.tail_threshold)}"
-    print_text(f"{verdict} ({allowed})", console, "bold red" if worse else "bold")
+    doubted = sum(bool(row.doubts) for row in comparison.rows)
+    doubt = f"; the figures of {doubted} row{'s' * (doubted > 1)} are in doubt" if doubted else ""
+    print_text(f"{verdict} ({allowed}){doubt}", console, "bold red" if worse else "bold")
     print_text("", console)
     print_grid(comparison_grid(comparison), console, STYLES)
     for line in _findings(comparison):
@@ -164,8 +166,9 @@ def _number(value: float | None, form: str) -> str:
 
 def _findings(comparison: Comparison) -> Iterator[str]:
     for row in comparison.rows:
+        doubt = " (in doubt)" if row.doubts else ""
         for kind, texts in (("REGRESSION", row.regressions), ("improvement", row.improvements)):
-            yield from (f"{kind}: {row.workload}, {row.backend}: {text}" for text in texts)
+            yield from (f"{kind}{doubt}: {row.workload}, {row.backend}: {text}" for text in texts)
 
 
 def _plain(text: str) -> str:

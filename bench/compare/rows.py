@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from vla_edge.runtime.errors import InputError
 
+from ..output.remarks import real_doubts
 from ..report import BundleReport, Report, Row
 from .stats import Ratio, quantile_ratio, rank_test
 
@@ -65,6 +66,8 @@ class RowComparison(Struct, frozen=True, kw_only=True):
     error_mps: float | None = None
     regressions: tuple[str, ...] = ()
     improvements: tuple[str, ...] = ()
+    # what either report says against the figures that are compared here
+    doubts: tuple[str, ...] = ()
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -99,11 +102,12 @@ def compare(
     limits = Limits(threshold, tail_threshold)
     old, new = dict(_keyed_rows(before)), dict(_keyed_rows(after))
     keys = list(dict.fromkeys((*old, *new)))
+    rows = tuple(_compare_rows(key, old.get(key), new.get(key), limits) for key in keys)
     return Comparison(
         threshold=threshold,
         tail_threshold=tail_threshold,
-        warnings=tuple(_differences(before, after)),
-        rows=tuple(_compare_rows(key, old.get(key), new.get(key), limits) for key in keys),
+        warnings=(*_differences(before, after), *_doubts_of_rows(rows)),
+        rows=rows,
     )
 
 
@@ -152,6 +156,24 @@ def _compare_rows(key: Key, before: Row | None, after: Row | None, limits: Limit
         error_mps=_difference(_error(before), _error(after)),
         regressions=tuple(worse),
         improvements=tuple(better),
+        doubts=tuple(_doubts(before, after)),
+    )
+
+
+def _doubts(before: Row, after: Row) -> Iterator[str]:
+    said: dict[str, list[str]] = {}
+    for when, row in (("before", before), ("after", after)):
+        for doubt in real_doubts(row):
+            said.setdefault(f"{doubt.kind}: {doubt.text}", []).append(when)
+    yield from (f"{' and '.join(sides)}: {text}" for text, sides in said.items())
+
+
+def _doubts_of_rows(rows: Sequence[RowComparison]) -> Iterator[str]:
+    """A line for each row whose figures one of the reports doubts: its verdict may be that of a busy machine."""
+    yield from (
+        f"figures in doubt: {row.workload}, {row.backend}: {'; '.join(row.doubts)}"
+        for row in rows
+        if row.doubts
     )
 
 

@@ -18,8 +18,9 @@ from .format import (
     times,
 )
 from .remarks import Remark, real_doubts
+from .sections import BASELINE
 
-BASELINE = "torch-fp32"
+BASELINE_DOUBT = "PyTorch's figure is in doubt"
 # between these a ratio of two times is no difference worth a word
 AS_FAST = (0.95, 1.05)
 ALARMS_SHOWN = 12
@@ -52,6 +53,8 @@ def headline(report: Report) -> str:
     ratios = [row.speedup_over_torch_fp32 for row in right if row.backend != BASELINE]
     gains = [f"{times(ratio)}x" for ratio in ratios if known(ratio) and ratio >= AS_FAST[1]]
     gain = f", {listed(gains)} faster than PyTorch FP32" if len(gains) == len(right) else ""
+    unsure = gain and any(baseline_in_doubt(bundle.rows) for bundle in report.bundles)
+    gain += f" ({BASELINE_DOUBT})" if unsure else ""
     doubt = ", with reasons to doubt it" if any(real_doubts(row) for row in right) else ""
     return f"{names} answer{'s' * (names.count(' and ') == 0)} in {answers} ms{gain}{doubt}"
 
@@ -64,22 +67,34 @@ def bundle_headline(bundle: BundleReport) -> str:
         return f"No backend is right: {listed(wrong)} wrong" if wrong else "No backend gave a result"
     sentence = f"{backend_label(row)} answers in {significant(row.step.p50_ms)} ms"
     if row.backend != BASELINE:
-        sentence += _gain(row.speedup_over_torch_fp32)
+        sentence += _gain(row.speedup_over_torch_fp32, doubted=baseline_in_doubt(bundle.rows))
         if row.parity and known(row.parity.max_abs_mps):
             sentence += f"; right within {metres_per_second(row.parity.max_abs_mps)}"
     doubts = doubts_in_words(real_doubts(row))
     return f"{sentence}; in doubt: {doubts}" if doubts else sentence
 
 
-def _gain(ratio: float | None) -> str:
+def _gain(ratio: float | None, *, doubted: bool) -> str:
     """How a row's speed compares with PyTorch's, as a clause."""
     if not known(ratio) or ratio <= 0:
         return ""
+    value, words = gain_in_words(ratio)
+    factor = "" if AS_FAST[0] < ratio < AS_FAST[1] else f"{value}x "
+    return f", {factor}{words}{f' ({BASELINE_DOUBT})' if doubted else ''}"
+
+
+def gain_in_words(ratio: float) -> tuple[str, str]:
+    """A speed over PyTorch's, above 0, as a factor of at least about 1 and what it says."""
     if AS_FAST[0] < ratio < AS_FAST[1]:
-        return ", as fast as PyTorch FP32"
+        return times(ratio), "as fast as PyTorch FP32"
     if ratio < 1:
-        return f", {times(1 / ratio)}x slower than PyTorch FP32"
-    return f", {times(ratio)}x faster than PyTorch FP32"
+        return times(1 / ratio), "slower than PyTorch FP32"
+    return times(ratio), "faster than PyTorch FP32"
+
+
+def baseline_in_doubt(rows: Iterable[Row]) -> bool:
+    """Whether something speaks against the figure of PyTorch FP32, and so against every ratio to it."""
+    return any(row.backend == BASELINE and bool(real_doubts(row)) for row in rows)
 
 
 def doubts_in_words(doubts: Iterable[Doubt]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..report import BundleReport, Report, Row, StandinReport
-from .answer import alarms, bundle_headline, fastest
+from .answer import alarms, baseline_in_doubt, bundle_headline, fastest
 from .facts import bundle_line, device_name, rates_line, reproducing_command, versions_line
 from .format import TEXT_LIMIT, clipped, has_trained_weights, printable
 from .grid import Grid, Line
@@ -66,7 +66,13 @@ def answers(report: Report) -> Iterator[Words]:
     where = device_name(report)
     for bundle in report.bundles[:ANSWERS_SHOWN]:
         row = fastest(bundle.rows)
-        style = "alarm" if row is None else "doubted" if real_doubts(row) else "answer"
+        style = (
+            "alarm"
+            if row is None
+            else "doubted"
+            if real_doubts(row) or baseline_in_doubt(bundle.rows)
+            else "answer"
+        )
         yield Words(printable(bundle_headline(bundle)), style)
         yield Words(f"{_name(bundle)} on {where}", "quiet", 2)
     if len(report.bundles) > ANSWERS_SHOWN:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..report import BundleReport, Report, Row
-from .answer import BASELINE, alarms, bundle_headline, fastest, headline, listed
+from .answer import alarms, baseline_in_doubt, bundle_headline, fastest, gain_in_words, headline, listed
 from .document import QUICK
 from .facts import bundle_line, device_name, machine_facts, rates_line, reproducing_command
 from .format import (
@@ -30,7 +30,7 @@ from .grid import Grid
 from .other_grids import claims_grid, forecast_grids, standin_grid
 from .plots import bundle_plots
 from .remarks import Remark, row_remarks
-from .sections import bundle_grids, summary_grid
+from .sections import BASELINE, bundle_grids, summary_grid
 from .standin_plots import standin_plots
 from .svg import Drawing, render
 
@@ -187,8 +187,10 @@ def _tiles(rows: Sequence[Row]) -> tuple[Tile, ...]:
         Tile(significant(row.step.p50_ms), "ms", "p50 of a step"),
         Tile(significant(row.step.p99_ms), "ms", "p99 of a step"),
     ]
-    if known(row.speedup_over_torch_fp32) and row.backend != BASELINE:
-        tiles.append(Tile(times(row.speedup_over_torch_fp32), "×", "as fast as PyTorch FP32"))
+    ratio = row.speedup_over_torch_fp32
+    if known(ratio) and ratio > 0 and row.backend != BASELINE:
+        value, words = gain_in_words(ratio)
+        tiles.append(Tile(value, "×", f"{words}{', which is in doubt' * baseline_in_doubt(rows)}"))
     if row.parity and known(row.parity.max_abs_mps):
         value, unit = metres_per_second(row.parity.max_abs_mps).split(" ")
         tiles.append(Tile(value, unit, "largest action error"))

@@ -27,6 +27,7 @@ from .format import (
 from .grid import WEIGHTS, Grid, row_line
 
 GIGA = 1e9
+BASELINE, HALF = "torch-fp32", "torch-fp16"
 LAYERS_SHOWN = 10
 PROMPTS_SHOWN = 12
 
@@ -52,6 +53,9 @@ def bundle_grids(bundle: BundleReport) -> tuple[Grid, ...]:
 def summary_grid(rows: Iterable[Row]) -> Grid:
     """What matters most of each backend, in one line."""
 
+    rows = tuple(rows)
+    compared = not any(row.backend == BASELINE and row.status == "wrong" for row in rows)
+
     def cells(row: Row) -> tuple[str, ...]:
         anonymous, _, device = memory_cells(row.memory)
         step = row.step
@@ -60,7 +64,7 @@ def summary_grid(rows: Iterable[Row]) -> Grid:
             status_word(row.status),
             weights_word(row.weights_origin),
             significant(step.p50_ms if step else None),
-            factor(row.speedup_over_torch_fp32),
+            factor(row.speedup_over_torch_fp32 if compared else None),
             plain_error(row.parity),
             significant(step.p99_ms if step else None),
             device,
@@ -76,10 +80,14 @@ def summary_grid(rows: Iterable[Row]) -> Grid:
 
 def latency_grid(rows: Iterable[Row]) -> Grid:
     figures = ("p50", "p90", "p99", "max", "std", "FPS", "GPU p50", "x FP32", "x FP16")
+    rows = tuple(rows)
+    # a report written by an older version may have a ratio to these
+    wrong = {row.backend for row in rows if row.status == "wrong"}
 
     def cells(row: Row) -> tuple[str, ...]:
         on_gpu = significant(row.device.p50_ms) if row.device else NOTHING
-        ratios = (factor(row.speedup_over_torch_fp32), factor(row.speedup_over_torch_fp16))
+        gains = ((BASELINE, row.speedup_over_torch_fp32), (HALF, row.speedup_over_torch_fp16))
+        ratios = (NOTHING if name in wrong else factor(ratio) for name, ratio in gains)
         return (
             row.backend,
             status_word(row.status),

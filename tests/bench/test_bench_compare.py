@@ -24,7 +24,7 @@ from vla_edge.bench.compare.stats import (
     quantile_ratio,
     rank_test,
 )
-from vla_edge.bench.report import Gpu, Memory, Parity, Report, Row, write
+from vla_edge.bench.report import Doubt, Gpu, Memory, Parity, Report, Row, write
 from vla_edge.bench.report_file import read_report
 from vla_edge.runtime.errors import InputError
 
@@ -263,10 +263,41 @@ def test_another_machine_is_warned_of() -> None:
     gpu: Gpu = msgspec.structs.replace(report.machine.gpus[0], name="NVIDIA L4")
     machine = msgspec.structs.replace(report.machine, gpus=(gpu,), versions={"vla-edge": "2", "torch": "3"})
     found = compare(report, msgspec.structs.replace(report, machine=machine))
-    assert found.warnings == (
+    assert found.warnings[:2] == (
         "different GPU: NVIDIA H200 (driver 580.159) before, NVIDIA L4 (driver 580.159) after",
         "different libraries: torch 2.11.0 to 3",
     )
+
+
+BUSY = Doubt(kind="busy-host", text="other work took 98% of the cores when this backend was started")
+SPREAD = Doubt(kind="spread", text="samples spread by 201% of their mean; was the machine busy?")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ((), (BUSY,), (f"after: busy-host: {BUSY.text}",)),
+        ((SPREAD,), (), (f"before: spread: {SPREAD.text}",)),
+        (
+            (BUSY,),
+            (SPREAD, BUSY),
+            (f"before and after: busy-host: {BUSY.text}", f"after: spread: {SPREAD.text}"),
+        ),
+        ((Doubt(kind="few-runs", text="p99 of 20 runs"),), (), ()),
+    ],
+)
+def test_what_either_report_doubts_of_a_row_is_repeated_beside_its_verdict(old, new, said) -> None:
+    found = compare(
+        report_of(row(independent(10), doubts=old)), report_of(row(independent(20, 1), doubts=new))
+    )
+    assert found.rows[0].doubts == said
+    warning = f"figures in doubt: policy-fp16, onnxruntime: {'; '.join(said)}"
+    assert found.warnings == ((warning,) if said else ())
+
+
+def test_a_row_that_is_in_one_report_only_is_compared_with_nothing_and_doubted_by_nobody() -> None:
+    found = compare(report_of(row(independent(), doubts=(BUSY,))), report_of())
+    assert found.warnings == ()
 
 
 SERIES = st.lists(st.floats(0.01, 1e4), min_size=5, max_size=150).map(tuple)
@@ -341,6 +372,22 @@ def test_warnings_go_to_standard_error(pair: tuple[Path, Path], tmp_path: Path) 
     write(msgspec.structs.replace(report, machine=msgspec.structs.replace(report.machine, cpu="ARM")), other)
     done = run(pair[0], other)
     assert done.stderr == "warning: different CPU: AMD EPYC before, ARM after\n"
+
+
+def test_a_busy_machine_is_told_in_the_text_and_in_the_json(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    busy = tmp_path / "busy.json"
+    write(report_of(row(independent(20, 1), doubts=(BUSY,))), busy)
+    told = run(pair[0], busy)
+    assert (
+        told.stderr == f"warning: figures in doubt: policy-fp16, onnxruntime: after: busy-host: {BUSY.text}\n"
+    )
+    assert told.stdout.startswith(
+        "1 of 1 rows regressed (allowed: 5%, for p99 25%); the figures of 1 row are in doubt\n"
+    )
+    assert "- REGRESSION (in doubt): policy-fp16, onnxruntime: p50 +" in told.stdout
+    assert json.loads(run(pair[0], busy, "--json").stdout)["warnings"] == [
+        f"figures in doubt: policy-fp16, onnxruntime: after: busy-host: {BUSY.text}"
+    ]
 
 
 @pytest.mark.parametrize(

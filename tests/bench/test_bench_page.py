@@ -108,7 +108,8 @@ def test_hostile_names_come_out_as_text() -> None:
 
 def test_the_headline_states_the_result() -> None:
     assert headline(full_report()) == (
-        "TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch FP32; right within 0.012 m/s"
+        "TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch FP32 (PyTorch's figure is in doubt); "
+        "right within 0.012 m/s"
     )
 
 
@@ -151,6 +152,30 @@ def test_the_headline_says_faster_or_slower(ratio: float | None, words: str) -> 
     assert words in bundle_headline(with_rows(row).bundles[0])
 
 
+@pytest.mark.parametrize("kind", ["spread", "busy-host", "drift"])
+def test_a_doubt_of_pytorch_s_figure_stands_at_the_ratio_to_it(kind: str) -> None:
+    slow = full_row("torch-fp32", "fp32", 30.0, 0.0, 8000, 1400, doubts=(Doubt(kind=kind, text="..."),))
+    fast = full_row("tensorrt", "fp16", 3.0, 0.01, 3000, 400)
+    report = with_rows(slow, fast)
+    assert "10x faster than PyTorch FP32 (PyTorch's figure is in doubt);" in headline(report)
+    assert "faster than PyTorch FP32, which is in doubt" in Page(to_page(report)).text
+    sure = with_rows(msgspec.structs.replace(slow, doubts=()), fast)
+    assert "in doubt" not in headline(sure) + Page(to_page(sure)).text
+    half = full_row("torch-fp16", "fp16", 21.5, 0.36, 4504, 1460, doubts=slow.doubts)
+    assert "in doubt" not in headline(with_rows(half, fast))  # the ratio is not to this one
+
+
+@pytest.mark.parametrize(
+    ("ratio", "tile"),
+    [(2.5, "faster than PyTorch FP32 2.5 ×"), (0.5, "slower than PyTorch FP32 2.0 ×"), (1.0, "as fast as")],
+)
+def test_the_tile_and_the_headline_say_a_ratio_in_the_same_words(ratio: float, tile: str) -> None:
+    row = full_row("tensorrt", "fp16", 3.0, 0.01, 3000, 400, speedup_over_torch_fp32=ratio)
+    text = " ".join(Page(to_page(with_rows(row))).text.split())
+    assert tile in text
+    assert ("as fast as" in text) == (ratio == 1.0)
+
+
 def test_a_wrong_engine_stands_below_a_good_headline() -> None:
     wrong = full_row("tensorrt", "fp16", 0.5, 0.4, 3000, 400, status="wrong", reason="off by 0.4")
     half = full_row("torch-fp16", "fp16", 0.5, 0.4, 3000, 400, status="wrong", reason="off by 0.4")
@@ -167,8 +192,9 @@ def test_a_wrong_engine_stands_below_a_good_headline() -> None:
 def test_several_bundles_have_one_headline() -> None:
     report = full_report()
     both = msgspec.structs.replace(report, bundles=(report.bundles[0], report.bundles[0]))
-    assert (
-        headline(both) == "TensorRT FP16 answers in 3.74 and 3.74 ms, 8.0x and 8.0x faster than PyTorch FP32"
+    assert headline(both) == (
+        "TensorRT FP16 answers in 3.74 and 3.74 ms, 8.0x and 8.0x faster than PyTorch FP32 "
+        "(PyTorch's figure is in doubt)"
     )
     assert headline(msgspec.structs.replace(report, bundles=())) == "No bundle was measured"
 

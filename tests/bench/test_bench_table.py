@@ -8,14 +8,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from bench_examples import example_report, full_report, measured_row, stretched_report
+from bench_examples import example_report, full_report, full_row, measured_row, stretched_report
 from rich.cells import cell_len
 from rich.console import Console
 
 from vla_edge.bench.measure import summarise
 from vla_edge.bench.output.markdown import to_markdown
+from vla_edge.bench.output.sections import latency_grid, summary_grid
 from vla_edge.bench.output.table import print_report
 from vla_edge.bench.report import Doubt, Report, decode
+from vla_edge.bench.rows import with_speedups
 
 GOLDEN = Path(__file__).with_name("golden_report.txt")
 KEPT = Path(__file__).parents[2] / "bench" / "results"
@@ -43,6 +45,16 @@ def with_bundle(report: Report | None = None, **changes: object) -> Report:
     return msgspec.structs.replace(report, bundles=(bundle, *report.bundles[1:]))
 
 
+@pytest.mark.parametrize(("backend", "precision"), [("torch-fp32", "fp32"), ("torch-fp16", "fp16")])
+def test_there_is_no_ratio_to_a_pytorch_that_is_wrong(backend: str, precision: str) -> None:
+    wrong = full_row(backend, precision, 21.5, 0.36, 4504, 1460, status="wrong", reason="off")
+    fast = full_row("tensorrt", "fp16", 3.0, 0.01, 3000, 400)
+    heading = f"x {precision.upper()}"
+    assert heading not in latency_grid((wrong, fast)).without_empty().headings
+    assert heading not in summary_grid((wrong, fast)).headings
+    assert getattr(with_speedups((wrong, fast))[1], f"speedup_over_{backend.replace('-', '_')}") is None
+
+
 def test_the_example_gives_these_bytes_through_a_pipe() -> None:
     assert printed(width=40) == GOLDEN.read_text()
 
@@ -62,7 +74,8 @@ def test_a_name_is_itself_through_a_pipe() -> None:
 def test_the_answer_is_the_first_line_of_every_screen(width: int) -> None:
     words = " ".join(on_terminal(full_report(), width).split())
     assert words.startswith(
-        "TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch FP32; right within 0.012 m/s hybrid-fp16 on"
+        "TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch FP32 (PyTorch's figure is in doubt); "
+        "right within 0.012 m/s hybrid-fp16 on"
     )
 
 

@@ -8,21 +8,27 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from .action import Action, ActionDecoder
 from .bundle import Bundle, Verification
-from .errors import ImageError, InputError
+from .errors import ImageError, InputError, NonFiniteActionError
 from .graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
 from .instructions import EncodedInstruction, InstructionEncoder
 from .manifest import Manifest
-from .opening import frames_at_a_time, open_checked
+from .opening import frames_at_a_time, one_at_a_time, open_checked
 from .preprocess import Channels, Frame, Preprocessor, check_channels
 from .sessions import Backend, EngineIdentity, Session
+
+_LOOK = "Look at that frame; the next call starts afresh."
 
 
 class BatchPolicy:
     """A policy on frames that have nothing to do with each other: every frame is an episode of its own.
 
-    For recorded frames. A robot acts on one frame at a time, with `Policy`.
+    For recorded frames. A robot acts on one frame at a time, with `Policy`. One thread and one process at a time,
+    as for `Policy`. Every call writes all of the engine's inputs, so that nothing is left of an earlier one,
+    whether it succeeded, failed or was interrupted: there is no `reset`.
 
     Args:
         bundle: an opened bundle of any batch.
@@ -40,6 +46,7 @@ class BatchPolicy:
         self._preprocess = Preprocessor(bundle.manifest.preprocessing, channels)
         self._instructions = InstructionEncoder(bundle)
         self._decode = ActionDecoder(bundle.manifest.action)
+        self._turn = one_at_a_time("BatchPolicy")
 
     @classmethod
     def load(
@@ -75,11 +82,16 @@ class BatchPolicy:
         return self._bundle.manifest
 
     def warmup(self, runs: int = 3) -> None:
-        """Act on empty frames, result unused, so that the first `act` is as fast as later ones."""
-        self._feed(self._instructions.encode(None))
-        self._session.inputs[PIXELS].fill(0)
-        for _ in range(runs):
-            self._session.run()
+        """Act on empty frames, result unused, so that the first `act` is as fast as later ones.
+
+        Raises:
+            EngineError: the engine failed, or the policy is closed or in use.
+        """
+        with self._turn:
+            self._feed(self._instructions.encode(None))
+            self._session.inputs[PIXELS].fill(0)
+            for _ in range(runs):
+                self._session.run()
 
     def act(self, frames: Sequence[Frame], instruction: str | None = None) -> list[Action | ImageError]:
         """The action of each frame, or why it is none; state is zero before each.
@@ -92,31 +104,36 @@ class BatchPolicy:
             One for each frame, in their order. `timings_ms` are those of the whole call.
 
         Raises:
-            InputError: no frame, or more than `batch`.
-            InstructionError, NonFiniteActionError, EngineError: as for `Policy.act`.
+            InputError: no frame, more than `batch`, or no sequence of frames.
+            NonFiniteActionError: the engine returned NaN or infinity for a frame; no action of the call counts.
+            InstructionError, EngineError: as for `Policy.act`.
         """
-        if not 1 <= len(frames) <= self.batch:
-            raise InputError(
-                f"{len(frames)} frames do not fit a batch of {self.batch}.", "Give fewer at a time."
-            )
-        start = time.perf_counter()
-        chosen = self._instructions.encode(instruction)
-        self._feed(chosen)
-        refused = self._prepare(frames)
-        began = time.perf_counter()
-        self._session.run()
-        ended = time.perf_counter()
-        timings_ms = {"preprocess": (began - start) * 1e3, "engine": (ended - began) * 1e3}
-        timings_ms["total"] = timings_ms["preprocess"] + timings_ms["engine"]
-        actions = self._session.outputs[ACTIONS]
-        return [
-            refused.get(at) or self._action(actions[at], chosen, dict(timings_ms))
-            for at in range(len(frames))
-        ]
+        with self._turn:
+            start = time.perf_counter()
+            listed = self._listed(frames)
+            chosen = self._instructions.encode(instruction)
+            self._feed(chosen)
+            refused = self._prepare(listed)
+            began = time.perf_counter()
+            self._session.run()
+            ended = time.perf_counter()
+            timings_ms = {"preprocess": (began - start) * 1e3, "engine": (ended - began) * 1e3}
+            timings_ms["total"] = timings_ms["preprocess"] + timings_ms["engine"]
+            return [
+                refused.get(at) or self._action(at, chosen, dict(timings_ms)) for at in range(len(listed))
+            ]
 
     def close(self) -> None:
-        """Free the engine. Calling it again does nothing."""
-        self._session.close()
+        """Free the engine. Calling it again does nothing; nor does calling it in a forked child.
+
+        Raises:
+            EngineError: another thread is using the policy.
+        """
+        if self._turn.closed or not self._turn.home.here:
+            return
+        with self._turn:
+            self._turn.closed = True
+            self._session.close()
 
     def __enter__(self) -> BatchPolicy:
         return self
@@ -125,6 +142,21 @@ class BatchPolicy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _listed(self, frames: Sequence[Frame]) -> list[Frame]:
+        if not isinstance(frames, (Sequence, np.ndarray)) or isinstance(frames, (str, bytes)):
+            raise InputError(
+                f"a {type(frames).__name__} is no sequence of frames.", "Give a list, also of a single frame."
+            )
+        if isinstance(frames, np.ndarray) and frames.ndim != 4:
+            raise InputError(
+                f"an array of shape {list(frames.shape)} is no sequence of frames.", "Give a list of frames."
+            )
+        if not 1 <= len(frames) <= self.batch:
+            raise InputError(
+                f"{len(frames)} frames do not fit a batch of {self.batch}.", "Give fewer at a time."
+            )
+        return list(frames)
 
     def _feed(self, chosen: EncodedInstruction) -> None:
         inputs = self._session.inputs
@@ -150,7 +182,17 @@ class BatchPolicy:
             return error
         return None
 
-    def _action(self, output: Any, chosen: EncodedInstruction, timings_ms: dict[str, float]) -> Action:
-        return self._decode(
-            output, instruction=chosen.text, engine=self._session.identity, timings_ms=timings_ms
-        )
+    def _action(self, at: int, chosen: EncodedInstruction, timings_ms: dict[str, float]) -> Action:
+        outputs, engine = self._session.outputs, self._session.identity
+        try:
+            action = self._decode(
+                outputs[ACTIONS][at], instruction=chosen.text, engine=engine, timings_ms=timings_ms
+            )
+        except NonFiniteActionError as error:
+            raise NonFiniteActionError(f"frame {at} of the batch: {error.problem}", _LOOK) from error
+        for _, target in self._bundle.manifest.runtime.state:  # float32 [layers, batch, hidden]
+            if not np.isfinite(outputs[target][:, at]).all():
+                raise NonFiniteActionError(
+                    f"frame {at} of the batch: the engine returned a state that is not finite.", _LOOK
+                )
+        return action

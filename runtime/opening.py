@@ -1,4 +1,4 @@
-"""What `Policy` and `BatchPolicy` share: a bundle checked, and opened in an engine."""
+"""What `Policy` and `BatchPolicy` share: a bundle checked, and opened in an engine for one thread."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .bundle import Bundle, Verification, require_known
 from .graph_check import PIXELS, check_graph
 from .manifest import Manifest
 from .sessions import Backend, Session, choose_backend, open_session, unread_files
+from .turn import Turn
 
 
 def open_checked(
@@ -26,6 +27,17 @@ def open_checked(
     if verify == "full":
         bundle.check_hashes(unread=unread_files(choose_backend(bundle) if backend == "auto" else backend))
     return bundle, open_session(bundle, backend, **options)
+
+
+def one_at_a_time(kind: str) -> Turn:
+    """The turn of a policy whose engine's buffers belong to one call at a time; `kind` is its class."""
+    return Turn(
+        busy=(
+            "this policy is in use by another thread.",
+            "Give each thread its own policy, or take turns with a lock.",
+        ),
+        closed=("this policy is closed.", f"Load it again with {kind}.load."),
+    )
 
 
 def frames_at_a_time(manifest: Manifest) -> int:

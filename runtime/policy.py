@@ -16,11 +16,10 @@ from .errors import EngineError, ImageError, InstructionError, NonFiniteActionEr
 from .graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
 from .instructions import EncodedInstruction, InstructionEncoder
 from .manifest import Manifest
-from .opening import open_checked
+from .opening import one_at_a_time, open_checked
 from .preprocess import Channels, Frame, Preprocessor, check_channels
 from .sessions import Backend, EngineIdentity, Session
 from .sessions.base import Meanwhile, nothing
-from .turn import Turn
 
 
 class Policy:
@@ -62,13 +61,7 @@ class Policy:
         self._held: Action | None = None
         self._bound: EncodedInstruction | None = None
         self._refusal = ""  # why it does not go on before `reset`
-        self._turn = Turn(
-            busy=(
-                "this policy is in use by another thread.",
-                "Give each thread its own policy, or take turns with a lock.",
-            ),
-            closed=("this policy is closed.", "Load it again with Policy.load."),
-        )
+        self._turn = one_at_a_time("Policy")
 
     @classmethod
     def load(
@@ -189,7 +182,7 @@ class Policy:
             instruction: as for `act`.
 
         Raises:
-            ImageError: another shape or dtype, or NaN or infinity among the values.
+            ImageError: another shape or dtype, a masked array, or NaN or infinity among the values.
             InstructionError, NonFiniteActionError, EngineError: as for `act`.
         """
         with self._turn:
@@ -250,6 +243,11 @@ class Policy:
         if not isinstance(pixel_values, np.ndarray) or pixel_values.dtype != np.float32:
             kind = getattr(pixel_values, "dtype", type(pixel_values).__name__)
             raise ImageError(f"pixel_values are {kind} instead of float32.", "Make them with Preprocessor.")
+        if isinstance(pixel_values, np.ma.MaskedArray):  # its mask would be passed over
+            raise ImageError(
+                "pixel_values are a masked array.",
+                "Say what its masked values are: pixel_values.filled(0).",
+            )
         if pixel_values.shape not in (target.shape, target.shape[1:]):
             raise ImageError(
                 f"pixel_values have shape {list(pixel_values.shape)} instead of {list(target.shape)}.",

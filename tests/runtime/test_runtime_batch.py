@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vla_edge.runtime import Policy
+from vla_edge.runtime import Bundle, Policy, open_session
 from vla_edge.runtime.batch import BatchPolicy
 from vla_edge.runtime.cli import main
-from vla_edge.runtime.errors import ImageError, InputError, InstructionError, NonFiniteActionError
+from vla_edge.runtime.errors import (
+    EngineError,
+    ImageError,
+    InputError,
+    InstructionError,
+    NonFiniteActionError,
+)
+from vla_edge.runtime.sessions import Session
 
 Make = Callable[..., Path]
+BRIGHT = np.full((48, 64, 3), 220, np.uint8)
 
 
 @pytest.fixture
@@ -72,6 +83,162 @@ def test_nan_in_a_batch_is_an_error(
         pytest.raises(NonFiniteActionError),
     ):
         batch.act([dark_frame, dark_frame])
+
+
+def test_a_batch_that_failed_goes_on_afresh(make_bundle: Make, dark_frame: np.ndarray) -> None:
+    with BatchPolicy.load(make_bundle(batch=2, nan_when_dark=True)) as batch:
+        wanted = batch.act([BRIGHT, BRIGHT])[0].values
+        with pytest.raises(NonFiniteActionError, match=r"frame 0 of the batch: .* not finite") as raised:
+            batch.act([dark_frame, dark_frame])
+        assert "starts afresh" in raised.value.mend
+        assert batch.act([BRIGHT, BRIGHT])[0].values == wanted
+
+
+def test_a_state_that_is_not_finite_is_an_error_of_its_frame(
+    make_bundle: Make, frames: list[np.ndarray]
+) -> None:
+    bundle = Bundle.open(make_bundle(batch=4, carried=True))
+    session = open_session(bundle)
+    with BatchPolicy(bundle, WithState(session, "h_out", 2)) as batch:
+        assert len(batch.act(frames[:2])) == 2  # the place of its NaN is left over
+        with pytest.raises(NonFiniteActionError, match=r"frame 2 of the batch: .* a state"):
+            batch.act(frames[:4])
+
+
+class WithState:
+    """A session whose engine has spoilt the state of one place."""
+
+    def __init__(self, session: Session, name: str, place: int) -> None:
+        self.inputs, self.outputs, self.identity = session.inputs, session.outputs, session.identity
+        self._session, self._name, self._place = session, name, place
+
+    def run(self, meanwhile: Any = lambda: None) -> None:
+        self._session.run(meanwhile)
+        self.outputs[self._name][:, self._place] = np.inf
+
+    def close(self) -> None:
+        self._session.close()
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        ("frame.png", "a str is no sequence of frames"),
+        (Path("frame.png"), "is no sequence of frames"),
+        (iter([BRIGHT]), "a list_iterator is no sequence of frames"),
+        (BRIGHT, r"an array of shape \[48, 64, 3\] is no sequence"),
+        (None, "a NoneType is no sequence"),
+    ],
+)
+def test_what_is_no_sequence_of_frames_is_refused(make_bundle: Make, frames: Any, words: str) -> None:
+    with BatchPolicy.load(make_bundle(batch=64)) as batch, pytest.raises(InputError, match=words):
+        batch.act(frames)
+
+
+def test_an_array_of_frames_is_a_batch(make_bundle: Make, frames: list[np.ndarray]) -> None:
+    with BatchPolicy.load(make_bundle(batch=4)) as batch:
+        wanted = [action.values for action in batch.act(frames[:3])]
+        assert [action.values for action in batch.act(np.stack(frames[:3]))] == wanted
+        masked = np.ma.masked_array(np.stack(frames[:3]), mask=True)
+        assert [str(error.problem) for error in batch.act(masked)] == ["the frame is a masked array."] * 3
+
+
+def test_two_threads_at_once_are_refused_instead_of_mixing_frames(make_bundle: Make) -> None:
+    large = [
+        np.full((1000, 1500, 3), grey, np.uint8) for grey in (40, 200)
+    ]  # others run while Pillow resizes
+    batch = BatchPolicy.load(make_bundle(batch=2))
+    wanted = [batch.act([each])[0].values for each in large]
+    found: list[list[object]] = [[], []]
+
+    def attempt(mine: int) -> object:
+        try:
+            return batch.act([large[mine]])[0].values
+        except EngineError as error:
+            return error.problem
+
+    def work(mine: int) -> None:
+        found[mine] = [attempt(mine) for _ in range(100)]
+
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    busy = "this policy is in use by another thread."
+    assert busy in {*found[0], *found[1]}
+    for mine in (0, 1):
+        assert set(found[mine]) <= {busy, wanted[mine]}
+
+
+@pytest.mark.parametrize("use", ["act", "warmup", "close"])
+def test_a_call_inside_a_call_is_refused_whatever_it_is(
+    make_bundle: Make, frames: list[np.ndarray], use: str
+) -> None:
+    batch = BatchPolicy.load(make_bundle(batch=2))
+    calls = {"act": lambda: batch.act(frames[:1]), "warmup": batch.warmup, "close": batch.close}
+    refused = []
+
+    class Frame(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            with pytest.raises(EngineError, match="in use") as raised:
+                calls[use]()
+            refused.append(raised.value)
+            return "gone.png"
+
+    assert isinstance(batch.act([Frame()])[0], ImageError)
+    assert refused
+    assert len(batch.act(frames[:2])) == 2
+
+
+def test_a_closed_batch_refuses_everything_but_closing(make_bundle: Make, frames: list[np.ndarray]) -> None:
+    with BatchPolicy.load(make_bundle(batch=2)) as batch:
+        batch.act(frames[:2])
+    batch.close()
+    for use in (lambda: batch.act(frames[:2]), batch.warmup):
+        with pytest.raises(EngineError, match="this policy is closed") as raised:
+            use()
+        assert "BatchPolicy.load" in raised.value.mend
+
+
+class Interrupted(BaseException):
+    """As a signal's handler raises it."""
+
+
+def interrupted_at(batch: BatchPolicy, frames: list[np.ndarray], target: int) -> bool:
+    """Whether an act was interrupted before that line of batch.py, counted as they are run."""
+    seen = 0
+
+    def trace(code: Any, event: str, argument: Any) -> Any:
+        nonlocal seen
+        if not code.f_code.co_filename.endswith("runtime/batch.py"):
+            return None
+        seen += event == "line"
+        if seen == target:
+            raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        batch.act(frames, "go to the cup")
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_an_act_interrupted_at_any_line_leaves_nothing_to_the_next(
+    make_bundle: Make, frames: list[np.ndarray]
+) -> None:
+    batch = BatchPolicy.load(make_bundle(batch=4, carried=True))
+    wanted = [action.values for action in batch.act(frames[:2])]
+    moments = 0
+    while interrupted_at(batch, frames[2:6], moments + 1):
+        moments += 1
+        assert [action.values for action in batch.act(frames[:2])] == wanted
+    assert moments > 20
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 START = """
 import multiprocessing, os, sys, threading
 import numpy as np
 from vla_edge.runtime import Bundle, Controller, EngineError, Policy, open_session
+from vla_edge.runtime.batch import BatchPolicy
 
 folder = sys.argv[1]
 frame = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -62,6 +64,28 @@ policy.close()
 """
     done = run(script, pristine_bundle)
     assert done.stdout.splitlines() == [f"{name} 0 True" for name in CASES], done.stderr
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_no_child_touches_the_engine_of_a_batch(make_bundle: Callable[..., Path]) -> None:
+    script = """
+policy = BatchPolicy.load(folder, threads=4)
+wanted = policy.act([frame])[0].values
+for case in (
+    lambda: None,
+    lambda: refused(lambda: policy.act([frame])),
+    lambda: refused(policy.warmup),
+    policy.close,
+    lambda: policy.__exit__(None, None, None),
+    lambda: globals().pop("policy"),
+    lambda: BatchPolicy.load(folder, threads=4).act([frame]),
+):
+    print(in_child(case), policy.act([frame])[0].values == wanted, flush=True)
+policy.close()
+"""
+    done = run(script, make_bundle(batch=2))
+    assert done.stdout.splitlines() == ["0 True"] * 7, done.stderr
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from vla_edge.runtime import Bundle, Policy, Preprocessor, open_session
+from vla_edge.runtime.batch import BatchPolicy
 from vla_edge.runtime.errors import (
     BundleError,
     EngineError,
@@ -23,6 +24,7 @@ from vla_edge.runtime.errors import (
     InstructionError,
     NonFiniteActionError,
 )
+from vla_edge.runtime.sessions import Session
 
 Make = Callable[..., Path]
 Reference = Callable[..., dict[str, np.ndarray]]
@@ -127,6 +129,9 @@ def test_preprocessed_pixels_give_the_same_action(policy: Policy, frame: np.ndar
         (np.zeros((1, 16, 16, 3), np.float32), r"have shape \[1, 16, 16, 3\] instead of \[1, 3, 16, 16\]"),
         (np.full((1, 3, 16, 16), np.nan, np.float32), "hold NaN or infinity"),
         ([[0.0]], "are list instead of float32"),
+        (np.ma.masked_array(np.ones((1, 3, 16, 16), np.float32), mask=True), "are a masked array"),
+        (np.ma.masked_array(np.ones((3, 16, 16), np.float32)), "are a masked array"),
+        (np.ma.masked_invalid(np.full((1, 3, 16, 16), np.nan, np.float32)), "are a masked array"),
     ],
 )
 def test_pixels_that_do_not_fit_are_refused(policy: Policy, pixels: Any, words: str) -> None:
@@ -223,6 +228,7 @@ def test_a_held_action_is_not_repeated_for_a_dead_camera(
         (None, "are NoneType instead of float32"),
         (np.zeros((1, 3, 8, 8), np.float32), r"have shape \[1, 3, 8, 8\]"),
         (np.full((1, 3, 16, 16), np.nan, np.float32), "hold NaN or infinity"),
+        (np.ma.masked_array(np.ones((1, 3, 16, 16), np.float32), mask=True), "are a masked array"),
     ],
 )
 def test_a_held_action_is_not_repeated_for_pixels_that_do_not_fit(
@@ -412,6 +418,27 @@ def test_a_damaged_bundle_does_not_load(tiny_bundle: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(BundleError, match=r"model.onnx.data was changed"):
         Policy.load(tiny_bundle)
+
+
+class Planted(Exception):
+    """An error that nobody has foreseen."""
+
+
+@pytest.mark.parametrize("kind", [Policy, BatchPolicy])
+def test_a_policy_that_cannot_be_made_closes_its_session(
+    pristine_bundle: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Policy | BatchPolicy]
+) -> None:
+    opened = []
+
+    def fail(self: Policy | BatchPolicy, bundle: Bundle, session: Session, channels: str) -> None:
+        opened.append(session)
+        raise Planted
+
+    monkeypatch.setattr(kind, "__init__", fail)
+    with pytest.raises(Planted):
+        kind.load(pristine_bundle)
+    with pytest.raises(EngineError, match="session is closed"):
+        opened[0].run()
 
 
 def test_a_bundle_of_another_batch_is_not_for_a_policy(make_bundle: Make) -> None:

@@ -1,12 +1,12 @@
 """Drive from a (made-up) camera through a Controller, which turns every fault into a stop."""
 
-import sys
+import argparse
 import time
 from collections.abc import Iterator
 
 import numpy as np
 
-from vla_edge.runtime import Controller, ControllerOptions, Policy, stop_on_exit
+from vla_edge.runtime import Controller, ControllerOptions, Policy, VlaError, stop_on_exit
 
 
 def camera() -> Iterator[tuple[np.ndarray, float]]:
@@ -24,16 +24,26 @@ class Robot:
         print(f"move {linear_x:+.3f} {linear_y:+.3f} m/s", flush=True)
 
 
-robot = Robot()
-with Policy.load(sys.argv[1]) as policy:
-    policy.warmup()
-    # How long the robot may drive on what it saw; one that drives needs less than a CPU's second.
-    controller = Controller(policy, ControllerOptions(deadline_ms=1000))
-    with stop_on_exit(lambda: robot.move(0.0, 0.0), controller):
-        for frame, captured_s in camera():
-            command = controller.step(frame, captured_s=captured_s)
-            robot.move(*command.values)
-            print(command.reason or "driving")
-        controller.reset()  # once somebody has looked at the reason
-        frame, captured_s = next(camera())
-        print("reset:", controller.step(frame, captured_s=captured_s).reason or "driving")
+def main(bundle: str) -> None:
+    robot = Robot()
+    with Policy.load(bundle) as policy:
+        policy.warmup()
+        # How long the robot may drive on what it saw; one that drives needs less than a CPU's second.
+        controller = Controller(policy, ControllerOptions(deadline_ms=1000))
+        with stop_on_exit(lambda: robot.move(0.0, 0.0), controller):
+            for frame, captured_s in camera():
+                command = controller.step(frame, captured_s=captured_s)
+                robot.move(*command.values)
+                print(command.reason or "driving")
+            controller.reset()  # once somebody has looked at the reason
+            frame, captured_s = next(camera())
+            print("reset:", controller.step(frame, captured_s=captured_s).reason or "driving")
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("bundle", help="what vla-export wrote")
+given = parser.parse_args()
+try:
+    main(given.bundle)
+except VlaError as error:  # it says what is wrong and how to mend it
+    parser.exit(error.exit_code, f"{error}\n")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -31,3 +33,26 @@ def test_one_action_is_printed_with_the_engine_that_gave_it(pristine_bundle: Pat
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "m/s, linear_y" in done.stdout
     assert "onnxruntime" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["01_one_action/act.py"], "usage: act.py [-h] bundle image\n"),
+        (["01_one_action/act.py", "BUNDLE"], "arguments are required: image"),
+        (["01_one_action/act.py", "BUNDLE", "nope.png"], "nope.png cannot be read: No such file"),
+        (["01_one_action/act.py", "nope", "nope.png"], "nope does not exist."),
+        (["02_control_loop/loop.py"], "usage: loop.py [-h] bundle\n"),
+        (["02_control_loop/loop.py", "nope"], "nope does not exist."),
+    ],
+)
+def test_wrong_use_ends_with_words_and_exit_code_2(
+    pristine_bundle: Path, arguments: list[str], words: str
+) -> None:
+    script, *rest = (str(pristine_bundle) if each == "BUNDLE" else each for each in arguments)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script, *rest], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) <= 2

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.manifest import Manifest, Setting
+from vla_edge.runtime.manifest import MAX_INSTRUCTIONS, Manifest, Setting
 
 from .architecture import Architecture
 from .settings_check import check_settings
@@ -75,7 +75,7 @@ class PolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     action_scale: tuple[float, ...] = (FULL_SCALE_MPS, FULL_SCALE_MPS)
     action_offset: tuple[float, ...] = (0.0, 0.0)
     action_limit: tuple[Annotated[float, Meta(gt=0)], ...] = (ROBOT_LIMIT_MPS, ROBOT_LIMIT_MPS)
-    instructions: Annotated[tuple[NonEmpty, ...], Meta(min_length=1, max_length=1000)] = (
+    instructions: Annotated[tuple[NonEmpty, ...], Meta(min_length=1, max_length=MAX_INSTRUCTIONS)] = (
         STRAIGHT,
         LEFT,
         RIGHT,

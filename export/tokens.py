@@ -16,6 +16,7 @@ from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Instruction, Prompt
 from vla_edge.runtime.manifest_checks import normal_text
 from vla_edge.runtime.regular_file import read_regular
+from vla_edge.runtime.special_tokens import SpecialTokens
 
 from .architecture import Architecture
 from .hub import hub_tokenizer
@@ -105,7 +106,7 @@ def build_prompts(
 
     Raises:
         InputError: an id beyond the embedding, a prompt that is too short, a tokenizer of another kind,
-            instructions that the runtime or the policy could not tell apart.
+            instructions that hold special tokens, or that the runtime or the policy could not tell apart.
     """
     if keep_vocabulary and tokenizer is None:
         raise InputError("--keep-vocabulary needs a tokenizer for the instructions to come.", MEND)
@@ -115,6 +116,12 @@ def build_prompts(
         text: given.get(normal_text(text)) or encode(tokenizer, text, arch, settings)
         for text in settings.instructions
     }
+    _refuse_special(
+        tokenizer,
+        {text: ids for text, ids in sequences.items() if normal_text(text) not in given},
+        arch,
+        settings,
+    )
     for text, ids in sequences.items():
         _check_ids(text, ids, arch, settings)
     if "text" in settings.features:
@@ -223,6 +230,24 @@ def refuse_unusable_texts(instructions: Sequence[str]) -> None:
                 "Give one of them.",
             )
         known[key] = text
+
+
+def _refuse_special(
+    tokenizer: Any, tokenised: Mapping[str, Sequence[int]], arch: Architecture, settings: PolicySettings
+) -> None:
+    """Refuse `<image>` and its like in a text; whoever gives explicit ids has chosen each of them himself."""
+    if not tokenised:
+        return
+    special = SpecialTokens(tokenizer)
+    bare_ids = encode(tokenizer, "", arch, settings)
+    for text, ids in tokenised.items():
+        held = special.held(normal_text(text), ids, bare_ids)
+        if held is not None:
+            raise InputError(
+                f"instruction {text!r} holds the special token {held!r}.",
+                "Leave it out; if the policy was trained with it, give --instruction-ids (for <grounding> at the "
+                "start, --set prompt=image_first_grounding).",
+            )
 
 
 def _refuse_equal_ids(sequences: Mapping[str, Sequence[int]], start: int, stop: int) -> None:

@@ -16,10 +16,14 @@ from .errors import BundleError, InstructionError
 from .manifest import TOKENIZER_NAME, Instruction
 from .manifest_checks import normal_text
 from .regular_file import read_regular
+from .special_tokens import SpecialTokens
 from .tokenizer_file import MAX_TOKENIZER_BYTES, TokenizerError, load_tokenizer, text_ids
 
 MAX_TEXT_CHARACTERS = 2000  # declared ones have 200 at most
 _LISTED_AT_MOST = 10
+# How many pairs of letters are compared to find what was meant: a robot that has stopped waits for the answer, and
+# the comparison takes up to a microsecond a pair.
+_HINT_PAIRS = 20_000
 _TEXTS_KEPT = 64  # tokenised texts remembered; a robot repeats few
 
 
@@ -76,7 +80,7 @@ class InstructionEncoder:
 
         Raises:
             InstructionError: not declared, and the bundle cannot take new ones; or it is too long.
-        BundleError: its tokenizer is not the one that was exported, or none that can be used.
+            BundleError: its tokenizer is not the one that was exported, or none that can be used.
         """
         wanted = self._manifest.default_instruction if text is None else text
         if not isinstance(wanted, str):
@@ -98,8 +102,8 @@ class InstructionEncoder:
         listed = ", ".join(repr(each) for each in self.texts[:_LISTED_AT_MOST])
         more = len(self.texts) - _LISTED_AT_MOST
         listed += f" and {more} more" if more > 0 else ""
-        near = difflib.get_close_matches(normal_text(text), self._declared, n=1)
-        hint = f"Did you mean {self._declared[near[0]].text!r}? " if near else ""
+        near = _nearest(normal_text(text), self._declared)
+        hint = f"Did you mean {self._declared[near].text!r}? " if near else ""
         return InstructionError(
             f"the bundle {self._manifest.name!r} does not hold the instruction {text!r}; "
             f"it holds {len(self.texts)}: {listed}.",
@@ -126,6 +130,11 @@ class InstructionEncoder:
         ids = self._ids(text)
         if ids[:start_of_text] != default.graph_ids[:start_of_text]:
             raise InstructionError(f"{text!r} changes the prompt's image part.", "Leave out special tokens.")
+        special = self._special.held(text, ids, self._ids(""))
+        if special is not None:
+            raise InstructionError(
+                f"{text!r} holds the special token {special!r}.", "Leave out special tokens."
+            )
         return self._padded(text, ids, None)
 
     @cached_property
@@ -141,6 +150,10 @@ class InstructionEncoder:
             return tuple(text_ids(self._tokenizer, filled))
         except TokenizerError as error:
             raise InstructionError(f"{text!r} cannot be tokenised: {error}.", "Word it otherwise.") from error
+
+    @cached_property
+    def _special(self) -> SpecialTokens:
+        return SpecialTokens(self._tokenizer)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -180,3 +193,17 @@ class InstructionEncoder:
         attention_mask = np.zeros(prompt.length, np.int32)
         attention_mask[: len(tokens)] = 1
         return EncodedInstruction(text, input_ids, attention_mask, index)
+
+
+def _nearest(text: str, declared: Iterable[str]) -> str | None:
+    """The declared instruction that was probably meant; only the nearest in length are compared, by a budget."""
+    if not text:
+        return None
+    left = _HINT_PAIRS
+    compared = []
+    for candidate in sorted(declared, key=lambda each: abs(len(each) - len(text))):
+        left -= len(text) * len(candidate)
+        if left < 0:
+            break
+        compared.append(candidate)
+    return next(iter(difflib.get_close_matches(text, compared, n=1)), None)

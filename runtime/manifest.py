@@ -26,6 +26,7 @@ WEIGHTS_NAME = "model.onnx.data"
 GOLDEN_NAME = "golden.npz"
 TOKENIZER_NAME = "tokenizer.json"
 MAX_MANIFEST_BYTES = 8 << 20
+MAX_INSTRUCTIONS = 1000  # as many as an export declares
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -205,7 +206,7 @@ class Manifest(_Base, frozen=True):
     stages: Annotated[tuple[Stage, ...], Meta(max_length=64)]
     preprocessing: Preprocessing
     prompt: Prompt
-    instructions: Annotated[tuple[Instruction, ...], Meta(min_length=1)]
+    instructions: Annotated[tuple[Instruction, ...], Meta(min_length=1, max_length=MAX_INSTRUCTIONS)]
     default_instruction: Name
     runtime: Runtime
     action: ActionSpec

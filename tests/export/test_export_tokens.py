@@ -296,3 +296,19 @@ def test_a_tokenizer_that_cannot_be_read_is_refused(
         path.write_text(content)
     with pytest.raises(InputError, match=words):
         load_tokenizer(str(path))
+
+
+@pytest.mark.parametrize("text", ["go <image>", "<s> go", "<grounding> go to the cup", "go\uff1c/s\uff1e"])
+@pytest.mark.parametrize("keep_vocabulary", [True, False])
+def test_special_tokens_in_a_declared_instruction_are_refused(text: str, keep_vocabulary: bool) -> None:
+    with pytest.raises(InputError, match=f"instruction '{text}' holds the special token '<") as caught:
+        prompts(settings=instructed("go", text), keep_vocabulary=keep_vocabulary)
+    assert "--instruction-ids" in caught.value.mend
+
+
+def test_a_template_with_special_tokens_and_explicit_ids_of_them_are_allowed() -> None:
+    assert prompts(settings=instructed("go", prompt="image_first_grounding")).instructions
+    image, end = (TOKENIZER.token_to_id(token) for token in ("<image>", "</image>"))
+    ids = (0, image, *[image] * ARCH.image_tokens, end, image)
+    made = prompts(settings=instructed("go <image>"), explicit_ids={"go <image>": ids})
+    assert made.instructions[0].token_ids == ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import subprocess
 import sys
 import unicodedata
@@ -79,6 +80,35 @@ def test_at_most_ten_instructions_are_listed_with_a_count(make_bundle: Make) -> 
     assert "'go to door 10'" not in problem
 
 
+@pytest.mark.parametrize("letters", ["ab", "a", "abcdefgh"])
+def test_the_nearest_of_a_thousand_long_instructions_is_sought_within_a_budget(
+    make_bundle: Make, monkeypatch: pytest.MonkeyPatch, letters: str
+) -> None:
+    rng = np.random.default_rng(5)
+    long = {"".join(rng.choice(list(letters), 190)) + f"{at:05}" for at in range(999)}
+    encoder = InstructionEncoder(Bundle.open(make_bundle(texts=(DEFAULT, *sorted(long)))))
+    compared = []
+    ratio = difflib.SequenceMatcher.ratio
+
+    def counted(self: difflib.SequenceMatcher[str]) -> float:
+        compared.append(len(self.a) * len(self.b))
+        return ratio(self)
+
+    monkeypatch.setattr(difflib.SequenceMatcher, "ratio", counted)
+    for length in (1, 10, 100, 195, 2000):
+        compared.clear()
+        error = refusal(encoder, (letters * length)[:length])
+        assert "does not hold the instruction" in error.problem
+        assert sum(compared) <= 20_000
+    assert refusal(encoder, "컵까지 가세오").mend.startswith(f"Did you mean '{DEFAULT}'? ")
+
+
+def test_a_slip_is_found_among_many_instructions_of_usual_length(make_bundle: Make) -> None:
+    texts = (DEFAULT, *(f"drive to the charging station {at}" for at in range(100)), "stop at the red door")
+    error = refusal(InstructionEncoder(Bundle.open(make_bundle(texts=texts))), "stop at the rad door")
+    assert error.mend.startswith("Did you mean 'stop at the red door'? ")
+
+
 @pytest.mark.parametrize("text", ["", "  ", 5, b"go"])
 def test_what_is_no_instruction_is_refused(full: InstructionEncoder, text: Any) -> None:
     refusal(full, text)
@@ -108,9 +138,16 @@ def test_an_instruction_that_is_too_long_tells_the_counts(full: InstructionEncod
     assert "Shorten it by 3 tokens" in error.mend
 
 
-def test_special_tokens_cannot_move_the_image(full: InstructionEncoder, make_bundle: Make) -> None:
-    encoded = full.encode("go <image>")
-    assert encoded.input_ids[:7].tolist() == PREFIX
+@pytest.mark.parametrize("text", ["<image>", "go <image>", "go <s> left", "<pad>", "go </image> <image>"])
+def test_special_tokens_in_a_new_instruction_are_refused(full: InstructionEncoder, text: str) -> None:
+    error = refusal(full, text)
+    assert "holds the special token '<" in error.problem
+    assert error.mend == "Leave out special tokens."
+
+
+@pytest.mark.parametrize("text", ["go <unk>", "go ⌘", "<imagine the door"])
+def test_a_word_that_the_tokenizer_lacks_is_no_special_token(full: InstructionEncoder, text: str) -> None:
+    assert full.encode(text).input_ids[7:].max() > 3
 
 
 def test_a_tokenizer_that_gives_other_ids_for_the_default_is_not_trusted(

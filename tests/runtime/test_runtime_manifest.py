@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_edge.runtime.errors import BundleError
-from vla_edge.runtime.manifest import Manifest, decode, encode
+from vla_edge.runtime.manifest import MAX_INSTRUCTIONS, Manifest, decode, encode
 
 BOUNDED = settings(max_examples=300, deadline=None)
 JSON_VALUES = st.recursive(
@@ -218,3 +219,24 @@ def test_the_published_schema_is_the_one_that_the_types_imply_and_a_manifest_fit
         "python -m vla_edge.runtime.manifest > runtime/manifest.schema.json"
     )
     jsonschema.validate(json.loads((tiny_bundle / "manifest.json").read_text()), published)
+
+
+def test_as_many_instructions_as_an_export_declares_are_taken_and_no_more(valid: bytes) -> None:
+    from vla_edge.export.settings import PolicySettings
+
+    fields = json.loads(valid)
+    one = fields["instructions"][0]
+    fields["instructions"] = [
+        one,
+        *({**one, "text": f"go {at}"} for at in range(MAX_INSTRUCTIONS - 1)),
+    ]
+    assert len(decode(json.dumps(fields).encode()).instructions) == MAX_INSTRUCTIONS
+    texts = [each["text"] for each in fields["instructions"]]
+    assert msgspec.convert({"instructions": texts}, PolicySettings).instructions == tuple(texts)
+    fields["instructions"].append({**one, "text": "one more"})
+    assert (
+        "Expected `array` of length <= 1000 - at `$.instructions`"
+        in refusal(json.dumps(fields).encode()).problem
+    )
+    with pytest.raises(msgspec.ValidationError, match="length <= 1000"):
+        msgspec.convert({"instructions": [*texts, "one more"]}, PolicySettings)

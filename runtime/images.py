@@ -19,7 +19,6 @@ from PIL import (
     BmpImagePlugin,
     Image,
     ImageFile,
-    ImageOps,
     JpegImagePlugin,
     MpoImagePlugin,
     PngImagePlugin,
@@ -29,6 +28,8 @@ from PIL import (
 )
 
 from .errors import ImageError
+from .image_headers import JpegLayout, check_content, check_jpeg
+from .image_memory import check_memory, check_webp, pixel_bytes, require_memory
 from .image_refusals import READ_ARE, SCALE_DOWN, undecodable, unidentified
 
 SMALLEST_SIDE_PX = 8  # less cannot be a camera's frame; it is a place holder or a mistake
@@ -62,14 +63,11 @@ def read_image(path: Path) -> Image.Image:
         ImageError: not a regular file, not one of the formats that are read, too large, damaged, of more than
             one frame, or with pixels that RGB of 8 bits cannot hold; names the file.
     """
-    data = _content(path)
     try:
-        with Image.open(io.BytesIO(data), formats=_OPENED) as image:
-            return _upright_rgb(image, str(path))
+        image = _decoded(path)  # by itself, so that the file's content is gone before pixels are turned
+        return _upright_rgb(image, str(path), owned=True)
     except ImageError:
         raise
-    except Image.UnidentifiedImageError as error:
-        raise unidentified(path, data) from error
     except Exception as error:  # decoders raise whatever they like; Pillow's own list is not complete
         raise undecodable(str(path), error) from error
 
@@ -81,7 +79,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ImageError: as `read_image`. One that is loaded already no longer tells that its file had 16 bits.
     """
     try:
-        return _upright_rgb(image, "the image")
+        _check(image, "the image")
+        image.load()
+        return _upright_rgb(image, "the image", owned=False)
     except ImageError:
         raise
     except Exception as error:  # a file is decoded only now, or is closed
@@ -166,39 +166,110 @@ def _require_image_sized_file(path: Path, status: os.stat_result) -> None:
         )
 
 
-def _check(image: Image.Image, name: str) -> None:
+_Counted = tuple[JpegLayout | None, int]  # of a file: what it holds as a JPEG, and its bytes
+
+
+def _check(image: Image.Image, name: str, counted: _Counted | None = None) -> None:
     check_size(image.width, image.height, name)
     if isinstance(image, ImageFile.ImageFile):
         _check_file_format(image, name)
+        counted = counted or _count(image, name)
     if image.mode not in _LOSSLESS_MODES:
         raise ImageError(
             f"{name} has pixels of mode {image.mode!r}, which do not convert to RGB without loss.",
             "Convert it to 8-bit RGB the way the training frames were.",
         )
+    check_memory(image, name, *(counted or (None, 0)))
 
 
-def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    _check(image, name)
-    image.load()
-    turned = image.getexif().get(_ORIENTATION, 1) != 1
-    upright = ImageOps.exif_transpose(image) if turned else image  # which copies also where nothing is turned
-    if "A" in upright.getbands() or "transparency" in upright.info:
-        return _without_alpha(upright, name)
-    return upright if upright.mode == "RGB" else upright.convert("RGB")
+def _count(image: ImageFile.ImageFile, name: str) -> _Counted:
+    """What a JPEG's markers say, and how long the file is, while it is not decoded yet."""
+    file = image.fp
+    if not image.tile or file is None:
+        return None, 0
+    place = file.tell()
+    try:
+        length = file.seek(0, os.SEEK_END)
+        if image.format not in ("JPEG", "MPO"):
+            return None, length
+        file.seek(0)
+        return check_jpeg(file.read(MAX_FILE_BYTES), name), length
+    finally:
+        file.seek(place)
+
+
+def _decoded(path: Path) -> Image.Image:
+    data = _content(path)
+    jpeg = check_content(data, str(path))
+    check_webp(data, str(path))
+    try:
+        with Image.open(io.BytesIO(data), formats=_OPENED) as image:
+            _check(image, str(path), (jpeg, len(data)))
+            image.load()
+    except Image.UnidentifiedImageError as error:
+        raise unidentified(path, data) from error
+    return image
+
+
+def _upright_rgb(image: Image.Image, name: str, owned: bool) -> Image.Image:
+    """A loaded image, turned and in RGB. One that is `owned` is freed as soon as it was copied."""
+    method = _TURNS.get(_orientation(image))
+    if method is not None:
+        require_memory(2 * pixel_bytes(image) * image.width * image.height, name)
+        turned = image.transpose(method)
+        # without the EXIF that said so: nobody turns it again
+        turned.info = {key: image.info[key] for key in ("transparency",) if key in image.info}
+        if owned:
+            image.close()
+        image = turned
+    if "A" in image.getbands() or "transparency" in image.info:
+        return _without_alpha(image, name)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> object:
+    """As its EXIF says; 1, upright, where that cannot be read.
+
+    Pillow raises for a bad EXIF, or not, by what was done to the image before: the bytes themselves are asked.
+    """
+    try:
+        if "exif" in image.info:
+            Image.Exif().load(image.info["exif"])
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # whatever a tag's content makes Pillow raise
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+_STRIP_PIXELS = 1 << 20
 
 
 def _without_alpha(image: Image.Image, name: str) -> Image.Image:
-    rgba = image.convert("RGBA")
-    lowest: Any = rgba.getchannel("A").getextrema()[0]
-    if lowest < 255:
-        raise ImageError(
-            f"{name} is partly transparent (RGBA, mode {image.mode!r}); what shows through is not known.",
-            "Lay it over its background and save it as RGB.",
-        )
-    return rgba.convert("RGB")
+    """In RGB, or refused; a strip at a time, since a copy with alpha and one without are a lot of memory."""
+    opaque = Image.new("RGB", image.size)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        lowest: Any = strip.getchannel("A").getextrema()[0]
+        if lowest < 255:
+            raise ImageError(
+                f"{name} is partly transparent (RGBA, mode {image.mode!r}); what shows through is not known.",
+                "Lay it over its background and save it as RGB.",
+            )
+        opaque.paste(strip.convert("RGB"), (0, top))
+    return opaque
 
 
 def _check_file_format(image: ImageFile.ImageFile, name: str) -> None:
@@ -229,6 +300,15 @@ def _check_cost(image: ImageFile.ImageFile, name: str) -> None:
     for tile in image.tile:
         if tile[0] in _SLOW_CODECS:
             raise ImageError(f"{name} is {_SLOW_CODECS[tile[0]]}, which is not read.", "Save it as PNG.")
+        if (
+            tile[0] == "ppm"
+            and image.width * image.height > _MOST_IN_PYTHON_PX
+            and _bits_a_channel(image) <= 8
+        ):
+            raise ImageError(
+                f"{name} is a PPM or PGM of more than {_MOST_IN_PYTHON_PX} pixels whose largest value is not 255.",
+                "Save it as PNG.",
+            )
     tags = getattr(image, "tag_v2", {})
     if any(int(tags.get(tag, 0)) > _LARGEST_TILE_PX for tag in _TILE_SIDES):
         raise ImageError(
@@ -256,6 +336,7 @@ def _bits_a_channel(image: ImageFile.ImageFile) -> int:
 
 # Decoders that Pillow has in Python only: a file of some KiB would keep a robot waiting for seconds.
 _SLOW_CODECS = {"bmp_rle": "a run-length encoded BMP", "ppm_plain": "a PPM or PGM written as text"}
+_MOST_IN_PYTHON_PX = 1 << 19  # half a second
 _LARGEST_TILE_PX = 2048  # usual are 256; libtiff allocates one whole, however small the image
 _TILE_SIDES = (322, 323)  # TIFF's tags
 _BITS_PER_SAMPLE = 258

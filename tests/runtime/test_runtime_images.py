@@ -319,7 +319,7 @@ def test_where_warnings_are_errors_a_bomb_is_an_image_error_too(write: Write) ->
         (tiff(8, 3, 2, compression=8, tile_width=16000, tile_height=16000), "tiles of more than 2048 pixels"),
         (
             b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0\xff\x3f\0\xff\x3f\0VP8L" + bytes(9),
-            "268435456 pixels",
+            "would take 4096 MiB to decode",
         ),
     ],
     ids=["png-text", "png-profile", "bmp", "ppm", "tiff", "webp"],

@@ -5,7 +5,8 @@
             robot.move(*controller.step(camera.read()).values)
 
 SIGTERM (systemd, `docker stop`), SIGHUP (a closed terminal) and Ctrl-\\ end a Python program without any `finally`,
-and Ctrl-Z suspends it: the robot would keep its last command. Here each of them ends the block as Ctrl-C does.
+as does any other signal that nobody handles (a timer's SIGALRM, a limit's SIGXCPU), and Ctrl-Z suspends it: the
+robot would keep its last command. Here each of them ends the block as Ctrl-C does.
 Nothing can be called on SIGKILL, a crash in native code, `os._exit` or a power cut: for these the motor driver needs
 a watchdog of its own, which stops when no command comes.
 """
@@ -17,11 +18,11 @@ import contextlib
 import logging
 import opcode
 import os
+import queue
 import signal
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Protocol
@@ -29,11 +30,11 @@ from typing import Any, Protocol
 from .errors import InputError
 from .foreign import finite_number, shown, words_of
 from .forked import HomeProcess
+from .signal_wire import SignalWire
+from .signals_of_end import ASKED, handlers_to_take, signal_name
 
 _log = logging.getLogger(__name__)
 
-# What a supervisor, a terminal or its keys send, and what would end or suspend a Python program.
-_NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 _ATTEMPTS = 5
 _PAUSE_S = 0.02
 _AGAIN_S = 0.005
@@ -44,9 +45,9 @@ _UNCOVERED = (
     if sys.version_info >= (3, 13)
     else set()
 )
-_LAST_BYTE = b"\0"  # no signal has this number
 
-_active: weakref.WeakSet[StopOnExit] = weakref.WeakSet()
+_wire = SignalWire()
+_active: list[StopOnExit] = []
 
 
 class Haltable(Protocol):
@@ -62,9 +63,15 @@ def stop_on_exit(
 
     SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGTTIN and SIGTTOU raise KeyboardInterrupt (SIGINT) or
     SystemExit(128 + number) in the block, also as process 1 of a container; one that the program ignores (`nohup`)
-    stays ignored, and handlers that it has set are called first and put back at the end. Where the main thread does
-    not leave the block in time, because an engine or a driver hangs or something swallows the exception, another
-    thread calls the stop, and the signal is sent again, until it does. Forked children never stop the robot.
+    stays ignored, and handlers that it has set are called first and put back at the end. So does every other signal
+    that would end the program and that nobody handles, such as SIGUSR1, SIGALRM, SIGXCPU or SIGRTMIN. Where the main
+    thread does not leave the block in time, because an engine or a driver hangs or something swallows the exception,
+    another thread calls the stop, and the signal is sent again, until it does; of several blocks each one's. Forked
+    children never stop the robot.
+
+    Not covered: what no program can answer (SIGKILL, a crash: SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP,
+    SIGSYS), `os._exit`, `os.exec*`, which replaces the program without leaving the block, and a signal whose handler
+    is replaced inside the block, also by the default action.
 
     Args:
         stop: sends the robot a stop; short. It is called again where it raises, may be called more than once, and
@@ -91,18 +98,16 @@ class StopOnExit:
         self._raised = False  # and once: the code that leaves the block is not interrupted again
         self._insisting = False
         self._missed = False  # it came at an instruction at which nothing may be raised
-        self._earlier_fd = -1
+        self._told: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # takes news in a handler too
         self._signal: int | None = None
         self._left = threading.Event()
         self._one_at_a_time = threading.Lock()
 
     def __enter__(self) -> StopOnExit:
         _require_main_thread()
-        found = _handlers()
+        found = handlers_to_take()
         self._home = HomeProcess()
         self._main = threading.get_ident()
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
         try:
             threading.Thread(target=self._watch, name="stop-on-exit", daemon=True).start()
             self._take_over(found)
@@ -116,14 +121,11 @@ class StopOnExit:
 
     def _take_over(self, found: dict[int, Any]) -> None:
         atexit.register(self._at_exit)
-        _active.add(self)
+        _active.append(self)
         for number, earlier in found.items():
             self._earlier[number] = earlier
             signal.signal(number, self._on_signal)
-        # Written by C code in the moment of the signal, even while the main thread is inside an engine.
-        self._earlier_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        if self._earlier_fd != -1:  # asyncio's: it needs them more
-            signal.set_wakeup_fd(self._earlier_fd)
+        _wire.connect(self._hear)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,10 +148,10 @@ class StopOnExit:
             signal.signal(number, self._earlier[number])
             signal.raise_signal(number)
             return
+        if self._signal is None:
+            self._told.put(number)
         self._signal = number
-        self._halt(f"the program was told to end by {signal.Signals(number).name}.")
-        with contextlib.suppress(OSError):  # a full pipe has news enough
-            os.write(self._writer, bytes([number]))
+        self._halt(f"the program was told to end by {signal_name(number)}.")
         insisting, self._insisting = self._insisting, False
         if not self._driving or _is_ours(frame) or (self._raised and not insisting):
             return
@@ -162,27 +164,28 @@ class StopOnExit:
             earlier(number, frame)
         raise _end_by(number)
 
+    def _hear(self, number: int) -> None:
+        """The wire's thread calls this, also while the main thread is inside an engine."""
+        # One that the program handles itself since is its own, unless it is one that asks it to end.
+        owner = getattr(signal.getsignal(number), "__self__", None)
+        if number in self._earlier and (number in ASKED or isinstance(owner, StopOnExit)):
+            self._told.put(number)
+
     def _watch(self) -> None:
         """The other thread: waits for a signal, then sees to it that the block is left."""
-        reader, number = self._reader, 0
-        try:
-            while number not in self._earlier:
-                byte = os.read(reader, 1)
-                if byte in (b"", _LAST_BYTE):
-                    return
-                number = byte[0]
-            self._halt(f"the program was told to end by {signal.Signals(number).name}.")
-            while not self._is_left_in_time(number):
-                self._stop_surely()
-                _log.warning(
-                    "the main thread did not come back within %g s of %s: the robot was stopped without it",
-                    self._patience_s,
-                    signal.Signals(number).name,
-                )
-                self._insisting = True
-                signal.pthread_kill(self._main, number)
-        finally:
-            os.close(reader)
+        number = self._told.get()
+        if number is None:
+            return
+        self._halt(f"the program was told to end by {signal_name(number)}.")
+        while not self._is_left_in_time(number):
+            self._stop_surely()
+            _log.warning(
+                "the main thread did not come back within %g s of %s: the robot was stopped without it",
+                self._patience_s,
+                signal_name(number),
+            )
+            self._insisting = True
+            signal.pthread_kill(self._main, number)
 
     def _is_left_in_time(self, number: int) -> bool:
         end_s = time.monotonic() + self._patience_s
@@ -233,16 +236,13 @@ class StopOnExit:
         self._left.set()
         if stopped:
             atexit.unregister(self._at_exit)
-        _active.discard(self)
+        if self in _active:
+            _active.remove(self)
+        _wire.disconnect(self._hear)
         self._restore()
-        with contextlib.suppress(OSError):
-            os.write(self._writer, _LAST_BYTE)
-        os.close(self._writer)
+        self._told.put(None)
 
     def _restore(self) -> None:
-        fd = signal.set_wakeup_fd(-1)
-        if fd != -1:
-            signal.set_wakeup_fd(self._earlier_fd if fd == self._writer else fd, warn_on_full_buffer=False)
         for number, earlier in self._earlier.items():
             signal.signal(number, earlier)
 
@@ -291,26 +291,11 @@ def _require_main_thread() -> None:
         )
 
 
-def _handlers() -> dict[int, Any]:
-    """The signals to take over, with their handlers so far; ignored ones stay ignored."""
-    found = {}
-    for name in _NAMES:
-        number = getattr(signal, name, None)  # some systems lack some
-        earlier = number and signal.getsignal(number)
-        if number is None or earlier is signal.SIG_IGN:
-            continue
-        if earlier is None:
-            raise InputError(
-                f"{name} is handled by native code already, which stop_on_exit would cut off.",
-                "Enter stop_on_exit first; or keep that code from it, such as with "
-                "rclpy.init(signal_handler_options=SignalHandlerOptions.NO).",
-            )
-        found[number] = earlier
-    return found
-
-
 def _after_fork_in_child() -> None:
-    for ends in list(_active):
+    _wire.leave_to_parent()
+    for ends in reversed(
+        _active
+    ):  # the innermost one first, so that the handlers of before them all come back
         ends.leave_to_parent()
     _active.clear()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -37,6 +38,22 @@ def drive():
 LOOP = """
 with stop_on_exit(stop):
     drive()
+"""
+
+
+# Native code that waits for a lock of its own: meanwhile no handler of Python runs in the main thread.
+HANG = """
+import ctypes
+native, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+native.pthread_mutex_lock(lock)
+awaited = ["stop"]
+def let_go_after_the_stop():
+    while not set(awaited) <= set(open(sys.argv[1]).read().split()):
+        time.sleep(0.01)
+    native.pthread_mutex_unlock(lock)
+threading.Thread(target=let_go_after_the_stop, daemon=True).start()
+def hang():
+    native.pthread_mutex_lock(lock)
 """
 
 
@@ -76,6 +93,55 @@ def test_a_signal_stops_the_robot_and_tells_the_supervisor(tmp_path: Path, name:
     program.process.send_signal(number)
     assert program.end() == (-number if name == "SIGINT" else 128 + number)
     assert program.last() == "stop"
+
+
+UNHANDLED = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGXFSZ", "SIGPWR", "SIGVTALRM", "SIGPROF", "SIGIO"]
+UNHANDLED += ["SIGRTMIN", "SIGRTMAX", "SIGSTKFLT", "SIGPIPE"]
+
+
+@pytest.mark.parametrize("name", [*UNHANDLED, "SIGRTMIN+3"])
+def test_so_does_any_other_signal_that_would_end_the_program(tmp_path: Path, name: str) -> None:
+    base, _, more = name.partition("+")
+    if not hasattr(signal, base):
+        return  # not on this system
+    number = getattr(signal, base) + int(more or 0)
+    program = Program(tmp_path, f"signal.signal({int(number)}, signal.SIG_DFL)\n{LOOP}")
+    program.wait_for("move")
+    program.process.send_signal(number)
+    assert program.end() == 128 + number
+    assert program.last() == "stop"
+
+
+def test_a_signal_that_somebody_handles_or_ignores_is_left_to_him(tmp_path: Path) -> None:
+    script = """
+import faulthandler
+faulthandler.register(signal.SIGUSR1, file=sys.stderr)  # native code
+signal.signal(signal.SIGUSR2, lambda number, frame: say("theirs"))
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+with stop_on_exit(stop):
+    signal.signal(signal.SIGPROF, lambda number, frame: say("inside"))
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE, signal.SIGPROF):
+        os.kill(os.getpid(), number)
+        move()
+say("after")
+"""
+    program = Program(tmp_path, script)
+    assert program.end() == 0, program.errors
+    assert program.said() == ["move", "theirs", *["move"] * 3, "inside", "move", "stop", "after"]
+    assert "Current thread" in program.errors
+
+
+def test_a_signal_that_native_code_handles_is_no_block_to_enter(tmp_path: Path) -> None:
+    script = """
+import faulthandler
+faulthandler.register(signal.SIGTERM, file=sys.stderr)
+with stop_on_exit(stop):
+    move()
+"""
+    program = Program(tmp_path, script)
+    assert program.end() == 1
+    assert program.said() == []
+    assert "SIGTERM is handled by native code already, which stop_on_exit would cut off." in program.errors
 
 
 def as_process_1() -> list[str]:
@@ -127,29 +193,154 @@ def test_every_other_end_stops_it_as_well(tmp_path: Path, name: str) -> None:
 
 
 def test_a_signal_while_the_engine_hangs_stops_the_robot_from_another_thread(tmp_path: Path) -> None:
-    # Native code that waits for a lock of its own: meanwhile no handler of Python runs in the main thread.
-    script = """
-import ctypes
-native, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
-native.pthread_mutex_lock(lock)
-def let_go_after_the_stop():
-    while b"stop" not in open(sys.argv[1], "rb").read():
-        time.sleep(0.01)
-    native.pthread_mutex_unlock(lock)
-threading.Thread(target=let_go_after_the_stop, daemon=True).start()
+    script = f"""
+{HANG}
 with stop_on_exit(stop, SimpleNamespace(halt=lambda reason: say("halt")), patience_s=0.1):
     move()
-    native.pthread_mutex_lock(lock)
+    hang()
     drive()
 """
     program = Program(tmp_path, script)
     program.wait_for("move")
     program.process.send_signal(signal.SIGTERM)
     assert program.end() == 128 + signal.SIGTERM
-    assert program.said()[:3] == ["move", "halt", "stop"]
+    assert list(dict.fromkeys(program.said())) == ["move", "halt", "stop"]
     assert program.said().count("move") == 1
     assert program.last() == "stop"
     assert "main thread did not come back within 0.1 s of SIGTERM" in program.errors
+
+
+OTHERS = {
+    "asyncio, before": """
+async def main():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)
+    with stop_on_exit(stop, patience_s=0.1):
+        move(); hang(); drive()
+asyncio.run(main())
+""",
+    "asyncio, inside": """
+async def main():
+    with stop_on_exit(stop, patience_s=0.1):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)
+        move(); hang(); drive()
+asyncio.run(main())
+""",
+    "asyncio, put away inside": """
+async def main():
+    with stop_on_exit(stop, patience_s=0.1):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+        move(); hang(); drive()
+asyncio.run(main())
+""",
+    "asyncio, the same signal inside": """
+async def main():
+    with stop_on_exit(stop, patience_s=0.1):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: sys.exit(128 + signal.SIGTERM))
+        move(); hang()
+        while True:
+            await asyncio.sleep(0.01)
+asyncio.run(main())
+""",
+    "a GUI, before": """
+signal.set_wakeup_fd(ours.fileno())
+with stop_on_exit(stop, patience_s=0.1):
+    move(); hang(); drive()
+""",
+    "a GUI, inside": """
+with stop_on_exit(stop, patience_s=0.1):
+    signal.set_wakeup_fd(ours.fileno())
+    move(); hang(); drive()
+""",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_it_learns_of_the_signal_beside_an_event_loop_too(tmp_path: Path, name: str) -> None:
+    sockets = "import asyncio, socket\nours, theirs = socket.socketpair()\nours.setblocking(False)\n"
+    program = Program(tmp_path, HANG + sockets + OTHERS[name])
+    program.wait_for("move")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end() == 128 + signal.SIGTERM, program.errors
+    assert program.said()[:2] == ["move", "stop"]
+    assert program.last() == "stop"
+
+
+def test_an_event_loop_goes_on_to_hear_of_its_signals(tmp_path: Path) -> None:
+    script = """
+import asyncio
+async def main():
+    loop, heard = asyncio.get_running_loop(), asyncio.Queue()
+    loop.add_signal_handler(signal.SIGUSR1, heard.put_nowait, "before")
+    with stop_on_exit(stop):
+        loop.add_signal_handler(signal.SIGUSR2, heard.put_nowait, "inside")
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
+            say(await heard.get())
+    os.kill(os.getpid(), signal.SIGUSR1)
+    say(await heard.get())
+asyncio.run(main())
+"""
+    program = Program(tmp_path, script)
+    assert program.end() == 0, program.errors
+    assert program.said() == ["before", "inside", "stop", "before"]
+
+
+def test_the_wakeup_descriptor_is_anothers_again_after_the_block() -> None:
+    before = signal.set_wakeup_fd
+    ours, theirs = socket.socketpair()
+    third, fourth = socket.socketpair()
+    with ours, theirs, third, fourth:
+        ours.setblocking(False)
+        third.setblocking(False)
+        signal.set_wakeup_fd(ours.fileno())
+        with stop_on_exit(lambda: None), stop_on_exit(lambda: None):
+            assert signal.set_wakeup_fd(third.fileno()) == ours.fileno()
+            with pytest.raises(ValueError, match="fd"):
+                signal.set_wakeup_fd(theirs.fileno())
+            assert signal.set_wakeup_fd(third.fileno(), warn_on_full_buffer=False) == third.fileno()
+        assert signal.set_wakeup_fd is before
+        assert signal.set_wakeup_fd(-1) == third.fileno()
+
+
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_every_block_of_several_stops_its_robot_while_the_engine_hangs(tmp_path: Path, blocks: int) -> None:
+    script = f"""
+{HANG}
+import contextlib
+names = [str(at) for at in range({blocks})]
+awaited[:] = [word + name for name in names for word in ("halt", "stop")]
+with contextlib.ExitStack() as robots:
+    for name in names:
+        controller = SimpleNamespace(halt=lambda reason, name=name: say("halt" + name))
+        robots.enter_context(stop_on_exit(lambda name=name: say("stop" + name), controller, patience_s=0.1))
+    move()
+    hang()
+    drive()
+"""
+    program = Program(tmp_path, script)
+    program.wait_for("move")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end() == 128 + signal.SIGTERM, program.errors
+    assert program.said().count("move") == 1
+    assert {f"stop{at}" for at in range(blocks)} <= set(program.said())
+
+
+def test_a_stop_that_hangs_does_not_keep_the_other_robots_from_theirs(tmp_path: Path) -> None:
+    script = f"""
+{HANG}
+outer = lambda: say("stop")
+inner = lambda: threading.Event().wait() if threading.current_thread() is not threading.main_thread() else None
+with stop_on_exit(outer, patience_s=0.1), stop_on_exit(inner, patience_s=0.1):
+    move()
+    hang()
+    drive()
+"""
+    program = Program(tmp_path, script)
+    program.wait_for("move")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end() == 128 + signal.SIGTERM, program.errors
+    assert program.said().count("move") == 1
 
 
 def test_a_program_that_swallows_the_exception_is_told_again(tmp_path: Path) -> None:

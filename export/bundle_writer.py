@@ -17,6 +17,7 @@ from vla_edge.runtime.digest import sha256_of
 from vla_edge.runtime.errors import BundleError, InputError, ResourceError
 from vla_edge.runtime.exchange import exchange, require_exchangeable
 from vla_edge.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, decode, encode
+from vla_edge.runtime.renaming import rename_new
 from vla_edge.runtime.staging import staging_folder
 
 from .resources import nearest_existing
@@ -96,10 +97,13 @@ def staging(target: Path) -> Iterator[Path]:
         ) from error
 
 
-def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> None:
+def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> str | None:
     """Write the manifest, sync, and rename the staging folder to `target`.
 
     With `force`, an older bundle stays in its place until the new one takes it.
+
+    Returns:
+        What the user should know: an older bundle that could not be removed.
 
     Raises:
         InputError: the manifest could not be read back, so that nobody could open the bundle; or another
@@ -111,21 +115,28 @@ def publish(folder: Path, target: Path, manifest: Manifest, force: bool) -> None
         with item.open("rb") as file:
             os.fsync(file.fileno())
     sync_folder(folder)
-    refuse_existing(target, force)
-    _move_into_place(folder, target, force)
+    removed = _move_into_place(folder, target, force)
     sync_folder(target.parent)
+    return None if removed else f"{folder}, the bundle that was replaced, could not be removed; delete it."
 
 
-def _move_into_place(folder: Path, target: Path, force: bool) -> None:
-    if not os.path.lexists(target):
+def _move_into_place(folder: Path, target: Path, force: bool) -> bool:
+    """Whether nothing is left of an earlier bundle."""
+    while True:
         try:
-            os.rename(folder, target)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            rename_new(folder, target)
+        except FileExistsError:
+            refuse_existing(target, force)
+        else:
+            return True
+        if not force:
+            continue  # what was there is gone again
+        try:
+            return exchange(folder, target)
+        except FileNotFoundError:
+            if not folder.is_dir():
                 raise
-            refuse_existing(target, force)  # another export was faster by a moment
-    exchange(folder, target)
+            # what was there is gone again, or on its way to be replaced by another export
 
 
 def _readable_bytes(manifest: Manifest) -> bytes:

@@ -326,7 +326,8 @@ def _export_one(
             manifest = _manifest(job, precision, graph, stages, parity, files, source.sha256())
             _check_gates(manifest, target)
             source.check()
-            bundle_writer.publish(folder, target, manifest, job.options.force)
+            if left := bundle_writer.publish(folder, target, manifest, job.options.force):
+                reporter.note(left)
     return Exported(target, manifest, clock.take())
 
 

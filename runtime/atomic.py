@@ -9,22 +9,30 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .interrupts import uninterrupted
-from .staging import is_at, remove_leftovers, staging_path, take_lock
+from .renaming import rename_new
+from .staging import new_file, remove_leftovers
 
 Write = Callable[[BinaryIO], object]
 
 
-def write_atomically(path: Path, write: Write) -> None:
+def write_atomically(path: Path, write: Write, replace: bool = True) -> None:
     """Write through a temporary neighbour that is synced and renamed; an interruption leaves the old state.
 
     Args:
         path: the file to appear; its folder must exist.
         write: is given the temporary file, open for binary writing.
+        replace: what has this name then, even if it came only while `write` was at work.
 
     Raises:
+        FileExistsError: something has this name, and is not to be replaced.
         OSError: the disk is full or the folder read-only; names the file, and nothing is left behind.
     """
-    write_all_atomically({path: write})
+    if replace:
+        write_all_atomically({path: write})
+        return
+    with _written(path, write) as temporary, uninterrupted():
+        rename_new(temporary, path)
+    sync_folder(path.parent)
 
 
 def write_all_atomically(writes: Mapping[Path, Write]) -> None:
@@ -71,7 +79,7 @@ def staging_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
         OSError: the folder cannot be written.
     """
     remove_leftovers(path.parent)
-    temporary, file = _new_file(path)
+    temporary, file = new_file(path)
     try:
         with file:
             yield temporary, file
@@ -80,19 +88,16 @@ def staging_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
             temporary.unlink(missing_ok=True)
 
 
-def _new_file(path: Path) -> tuple[Path, BinaryIO]:
-    while True:
-        temporary = staging_path(path)
-        file = temporary.open("xb")
-        take_lock(file.fileno())
-        if is_at(file.fileno(), temporary):
-            return temporary, file
-        file.close()  # a neighbour took it for a dead one's before it was locked
-
-
 def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder durable: it is on the disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make a rename in this folder durable: it is on the disk only when its folder is.
+
+    A folder that this user may write but not read (a drop box) cannot be synced; what is done there is no
+    less done, and its file was synced.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
     finally:

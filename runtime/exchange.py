@@ -9,15 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from .interrupts import uninterrupted
-from .staging import OLD_SUFFIX, leftovers, remove, staging_path, take_lock, target_of
+from .renaming import rename_new, swap
+from .staging import OLD_SUFFIX, leftovers, new_folder, remove, staging_path, take_lock, target_of
 
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2  # linux/fs.h
-# What a kernel, C library or file system without the exchange answers; EPERM: a sandbox that blocks the call.
-_NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+_PROBE_NAME = ".vla-probe"  # what fills the folder of `require_exchangeable`
 
 
-def exchange(new: Path, target: Path) -> None:
+def exchange(new: Path, target: Path) -> bool:
     """Give `new`, a complete folder, the name `target`, and remove what had that name.
 
     In one step where kernel and file system can (Linux on ext4, XFS, Btrfs, tmpfs, overlay). Elsewhere in two,
@@ -27,27 +25,20 @@ def exchange(new: Path, target: Path) -> None:
         new: a staging folder beside `target`; gone afterwards.
         target: a folder, or a link to one: of a link the link goes, not what it points to.
 
+    Returns:
+        Whether what had that name could be removed; it is at `new` otherwise.
+
     Raises:
         OSError: it cannot be renamed; everything is as it was.
     """
     with uninterrupted():
         if not _exchange_in_one_step(new, target):
             _exchange_in_two_steps(new, target)
-        remove(new)
+        return remove(new)
 
 
 def _exchange_in_one_step(new: Path, target: Path) -> bool:
-    import ctypes
-
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    if renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _NO_EXCHANGE:
-        return False
-    raise OSError(number, os.strerror(number), str(target))
+    return swap(new, target)
 
 
 def _exchange_in_two_steps(new: Path, target: Path) -> None:
@@ -70,29 +61,47 @@ def _exchange_in_two_steps(new: Path, target: Path) -> None:
 def require_exchangeable(target: Path) -> None:
     """Find out whether `target` could be renamed, without moving it.
 
-    A rename onto a folder that is not empty is always refused; what matters is by which error.
+    A rename onto a folder that is not empty is always refused; what matters is by which error. Should somebody
+    empty that folder at the wrong moment, the rename succeeds: so it has a name that no clean-up removes, only
+    `recover` moves, back to `target`; the same is done here at once; and only an empty folder is removed.
 
     Raises:
         OSError: it cannot be, such as EXDEV for a folder of a container image's layer, EBUSY for a mounted one.
     """
-    blocker = staging_path(target)
-    blocker.mkdir()
+    blocker, lock = new_folder(target, suffix=OLD_SUFFIX)
     try:
-        (blocker / "full").touch()
+        (blocker / _PROBE_NAME).touch()
         if not target.is_symlink():
-            os.rename(target, blocker)
+            with uninterrupted():
+                os.rename(target, blocker)
+                rename_new(blocker, target)
+    except FileNotFoundError:  # it, or the blocker, is gone: nothing that says it cannot be replaced
+        pass
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
     finally:
-        remove(blocker)
+        with uninterrupted():
+            _remove_blocker(blocker)
+            os.close(lock)
+
+
+def _remove_blocker(path: Path) -> bool:
+    """Whether it was one; a folder that holds anything else stays as it is."""
+    try:
+        if os.listdir(path) == [_PROBE_NAME]:
+            (path / _PROBE_NAME).unlink()
+        path.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def recover(folder: Path) -> Iterator[str]:
     """Undo exchanges in a folder that a killed process left half-way; yields what was done, for the user."""
     for old in leftovers(folder, OLD_SUFFIX):
         target = target_of(old, OLD_SUFFIX)
-        if target is None:
+        if target is None or _remove_blocker(old):
             continue
         if os.path.lexists(target):
             yield f"{old} was set aside by an export that was killed; delete it if {target} is good."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from .errors import ImageError, InputError
 from .interrupts import uninterrupted
 from .json_text import json_text
 from .run_images import Result
-from .staging import PARTIAL_SUFFIX, remove_leftovers, staging_path, take_lock
+from .staging import PARTIAL_SUFFIX, new_file, remove_leftovers
 
 # a spreadsheet would run a text that begins so as a formula
 _FORMULA_STARTS = ("=", "+", "-", "@")
@@ -68,9 +69,8 @@ def result_file(path: Path | None, names: Sequence[str]) -> Iterator[Write]:
         return
     check_output(path)
     remove_leftovers(path.parent)
-    staged = staging_path(path)
-    with staged.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        take_lock(file.fileno())  # held until it has its name: nobody may take it for a dead process's
+    staged, binary = new_file(path)
+    with io.TextIOWrapper(binary, "utf-8", errors="backslashreplace", newline="") as file:
         write = _Counted(_WRITERS[path.suffix.lower()](file, names))
         try:
             yield write

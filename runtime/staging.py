@@ -13,10 +13,12 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from .interrupts import uninterrupted
 
@@ -50,7 +52,7 @@ def staging_folder(target: Path, mode: int = 0o777) -> Iterator[Path]:
         OSError: the parent cannot be written.
     """
     remove_leftovers(target.parent)
-    folder, lock = _new_folder(target, mode)
+    folder, lock = new_folder(target, mode)
     try:
         yield folder
     finally:
@@ -64,15 +66,38 @@ def scratch_folder(name: str) -> AbstractContextManager[Path]:
     return staging_folder(Path(tempfile.gettempdir()) / name, mode=0o700)
 
 
-def _new_folder(target: Path, mode: int) -> tuple[Path, int]:
+def new_folder(target: Path, mode: int = 0o777, suffix: str = PARTIAL_SUFFIX) -> tuple[Path, int]:
+    """A new hidden folder beside `target`, and the descriptor by which it is locked.
+
+    Raises:
+        OSError: the parent does not exist or cannot be written.
+    """
     while True:
-        folder = staging_path(target)
+        folder = staging_path(target, suffix)
         folder.mkdir(mode)
-        lock = os.open(folder, os.O_RDONLY)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # a neighbour took it for a dead one's before it was opened,
+            continue
         take_lock(lock)
         if is_at(lock, folder):
             return folder, lock
-        os.close(lock)  # a neighbour took it for a dead one's before it was locked
+        os.close(lock)  # or before it was locked
+
+
+def new_file(target: Path) -> tuple[Path, BinaryIO]:
+    """A new hidden file beside `target`, open for binary writing and locked until it is closed.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written.
+    """
+    while True:
+        path = staging_path(target)
+        file = path.open("xb")
+        take_lock(file.fileno())
+        if is_at(file.fileno(), path):
+            return path, file
+        file.close()  # a neighbour took it for a dead one's before it was locked
 
 
 def take_lock(descriptor: int) -> None:
@@ -123,10 +148,25 @@ def remove_leftovers(folder: Path) -> None:
         remove(path)
 
 
-def remove(path: Path) -> None:
-    """Remove a folder with what it holds, a file or a link, as far as that is possible."""
+def remove(path: Path) -> bool:
+    """Remove a folder with what it holds, a file or a link, as far as that is possible; whether it is gone."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            _let_owner_write(path)
+            shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
             path.unlink()
+    return not os.path.lexists(path)
+
+
+def _let_owner_write(folder: Path) -> None:
+    """Out of a folder without write permission nothing can be removed, not even by its owner."""
+    with suppress(OSError):  # not this user's
+        folder.chmod(0o700)
+    for _, names, _, descriptor in os.fwalk(folder):
+        for name in names:
+            with suppress(OSError):
+                if stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                    os.chmod(name, 0o700, dir_fd=descriptor)

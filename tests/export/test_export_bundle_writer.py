@@ -15,6 +15,7 @@ from vla_edge.export import bundle_writer
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.manifest import Manifest
+from vla_edge.runtime.renaming import rename_new
 
 # Publishes a copy of a bundle over another, and is killed by the rename or by the exchange.
 KILLED = """
@@ -148,14 +149,13 @@ def test_an_export_that_loses_the_race_for_a_name_says_so(
     target: Path, manifest: Manifest, tmp_path: Path, force: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = tmp_path / "engines" / "late"
-    real = os.rename
 
     def rename(source: Path, place: Path) -> None:
         if not late.exists():
             shutil.copytree(target, late)
-        real(source, place)
+        rename_new(source, place)
 
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(bundle_writer, "rename_new", rename)
     if force:
         publish(target, late, manifest)
     else:
@@ -163,3 +163,72 @@ def test_an_export_that_loses_the_race_for_a_name_says_so(
             publish(target, late, manifest, force=False)
     assert (late / "new").exists() == force
     assert names(target.parent) == ["late", "policy-fp16"]
+
+
+@pytest.mark.parametrize("kind", ["empty folder", "file", "dangling link"])
+def test_what_came_while_the_bundle_was_written_is_not_replaced_unasked(
+    target: Path, manifest: Manifest, kind: str
+) -> None:
+    late = target.with_name("late")
+    with bundle_writer.staging(late) as folder:
+        shutil.copytree(target, folder, dirs_exist_ok=True)
+        if kind == "empty folder":
+            late.mkdir()
+        elif kind == "file":
+            late.touch()
+        else:
+            late.symlink_to("nowhere")
+        inode = late.lstat().st_ino
+        with pytest.raises(InputError, match="late exists already"):
+            bundle_writer.publish(folder, late, manifest, force=False)
+    assert late.lstat().st_ino == inode
+    assert names(target.parent) == ["late", "policy-fp16"]
+
+
+# Publishes over a bundle as its owner who may not override permissions, and prints what is told.
+AS_OWNER = """
+import shutil, sys
+from pathlib import Path
+from vla_edge.export import bundle_writer
+from vla_edge.runtime.bundle import Bundle
+
+source, target = Path(sys.argv[1]), Path(sys.argv[2])
+with bundle_writer.staging(target) as folder:
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    folder.chmod(0o755)
+    (folder / "new").touch()
+    print(bundle_writer.publish(folder, target, Bundle.open(source).manifest, force=True))
+"""
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o500, 0o333])
+def test_of_an_earlier_bundle_that_may_not_be_written_nothing_is_left(target: Path, mode: int) -> None:
+    drop = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"]
+    if os.getuid() != 0:
+        drop = []
+    elif subprocess.run([*drop, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("capabilities cannot be dropped here")
+    earlier = Path(shutil.copytree(target, target.with_name("earlier-fp16")))
+    for inner in ("plans", "plans/deeper"):
+        (earlier / inner).mkdir()
+        (earlier / inner / "file").touch()
+    for inner in ("plans/deeper", "plans", ""):
+        (earlier / inner).chmod(mode)
+    arguments = [sys.executable, "-c", AS_OWNER, str(target), str(earlier)]
+    done = subprocess.run([*drop, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
+    assert (earlier / "new").exists()
+    assert names(target.parent) == ["earlier-fp16", "policy-fp16"]
+
+
+def test_an_earlier_bundle_that_cannot_be_removed_is_named(
+    target: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda path, ignore_errors: None
+    )  # another user's, in a shared folder
+    with bundle_writer.staging(target) as folder:
+        shutil.copytree(target, folder, dirs_exist_ok=True)
+        said = bundle_writer.publish(folder, target, manifest, force=True)
+    assert said == f"{folder}, the bundle that was replaced, could not be removed; delete it."
+    assert folder.is_dir()

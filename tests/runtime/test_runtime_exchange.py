@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from vla_edge.runtime import exchange as module
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import BundleError
 from vla_edge.runtime.exchange import exchange, recover, require_exchangeable
-from vla_edge.runtime.staging import staging_folder
+from vla_edge.runtime.staging import remove_leftovers, staging_folder
 
 # The process ends itself, or is interrupted, before or after the rename of that number.
 SCRIPT = """
@@ -169,6 +170,97 @@ def test_what_a_living_neighbour_has_set_aside_is_left_to_him(earlier: Path) -> 
 def test_whether_a_folder_could_be_replaced_is_asked_without_moving_it(earlier: Path) -> None:
     inode = earlier.stat().st_ino
     require_exchangeable(earlier)
+    assert earlier.stat().st_ino == inode
+    assert names(earlier.parent) == ["policy"]
+
+
+def tidy(folder: Path) -> None:
+    """All that another command, and a careless hand, may do to hidden folders."""
+    list(recover(folder))
+    remove_leftovers(folder)
+    for path in folder.glob(".*"):
+        shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("clean", [remove_leftovers, lambda folder: list(recover(folder)), tidy])
+@pytest.mark.parametrize("moment", ["mkdir", "touch", "rename", "listdir"])
+def test_a_neighbour_that_tidies_at_any_moment_of_the_question_takes_nothing(
+    earlier: Path, clean: Callable[[Path], object], moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inode, place, done = earlier.stat().st_ino, Path if moment in ("mkdir", "touch") else os, []
+    real = getattr(place, moment)
+
+    def disturbed(*given: object, **options: object) -> object:
+        if moment == "mkdir":
+            real(*given, **options)
+        if not done:
+            done.append(moment)
+            clean(earlier.parent)
+        return None if moment == "mkdir" else real(*given, **options)
+
+    monkeypatch.setattr(place, moment, disturbed)
+    require_exchangeable(earlier)
+    monkeypatch.undo()
+    assert done
+    assert earlier.stat().st_ino == inode
+    assert (earlier / "epoch").read_text() == "old"
+    assert names(earlier.parent) == ["policy"]
+
+
+def test_a_folder_that_moved_because_the_question_was_tidied_away_comes_back_after_a_kill(
+    earlier: Path,
+) -> None:
+    script = (
+        "import os, shutil, signal, sys; from pathlib import Path; from vla_edge.runtime import exchange\n"
+        "real = os.rename\n"
+        "def rename(source, place):\n"
+        "    shutil.rmtree(place); real(source, place); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.rename = rename\n"
+        "exchange.require_exchangeable(Path(sys.argv[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(earlier)], timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not earlier.exists()
+    remove_leftovers(earlier.parent)
+    assert len(list(recover(earlier.parent))) == 1
+    assert (earlier / "epoch").read_text() == "old"
+    assert names(earlier.parent) == ["policy"]
+
+
+def test_what_the_question_left_when_it_was_killed_is_removed_without_a_word(earlier: Path) -> None:
+    for number, inside in enumerate((None, ".vla-probe")):
+        left = earlier.with_name(f".policy.vla-{number:016x}.old")
+        left.mkdir()
+        if inside:
+            (left / inside).touch()
+    assert list(recover(earlier.parent)) == []
+    assert names(earlier.parent) == ["policy"]
+
+
+# Asks again and again, while neighbours do and tidy.
+ASKING = """
+import sys
+from pathlib import Path
+from vla_edge.runtime.exchange import recover, require_exchangeable
+from vla_edge.runtime.staging import remove_leftovers, staging_folder
+
+target, said = Path(sys.argv[1]), []
+for _ in range(300):
+    said += recover(target.parent)
+    require_exchangeable(target)
+    remove_leftovers(target.parent)
+    with staging_folder(target) as folder:
+        (folder / "file").touch()
+print(said)
+"""
+
+
+def test_processes_that_ask_and_tidy_at_once_leave_the_folder_alone(earlier: Path) -> None:
+    inode = earlier.stat().st_ino
+    command = [sys.executable, "-c", ASKING, str(earlier)]
+    asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [each.communicate(timeout=60)[0] for each in asking] == ["[]\n"] * 3
+    assert [each.returncode for each in asking] == [0] * 3
     assert earlier.stat().st_ino == inode
     assert names(earlier.parent) == ["policy"]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vla_edge.runtime import staging
 from vla_edge.runtime.errors import ImageError, InputError
 from vla_edge.runtime.run_file import check_output, result_file
 
@@ -129,3 +130,21 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_bundle_is_loaded(
     done = vla_run(tmp_path / "no bundle", frames, "-o", tmp_path / "actions.xlsx")
     assert done.returncode == 2
     assert "give one that ends in .csv or .jsonl or .ndjson" in done.stderr
+
+
+def test_results_that_a_neighbour_took_for_a_dead_one_s_are_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tidied = staging.take_lock, []
+
+    def late(descriptor: int) -> None:
+        if not tidied:
+            tidied.append(descriptor)
+            staging.remove_leftovers(tmp_path)
+        real(descriptor)
+
+    monkeypatch.setattr(staging, "take_lock", late)
+    with result_file(tmp_path / "actions.csv", ["linear_x"]) as write:
+        write((Path("컵.png"), ImageError("컵.png is not an image.", "Give another.")))
+    assert tidied
+    assert "컵.png is not an image." in (tmp_path / "actions.csv").read_text(encoding="utf-8")

@@ -168,6 +168,29 @@ def test_a_folder_that_a_neighbour_tidied_away_too_early_is_made_anew(
     assert names(tmp_path) == []
 
 
+def test_a_folder_that_a_neighbour_removed_before_it_was_opened_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tidied = Path.mkdir, []
+
+    def mkdir(path: Path, mode: int = 0o777) -> None:
+        real(path, mode)
+        if len(tidied) < 2:
+            tidied.append(path)
+            remove_leftovers(tmp_path)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with staging_folder(tmp_path / "bundle") as folder:
+        assert folder.is_dir()
+    assert len(tidied) == 2
+    assert names(tmp_path) == []
+
+
+def test_a_folder_to_write_into_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"), staging_folder(tmp_path / "nowhere" / "bundle"):
+        pass
+
+
 def test_a_second_signal_does_not_break_the_clean_up(tmp_path: Path) -> None:
     script = (
         "import os, shutil, signal, sys\nfrom pathlib import Path\n"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vla_edge.runtime.errors import CheckpointError
+from vla_edge.runtime.errors import CheckpointError, InputError
 
 from .architecture import Architecture, Clip, HeadLayer
 from .settings import PolicySettings
@@ -254,11 +254,23 @@ def assign_weights(policy: VlaPolicy, tensors: Mapping[str, Tensor]) -> VlaPolic
 
 
 def clip_instruction_ids(settings: PolicySettings) -> Tensor:
-    """CLIP token ids of the declared instructions, int64 [N, 77]; open_clip ships the vocabulary."""
+    """CLIP token ids of the declared instructions, int64 [N, 77]; open_clip ships the vocabulary.
+
+    Raises:
+        InputError: an instruction holds a special token of CLIP's, where its feature would be taken from.
+    """
     import open_clip
 
     tokenize: Any = open_clip.get_tokenizer("ViT-B-32")
-    return tokenize(list(settings.instructions))
+    ids: Tensor = tokenize(list(settings.instructions))
+    begin_id, end_id = tokenize.sot_token_id, tokenize.eot_token_id
+    for text, row in zip(settings.instructions, ids, strict=True):
+        if int((row == begin_id).sum()) != 1 or int((row == end_id).sum()) != 1:
+            raise InputError(
+                f"instruction {text!r} holds a special token of CLIP's: <start_of_text> or <end_of_text>.",
+                "Leave it out.",
+            )
+    return ids
 
 
 def _pool(states: Tensor, mask: Tensor | None, how: str) -> Tensor:

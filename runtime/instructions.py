@@ -24,6 +24,7 @@ _LISTED_AT_MOST = 10
 # How many pairs of letters are compared to find what was meant: a robot that has stopped waits for the answer, and
 # the comparison takes up to a microsecond a pair.
 _HINT_PAIRS = 20_000
+_ENDS = 32  # letters at either end that tell which instructions are compared first
 _TEXTS_KEPT = 64  # tokenised texts remembered; a robot repeats few
 
 
@@ -196,14 +197,25 @@ class InstructionEncoder:
 
 
 def _nearest(text: str, declared: Iterable[str]) -> str | None:
-    """The declared instruction that was probably meant; only the nearest in length are compared, by a budget."""
-    if not text:
-        return None
+    """The declared instruction that was probably meant, sought by a budget where beginning and end agree most."""
     left = _HINT_PAIRS
     compared = []
-    for candidate in sorted(declared, key=lambda each: abs(len(each) - len(text))):
+    for candidate in sorted(declared, key=lambda each: -_agreement(each, text)):
         left -= len(text) * len(candidate)
         if left < 0:
             break
         compared.append(candidate)
     return next(iter(difflib.get_close_matches(text, compared, n=1)), None)
+
+
+def _agreement(one: str, other: str) -> int:
+    """How many letters agree at the beginning and at the end."""
+    return _common_letters(one[:_ENDS], other[:_ENDS]) + _common_letters(
+        one[: -_ENDS - 1 : -1], other[: -_ENDS - 1 : -1]
+    )
+
+
+def _common_letters(one: str, other: str) -> int:
+    """How many letters two texts have in common before the first that differs."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(one), len(other)))

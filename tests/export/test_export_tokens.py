@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, processors
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from vla_edge.export.policies import clip_instruction_ids
 from vla_edge.export.sample_sizes import sample_architecture
 from vla_edge.export.sample_tokenizer import build_tokenizer, write_tokenizer
 from vla_edge.export.settings import PolicySettings, resolve_settings
@@ -312,3 +313,10 @@ def test_a_template_with_special_tokens_and_explicit_ids_of_them_are_allowed() -
     ids = (0, image, *[image] * ARCH.image_tokens, end, image)
     made = prompts(settings=instructed("go <image>"), explicit_ids={"go <image>": ids})
     assert made.instructions[0].token_ids == ids
+
+
+@pytest.mark.parametrize("text", ["go <end_of_text>", "<Start_Of_Text> go", "go &lt;end_of_text&gt; left"])
+def test_special_tokens_of_clip_in_a_declared_instruction_are_refused(text: str) -> None:
+    assert clip_instruction_ids(instructed("go", "go left")).shape == (2, 77)
+    with pytest.raises(InputError, match=r"instruction '.*' holds a special token of CLIP's"):
+        clip_instruction_ids(instructed("go", text))

@@ -99,14 +99,18 @@ def test_the_nearest_of_a_thousand_long_instructions_is_sought_within_a_budget(
         compared.clear()
         error = refusal(encoder, (letters * length)[:length])
         assert "does not hold the instruction" in error.problem
-        assert sum(compared) <= 20_000
+        assert sum(compared) <= 2 * 20_000  # difflib asks twice about one that is near
     assert refusal(encoder, "컵까지 가세오").mend.startswith(f"Did you mean '{DEFAULT}'? ")
 
 
-def test_a_slip_is_found_among_many_instructions_of_usual_length(make_bundle: Make) -> None:
-    texts = (DEFAULT, *(f"drive to the charging station {at}" for at in range(100)), "stop at the red door")
-    error = refusal(InstructionEncoder(Bundle.open(make_bundle(texts=texts))), "stop at the rad door")
-    assert error.mend.startswith("Did you mean 'stop at the red door'? ")
+@pytest.mark.parametrize(
+    "slip",
+    ["drive to charging sttaion 777", "drive to charging station 777!", "drove to charging station 777"],
+)
+def test_a_slip_is_found_among_a_thousand_instructions(make_bundle: Make, slip: str) -> None:
+    texts = (DEFAULT, *(f"drive to charging station {at}" for at in range(999)))
+    error = refusal(InstructionEncoder(Bundle.open(make_bundle(texts=texts))), slip)
+    assert error.mend.startswith("Did you mean 'drive to charging station 777'? ")
 
 
 @pytest.mark.parametrize("text", ["", "  ", 5, b"go"])

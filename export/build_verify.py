@@ -164,8 +164,9 @@ def _check(gate: Gate, measures: Sequence[Measures]) -> Check:
 
 def _note(checks: Sequence[Check], passed: bool, samples: int) -> str:
     texts = [
-        f"{check.stage} {_text(check.measured)}{' m/s' if check.metric == 'max_abs_mps' else ' relative'}, "
-        f"gate {check.limit:g}"
+        f"{check.stage} {_text(check.measured)} m/s, gate {check.limit:g} m/s"
+        if check.metric == "max_abs_mps"
+        else f"{check.stage} {_text(check.measured)} relative, gate {check.limit:g}"
         for check in checks
         if check.passed == passed
     ]

@@ -18,9 +18,14 @@ _BAR_WIDTH = 20
 
 def note(console: Console, text: str) -> None:
     """A remark beside the result; `text` may come from a file."""
-    from .screen import one_line, prose
+    from rich.text import Text
 
-    prose(console, one_line(text), "dim")
+    from vla_edge.runtime.wrapping import folded
+
+    from .printable import printable
+
+    line = printable(text).replace("\n", "\\n")
+    console.print(Text(folded(line, console.width) if console.is_terminal else line, "dim"), soft_wrap=True)
 
 
 def bars(console: Console, unit: str = "") -> Progress:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..runtime.console import COMMAND_SETTINGS, run_command, verbose_option
+from ..runtime.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from ..runtime.errors import InputError
 from ..runtime.extras import require
 from ..runtime.json_text import json_text
 from ..runtime.version import VERSION
-from .progress import BYTES, stage
+from ..runtime.wrapping import for_terminal
+from .progress import BYTES, note, stage
 from .sample_sizes import LAYOUTS, SIZES
 
 if TYPE_CHECKING:
@@ -45,9 +48,7 @@ Examples:
 @click.option(
     "--clip-form",
     type=click.Choice(["transformers", "open_clip"]),
-    default="transformers",
-    show_default=True,
-    help="How a hybrid names its CLIP tensors.",
+    help="How a hybrid names its CLIP tensors.  [default: transformers]",
 )
 @click.option("--size", type=click.Choice(SIZES), default="tiny", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same file.")
@@ -67,7 +68,7 @@ Examples:
 @click.version_option(VERSION)
 def command(
     layout: LayoutName,
-    clip_form: ClipForm,
+    clip_form: ClipForm | None,
     size: SizeName,
     seed: int,
     output: Path,
@@ -80,7 +81,12 @@ def command(
     from .sample import SampleOptions, default_name
     from .sample_tokenizer import write_tokenizer
 
-    options = SampleOptions(layout, clip_form, size, seed)
+    if clip_form and layout == "pure":
+        raise InputError(
+            f"--clip-form {clip_form} cannot be asked of a pure policy: it has no CLIP model.",
+            "Leave it out, or take a hybrid: --layout hybrid-a.",
+        )
+    options = SampleOptions(layout, clip_form or "transformers", size, seed)
     path = output / default_name(options.layout) if _is_folder(output) else output
     tokenizer_folder = path.parent / "tokenizer"
     refuse_unwritable(tokenizer_folder if tokenizer else path.parent)
@@ -113,9 +119,18 @@ def _refuse_existing(path: Path, tokenizer_folder: Path | None) -> None:
 
 def _write_with_progress(path: Path, options: SampleOptions) -> None:
     from .sample import sample_size_bytes, write_sample
+    from .screen import size
 
-    with stage(f"writing {path.name}", sample_size_bytes(options), BYTES) as advance:
+    size_bytes = sample_size_bytes(options)
+    note(stderr_console(), f"{path} will take {size(size_bytes)}; {_free(path.parent)} free")
+    with stage(f"writing {path.name}", size_bytes, BYTES) as advance:
         write_sample(path, options, advance)
+
+
+def _free(folder: Path) -> str:
+    from .screen import size
+
+    return size(shutil.disk_usage(folder).free)
 
 
 def _report(written: list[Path], description: str, as_json: bool) -> None:
@@ -125,7 +140,7 @@ def _report(written: list[Path], description: str, as_json: bool) -> None:
         return
     for path, size_bytes in sizes.items():
         click.echo(f"{path}  {size_bytes / 2**20:.1f} MiB")
-    click.echo(f"Generated weights ({description}): for trying and testing only.")
+    click.echo(for_terminal(f"Generated weights ({description}): for trying and testing only.", sys.stdout))
 
 
 def main() -> None:

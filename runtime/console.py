@@ -5,10 +5,8 @@ Nothing heavy is imported here, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import codecs
 import io
 import logging
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -20,13 +18,13 @@ from .errors import VlaError
 from .failures import in_plain_words
 from .interrupts import Interrupted, SignalsRaise
 from .start import INTERRUPTED_WORD
-from .terminal import PrintableFormatter
+from .streams import open_closed_streams, outlive_readers, print_any_text
+from .wrapping import FoldedFormatter, for_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
-_ESCAPING = "vla-edge-escape"  # of Python's codecs
 
 # Of every command: `@click.command(context_settings=COMMAND_SETTINGS)`.
 COMMAND_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -40,16 +38,18 @@ def run_command(command: click.Command) -> NoReturn:
     Exit codes: what the command returns if that is an integer, else 0; the error's own for a `VlaError`
     (printed as `error: <problem>` and its mend, on stderr); 1 for what the system or a library refuses, such
     as a full disk or a package that is missing, in words; 2 for wrong use; 128 and the signal's number for
-    Ctrl-C (130), SIGTERM (143) and SIGHUP (129), after everything open was cleaned up.
+    Ctrl-C (130), SIGTERM (143) and SIGHUP (129), after everything open was cleaned up. A reader that leaves,
+    as `| head -1` does, ends nothing and changes no code.
     """
     signals = SignalsRaise()
     signals.install()
     stand_in_for_missing_user()
-    _open_closed_streams()
+    open_closed_streams()
+    outlive_readers()
     print_any_text()
     try:
         result = command.main(standalone_mode=False)
-        _flush_stdout()
+        sys.stdout.flush()  # while its failure, as of a full disk, can still be told
     except BaseException as error:
         signals.release()
         if signals.received is not None:  # a library may have dressed it up
@@ -57,16 +57,6 @@ def run_command(command: click.Command) -> NoReturn:
         end_with(error)
     signals.release()
     sys.exit(result if isinstance(result, int) else 0)
-
-
-def _flush_stdout() -> None:
-    """Write out what was printed while its failure can still be told; a reader that left is no failure of ours."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def end_with(error: BaseException) -> NoReturn:
@@ -81,7 +71,9 @@ def end_with(error: BaseException) -> NoReturn:
         click.echo(INTERRUPTED_WORD, err=True, nl=False)
         sys.exit(error.exit_code if isinstance(error, Interrupted) else INTERRUPTED)
     if isinstance(error, click.ClickException):
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        _tell(shown.getvalue().rstrip("\n"))
         sys.exit(error.exit_code)
     found = in_plain_words(error)
     if found is None:
@@ -91,51 +83,15 @@ def end_with(error: BaseException) -> NoReturn:
     sys.exit(found.exit_code)
 
 
-def _open_closed_streams() -> None:
-    """Give streams that the caller closed (`>&-`) a place that takes and tells nothing.
-
-    Else the next file that is opened gets their number, and what a library prints goes into it.
-    """
-    for number in range(3):
-        if not _is_open(number):
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  for all its life
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
-
-
-def print_any_text() -> None:
-    """Let an output that has not all letters, such as an ASCII one, show the others as `\\uXXXX`.
-
-    In the form that JSON has for them, so that JSON stays JSON.
-    """
-    codecs.register_error(_ESCAPING, _escape)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_ESCAPING)
-
-
-def _escape(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
-    pairs = (units[at : at + 2].hex() for at in range(0, len(units), 2))
-    return "".join(f"\\u{pair}" for pair in pairs), error.end
-
-
 def print_error(error: VlaError) -> None:
     """Print a user error on stderr: what is wrong, then how to mend it."""
-    click.echo(f"error: {error.problem}", err=True)
+    _tell(f"error: {error.problem}")
     if error.mend:
-        click.echo(error.mend, err=True)
+        _tell(error.mend)
+
+
+def _tell(text: str) -> None:
+    click.echo(for_terminal(text, sys.stderr), err=True)
 
 
 def stderr_console() -> Console:
@@ -161,6 +117,6 @@ def configure_logging(verbose: bool) -> None:
     """Send warnings, or with `verbose` everything from INFO up, to stderr."""
     form = "%(levelname)s %(name)s: %(message)s"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PrintableFormatter(form))
+    handler.setFormatter(FoldedFormatter(form))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("vla_edge").setLevel(logging.INFO if verbose else logging.WARNING)

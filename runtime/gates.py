@@ -27,9 +27,10 @@ class Judgement:
         return "m/s" if self.gate.metric == "max_abs_mps" else "relative"
 
     def __str__(self) -> str:
-        """Such as "action 0.031 m/s, gate 0.02"."""
+        """Such as "action 0.031 m/s, gate 0.02 m/s", or "text 0.5 relative, gate 0.03"."""
         error = "NaN or infinite" if self.measured is None else f"{self.measured:.3g}"
-        return f"{self.gate.stage} {error} {self.unit}, gate {self.gate.limit:g}"
+        unit = " m/s" if self.unit == "m/s" else ""
+        return f"{self.gate.stage} {error} {self.unit}, gate {self.gate.limit:g}{unit}"
 
 
 def judge(gate: Gate, error: float | None) -> Judgement:

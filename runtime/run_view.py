@@ -17,6 +17,7 @@ from .errors import ImageError
 from .frames import natural_order
 from .run_images import Result
 from .terminal import printable
+from .wrapping import for_terminal
 
 if TYPE_CHECKING:
     from .action import Action
@@ -86,7 +87,8 @@ class Table:
 
 def print_refusal(error: ImageError) -> None:
     """On stderr, so that what is on stdout are results only."""
-    click.echo(f"error: {_one_line(error.problem)} {_one_line(error.mend)}".rstrip(), err=True)
+    line = f"error: {_one_line(error.problem)} {_one_line(error.mend)}".rstrip()
+    click.echo(for_terminal(line, sys.stderr), err=True)
 
 
 def _one_line(text: str) -> str:

@@ -68,7 +68,7 @@ def test_exact_actions_pass_and_every_sample_is_fed() -> None:
     assert result.passed
     assert samples.fed == [int(row.sum()) for row in samples.golden["input_ids"]]
     assert [sample.name for sample in result.samples] == [f"s{at}" for at in range(SAMPLES)]
-    assert result.note == f"action 0 m/s, gate 0.02 ({SAMPLES} samples)."
+    assert result.note == f"action 0 m/s, gate 0.02 m/s ({SAMPLES} samples)."
 
 
 def test_errors_are_in_metres_per_second_after_the_scale() -> None:
@@ -77,7 +77,7 @@ def test_errors_are_in_metres_per_second_after_the_scale() -> None:
     assert result.samples[0].max_abs_mps == pytest.approx(0.018, abs=1e-5)
     result = Samples(error=0.011).verification()
     assert not result.passed
-    assert "action 0.022 m/s, gate 0.02" in result.note
+    assert "action 0.022 m/s, gate 0.02 m/s" in result.note
 
 
 @pytest.mark.parametrize("error", [math.nan, math.inf])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -391,6 +392,26 @@ class TestTheCommand:
         error = capsys.readouterr().err
         assert f"{tmp_path / 'policy'} is not a folder" in error
         assert "Choose another place with -o" in error
+
+    @pytest.mark.parametrize("form", ["open_clip", "transformers"])
+    def test_a_form_of_clip_is_not_taken_for_a_policy_without_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
+    ) -> None:
+        path = tmp_path / "x.pth"
+        assert self.run(monkeypatch, "--layout", "pure", "--clip-form", form, "-o", str(path)) == 2
+        error = capsys.readouterr().err
+        assert f"--clip-form {form} cannot be asked of a pure policy: it has no CLIP model." in error
+        assert "--layout hybrid-a" in error
+        assert list(tmp_path.iterdir()) == []
+
+    def test_says_how_much_it_takes_before_it_writes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "full.pth"
+        monkeypatch.setattr("vla_edge.export.sample.write_sample", lambda *_: path.touch())
+        assert self.run(monkeypatch, "--layout", "pure", "--size", "full", "-o", str(path)) == 0
+        first = capsys.readouterr().err.splitlines()[0]
+        assert re.fullmatch(rf"{path} will take 6\.\d\d GiB; [\d.]+ .iB free", first)
 
     def test_explains_itself(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

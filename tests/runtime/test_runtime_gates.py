@@ -56,9 +56,9 @@ def test_a_relative_error_without_a_number_is_not_within_its_gate() -> None:
 @pytest.mark.parametrize(
     ("gate", "error", "words"),
     [
-        (MPS, 0.031, "action 0.031 m/s, gate 0.02"),
+        (MPS, 0.031, "action 0.031 m/s, gate 0.02 m/s"),
         (RELATIVE, 0.5, "action 0.5 relative, gate 0.02"),
-        (MPS, math.nan, "action NaN or infinite m/s, gate 0.02"),
+        (MPS, math.nan, "action NaN or infinite m/s, gate 0.02 m/s"),
     ],
 )
 def test_a_judgement_says_error_unit_and_gate(gate: Gate, error: float, words: str) -> None:

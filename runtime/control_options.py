@@ -31,6 +31,10 @@ class ControllerOptions:
             for a loop ten times as fast as its camera. None for a camera without noise, such as a simulator's.
         repeats_ms: how long nothing new may come; the same for slow loops: half a second is five frames at
             10 Hz. None for ever.
+        real_time_factor: the seconds of the controller's clock that pass in one of real time. Deadline and hold
+            are kept by both, whichever is over first, so a clock that stands still or passes slowly is a fault.
+            Leave it on a robot, whatever its clock. In a simulator that runs at a tenth of real time, 0.1; in
+            one that pauses or is stepped by hand, None for not at all. The default clock is real time itself.
         least_contrast: how many of 256 grey levels a frame must span (98 % of its pixels, in its liveliest
             channel); less is a fault at once: a covered lens, a dead sensor. A first frame before the
             exposure has settled may be one; read it off before the loop. None for any frame.
@@ -43,6 +47,7 @@ class ControllerOptions:
     repeats_allowed: int | None = 10
     repeats_ms: float | None = 500.0
     least_contrast: float | None = 8.0
+    real_time_factor: float | None = 1.0
 
 
 def limits_of(options: ControllerOptions, manifest: Manifest) -> tuple[float, ...]:
@@ -86,6 +91,12 @@ def check_options(options: ControllerOptions) -> float:
             f"deadline_ms={shown(options.deadline_ms)}, hold_ms={shown(options.hold_ms)} and "
             f"late_allowed={shown(late)} cannot be used.",
             "Times must be positive and finite, and late_allowed a whole number that is not negative.",
+        )
+    factor = options.real_time_factor
+    if factor is not None and (finite_number(factor) or 0.0) <= 0:
+        raise InputError(
+            f"real_time_factor={shown(factor)} cannot be used.",
+            "Give the clock's seconds per second of real time, above 0; None for a simulator that pauses.",
         )
     _check_frame_limits(options)
     return hold_ms

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from .clock_watch import ClockWatch
 from .control_options import ControllerOptions, check_options, limits_of
 from .errors import VlaError
 from .foreign import finite_number, shown, words_of
@@ -75,6 +76,7 @@ class _Published(NamedTuple):
     """A command for `current`; that of an earlier episode is none."""
 
     at_s: float
+    real_s: float
     command: Command
     episode: object
 
@@ -102,7 +104,8 @@ class Controller:
         Args:
             policy: a loaded and warmed-up `Policy`; the caller closes it.
             options: what counts as a fault.
-            clock: monotonic seconds. One that goes back, raises or says no finite number is a fault.
+            clock: monotonic seconds. One that goes back, raises or says no finite number is a fault, and so is
+                one that stands still or passes slowly while real time goes on (`real_time_factor`).
 
         Raises:
             InputError: a limit of an unknown component, not positive, or wider than the manifest's;
@@ -110,10 +113,10 @@ class Controller:
         """
         self._policy = policy
         self._options = options or ControllerOptions()
-        self._clock = clock
         self._names = tuple(policy.manifest.action.names)
         self._limits = limits_of(self._options, policy.manifest)
         self._hold_ms = check_options(self._options)
+        self._clock = ClockWatch(clock, self._hold_ms, self._options.real_time_factor)
         self._watch = FrameWatch(
             self._options.repeats_allowed, self._options.repeats_ms, self._options.least_contrast
         )
@@ -121,7 +124,6 @@ class Controller:
         self._unfinished = _unfinished()
         self._logged: Fault | None = None
         self._late_in_row = 0
-        self._called_s = -float("inf")
         self._episode = object()
         self._latest: _Published | None = None
 
@@ -149,11 +151,11 @@ class Controller:
             if fault is not None:
                 return self._stop(fault.reason)
             episode = self._episode
-            called = self._now()
+            called, real = self._clock.now(), self._clock.real_s()
             started = called
             started = self._started(called, captured_s)
             action = self._policy.act(self._watch.look(frame, called), instruction)
-            return self._judge(action, called, started, episode)
+            return self._judge(action, started, real, episode)
         except BaseException as error:
             # No call stands between the exception and these assignments, so no second one can come first.
             seen, latch.latest = latch.latest, self._unfinished
@@ -202,7 +204,7 @@ class Controller:
         self._latest = None
         self._watch.reset()
         self._late_in_row = 0
-        self._called_s = -float("inf")
+        self._clock.reset()
         self._episode = object()
         self._latch.forgive()
 
@@ -212,9 +214,7 @@ class Controller:
             return self._stop(fault.reason)
         if latest is None or latest.episode is not self._episode:
             return self._stop("no command yet.")
-        age_ms = (self._now() - latest.at_s) * 1e3
-        if age_ms < 0:
-            raise _RefusalError(f"the clock went back by {-age_ms:.0f} ms.")
+        age_ms = max(self._clock.now() - latest.at_s, self._clock.real_s() - latest.real_s) * 1e3
         if age_ms > self._hold_ms:
             raise _RefusalError(f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.")
         # Asked last: a halt of meanwhile counts. So does a whole reset, after which this command is none.
@@ -223,18 +223,8 @@ class Controller:
             return self._stop(fault.reason)
         return latest.command if latest.episode is self._episode else self._stop("no command yet.")
 
-    def _now(self) -> float:
-        said = self._clock()
-        now = finite_number(said)
-        if now is None:
-            raise _RefusalError(f"the clock says {shown(said)}, which is no finite number of seconds.")
-        return now
-
     def _started(self, called: float, captured_s: float | None) -> float:
         """When the deadline began to run."""
-        if called < self._called_s:
-            raise _RefusalError(f"the clock went back by {(self._called_s - called) * 1e3:.0f} ms.")
-        self._called_s = called
         if captured_s is None:
             return called
         captured = finite_number(captured_s)
@@ -244,15 +234,10 @@ class Controller:
             )
         return min(captured, called)
 
-    def _judge(self, action: Action, called: float, started: float, episode: object) -> Command:
+    def _judge(self, action: Action, started: float, real_started: float, episode: object) -> Command:
         values = self._values(action)
-        now = self._now()
-        if now < called:
-            raise _RefusalError(
-                f"the clock went back by {(called - now) * 1e3:.0f} ms while the policy worked."
-            )
-        self._called_s = now
-        latency_ms = (now - started) * 1e3
+        now, real = self._clock.now(" while the policy worked"), self._clock.real_s()
+        latency_ms = max(now - started, real - real_started) * 1e3
         if latency_ms > self._options.deadline_ms:
             command = self._late(latency_ms)
         else:
@@ -260,7 +245,7 @@ class Controller:
             command = Command(self._names, values, False, "", action, latency_ms)
         if episode is not self._episode:
             raise _RefusalError("the controller was reset while the policy worked.")
-        self._latest = _Published(now, command, episode)
+        self._latest = _Published(now, real, command, episode)
         # Asked last: what another thread or a signal latched meanwhile is not overtaken by this command.
         fault = self._latch.fault
         return command if fault is None else self._stop(fault.reason)
@@ -308,7 +293,7 @@ class Controller:
         if started is None:
             return 0.0
         try:
-            return max(0.0, (self._now() - started) * 1e3)
+            return max(0.0, (self._clock.now() - started) * 1e3)
         except Exception:  # the clock; if that is the fault, it is latched already
             return 0.0
 

@@ -61,7 +61,7 @@ class SignalWire:
         self._wanted_fd = self._set_fd(self._writer, warn_on_full_buffer=False)
         # Nobody but the main thread can set the descriptor, and nobody at all can ask who did: no other thread
         # could take it back while the main one hangs. So the function itself is stood in for.
-        signal.set_wakeup_fd = self._instead  # type: ignore[assignment]
+        signal.set_wakeup_fd = self._instead
 
     def _instead(self, fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
         """`signal.set_wakeup_fd` for everybody else."""

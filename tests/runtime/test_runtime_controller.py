@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -71,7 +72,7 @@ def policy(clock: Clock) -> ScriptedPolicy:
 
 
 def make(policy: ScriptedPolicy, **options: Any) -> Controller:
-    return Controller(policy, ControllerOptions(**options), policy.clock)
+    return Controller(policy, ControllerOptions(**{"real_time_factor": None} | options), policy.clock)
 
 
 def assert_stop(command: Command, words: str) -> None:
@@ -393,7 +394,7 @@ def test_a_halt_while_the_policy_is_reset_is_not_lost(policy: ScriptedPolicy, be
 def test_a_clock_that_says_no_number_is_a_fault(policy: ScriptedPolicy, said: Any) -> None:
     for ask in ("step", "while acting", "current"):
         times = Times(policy.clock)
-        controller = Controller(policy, ControllerOptions(), times)
+        controller = Controller(policy, ControllerOptions(real_time_factor=None), times)
         assert not controller.step("frame").stopped
         times.says(said, after=1 if ask == "while acting" else 0)
         command = controller.current() if ask == "current" else controller.step("frame")
@@ -406,7 +407,7 @@ def test_a_clock_that_says_no_number_is_a_fault(policy: ScriptedPolicy, said: An
 def test_a_clock_that_raises_is_a_fault(policy: ScriptedPolicy, error: BaseException) -> None:
     for ask in ("step", "while acting", "current"):
         times = Times(policy.clock)
-        controller = Controller(policy, ControllerOptions(), times)
+        controller = Controller(policy, ControllerOptions(real_time_factor=None), times)
         assert not controller.step("frame").stopped
         times.says(error, after=1 if ask == "while acting" else 0)
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
@@ -452,6 +453,71 @@ def test_a_clock_that_goes_back_is_a_fault(policy: ScriptedPolicy, clock: Clock,
     policy.takes_ms = 10
     controller.reset()
     assert not controller.step("frame").stopped
+
+
+@pytest.mark.parametrize("asked", ["step", "current"])
+@pytest.mark.parametrize("back_ms", [1, 100, 149])
+def test_a_clock_that_goes_back_is_seen_whoever_asked_last(
+    policy: ScriptedPolicy, clock: Clock, asked: str, back_ms: float
+) -> None:
+    controller = make(policy)
+    controller.step("frame")
+    clock.pass_ms(150)
+    assert not controller.current().stopped
+    clock.pass_ms(-back_ms)
+    command = controller.step("frame") if asked == "step" else controller.current()
+    assert_stop(command, f"the clock went back by {back_ms:.0f} ms")
+    clock.pass_ms(150)
+    assert controller.current().stopped
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.1])
+def test_a_clock_that_stands_still_or_creeps_does_not_let_a_slow_command_pass(rate: float) -> None:
+    policy = ScriptedPolicy(Clock())
+    inner, policy.takes_ms = policy.act, 0.0
+
+    def hanging(frame: Any, instruction: str | None = None) -> Action:
+        time.sleep(0.05)
+        return inner(frame, instruction)
+
+    policy.act = hanging  # type: ignore[method-assign]
+    begun = time.monotonic()
+    controller = Controller(
+        policy, ControllerOptions(deadline_ms=10), lambda: (time.monotonic() - begun) * rate
+    )
+    assert_stop(controller.step("frame"), "real time")
+    assert_stop(controller.current(), "real time")
+
+
+def test_nor_does_current_hold_a_command_for_ever_by_such_a_clock() -> None:
+    policy = ScriptedPolicy(Clock())
+    policy.takes_ms = 0.0
+    controller = Controller(policy, ControllerOptions(deadline_ms=1000, hold_ms=20), policy.clock)
+    controller.step("frame")
+    time.sleep(0.05)
+    assert_stop(controller.current(), "the controller's clock passed 0 ms where")
+    assert_stop(controller.step("frame"), "it stands still or is slow")
+
+
+def test_a_simulator_may_pause_or_be_slow_where_that_is_said() -> None:
+    for factor, rate in ((None, 0.0), (0.01, 0.01)):
+        begun = time.monotonic()
+        policy = ScriptedPolicy(Clock())
+        policy.takes_ms = 0.0
+        controller = Controller(
+            policy,
+            ControllerOptions(deadline_ms=1000, hold_ms=20, real_time_factor=factor),
+            lambda begun=begun, rate=rate: (time.monotonic() - begun) * rate,
+        )
+        assert not controller.step("frame").stopped
+        time.sleep(0.05)
+        assert not controller.current().stopped
+
+
+@pytest.mark.parametrize("factor", [0, -1, math.nan, math.inf, "1", True])
+def test_a_real_time_factor_that_makes_no_sense_is_refused(policy: ScriptedPolicy, factor: Any) -> None:
+    with pytest.raises(InputError, match="cannot be used"):
+        make(policy, real_time_factor=factor)
 
 
 def test_a_reset_that_fails_is_a_fault(policy: ScriptedPolicy) -> None:

@@ -212,18 +212,18 @@ def _create_session(ort: Any, bundle: Bundle, options: OnnxRuntimeOptions, threa
     if options.profile_prefix is not None:
         settings.profile_file_prefix = str(options.profile_prefix)
         settings.enable_profiling = True
+    providers = _providers(ort, options)
+    path = bundle.model_path  # checked here, as shortly before its use as can be
     try:
         return ort.InferenceSession(
-            str(bundle.model_path),
+            str(path),
             settings,
-            providers=_providers(ort, options),
+            providers=providers,
             enable_fallback=0,  # else a failing provider is replaced by the CPU, with a print
         )
-    except EngineError:
-        raise
     except Exception as error:  # ONNX Runtime's exceptions share no other base
         raise EngineError(
-            f"ONNX Runtime {ort.__version__} cannot load {bundle.model_path}: {error}.",
+            f"ONNX Runtime {ort.__version__} cannot load {path}: {error}.",
             "Export with an ONNX Runtime no newer than this one, or upgrade this one.",
         ) from error
 

@@ -282,3 +282,24 @@ def test_a_sound_graph_opens(tiny_bundle: Path) -> None:
         "layer",
         "recurrent",
     }
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_graph_is_walked_once_a_load(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: bool
+) -> None:
+    walked = []
+
+    def counted(path: Path, data_file: str | None) -> None:
+        walked.append(path)
+        check_external_data(path, data_file)
+
+    monkeypatch.setattr("vla_edge.runtime.bundle.check_external_data", counted)
+    bundle = Bundle.open(tiny_bundle)
+    if sound:
+        OnnxRuntimeSession(bundle).close()
+    else:
+        bundle.folder.joinpath("model.onnx").write_bytes(b"none")
+        with pytest.raises(BundleError, match="is not a graph that can be trusted"):
+            OnnxRuntimeSession(bundle)
+    assert len(walked) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
-from vla_edge.runtime.console import run_command, stderr_console, verbose_option
+from vla_edge.runtime.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.extras import require
 from vla_edge.runtime.finite import FiniteFloat
 from vla_edge.runtime.version import VERSION
@@ -23,21 +24,28 @@ from .output.render_cli import command as render
 if TYPE_CHECKING:
     from .report import Report
 
-EPILOG = """\b
+# in lines of their own: click would break names at their hyphens
+_INDENT = 2 * " "
+_BACKENDS = textwrap.fill(
+    ", ".join(BACKEND_NAMES), 76, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
+)
+EPILOG = f"""\b
+Backends:
+{_BACKENDS}
+
+\b
 Examples:
   vla-bench
   vla-bench --quick
-  vla-bench engines/ --checkpoint best_simple_lstm_model.pth --out report/
+  vla-bench engines/ --checkpoint policy.pth --out report/
   vla-bench engines/policy-fp16 --backends onnxruntime --runs 500
-  vla-bench engines/ --device cuda --workload policy --workload owner-standin --out report/
+  vla-bench --workload policy --workload owner-standin --out report/
   vla-bench engines/ --images drive-03/ --rate 10
   vla-bench compare before/ after/
   vla-bench render report.json --out report/
 
-\b
 With --out or --json, what was measured is kept in report.partial.json until all is: Ctrl-C loses little.
 
-\b
 Exit codes: 0 all engines right; 1 an engine is wrong, a backend or bundle failed, or nothing ran; 2 wrong
 use; 130 Ctrl-C.
 """
@@ -50,7 +58,7 @@ MOST_RUNS = 100_000  # what a report holds of each figure
 
 @click.command(
     "vla-bench",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings=COMMAND_SETTINGS,
     epilog=EPILOG,
 )
 @click.argument("engines", type=click.Path(path_type=Path), default=Path("engines"))
@@ -76,8 +84,9 @@ MOST_RUNS = 100_000  # what a report holds of each figure
     "--backends",
     multiple=True,
     type=click.Choice(BACKEND_NAMES),
-    help="Run only this backend (repeatable). Default: all but torch-compile (max-autotune), which compiles for "
-    "minutes, and on a CPU no compiler.",
+    metavar="NAME",
+    help="Run only this backend (repeatable), one of those below. Default: all but torch-compile "
+    "(max-autotune), which compiles for minutes, and on a CPU no compiler.",
 )
 @click.option(
     "--device", type=click.Choice(DEVICES), help="Where all backends run. Default: cuda if there is a GPU."
@@ -155,6 +164,7 @@ def measure(
     Also `vla-bench compare A B` and `vla-bench render REPORT.json`; each has its own --help.
     """
     _require_packages(choices["backends"])
+    import msgspec
     from rich.console import Console
 
     from .agreement import find_frames
@@ -190,7 +200,9 @@ def measure(
         if json_path is not None:
             write(report, json_path)
         written = write_outputs(report, out) if out is not None else ()
-    print_report(report, Console())
+    # on the screen as it was typed; what may be passed on says nothing of the machine's folders
+    typed = msgspec.structs.replace(report.options, engines=str(options.engines))
+    print_report(msgspec.structs.replace(report, options=typed), Console())
     for path in written:
         click.echo(path)
     return int(has_failure(report))

@@ -62,6 +62,17 @@ def missed_gate(parity: Parity, gates: Sequence[Gate]) -> str:
     for gate in gates:
         judged = judge(gate, values[gate.metric])
         if gate.stage == "action" and not judged.passed:
-            error = "that is not finite" if judged.measured is None else f"{judged.measured:.3g}"
-            return f"action error {error} exceeds the manifest's gate {gate.metric} <= {gate.limit:g}"
+            return _missed(gate, judged.measured)
     return ""
+
+
+def _missed(gate: Gate, measured: float | None) -> str:
+    """By how much, in the user's words: three digits where two would make an error look like what is allowed."""
+    if gate.metric == "max_abs_mps":
+        form, allowed = "{} m/s", f"{gate.limit:g} m/s"
+    else:
+        form, allowed = "{} of its size", f"{gate.limit:g}"
+    if measured is None:
+        return f"action off by NaN or infinity, {allowed} allowed"
+    digits = next((count for count in (2, 3, 6) if float(f"{measured:.{count}g}") > gate.limit), 17)
+    return f"action off by {form.format(f'{measured:.{digits}g}')}, {allowed} allowed"

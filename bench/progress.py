@@ -10,6 +10,7 @@ from rich.markup import escape
 from vla_edge.runtime.terminal import printable
 
 from .jobs import Phase
+from .output.layout import LEAST_WIDTH, fold
 from .report import Row
 
 if TYPE_CHECKING:
@@ -45,4 +46,8 @@ class ConsoleProgress:
         figure = f"p50 {row.step.p50_ms:.3f} ms over {row.step.runs} runs" if row.step else ""
         said = ": ".join(part for part in (row.status, row.reason) if part) if row.status != "ok" else ""
         told = ", ".join(part for part in (figure, said) if part)
-        self._console.print(f"{self._what}  {printable(told)}", markup=False, highlight=False, soft_wrap=True)
+        line = f"{self._what}  {printable(told)}"
+        wide = self._console.is_terminal
+        for at, part in enumerate(fold(line, max(self._console.width - 2, LEAST_WIDTH)) if wide else [line]):
+            shown = f"  {part}" if at else part
+            self._console.print(shown, markup=False, highlight=False, soft_wrap=True)

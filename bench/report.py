@@ -445,6 +445,8 @@ class Options(_Base, frozen=True):
     # names of the user's own frames
     images: tuple[str, ...] = ()
     quick: bool = False
+    # the bundle or folder of bundles that was given, without the machine's folders above it; null in older reports
+    engines: str | None = None
 
 
 class Report(_Base, frozen=True):
@@ -480,10 +482,36 @@ def decode(data: bytes, origin: str) -> Report:
     try:
         return msgspec.json.decode(data, type=Report)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        reason = _what_else(data) or _printable(str(error))[:LONGEST_WORDS]
         raise InputError(
-            f"{_printable(origin)} is not a bench report: {_printable(str(error))[:LONGEST_WORDS]}.",
-            "Write it with vla-bench --json.",
+            f"{_printable(origin)} is not a bench report: {reason}.",
+            "Name the report.json that vla-bench wrote with --out, or the file of its --json.",
         ) from error
+
+
+class _Head(Struct):
+    """What tells a report of another version, and a file that is something else."""
+
+    schema_version: Any = None
+    tool: Any = None
+    bundles: Any = None
+    parity: Any = None
+    files: Any = None
+
+
+def _what_else(data: bytes) -> str:
+    """What a JSON object is that is no report of this version; "" where it seems to be one, with a fault in it."""
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+    if head.tool is None or head.bundles is None:
+        is_manifest = head.parity is not None and head.files is not None
+        return "it is a bundle's manifest" if is_manifest else "it has none of a report's figures"
+    if head.schema_version != SCHEMA_VERSION:
+        version = _printable(str(head.schema_version))[:LONGEST_WORDS]
+        return f"its schema_version is {version}, and this vla-bench reads {SCHEMA_VERSION}"
+    return ""
 
 
 def _printable(words: str) -> str:

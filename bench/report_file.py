@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.manifest import MANIFEST_NAME
 
 from .output.format import printable
 from .output.writers import JSON_NAME
@@ -34,18 +36,28 @@ def read_report(path: Path) -> Report:
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
-            f"cannot read the report {shown}: {reason}.", "Write one with vla-bench --json."
+            f"cannot read the report {shown}: {reason}.", "Write one with vla-bench --out or --json."
         ) from error
 
 
 def _in_folder(folder: Path) -> Path:
     path = folder / JSON_NAME
-    if not path.exists() and (folder / PARTIAL_NAME).is_file():
+    if path.exists() or path.is_symlink():
+        return path
+    if (folder / MANIFEST_NAME).is_file():
+        raise InputError(
+            f"{printable(str(folder))} is a bundle, no report: it has no {JSON_NAME}.",
+            f"Measure it with: vla-bench {shlex.quote(printable(str(folder)))} --out report/",
+        )
+    if (folder / PARTIAL_NAME).is_file():
         raise InputError(
             f"{printable(str(folder))} has no {JSON_NAME}, only the {PARTIAL_NAME} of a bench that did not end.",
             "Name that file, or run the bench again.",
         )
-    return path
+    raise InputError(
+        f"{printable(str(folder))} has no {JSON_NAME}.",
+        "Name the folder that was given to vla-bench with --out, or the file of its --json.",
+    )
 
 
 def _read(path: Path) -> bytes:

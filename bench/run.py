@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_edge.runtime.bundle import Bundle, find_bundles
-from vla_edge.runtime.errors import InputError, VlaError
+from vla_edge.runtime.errors import VlaError
 from vla_edge.runtime.manifest import GOLDEN_NAME, MODEL_NAME
 from vla_edge.runtime.version import VERSION
 
@@ -21,6 +21,7 @@ from .floor.attach import with_floors
 from .floor.rates import measure_rates_apart
 from .jobs import Failed, Job, Measured
 from .machine import describe_machine
+from .no_bundles import no_bundles
 from .nvml import open_gpu
 from .options import BenchOptions
 from .random_policy import describe
@@ -147,12 +148,9 @@ def _plan(options: BenchOptions) -> tuple[list[_Planned], list[Refused]]:
 
 
 def _folders(engines: Path) -> list[Path]:
-    mend = f"Make one with: vla-export --ckpt policy.pth --fp16 -o {engines}"
-    if not engines.is_dir():
-        raise InputError(f"there is no folder {engines} with bundles.", mend)
-    folders = find_bundles(engines)
+    folders = find_bundles(engines) if engines.is_dir() else []
     if not folders:
-        raise InputError(f"no bundle found in {engines}.", mend)
+        raise no_bundles(engines)
     return folders
 
 
@@ -267,4 +265,5 @@ def _reported(options: BenchOptions) -> Options:
         rate_hz=options.rate_hz,
         images=tuple(path.name for path in options.images),
         quick=options.quick,
+        engines=_shown(options.engines.absolute()),
     )

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vla_edge.runtime.console import verbose_option
+from vla_edge.runtime.console import COMMAND_SETTINGS, verbose_option
 from vla_edge.runtime.extras import require
 from vla_edge.runtime.json_text import json_text
+from vla_edge.runtime.version import VERSION
 
 from ..output.format import NOTHING
 
@@ -25,7 +26,6 @@ Examples:
   vla-bench compare before/ after/
   vla-bench compare before.json after.json --threshold 3% --json
 
-\b
 Exit codes: 0 nothing got worse; 1 a regression; 2 wrong use, or not a report.
 """
 STYLES = {"regression": "bold red", "gone": "bold red", "improvement": "green"}
@@ -57,7 +57,7 @@ class PartType(click.ParamType):
 
 @click.command(
     "compare",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings=COMMAND_SETTINGS,
     epilog=EPILOG,
 )
 @click.argument("before", type=click.Path(path_type=Path))
@@ -78,8 +78,9 @@ class PartType(click.ParamType):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @verbose_option
+@click.version_option(VERSION)
 def command(before: Path, after: Path, threshold: float, tail_threshold: float, as_json: bool) -> int:
-    """Tell what got worse from report BEFORE to report AFTER, both written by vla-bench: a file, or its folder.
+    """Tell what got worse from report BEFORE to report AFTER: each a file of vla-bench, or its folder.
 
     A slower p50 or p99 counts only if the whole 95 % interval of its ratio is past the threshold. Growth of
     memory or error, a worse result and a missing row count too.

@@ -94,4 +94,5 @@ def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], 
 def reproducing_command(report: Report) -> str:
     """The command that measures the same again, on one line."""
     where = report.bundles[0].path if len(report.bundles) == 1 else "engines/"
+    where = where if report.options.engines is None else report.options.engines
     return printable(clipped(command_line(report.options, where), TEXT_LIMIT))

@@ -11,6 +11,7 @@ from .document import ANSWERS_SHOWN, QUICK
 from .facts import bundle_line, rates_line, reproducing_command, versions_line
 from .format import TEXT_LIMIT, clipped, has_trained_weights, printable
 from .grid import Grid
+from .marks import MARKDOWN_MARK
 from .other_grids import claims_grid, forecast_grids, standin_grid
 from .remarks import Remark, remarks
 from .sections import bundle_grids
@@ -24,7 +25,7 @@ _UNDERSCORE = re.compile(r"(?<!\w)_|_(?!\w)")
 
 def to_markdown(report: Report) -> str:
     """The report without its samples, in GitHub's Markdown: the same text for the same report."""
-    lines = [*_head(report)]
+    lines = [MARKDOWN_MARK, "", *_head(report)]
     for bundle in report.bundles:
         lines += _bundle(bundle)
     if report.standin:

@@ -27,6 +27,7 @@ from .format import (
     weights_name,
 )
 from .grid import Grid
+from .marks import GENERATOR
 from .other_grids import claims_grid, forecast_grids, standin_grid
 from .plots import bundle_plots
 from .remarks import Remark, row_remarks
@@ -111,6 +112,7 @@ def to_page(report: Report) -> str:
             created=report.created_utc.replace("T", " ")[:16],
             badge=badge,
             tool=report.tool,
+            generator=GENERATOR,
             headline=_unbroken(headline(report)),
             bundles=bundles,
             standin=_standin_view(report, badge),

@@ -12,6 +12,7 @@ from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.extras import require
 
 from ..report import Report, check_writable, encode
+from .marks import refuse_foreign
 
 JSON_NAME, CSV_NAME, MARKDOWN_NAME, PAGE_NAME = OUTPUT_NAMES = (
     "report.json",
@@ -26,7 +27,8 @@ def prepare_folder(folder: Path) -> None:
     """Make the folder, and refuse before minutes of measuring what would fail after them.
 
     Raises:
-        InputError: the folder cannot be made or written, or a report's name is a folder's.
+        InputError: the folder cannot be made or written, a report's name is a folder's, or that of a
+            file that vla-bench did not write.
         MissingPackageError: a library that draws the page is not installed.
     """
     require("bench", *PAGE_LIBRARIES)
@@ -40,6 +42,7 @@ def prepare_folder(folder: Path) -> None:
         raise InputError(f"cannot write into the folder {folder}.", "Name another with --out.")
     for name in OUTPUT_NAMES:
         check_writable(folder / name)
+        refuse_foreign(folder / name)
 
 
 def write_outputs(report: Report, folder: Path) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from bench_examples import example_report
 
 from vla_edge.bench.cli import _partial_report
 from vla_edge.bench.report import decode, json_schema
+from vla_edge.runtime.version import VERSION
 
 IMAGES = Path(__file__).parents[2] / "export" / "images"
 COMMAND = (sys.executable, "-m", "vla_edge.bench.cli")
@@ -107,6 +109,39 @@ def test_progress_and_notes_go_to_stderr(full_run) -> None:
 
 def test_the_table_has_no_colour_in_a_pipe(full_run) -> None:
     assert "\x1b" not in full_run[0]
+
+
+@pytest.mark.parametrize("command", [(), ("compare",), ("render",)])
+def test_every_command_tells_its_version(command: tuple[str, ...]) -> None:
+    done = vla_bench(*command, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert VERSION in done.stdout
+
+
+@pytest.mark.parametrize("command", [(), ("compare",), ("render",)])
+def test_no_line_of_a_help_is_cut_on_a_terminal_of_80_columns(command: tuple[str, ...]) -> None:
+    shown = vla_bench(*command, "-h", env={**os.environ, "COLUMNS": "80"}).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert not re.search(r"(?<!-)\b\w+-$", shown, re.MULTILINE)  # no name is broken at its hyphen
+
+
+def test_a_checkpoint_in_a_bundle_s_place_is_told_from_a_missing_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.pth").touch()
+    done = vla_bench(tmp_path / "x.pth")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path / 'x.pth'} is a checkpoint;")
+
+
+def test_a_refused_bundle_s_folder_is_named_as_it_was_given(tmp_path: Path) -> None:
+    torn = tmp_path / "k" / "torn"
+    torn.mkdir(parents=True)
+    (torn / "manifest.json").write_text("{")
+    done = vla_bench(tmp_path / "k", "--quick", "--device", "cpu", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert f"again: vla-bench {tmp_path / 'k'} --device cpu" in done.stdout
+    for name in ("report.md", "report.html"):  # these may be passed on
+        text = (tmp_path / "out" / name).read_text()
+        assert "vla-bench k --device cpu" in text
 
 
 def test_no_bundles_is_wrong_use_and_says_how_to_make_one(tmp_path: Path) -> None:

@@ -395,7 +395,7 @@ def test_a_busy_machine_is_told_in_the_text_and_in_the_json(pair: tuple[Path, Pa
     [
         (None, "cannot read the report .*: No such file"),
         (b"backend,p50", "is not a bench report: JSON is malformed"),
-        (b'{"schema_version": 1}', r"is not a bench report: .*schema_version"),
+        (b'{"schema_version": 1}', "is not a bench report: it has none of a report's figures"),
         (b"\xff\xfe", "is not a bench report"),
     ],
 )
@@ -443,7 +443,7 @@ def test_folders_of_reports_are_compared(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_a_bench_that_did_not_end_is_told_from_one_without_a_report(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read the report .*: No such file"):
+    with pytest.raises(InputError, match=r"has no report\.json\."):
         read_report(tmp_path)
     write(report_of(row(independent(10))), tmp_path / "report.partial.json")
     with pytest.raises(InputError, match=r"has no report\.json, only the report\.partial\.json of a bench"):

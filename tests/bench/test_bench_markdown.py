@@ -51,8 +51,8 @@ def test_predictions_are_called_so_and_their_sources_are_footnotes() -> None:
 
 def test_the_answer_is_the_first_line() -> None:
     assert to_markdown(full_report()).startswith(
-        "- hybrid-fp16: **TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch FP32 "
-        "(PyTorch's figure is in doubt); right within 0.012 m/s**\n"
+        "<!-- written by vla-bench -->\n\n- hybrid-fp16: **TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch "
+        "FP32 (PyTorch's figure is in doubt); right within 0.012 m/s**\n"
     )
 
 

@@ -55,12 +55,20 @@ def test_a_batch_is_as_wrong_as_its_worst_row() -> None:
 
 def test_a_missed_gate_says_by_how_much() -> None:
     found = errors_of((0, [0.35, 0.4]))
-    assert missed_gate(found, [GATE]) == "action error 0.1 exceeds the manifest's gate max_abs_mps <= 0.02"
+    assert missed_gate(found, [GATE]) == "action off by 0.1 m/s, 0.02 m/s allowed"
 
 
 def test_a_relative_gate_of_the_action_counts_as_well() -> None:
     gate = Gate(stage="action", metric="relative_l2", limit=0.05)
-    assert "relative_l2 <= 0.05" in missed_gate(errors_of((0, [0.3, 0.45])), [gate])
+    assert missed_gate(errors_of((0, [0.3, 0.45])), [gate]) == "action off by 0.1 of its size, 0.05 allowed"
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown"), [(0.0669, "0.067"), (0.0201, "0.0201"), (0.0200004, "0.0200004"), (3.14159, "3.1")]
+)
+def test_an_error_is_never_rounded_to_what_is_allowed(measured: float, shown: str) -> None:
+    parity = Parity(calls=1, samples=1, finite=True, max_abs_mps=measured, relative_l2=0.0)
+    assert missed_gate(parity, [GATE]) == f"action off by {shown} m/s, 0.02 m/s allowed"
 
 
 def test_gates_of_other_stages_do_not_judge_the_action() -> None:

@@ -66,7 +66,7 @@ def loop(path: Path) -> None:
         (loop, "cannot read the report"),
         (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
         (lambda path: path.symlink_to("absent"), "No such file"),
-        (lambda path: path.mkdir(), "No such file"),
+        (lambda path: path.mkdir(), "has no report.json"),
     ],
     ids=["pipe", "socket", "loop", "device", "dangling", "folder"],
 )
@@ -109,6 +109,43 @@ def test_a_file_larger_than_any_report_is_not_read(tmp_path: Path, monkeypatch: 
 )
 def test_what_is_no_report_is_refused_in_printable_words(data: bytes, tmp_path: Path) -> None:
     assert "report.json is not a bench report" in refusal(holding(tmp_path / "report.json", data))
+
+
+MANIFEST = b'{"schema_version": 1, "name": "policy", "parity": {}, "files": []}'
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (MANIFEST, "it is a bundle's manifest"),
+        (b'{"a": 1}', "it has none of a report's figures"),
+        (b'{"schema_version": 2}', "it has none of a report's figures"),
+        (
+            WRITTEN.replace(b'"schema_version": 2', b'"schema_version": 3'),
+            "its schema_version is 3, and this vla-bench reads 2",
+        ),
+        (
+            WRITTEN.replace(b'"schema_version": 2', b'"schema_version": "x\\u001b[2J"'),
+            "its schema_version is x\ufffd[2J, and this vla-bench reads 2",
+        ),
+    ],
+)
+def test_what_is_something_else_is_told_in_plain_words(data: bytes, words: str, tmp_path: Path) -> None:
+    path = holding(tmp_path / "manifest.json", data)
+    assert refusal(path) == f"{path} is not a bench report: {words}."
+
+
+def test_a_bundle_given_as_a_report_is_told_how_to_measure_it(tmp_path: Path) -> None:
+    holding(tmp_path / "manifest.json", MANIFEST)
+    with pytest.raises(InputError, match=r"is a bundle, no report: it has no report\.json") as caught:
+        read_report(tmp_path)
+    assert caught.value.mend == f"Measure it with: vla-bench {tmp_path} --out report/"
+
+
+def test_a_folder_without_a_report_names_the_option_that_writes_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no report\.json") as caught:
+        read_report(tmp_path)
+    assert "--out" in caught.value.mend
 
 
 def rows(document: dict[str, Any]) -> dict[str, Any]:

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bench_examples import example_report
-from click.testing import CliRunner
+from bench_examples import example_report, full_report
+from click.testing import CliRunner, Result
 
 from vla_edge.bench.output import render_cli
 from vla_edge.bench.output.csv_table import to_csv
 from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.output.page import to_page
 from vla_edge.bench.output.writers import prepare_folder, write_outputs
-from vla_edge.bench.report import decode, encode
+from vla_edge.bench.report import Report, decode, encode
 from vla_edge.runtime import extras
 from vla_edge.runtime.errors import InputError, MissingPackageError
 
@@ -47,6 +47,66 @@ def test_a_folder_named_like_a_report_is_refused_before_measuring(tmp_path: Path
     (tmp_path / "report.html").mkdir()
     with pytest.raises(InputError, match=r"report\.html: it is a folder"):
         prepare_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("report.md", "# What I did this summer"),
+        ("report.html", "<!doctype html><title>mine</title>"),
+        ("report.csv", "backend,p50\n"),
+        ("report.json", '{"tool": "mine"}'),
+        ("report.md", "\x00\xff"),
+    ],
+)
+def test_a_file_that_vla_bench_did_not_write_is_never_written_over(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match="is there already, and vla-bench did not write it") as caught:
+        prepare_folder(tmp_path)
+    assert "--out" in caught.value.mend
+    assert str(tmp_path / name) in caught.value.problem
+    assert rendered(tmp_path, "--out", tmp_path).exception is not None
+    assert (tmp_path / name).read_text() == content
+    assert [path.name for path in tmp_path.iterdir() if path.name != "old.json"] == [name]
+
+
+@pytest.mark.parametrize("report", [example_report(), full_report()])
+def test_what_vla_bench_wrote_it_writes_again(tmp_path: Path, report: Report) -> None:
+    write_outputs(report, tmp_path)
+    prepare_folder(tmp_path)
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"")  # nothing to lose
+    prepare_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "folder"),
+    [
+        ("kept.json", "kept.json", "kept-report"),
+        ("report.partial.json", "report.partial.json", "report.partial-report"),
+        ("report.json", "report.json", "."),
+        ("report.json", ".", "."),
+    ],
+)
+def test_a_report_is_rendered_beside_itself_and_not_where_the_user_happens_to_be(
+    tmp_path: Path, name: str, given: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, home = tmp_path / "elsewhere", tmp_path / "home"
+    elsewhere.mkdir()
+    home.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (home / name).write_bytes(encode(example_report()))
+    done = CliRunner().invoke(render_cli.command, [str(home / given)], standalone_mode=False)
+    assert done.output.split() == [str(home / folder / form) for form in NAMES]
+    assert list(elsewhere.iterdir()) == []
+
+
+def rendered(folder: Path, *options: object) -> Result:
+    (folder / "old.json").write_bytes(encode(example_report()))
+    arguments = [str(folder / "old.json"), *map(str, options)]
+    return CliRunner().invoke(render_cli.command, arguments, standalone_mode=False)
 
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])

@@ -15,6 +15,7 @@ from ..runtime.errors import CheckpointError
 from ..runtime.relative import relative
 from .architecture import Architecture
 from .checkpoint import StoredPolicy
+from .exact_values import differences, squared_norm
 from .layout import recognise
 from .tensors import CLIP, FUSION, HEAD, KOSMOS, LSTM
 
@@ -91,9 +92,9 @@ class ModuleDifference:
     """How far the weights below one prefix are apart.
 
     Attributes:
-        max_abs: largest |second - first|.
+        max_abs: largest |second - first|, NaN where one of the two is NaN.
         relative: ||second - first|| / ||first||; infinity where the first is all zero and the second not.
-        differing: number of values that differ.
+        differing: number of values that differ in their own dtype; NaN is equal to NaN of the same bits.
     """
 
     name: str
@@ -211,18 +212,14 @@ class _Sums:
 
 
 def _add(total: _Sums, first: torch.Tensor, second: torch.Tensor, progress: Progress) -> None:
-    import torch
-
     total.parameters += first.numel()
     for a, b in zip(_chunks(first), _chunks(second), strict=True):
-        a, b = a.float(), b.float()
-        total.squared_first += float(torch.dot(a, a))
-        # Frozen backbones are equal to the bit, and then a comparison is all that it takes.
-        if not torch.equal(a, b):
-            difference = b - a
-            total.differing += int(torch.count_nonzero(difference))
+        total.squared_first += squared_norm(a)
+        difference = differences(a, b)
+        if difference is not None:
+            total.differing += int(difference.count_nonzero())
             total.max_abs = _largest(total.max_abs, float(difference.abs().max()))
-            total.squared_difference += float(torch.dot(difference, difference))
+            total.squared_difference += squared_norm(difference)
         progress(a.numel() * (first.element_size() + second.element_size()))
 
 
@@ -234,11 +231,13 @@ def _largest(a: float, b: float) -> float:
 def _difference(name: str, total: _Sums) -> ModuleDifference:
     distance = math.sqrt(total.squared_difference)
     norm = math.sqrt(total.squared_first)
-    return ModuleDifference(name, total.parameters, total.max_abs, relative(distance, norm), total.differing)
+    # two that are equal may both hold NaN
+    apart = relative(distance, norm) if total.differing else 0.0
+    return ModuleDifference(name, total.parameters, total.max_abs, apart, total.differing)
 
 
 def _chunks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    return iter(tensor.detach().reshape(-1).split(_CHUNK_VALUES))
+    return (chunk.contiguous() for chunk in tensor.detach().reshape(-1).split(_CHUNK_VALUES))
 
 
 def _describe(tensor: torch.Tensor) -> str:

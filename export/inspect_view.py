@@ -200,7 +200,7 @@ def _weights_table(weights: Sequence[ModuleDifference]) -> Table:
     titles = ("module", "parameters", "differing", "largest difference", "relative (L2)")
     table = plain_table(titles, right=titles[1:])
     for line in weights:
-        equal = line.differing == 0 and line.max_abs == 0
+        equal = line.differing == 0
         figures = (
             ("-", "equal", "equal")
             if equal

@@ -215,6 +215,56 @@ class TestTwoCheckpoints:
         assert line.relative == math.inf
 
 
+class TestDifferencesThatRoundingWouldHide:
+    @pytest.mark.parametrize(
+        ("first", "second", "max_abs"),
+        [
+            (torch.tensor([1 << 24]), torch.tensor([(1 << 24) + 1]), 1.0),
+            (torch.tensor([1 << 60]), torch.tensor([(1 << 60) + 1]), 1.0),
+            (torch.tensor([-(1 << 63)]), torch.tensor([(1 << 63) - 1]), 2.0**64),
+            (torch.tensor([0], dtype=torch.uint64), torch.tensor([-1]).view(torch.uint64), 2.0**64),
+            (torch.tensor([1 << 31], dtype=torch.uint32), torch.tensor([0], dtype=torch.uint32), 2.0**31),
+            (torch.tensor([1.0, 2.0]).double(), torch.tensor([1.0, 2.0]).double() + 1e-9, 1e-9),
+            (torch.tensor([1 + 2j]), torch.tensor([1 + 3j]), 1.0),
+            (torch.tensor([1 + 2j]), torch.tensor([4 - 2j]), 5.0),
+            (torch.tensor([1 + 2j]).to(torch.complex128), torch.tensor([1 + 3j]).to(torch.complex128), 1.0),
+            (torch.tensor([3e38]), torch.tensor([-3e38]), 6e38),
+            (torch.tensor([True, False]), torch.tensor([True, True]), 1.0),
+            (torch.tensor([1.0]).to(torch.float8_e4m3fn), torch.tensor([2.0]).to(torch.float8_e4m3fn), 1.0),
+            (torch.tensor([1.0]), torch.tensor([1.0 + 1e-12], dtype=torch.float64), 1e-12),
+        ],
+    )
+    def test_are_found(self, first: torch.Tensor, second: torch.Tensor, max_abs: float) -> None:
+        (line,) = compare_weights({"m.a": first}, {"m.a": second}, ("m.a",), depth=1)
+        assert line.differing >= 1
+        assert line.max_abs == pytest.approx(max_abs, rel=1e-3)
+        assert line.relative > 0
+
+    @pytest.mark.parametrize(
+        "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64]
+    )
+    def test_nan_and_infinity_of_the_same_bits_are_equal(self, dtype: torch.dtype) -> None:
+        values = torch.tensor([math.nan, math.inf, -math.inf, 0.0, 1.0]).to(dtype)
+        (line,) = compare_weights({"m.a": values}, {"m.a": values.clone()}, ("m.a",), depth=1)
+        assert (line.differing, line.max_abs, line.relative) == (0, 0.0, 0.0)
+
+    def test_beside_nan_of_the_same_bits_a_difference_is_still_measured(self) -> None:
+        first, second = torch.tensor([math.nan, math.inf, 1.0]), torch.tensor([math.nan, math.inf, 1.5])
+        (line,) = compare_weights({"m.a": first}, {"m.a": second}, ("m.a",), depth=1)
+        assert (line.differing, line.max_abs) == (1, 0.5)
+
+    def test_zero_is_negative_zero(self) -> None:
+        (line,) = compare_weights({"m.a": torch.zeros(2)}, {"m.a": -torch.zeros(2)}, ("m.a",), depth=1)
+        assert (line.differing, line.max_abs) == (0, 0.0)
+
+    def test_are_shown_by_the_command(self, tmp_path: Path, inspect: Inspect) -> None:
+        for name, value in (("a.pth", 1 << 24), ("b.pth", (1 << 24) + 1)):
+            torch.save({"model_state_dict": {"m.a": torch.tensor([value, 5])}}, tmp_path / name)
+        code, text = inspect(tmp_path / "a.pth", tmp_path / "b.pth", "--json")
+        assert code == 0
+        assert json.loads(text)["weights"][0]["differing"] == 1
+
+
 @pytest.mark.parametrize(
     ("layout", "parameters"),
     [("pure", 1_703_973_122), ("hybrid-a", 1_859_579_651), ("hybrid-c", 1_859_579_651)],

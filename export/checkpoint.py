@@ -14,6 +14,7 @@ from .checksums import hash_and_verify
 from .container import Container, ContainerFormat, open_container, plain, printable
 from .layout import LISTED_KEYS, canonical_names, is_unused, recognise, scalar_if_one
 from .little_memory import needs_memory
+from .plain import key_text
 from .source_file import SourceFile
 from .state_dicts import OPTIMIZER_KEYS, FoundWeights, find_weights
 from .text_values import dictionary_in, number_in
@@ -155,7 +156,7 @@ def _describe(container: Container, found: FoundWeights) -> StoredPolicy:
         path=container.path,
         size_bytes=container.size_bytes,
         format=container.format,
-        container_keys=() if bare else tuple(map(str, container.content)),
+        container_keys=() if bare else tuple(map(key_text, container.content)),
         state_dict_key=found.key,
         other_weights=tuple(found.others),
         tensors=kept,
@@ -189,7 +190,8 @@ def _check_floating(stored: StoredPolicy) -> None:
 
 
 def _as_dict(args: Any) -> dict[str, Any]:
-    value = dictionary_in(plain(args))
+    # once more, since text can hold JSON that is nested without end
+    value = plain(dictionary_in(plain(args)))
     return value if isinstance(value, dict) else {"args": value}
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .pickle_limits import LongText, UnreadablePickleError
@@ -23,7 +24,10 @@ _NAMED = re.compile(r"[A-Za-z?][A-Za-z0-9\[\], ]{0,40}$")
 
 @dataclass
 class ArrayType:
-    """A dtype: kind and size such as "f8", and "<" or ">" for the order of its bytes."""
+    """A dtype: kind and size such as "f8", and "<" or ">" for the order of its bytes.
+
+    A pickle can give it another state at any time: arrays keep a copy.
+    """
 
     kind: str
     order: str = "<"
@@ -70,16 +74,25 @@ class Array:
 
     def plain(self) -> Any:
         """Its values as numbers and lists, or a description of a larger one."""
-        if self.data is None or math.prod(self.shape) > LISTED_VALUES:
-            return f"array {list(self.shape)} {self.type.kind}"
+        described = f"array {list(self.shape)} {self.type.kind}"
+        if self.data is None or math.prod(max(size, 1) for size in self.shape) > LISTED_VALUES:
+            return described
         import numpy as np
 
+        if not self.type.value_bytes:  # of empty text, which NumPy has in no buffer
+            return np.zeros(self.shape, self.type.kind[0] + "1").tolist()
+        if self.type.kind[0] == "U":
+            letters = np.frombuffer(self.data, self.type.order + "u4")
+            if letters.size and int(letters.max()) > sys.maxunicode:
+                return described
         values = np.frombuffer(self.data, np.dtype(self.type.order + self.type.kind))
         return values.reshape(self.shape, order="F" if self.by_columns else "C").tolist()
 
 
 def array_type(name: Any) -> ArrayType:
-    """The dtype of a name such as "f8"."""
+    """The dtype of a name such as "f8", or of the class of a record."""
+    if getattr(name, "name", "") in ("numpy.record", "numpy.rec.record", "numpy.void"):
+        return ArrayType("structured")
     if not isinstance(name, str) or not _NAMED.match(name):
         raise UnreadablePickleError("the name of a NumPy dtype is no such name")
     return ArrayType(name)
@@ -93,6 +106,7 @@ def array_of(kind: Any, shape: Any, data: Any, by_columns: bool = False) -> Arra
     """
     if not isinstance(kind, ArrayType):
         raise UnreadablePickleError("the dtype of a NumPy array is none")
+    kind = replace(kind)
     sizes = (shape,) if isinstance(shape, int) else shape
     if (
         not isinstance(sizes, tuple)

@@ -17,6 +17,7 @@ MAX_LINE_BYTES = 4096
 MAX_ODD_KEYS = 10_000
 MAX_KEY_INTEGER = 1 << 60
 MAX_KEY_PARTS = 16
+MAX_PATH_PARTS = 256
 
 
 class UnreadablePickleError(ValueError):

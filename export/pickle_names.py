@@ -10,26 +10,45 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .pickle_arrays import Array, ArrayType, array_of, array_type
-from .pickle_limits import Budget, LongText, UnreadablePickleError
+from .pickle_limits import MAX_PATH_PARTS, Budget, LongText, PickleLimitError, UnreadablePickleError
 from .stored_tensors import TENSOR_NAMES, Storage, TensorBuilder, UnreadableTensor
 
 # Python 2's names of modules, which pickles of protocol 2 still carry.
-_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "torch.tensor": "torch._tensor"}
+_MODULES = {
+    "__builtin__": "builtins",
+    "copy_reg": "copyreg",
+    "torch.tensor": "torch._tensor",
+    "UserDict": "collections",
+    "UserList": "collections",
+    "UserString": "collections",
+}
+_RENAMED = {
+    "builtins.unicode": "builtins.str",
+    "builtins.long": "builtins.int",
+    "collections.IterableUserDict": "collections.UserDict",
+}
 # Built by calls whose arguments are not worth reading: nothing here needs their values.
 _DESCRIBED = re.compile(
     r"datetime\.(datetime|date|time|timedelta|timezone)|decimal\.Decimal|fractions\.Fraction|uuid\.UUID"
     r"|random\.Random|builtins\.(slice|range|xrange)"
     r"|numpy\.random\._pickle\.__(randomstate|generator|bit_generator)_ctor"
     r"|numpy\.random\.bit_generator\.(__pyx_unpickle_SeedSequence|SeedSequence)"
-    r"|numpy\.ma\.core\._mareconstruct|torch\.serialization\._get_layout|torch\.Generator"
+    r"|numpy\.ma\.core\._mareconstruct|torch\.serialization\._get_layout|torch\.(_C\.)?Generator"
+    r"|collections\.(UserDict|UserList|UserString|ChainMap)|time\.struct_time|zoneinfo\.ZoneInfo(\._unpickle)?"
+    # the standard library's enumerations
+    r"|signal\.(Signals|Handlers|Sigmasks)|http\.(HTTPStatus|HTTPMethod)|re\.RegexFlag|uuid\.SafeUUID"
+    r"|socket\.(AddressFamily|SocketKind|MsgFlag|AddressInfo)|inspect\._ParameterKind|plistlib\.PlistFormat"
+    r"|ssl\.(TLSVersion|VerifyMode|Purpose|Options|AlertDescription)|enum\.(EnumCheck|FlagBoundary)"
 )
 # Classes that stand as values or as arguments.
 _REFERENCES = re.compile(
-    r"builtins\.(object|type)|numpy\.(ndarray|matrix|recarray|memmap|ma\.MaskedArray|ma\.core\.MaskedArray)"
+    r"builtins\.(object|Ellipsis|NotImplemented)"
+    r"|numpy\.(ndarray|matrix|recarray|memmap|ma\.MaskedArray|ma\.core\.MaskedArray)"
+    r"|numpy\.(rec\.)?(recarray|record)|numpy\.void"
     r"|numpy\.random\._(mt19937|pcg64|philox|sfc64)\.\w+|numpy\.random\.mtrand\.RandomState"
     r"|numpy\.(float|int|uint|bool|complex)\w{0,4}|numpy\.dtypes?\.\w+DType"
 )
@@ -73,6 +92,7 @@ class CheckpointNames:
 
     def find(self, module: str, name: str) -> Any:
         full = f"{_MODULES.get(module, module)}.{name}"
+        full = _RENAMED.get(full, full)
         found = self._tensors.constant(full)
         if found is not None:
             return found
@@ -92,6 +112,8 @@ class CheckpointNames:
             raise UnreadablePickleError(f"it calls a {type(function).__name__}")
         if not isinstance(args, tuple):
             raise UnreadablePickleError(f"it calls {function.name} without arguments")
+        if function.name == "builtins.type" and len(args) != 1:  # which makes a new class
+            return self._foreign(function.name)
         budget.spend(len(args))  # one long tuple could be given many times
         if function.name in TENSOR_NAMES:
             return self._tensors.build(function.name, args)
@@ -106,10 +128,10 @@ class CheckpointNames:
             value.set_state(state)
         elif isinstance(value, Record):
             value.update(_attributes(state, budget))
-        elif not isinstance(value, (Foreign, Described, UnreadableTensor, dict, list, set)) and not (
+        elif not isinstance(value, (Foreign, Described, UnreadableTensor, dict, list, set, str)) and not (
             self._tensors.is_tensor(value)
         ):
-            # attributes of ordered dictionaries (a state dict's versions), of tensors: nothing here reads them
+            # attributes of ordered dictionaries (a state dict's versions), tensors, text: nothing here reads them
             raise UnreadablePickleError(f"it gives a state to a {type(value).__name__}")
 
     def append(self, value: Any, items: list[Any]) -> None:
@@ -201,6 +223,8 @@ def _path(kind: type[pathlib.PurePath]) -> Callable[[tuple[Any, ...], Budget], s
     def build(args: tuple[Any, ...], budget: Budget) -> str:
         if not all(isinstance(part, str) for part in args):
             raise UnreadablePickleError("the parts of a path are no text")
+        if len(args) > MAX_PATH_PARTS:
+            raise PickleLimitError(f"a path of it has {len(args):,} parts, at most {MAX_PATH_PARTS} are read")
         budget.spend(sum(map(len, args)))
         return str(kind(*args))
 
@@ -214,6 +238,18 @@ def _plain_number(args: tuple[Any, ...], budget: Budget) -> Any:
     return args[0]
 
 
+def _version(args: tuple[Any, ...], budget: Budget) -> str:
+    """torch.__version__, which is text of a class of its own."""
+    if len(args) != 1 or not isinstance(args[0], str):
+        raise UnreadablePickleError("a version of torch is no text")
+    return args[0]
+
+
+def _class_of(args: tuple[Any, ...], budget: Budget) -> Described:
+    """type(None) and its like, which have no name of their own."""
+    return Described("NoneType" if args[0] is None else "type")
+
+
 def _array_type(args: tuple[Any, ...], budget: Budget) -> ArrayType:
     return array_type(args[0] if args else None)
 
@@ -221,7 +257,7 @@ def _array_type(args: tuple[Any, ...], budget: Budget) -> ArrayType:
 def _array_scalar(args: tuple[Any, ...], budget: Budget) -> Array:
     if len(args) != 2 or not isinstance(args[0], ArrayType):
         raise UnreadablePickleError("a NumPy scalar has no dtype and value")
-    return array_of(args[0], (), args[1]) if args[0].readable else Array(args[0])
+    return array_of(args[0], (), args[1]) if args[0].readable else Array(replace(args[0]))
 
 
 def _array_from_buffer(args: tuple[Any, ...], budget: Budget) -> Array:
@@ -251,7 +287,9 @@ _CALLS: dict[str, Callable[[tuple[Any, ...], Budget], Any]] = {
     "builtins.bytes": _bytes,
     "builtins.bytearray": _bytes,
     "builtins.complex": _complex,
-    **{f"builtins.{name}": _plain_number for name in ("int", "long", "float", "str", "bool")},
+    "builtins.type": _class_of,
+    "torch.torch_version.TorchVersion": _version,
+    **{f"builtins.{name}": _plain_number for name in ("int", "float", "str", "bool")},
     "_codecs.encode": _encoded,
     # Python 3.13 moved the classes
     **{

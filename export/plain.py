@@ -15,6 +15,7 @@ _DEEPEST = 20
 # More values than anybody reads; also what ends lists that contain one list many times.
 _MOST = 100_000
 _LONGEST_BYTES = 64
+_LONGEST_KEY = 200
 
 
 def plain(value: Any, mentioned: Mapping[int, str] | None = None) -> Any:
@@ -41,7 +42,7 @@ class _Plain:
         if id(value) in self._mentioned:
             return self._mentioned[id(value)]
         if isinstance(value, Mapping):
-            return {_key(key): self.of(item, levels - 1) for key, item in self._some(value.items())}
+            return {key_text(key): self.of(item, levels - 1) for key, item in self._some(value.items())}
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self.of(item, levels - 1) for item in self._some(value)]
         if value is None or isinstance(value, (bool, int, float, str)):
@@ -56,11 +57,31 @@ class _Plain:
                 return
 
 
-def _key(key: Any) -> str:
-    return key if isinstance(key, str) else str(key)
+def key_text(key: Any) -> str:
+    """A key as text: at most 200 letters of one that is none, which a tuple could make of any length."""
+    if isinstance(key, str):
+        return key
+    if isinstance(key, tuple):
+        parts = (repr(part[:_LONGEST_KEY]) if isinstance(part, (str, bytes)) else repr(part) for part in key)
+        text = f"({', '.join(parts)}{',' if len(key) == 1 else ''})"
+    else:
+        text = (
+            key.name
+            if isinstance(key, Reference)
+            else str(key[:_LONGEST_KEY] if isinstance(key, bytes) else key)
+        )
+    return text if len(text) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}..."
 
 
 def _leaf(value: Any) -> Any:
+    """A value without others in it; what a library cannot turn into plain values is named by its kind."""
+    try:
+        return _leaf_value(value)
+    except (ArithmeticError, LookupError, RuntimeError, SystemError, TypeError, ValueError):
+        return f"{type(value).__name__} that cannot be shown"
+
+
+def _leaf_value(value: Any) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.errors import CheckpointError
 from .printable import printable
 from .source_file import SourceFile
+from .stored_tensors import PLAIN_DTYPES, UnreadableTensor
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ def has_header(head: bytes, size_bytes: int) -> bool:
 
 
 def safetensors_content(file: SourceFile) -> Mapping[str, Any]:
-    """The tensors as a state dict, and the metadata, which is text, beside it.
+    """The tensors as "state_dict", and the metadata, which is text, beside it.
 
     Raises:
         CheckpointError: the file is incomplete or damaged, or its header too long.
@@ -47,7 +48,18 @@ def safetensors_content(file: SourceFile) -> Mapping[str, Any]:
         with safetensors.safe_open(_same_file(file), framework="pt") as opened:
             metadata = opened.metadata() or {}
             found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-    except safetensors.SafetensorError as error:
+    # the library's own, and torch's for a shape whose sizes it cannot hold, or a dtype that it does not have
+    except (
+        safetensors.SafetensorError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        if "memory" in str(error):
+            raise
         raise CheckpointError(
             f"{file.path} is an incomplete or damaged safetensors file: {_first_line(error)}. "
             f"It has {file.size_bytes:,} bytes.",
@@ -57,12 +69,17 @@ def safetensors_content(file: SourceFile) -> Mapping[str, Any]:
     start = _LENGTH_BYTES + header_bytes
     tensors = {name: _view(file, tensor, start, header[name]) for name, tensor in found.items()}
     file.check_unchanged()
-    return {"state_dict": tensors, **metadata}
+    beside = {f"metadata.{key}" if key == "state_dict" else key: text for key, text in metadata.items()}
+    return {"state_dict": tensors, **beside}
 
 
-def _view(file: SourceFile, tensor: torch.Tensor, start: int, entry: Mapping[str, Any]) -> torch.Tensor:
+def _view(file: SourceFile, tensor: torch.Tensor, start: int, entry: Mapping[str, Any]) -> Any:
     """The same tensor in our own map, which survives that the file is cut."""
     import torch
+
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in PLAIN_DTYPES:
+        return UnreadableTensor(f"a tensor of {dtype}", tuple(tensor.shape), dtype)
 
     if not tensor.numel():
         return tensor

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.errors import CheckpointError
 from .archive import RESAVE
 from .layout import LISTED_KEYS
+from .plain import key_text
 from .printable import printable
 from .stored_tensors import UnreadableTensor
 from .wrappers import is_trained, policies_in, unwrapped
@@ -30,6 +31,7 @@ MAX_NAME_PARTS = 100
 
 _DEEPEST = 3
 _MOST_PLACES = 1000
+_MOST_VALUES = 1_000_000
 _LONGEST_KEY = 200
 
 
@@ -119,12 +121,14 @@ def _places(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if any(map(_is_tensor, content.values())):
         yield from _policies("", content)
     waiting: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in content.items() if _usable(key)]
+    looked_at = 0
     for _ in range(_MOST_PLACES):
-        if not waiting:
+        if not waiting or looked_at > _MOST_VALUES:
             return
         place, value, level = waiting.pop(0)
         if place in OPTIMIZER_KEYS:
             continue
+        looked_at += len(value) if isinstance(value, (Mapping, list)) else 1
         if isinstance(value, Mapping):
             if any(map(_is_tensor, value.values())):
                 yield place, value
@@ -162,7 +166,7 @@ def _check_tensors(path: Path, key: str, given: Mapping[str, Any], places: Mappi
     import torch
 
     wrong = [
-        f"{printable(str(name))} ({_kind(value)})"
+        f"{printable(key_text(name))} ({_kind(value)})"
         for name, value in given.items()
         if not (isinstance(name, str) and isinstance(value, torch.Tensor))
     ]

@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 from .archive import Record
 from .pickle_limits import PickleLimitError, UnreadablePickleError
 from .source_file import SourceFile
+from .tensor_parts import MAX_AXES, check_extent, device_of, is_shape, size_of, sizes_of
 
 if TYPE_CHECKING:
     import torch
 
-_MAX_AXES = 64
-_MAX_SIZE = 1 << 60
 _MAX_TENSORS = 200_000
-# A view can say that one value is a billion. Real ones that repeat values, such as an expanded mask, are small.
-_MAX_REPEATED_BYTES = 64 << 20
 # All tensors of one file together: weights, their averages and an optimizer's state may share storages.
 _MAX_TIMES_FILE = 8
 _MAX_BYTES_BEYOND = 1 << 30
-_MAX_NAME = 40
-_MAX_DEVICE_INDEX = 1 << 16
 # The longest list of arguments of the functions below has eleven.
 _MAX_ARGUMENTS = 16
 
@@ -176,7 +171,7 @@ class TensorBuilder:
         record = self._records.get(f"data/{key}")
         if record is None:
             raise UnreadablePickleError(f"it names storage {key[:80]!r}, which the archive does not have")
-        storage = Storage(record, kind.dtype, _size(values, "a storage"))
+        storage = Storage(record, kind.dtype, size_of(values, "a storage"))
         if kind.dtype and storage.values * _dtype(kind.dtype).itemsize != record.size_bytes:
             raise UnreadablePickleError(
                 f"storage {key[:80]!r} should have {storage.values:,} values of {kind.dtype}, its record has "
@@ -187,9 +182,9 @@ class TensorBuilder:
     def build(self, name: str, args: tuple[Any, ...]) -> Any:
         """What calling one of `TENSOR_NAMES` stands for."""
         if name == "torch.Size":
-            return _sizes(args[0] if args else (), "a torch.Size")
+            return sizes_of(args[0] if args else (), "a torch.Size")
         if name == "torch.device":
-            return _device(args)
+            return device_of(args)
         self._built += 1
         if self._built > _MAX_TENSORS:
             raise PickleLimitError(f"it has more than {_MAX_TENSORS:,} tensors")
@@ -210,10 +205,10 @@ class TensorBuilder:
         """All kinds have a tuple for their shape, and a dtype or a tensor of their values, in some order."""
         import torch
 
-        short = [arg for arg in args if isinstance(arg, tuple) and len(arg) <= _MAX_AXES]
+        short = [arg for arg in args if isinstance(arg, tuple) and len(arg) <= MAX_AXES]
         inner = next((arg for arg in short if any(map(self.is_tensor, arg))), ())
         parts = (*args, *inner)
-        shapes = (part for part in parts if _is_shape(part))
+        shapes = (part for part in parts if is_shape(part))
         dtypes = [part if isinstance(part, torch.dtype) else getattr(part, "dtype", None) for part in parts]
         dtype = next((str(dtype) for dtype in reversed(dtypes) if dtype), "")
         return UnreadableTensor(kind, next(shapes, None), dtype.removeprefix("torch."))
@@ -249,16 +244,16 @@ class TensorBuilder:
         if dtype is None:
             return UnreadableTensor("a quantised tensor")
         if dtype not in PLAIN_DTYPES:
-            shape = args[2] if _is_shape(args[2]) else None
+            shape = args[2] if is_shape(args[2]) else None
             return UnreadableTensor(f"a tensor of {dtype}", shape, dtype)
         if rest and isinstance(rest[0], dict) and any(rest[0].values()):
             return UnreadableTensor("a conjugated or negated view")
         offset, shape, stride = (
-            _size(args[1], "an offset"),
-            _sizes(args[2], "a shape"),
-            _sizes(args[3], "a stride"),
+            size_of(args[1], "an offset"),
+            sizes_of(args[2], "a shape"),
+            sizes_of(args[3], "a stride"),
         )
-        _check_extent(storage.record, _dtype(dtype).itemsize, offset, shape, stride)
+        check_extent(storage.record, _dtype(dtype).itemsize, offset, shape, stride)
         self._bytes_left -= math.prod(shape) * _dtype(dtype).itemsize
         if self._bytes_left < 0:
             raise PickleLimitError(
@@ -289,64 +284,3 @@ def _dtype(name: str) -> torch.dtype:
 
     # names come from `_STORAGES` or `PLAIN_DTYPES`
     return cast("torch.dtype", vars(torch)[name])
-
-
-def _size(value: Any, what: str) -> int:
-    if type(value) is not int or not 0 <= value <= _MAX_SIZE:
-        # never the text of a value that holds others: it may be of any length
-        raise UnreadablePickleError(f"{what} of it is {value if type(value) is int else _kind(value)}")
-    return value
-
-
-def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}"
-
-
-def _is_shape(value: Any) -> bool:
-    return (
-        isinstance(value, tuple)
-        and len(value) <= _MAX_AXES
-        and all(type(size) is int and abs(size) <= _MAX_SIZE for size in value)
-    )
-
-
-def _device(args: tuple[Any, ...]) -> str:
-    """The name of a device and perhaps its number, as in "cuda:1"."""
-    name, index = args if len(args) == 2 else (*args, None) if len(args) == 1 else ("", None)
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
-        raise UnreadablePickleError("a torch.device of it has no proper name")
-    if index is None:
-        return name
-    if type(index) is not int or abs(index) > _MAX_DEVICE_INDEX:
-        raise UnreadablePickleError("a torch.device of it has no proper number")
-    return f"{name}:{index}"
-
-
-def _sizes(value: Any, what: str) -> tuple[int, ...]:
-    if not isinstance(value, (tuple, list)) or len(value) > _MAX_AXES:
-        raise UnreadablePickleError(f"{what} of it is no short tuple")
-    return tuple(_size(size, what) for size in value)
-
-
-def _check_extent(
-    record: Record, itemsize: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
-) -> None:
-    """Whether every value of a view lies in its record, and none is repeated without end."""
-    if len(shape) != len(stride):
-        raise UnreadablePickleError("a tensor of it has a shape and strides of different lengths")
-    if math.prod(max(size, 1) for size in shape) > _MAX_SIZE:
-        raise UnreadablePickleError(f"a tensor of it has the shape {list(shape)}")
-    count = math.prod(shape)
-    last = (
-        offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if count else offset
-    )
-    available = record.size_bytes // itemsize
-    if last > available - bool(count):
-        raise UnreadablePickleError(
-            f"a tensor of shape {list(shape)} reaches beyond its storage of {available:,} values"
-        )
-    if count * itemsize > max(record.size_bytes, _MAX_REPEATED_BYTES):
-        raise PickleLimitError(
-            f"a tensor of shape {list(shape)} repeats the {available:,} values of its storage without end; "
-            f"at most {_MAX_REPEATED_BYTES:,} bytes are read"
-        )

@@ -16,6 +16,7 @@ _KNOWN_STARTS = {
     b"\xff\xd8\xff": "a JPEG image",
     b"version https://git-lfs": "a Git LFS pointer; the file itself was not fetched (git lfs pull)",
     b"version https://hawser": "a Git LFS pointer; the file itself was not fetched (git lfs pull)",
+    b"# xet version": "a Xet pointer; the file itself was not fetched (hf download, or git xet)",
     b"<": "a web page or XML; a download that failed often leaves one",
     b"\x1f\x8b": "a gzip archive; unpack it first",
     b"\xfd7zXZ\x00": "an xz archive; unpack it first",
@@ -31,7 +32,9 @@ _KNOWN_STARTS = {
 }
 _AFTER_SPACE = (b"<", b"version https://git-lfs")
 _HEAD_BYTES = 512
-_LARGEST_MESSAGE_BYTES = 64 << 10
+_LARGEST_PARSED_BYTES = 64 << 10
+_LARGEST_MESSAGE_BYTES = 1 << 20
+_SHOWN_LETTERS = 40
 
 
 def known_start(file: SourceFile) -> str:
@@ -43,17 +46,35 @@ def known_start(file: SourceFile) -> str:
             return kind
     if not any(head) and not any(file.read(file.size_bytes // 2, min(16, file.size_bytes // 2))):
         return "zeros; a download or copy that reserved its space and did not go on leaves them"
-    if text[:1] in (b"{", b"[") and file.size_bytes <= _LARGEST_MESSAGE_BYTES:
-        return _json_message(file.read(0, file.size_bytes))
+    letters = _letters(text)
+    if letters and text[:1] in (b"{", b"[") and _is_json(file):
+        return "a JSON text; a download that was refused often leaves a message in it"
+    if letters and file.size_bytes <= _LARGEST_MESSAGE_BYTES:
+        shown = " ".join(letters[:_SHOWN_LETTERS].split())
+        return f"a text that begins with {shown!r}; a download that was refused often leaves a message in it"
     return ""
 
 
-def _json_message(content: bytes) -> str:
+def _letters(head: bytes) -> str:
+    """The head as text, "" if it is none; its last letter may be cut in two."""
+    for cut in range(min(4, len(head))):
+        try:
+            letters = head[: len(head) - cut].decode()
+        except UnicodeDecodeError:
+            continue
+        return letters if all(letter.isprintable() or letter in "\t\r\n" for letter in letters) else ""
+    return ""
+
+
+def _is_json(file: SourceFile) -> bool:
+    """Larger ones are judged by their letters alone."""
+    if file.size_bytes > _LARGEST_PARSED_BYTES:
+        return True
     try:
-        json.loads(content)
+        json.loads(file.read(0, file.size_bytes))
     except (ValueError, RecursionError):
-        return ""
-    return "a JSON text; a download that was refused often leaves a message in it"
+        return False
+    return True
 
 
 def not_a_checkpoint(file: SourceFile, kind: str) -> CheckpointError:
@@ -62,7 +83,9 @@ def not_a_checkpoint(file: SourceFile, kind: str) -> CheckpointError:
     if head.startswith(_LEGACY_MAGIC):
         return CheckpointError(
             f"{path} has torch's format from before 1.6, which cannot be memory-mapped.",
-            'Re-save it once: torch.save(torch.load(path, map_location="cpu", weights_only=True), "new.pth").',
+            "Re-save it once, without running anything of it: import argparse, torch; "
+            "torch.serialization.add_safe_globals([argparse.Namespace]); "
+            'torch.save(torch.load("old.pth", map_location="cpu", weights_only=True), "new.pth")',
         )
     if head.startswith(_PICKLE_MAGIC):
         return CheckpointError(

@@ -92,7 +92,11 @@ class Parameters:
         return finish(self._get(name)[part.start : part.stop], dtype, name, part.scale)
 
     def _get(self, name: str) -> Tensor:
-        return self._tensors[name].detach().float()
+        tensor = self._tensors[name].detach()
+        values = tensor.float()
+        if tensor.dtype == torch.float64:
+            _check_single(tensor, values, name)
+        return values
 
 
 def finish(tensor: Tensor, dtype: str, name: str, scale: float = 1.0) -> Tensor:
@@ -107,6 +111,17 @@ def finish(tensor: Tensor, dtype: str, name: str, scale: float = 1.0) -> Tensor:
         low, high = (float(bound) for bound in torch.aminmax(tensor))
         _check_range(low, high, tensor, dtype, name)
     return tensor.to(getattr(torch, dtype)).contiguous()
+
+
+def _check_single(tensor: Tensor, values: Tensor, name: str) -> None:
+    """Whether values that are finite in double precision are so in single, in which all work is done."""
+    beyond = torch.isinf(values) & torch.isfinite(tensor)
+    if bool(beyond.any()):
+        raise CheckpointError(
+            f"{name} holds {int(beyond.sum())} values beyond float32's {torch.finfo(torch.float32).max:.2e}, such as "
+            f"{float(tensor[beyond][0]):.4g}.",
+            "No trained weight is that large: the training run diverged or the file is damaged; take an earlier epoch.",
+        )
 
 
 def _check_range(low: float, high: float, tensor: Tensor, dtype: str, name: str) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import pathlib
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 from vla_edge.export.checkpoint import SAMPLE_MARK, read_checkpoint, read_stored
 from vla_edge.export.pipeline import action_normalisation
 from vla_edge.runtime.errors import CheckpointError
+from vla_edge.runtime.json_text import json_text
 
 Rewritten = Callable[..., Path]
 CheckpointOf = Callable[..., Path]
@@ -285,7 +289,21 @@ class TestFilesThatAreNoCheckpoints:
         torch.save({"state_dict": {"a": torch.zeros(2)}}, path, _use_new_zipfile_serialization=False)
         problem = problem_of(path)
         assert "format from before 1.6" in problem
-        assert "Re-save it once: torch.save(torch.load(" in problem
+        assert "Re-save it once, without running anything of it: " in problem
+
+    def test_what_it_advises_for_the_format_from_before_torch_1_6_works(self, tmp_path: Path) -> None:
+        args = argparse.Namespace(lr=1e-4, data=["a"])
+        path = tmp_path / "old.pth"
+        content = {"model_state_dict": {"w": torch.ones(2)}, "args": args}
+        torch.save(content, path, _use_new_zipfile_serialization=False)
+        with pytest.raises(CheckpointError) as error:
+            read_stored(path)
+        advised = error.value.mend.split("anything of it: ")[1]
+        assert "weights_only=True" in advised
+        subprocess.run([sys.executable, "-c", advised], cwd=tmp_path, check=True, timeout=120)
+        stored = read_stored(tmp_path / "new.pth")
+        assert stored.tensors["w"].tolist() == [1, 1]
+        assert stored.args == {"lr": 1e-4, "data": ["a"]}
 
     def test_a_damaged_pickle(self, tmp_path: Path, checkpoint_of: CheckpointOf) -> None:
         path = tmp_path / "damaged.pth"
@@ -300,6 +318,19 @@ class TestFilesThatAreNoCheckpoints:
         path = tmp_path / "cut.safetensors"
         path.write_bytes(content)
         assert "incomplete or damaged safetensors file" in problem_of(path)
+
+    @pytest.mark.parametrize("shape", [[0, 2**64 - 1], [0, 2**63], [2**63, 0]])
+    def test_safetensors_with_a_shape_that_torch_cannot_hold(self, tmp_path: Path, shape: list[int]) -> None:
+        path = tmp_path / "a.safetensors"
+        path.write_bytes(safetensors_of({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}))
+        assert "incomplete or damaged safetensors file" in problem_of(path)
+
+    @pytest.mark.parametrize(("dtype", "name"), [("F4", "float4_e2m1fn_x2")])
+    def test_safetensors_of_a_dtype_without_plain_values(self, tmp_path: Path, dtype: str, name: str) -> None:
+        path = tmp_path / "a.safetensors"
+        entry = {"dtype": dtype, "shape": [8], "data_offsets": [0, 4]}
+        path.write_bytes(safetensors_of({"w": entry}, bytes(4)))
+        assert f"holds 1 values that are no plain tensors: w (a tensor of {name})" in problem_of(path)
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data(), in_directory=st.booleans())
@@ -320,6 +351,34 @@ class TestFilesThatAreNoCheckpoints:
         except CheckpointError as error:
             problem = error.problem
         assert not problem or "fuzzed.pth" in problem
+
+
+def safetensors_of(header: dict[str, Any], data: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+class TestTextBesideSafetensors:
+    def test_named_as_the_weights_does_not_take_their_place(self, tmp_path: Path) -> None:
+        from safetensors.torch import save_file
+
+        metadata = {"state_dict": "text", "model_state_dict": "text", "note": "text"}
+        save_file({"w": torch.ones(1)}, tmp_path / "a.safetensors", metadata=metadata)
+        stored = read_stored(tmp_path / "a.safetensors")
+        assert stored.tensors["w"].tolist() == [1]
+        assert stored.extra == {"metadata.state_dict": "text", "model_state_dict": "text", "note": "text"}
+
+    @pytest.mark.parametrize("levels", [30, 900, 50_000])
+    @pytest.mark.parametrize("opening", ["[", '{"a":'])
+    def test_nested_without_end_is_cut(self, tmp_path: Path, levels: int, opening: str) -> None:
+        from safetensors.torch import save_file
+
+        closing = "]" if opening == "[" else "1}"
+        closing = closing + closing[-1] * (levels - 1)
+        args = '{"a":' + opening * levels + closing + "}"
+        save_file({"w": torch.ones(1)}, tmp_path / "a.safetensors", metadata={"args": args})
+        stored = read_stored(tmp_path / "a.safetensors")
+        assert json_text(stored.args)
 
 
 class _Attack:

@@ -31,6 +31,16 @@ LENGTH = 32
 FORBIDDEN = {"NonZero", "LSTM", "Loop", "If", "ScatterND"}
 
 
+@pytest.mark.parametrize("value", [1e300, -1e39, 3.5e38])
+def test_a_weight_beyond_single_precision_is_told_from_an_infinite_one(value: float) -> None:
+    weights = Parameters({"a": torch.tensor([1.0, value], dtype=torch.float64)})
+    with pytest.raises(CheckpointError, match=r"a holds 1 values beyond float32's 3.40e\+38, such as -?[13]"):
+        weights.plain("a", "float32")()
+    infinite = Parameters({"a": torch.tensor([1.0, float("inf")], dtype=torch.float64)})
+    with pytest.raises(CheckpointError, match="a holds 1 values that are NaN or infinite"):
+        infinite.plain("a", "float32")()
+
+
 def random_policy(arch: Architecture, settings: PolicySettings):
     torch.manual_seed(0)
     policy = build_empty(arch, settings)

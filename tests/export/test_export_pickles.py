@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import http
 import pathlib
 import pickle
 import random
+import re
+import signal
+import socket
 import struct
 import subprocess
 import sys
+import time
 import uuid
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +26,9 @@ import torch
 from pickle_writer import call, integer, name, storage, tensor, text, tuple_of, write
 
 from vla_edge.export.checkpoint import read_stored
+from vla_edge.export.pickle_arrays import Array, ArrayType
 from vla_edge.export.pickle_limits import MAX_STEPS
+from vla_edge.export.plain import plain
 from vla_edge.export.stored_tensors import PLAIN_DTYPES
 from vla_edge.runtime.errors import CheckpointError
 
@@ -215,6 +222,73 @@ def rebuilt(
     return call(name("torch._utils", "_rebuild_tensor_v2"), stored, offset, shape, stride, b"\x89", b"N")
 
 
+def numpy_dtype(kind: str) -> bytes:
+    numbers = (integer(-1), integer(-1), integer(0))
+    state = tuple_of(integer(3), text("<"), b"N", b"N", b"N", *numbers)
+    return call(name("numpy", "dtype"), text(kind), b"\x89", b"\x88") + state + b"b"
+
+
+def numpy_array(kind: str, shape: tuple[int, ...], data: bytes = b"") -> bytes:
+    content = b"C" + bytes([len(data)]) + data
+    frombuffer = name("numpy._core.numeric", "_frombuffer")
+    return call(frombuffer, content, numpy_dtype(kind), tuple_of(*map(integer, shape)), text("C"))
+
+
+class TestArraysThatNumPyCannotShow:
+    @pytest.mark.parametrize(
+        ("array", "shown"),
+        [
+            (numpy_array("U0", (2,)), ["", ""]),
+            (numpy_array("S0", (2,)), ["b''", "b''"]),
+            (numpy_array("U0", (0,)), []),
+            (numpy_array("f8", (0,)), []),
+            (numpy_array("f8", (0, 1 << 61, 1 << 61)), f"array {[0, 1 << 61, 1 << 61]} f8"),
+            (numpy_array("U0", (1 << 61, 1 << 61)), f"array {[1 << 61, 1 << 61]} U0"),
+            (numpy_array("U1", (1,), b"\xff" * 4), "array [1] U1"),
+            (numpy_array("U2", (1,), b"a\0\0\0\0\0\x11\0"), "array [1] U2"),
+        ],
+    )
+    def test_are_described(self, tmp_path: Path, array: bytes, shown: Any) -> None:
+        assert read_stored(write(tmp_path / "a.pth", beside=array)).extra == {"extra": shown}
+
+    @pytest.mark.parametrize("protocol", [2, 4, 5])
+    def test_empty_text_is_read_as_empty(self, tmp_path: Path, protocol: int) -> None:
+        beside = {
+            "text": np.str_(""),
+            "bytes": np.bytes_(b""),
+            "list": np.array(["", ""]),
+            "none": np.array([], "U"),
+        }
+        path = tmp_path / "a.pth"
+        torch.save({"model_state_dict": {"w": torch.ones(1)}, **beside}, path, pickle_protocol=protocol)
+        extra = read_stored(path).extra
+        assert (extra["text"], extra["bytes"], extra["list"], extra["none"]) == ("", "b''", ["", ""], [])
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            tuple_of(integer(3), text("<"), integer(1), b"N", b"N"),
+            tuple_of(integer(3), text(">"), *[b"N"] * 3),
+        ],
+    )
+    def test_a_dtype_that_is_changed_later_leaves_arrays_as_they_were(
+        self, tmp_path: Path, state: bytes
+    ) -> None:
+        kind = call(name("numpy", "dtype"), text("f8"), b"\x89", b"\x88") + b"q\x07"
+        scalar = call(name("numpy._core.multiarray", "scalar"), b"h\x07", b"C\x08" + struct.pack("<d", 1.5))
+        beside = b"(" + kind + scalar + b"h\x07" + state + b"b" + b"t"
+        assert read_stored(write(tmp_path / "a.pth", beside=beside)).extra["extra"][1] == 1.5
+
+    def test_what_a_library_fails_on_is_named_and_not_a_traceback(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def failing(array: Array) -> Any:
+            raise SystemError("of a library")
+
+        monkeypatch.setattr(Array, "plain", failing)
+        assert plain({"a": Array(ArrayType("f8")), "b": 1}) == {"a": "Array that cannot be shown", "b": 1}
+
+
 class TestManyViewsOfOneStorage:
     @pytest.mark.parametrize(("views", "values"), [(600, 16 << 20), (100, 4 << 20), (17, 16 << 20)])
     def test_are_bounded_together(self, tmp_path: Path, views: int, values: int) -> None:
@@ -284,6 +358,87 @@ class TestSmallFilesOfGreatCost:
     )
     def test_is_refused_at_its_limit(self, tmp_path: Path, beside: bytes, words: str) -> None:
         assert words in refusal(write(tmp_path / "a.pth", beside=beside))
+
+
+class TestHonestFilesBeyondALimit:
+    """They are whole: the error names the limit, and not damage."""
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            (
+                lambda: {each / 7: each for each in range(20_000)},
+                "more than 10,000 of its keys are neither text",
+            ),
+            (
+                lambda: {-each: each for each in range(20_000)},
+                "more than 10,000 of its keys are neither text",
+            ),
+            (lambda: {2**70: 1}, "a key is neither text, nor a number, nor a short tuple"),
+            (lambda: {("a", ("b", "c")): 1}, "a key is neither text, nor a number, nor a short tuple"),
+            (lambda: 10**400, "an integer of it has 167 bytes, at most 128 are read"),
+            (lambda: ["y" * 100_000 + str(each) for each in range(400)], "builds more than 33,554,432 bytes"),
+            (lambda: [0.5] * 4_100_000, "more than 4,000,000 instructions"),
+            (
+                lambda: torch.zeros(1, dtype=torch.bool).expand(9000, 9000),
+                "at most 67,108,864 bytes are read",
+            ),
+        ],
+    )
+    def test_are_told_which_and_what_to_save(
+        self, tmp_path: Path, value: Callable[[], Any], words: str
+    ) -> None:
+        path = tmp_path / "a.pth"
+        torch.save({"model_state_dict": {"w": torch.ones(1)}, "extra": value()}, path)
+        with pytest.raises(CheckpointError) as error:
+            read_stored(path)
+        assert error.value.problem.startswith(f"{path} holds more than is read: ")
+        assert words in error.value.problem
+        assert "damaged" not in str(error.value)
+        assert "Save the weights alone: torch.save(" in error.value.mend
+
+    def test_too_many_tensors(self, tmp_path: Path) -> None:
+        many = tensor() + b"q\x01" + (name("torch._utils", "_rebuild_parameter") + b"h\x01\x85R0") * 200_000
+        problem = refusal(write(tmp_path / "a.pth", beside=many))
+        assert "holds more than is read: it has more than 200,000 tensors" in problem
+
+    def test_a_number_written_in_more_digits(self, tmp_path: Path) -> None:
+        problem = refusal(write(tmp_path / "a.pth", beside=b"I" + b"9" * 400 + b"\n"))
+        assert "holds more than is read: an integer of it has 400 digits, at most 300 are read" in problem
+
+    def test_a_tokenizers_merges_are_within_it(self, tmp_path: Path) -> None:
+        ranks = {(f"a{each}", f"b{each}"): each for each in range(48_894)}
+        torch.save({"model_state_dict": {"w": torch.ones(1)}, "bpe_ranks": ranks}, tmp_path / "a.pth")
+        assert read_stored(tmp_path / "a.pth").extra["bpe_ranks"]["('a7', 'b7')"] == 7
+
+    @pytest.mark.parametrize("key", [("x" * 1_000_000,) * 16, b"x" * 1_000_000, 10**18])
+    def test_long_keys_are_shown_in_part(self, tmp_path: Path, key: Any) -> None:
+        torch.save({"model_state_dict": {"w": torch.ones(1)}, "extra": {key: 1}}, tmp_path / "a.pth")
+        assert len(repr(read_stored(tmp_path / "a.pth").extra)) < 300
+
+
+class TestOneLongValueGivenManyTimes:
+    """Each use would walk it all: a file of a megabyte could ask for hours."""
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            (name("torch._utils", "_rebuild_qtensor") + b"h\x01R0") * 100,
+            (name("pathlib", "PosixPath") + b"h\x01R0") * 100_000,
+            b"0" + name("argparse", "Namespace") + b")\x81" + b"h\x02b" * 10_000,
+        ],
+        ids=["arguments of a tensor", "arguments of a path", "state of a namespace"],
+    )
+    def test_is_refused(self, tmp_path: Path, use: bytes) -> None:
+        longest = b"(" + text("a") * 20_000 + b"tq\x01"
+        state = b"}q\x02(" + b"".join(text(f"a{each}") + b"N" for each in range(20_000)) + b"u"
+        problem = refusal(write(tmp_path / "a.pth", beside=longest + state + use))
+        limits = (
+            "builds more than 33,554,432 bytes",
+            "has too many arguments",
+            "has 20,000 parts, at most 256",
+        )
+        assert any(words in problem for words in limits)
 
 
 class TestNamesFromOutside:
@@ -379,6 +534,38 @@ class TestHarmlessValues:
         extra = read_stored(path).extra
         assert extra["torch"].startswith("tensor [")
         assert extra["when"] == ["datetime.datetime", "datetime.timedelta", "datetime.timezone"]
+
+    @pytest.mark.parametrize("protocol", [2, 4, 5])
+    def test_values_of_the_standard_library_and_of_torch(self, tmp_path: Path, protocol: int) -> None:
+        beside = {
+            "version": torch.__version__,
+            "types": [str, type(None), int, ...],
+            "generator": torch.Generator(),
+            "table": np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f4")]),
+            "row": np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f4")])[0],
+            "enumerations": [signal.SIGTERM, http.HTTPStatus.OK, re.IGNORECASE, socket.AF_INET],
+            "collections": [UserDict(a=1), UserList([1]), ChainMap({"a": 1})],
+            "when": time.localtime(0),
+        }
+        path = tmp_path / "a.pth"
+        torch.save({"model_state_dict": {"w": torch.ones(1)}, **beside}, path, pickle_protocol=protocol)
+        extra = read_stored(path).extra
+        assert extra["version"] == str(torch.__version__)
+        assert extra["types"] == ["builtins.str", "NoneType", "builtins.int", "builtins.Ellipsis"]
+        assert extra["generator"] == "torch._C.Generator"
+        assert (extra["table"], extra["row"]) == ("array [1] structured", "array [] structured")
+        enumerations = ["signal.Signals", "http.HTTPStatus", "re.RegexFlag", "socket.AddressFamily"]
+        assert extra["enumerations"] == enumerations
+        assert extra["collections"] == [
+            "collections.UserDict",
+            "collections.UserList",
+            "collections.ChainMap",
+        ]
+        assert extra["when"] == "time.struct_time"
+
+    def test_a_class_made_on_the_way_is_none_of_them(self, tmp_path: Path) -> None:
+        made = call(name("builtins", "type"), text("A"), b")", b"}")
+        assert "code from outside, builtins.type" in refusal(write(tmp_path / "a.pth", beside=made))
 
     @pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
     def test_a_path_of_another_python(self, tmp_path: Path, module: str) -> None:

@@ -30,14 +30,18 @@ class ControllerOptions:
             is a fault, since a living sensor has noise. 10 are a third of a second at 30 Hz, and leave room
             for a loop ten times as fast as its camera. None for a camera without noise, such as a simulator's.
         repeats_ms: how long nothing new may come; the same for slow loops: half a second is five frames at
-            10 Hz. None for ever.
+            10 Hz. One frame counts for at most half of it, so no single repeat after a pause stops. None for ever.
         real_time_factor: the seconds of the controller's clock that pass in one of real time. Deadline and hold
             are kept by both, whichever is over first, so a clock that stands still or passes slowly is a fault.
             Leave it on a robot, whatever its clock. In a simulator that runs at a tenth of real time, 0.1; in
             one that pauses or is stepped by hand, None for not at all. The default clock is real time itself.
         least_contrast: how many of 256 grey levels a frame must span (98 % of its pixels, in its liveliest
-            channel); less is a fault at once: a covered lens, a dead sensor. A first frame before the
-            exposure has settled may be one; read it off before the loop. None for any frame.
+            channel). Less is a fault at once where the frame is of one colour, dark (below level 32: a covered
+            lens, with noise too) or blinded (above 247). A first frame before the exposure has settled may be
+            one; read it off before the loop. None for any frame.
+        plain_ms: how long a frame may span less where noise shows that the sensor lives and it is neither dark nor
+            blinded, such as a white wall that fills the view. A sheet of paper on the lens looks the same, so
+            longer is a fault: choose it by how far the robot may drive without seeing. None for ever.
     """
 
     limits: Mapping[str, float] | None = None
@@ -47,6 +51,7 @@ class ControllerOptions:
     repeats_allowed: int | None = 10
     repeats_ms: float | None = 500.0
     least_contrast: float | None = 8.0
+    plain_ms: float | None = 1000.0
     real_time_factor: float | None = 1.0
 
 
@@ -104,14 +109,16 @@ def check_options(options: ControllerOptions) -> float:
 
 def _check_frame_limits(options: ControllerOptions) -> None:
     repeats, repeats_ms, contrast = options.repeats_allowed, options.repeats_ms, options.least_contrast
+    plain_ms = options.plain_ms
     usable = (
         (repeats is None or (isinstance(repeats, int) and not isinstance(repeats, bool) and repeats >= 0))
         and (repeats_ms is None or (finite_number(repeats_ms) or 0.0) > 0)
+        and (plain_ms is None or (finite_number(plain_ms) or 0.0) > 0)
         and (contrast is None or 0 < (finite_number(contrast) or 0.0) <= 255)
     )
     if not usable:
         raise InputError(
-            f"repeats_allowed={shown(repeats)}, repeats_ms={shown(repeats_ms)} and "
+            f"repeats_allowed={shown(repeats)}, repeats_ms={shown(repeats_ms)}, plain_ms={shown(plain_ms)} and "
             f"least_contrast={shown(contrast)} cannot be used.",
             "Give a whole number of frames, milliseconds above 0, and grey levels up to 255; None for no limit.",
         )

@@ -118,7 +118,10 @@ class Controller:
         self._hold_ms = check_options(self._options)
         self._clock = ClockWatch(clock, self._hold_ms, self._options.real_time_factor)
         self._watch = FrameWatch(
-            self._options.repeats_allowed, self._options.repeats_ms, self._options.least_contrast
+            self._options.repeats_allowed,
+            self._options.repeats_ms,
+            self._options.least_contrast,
+            self._options.plain_ms,
         )
         self._latch = FaultLatch()
         self._unfinished = _unfinished()

@@ -53,7 +53,7 @@ Kind = Callable[[np.ndarray, Path], Any]
 
 
 def watch() -> FrameWatch:
-    return FrameWatch(10, 500.0, 8.0)
+    return FrameWatch(10, 500.0, 8.0, 1000.0)
 
 
 def looks_until_refused(frames: Callable[[int], Any], most: int = 60, step_s: float = 0.0) -> int:
@@ -81,6 +81,39 @@ def test_a_driver_that_hands_out_its_old_buffers_in_turn_is_found(buffers: int) 
     assert looks_until_refused(lambda at: noise(at % buffers)) == buffers + 10
 
 
+def buffers_alike(sizes: list[int]) -> list[np.ndarray]:
+    """Groups of so many frames each; those of a group differ in pixels between the grid's lines only."""
+    made = []
+    for group, size in enumerate(sizes):
+        for at in range(size):
+            frame = scene(group)
+            frame[1, 1 + at % 2, at % 3] = 17 * at
+            made.append(frame)
+    return made
+
+
+@pytest.mark.parametrize("sizes", [[2], [3], [8], [2, 2], [7, 1], [1, 2, 5], [2, 2, 2, 2], [4, 4], [1] * 8])
+@pytest.mark.parametrize("seed", range(3))
+def test_so_are_buffers_that_differ_in_a_few_pixels_only(sizes: list[int], seed: int) -> None:
+    made = buffers_alike(sizes)
+    assert len({frame.tobytes() for frame in made}) == len(made)
+    order = np.random.default_rng(seed).permutation(len(made))
+    assert looks_until_refused(lambda at: scene(100 + at) if at < 20 else made[order[at % len(made)]]) < 60
+
+
+def test_so_is_a_frozen_pair_of_a_dark_room_with_a_lit_window() -> None:
+    def night(seed: int) -> np.ndarray:
+        frame = np.clip(np.random.default_rng(seed).normal(-3, 1, (HEIGHT, WIDTH, 3)), 0, 255).astype(
+            np.uint8
+        )
+        frame[30:50, 80:105] = 255
+        return frame
+
+    pair = night(1), night(2)
+    assert looks_until_refused(lambda at: pair[at % 2]) < 20
+    assert looks_until_refused(night) == 60
+
+
 def test_an_array_that_the_driver_fills_again_is_judged_by_its_content() -> None:
     frame = scene(0)
 
@@ -105,9 +138,65 @@ def test_a_loop_ten_times_as_fast_as_its_camera_passes() -> None:
     assert looks_until_refused(lambda at: noise(at // 10), step_s=0.01) == 60
 
 
-@pytest.mark.parametrize(("rate_hz", "passed"), [(30, 11), (10, 6), (5, 3), (1, 1)])
+@pytest.mark.parametrize(("rate_hz", "passed"), [(30, 11), (10, 6), (5, 3), (1, 3)])
 def test_a_slow_loop_is_stopped_by_time(rate_hz: float, passed: int) -> None:
     assert looks_until_refused(lambda at: scene(0), step_s=1 / rate_hz) == passed
+
+
+@pytest.mark.parametrize("pause_s", [0.6, 5.0, 3600.0])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_a_pause_of_the_loop_is_no_silence_of_the_camera(pause_s: float, repeats: int) -> None:
+    watcher = watch()
+    for at in range(40):
+        for again in range(1 + repeats):
+            watcher.look(noise(at), at * (pause_s + 1) + (pause_s + 0.03 * again if again else 0))
+
+
+@pytest.mark.parametrize("gap_s", [0.6, 2.0])
+def test_a_slow_loop_that_sees_each_frame_twice_passes(gap_s: float) -> None:
+    assert looks_until_refused(lambda at: noise(at // 2), step_s=gap_s) == 60
+
+
+def wall(seed: int, level: float = 200, sigma: float = 0.8, slope: float = 4) -> np.ndarray:
+    """A plain wall that fills the view, in even light, seen by a sensor with noise."""
+    light = np.linspace(0, slope, WIDTH)[None, :, None]
+    seen = light + np.random.default_rng(seed).normal(level, sigma, (HEIGHT, WIDTH, 3))
+    return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("level", "sigma", "slope"), [(200, 0.8, 4), (90, 0.8, 0), (60, 0.5, 1), (230, 1, 3)]
+)
+def test_a_plain_wall_passes_for_a_while(
+    kind: Kind, tmp_path: Path, level: float, sigma: float, slope: float
+) -> None:
+    passed = looks_until_refused(
+        lambda at: kind(wall(at, level, sigma, slope), tmp_path), most=50, step_s=1 / 30
+    )
+    assert passed == 31  # a second
+
+
+def test_walls_with_something_else_to_see_between_them_pass() -> None:
+    assert looks_until_refused(lambda at: scene(at) if at % 20 == 0 else wall(at), step_s=1 / 30) == 60
+
+
+def test_a_wall_that_repeats_itself_is_refused_as_anything_else() -> None:
+    assert looks_until_refused(lambda at: wall(0), step_s=0.001) == 11
+
+
+def test_how_long_a_wall_may_be_seen_can_be_set() -> None:
+    controller, _ = make(plain_ms=None)
+    assert not any(controller.step(wall(at)).stopped for at in range(60))
+    controller, _ = make(plain_ms=1e-6)
+    commands = [controller.step(wall(at)) for at in range(5)]
+    assert "plain wall?" not in commands[-1].reason
+    assert "the frame shows nothing: its pixels span" in commands[-1].reason
+
+
+@pytest.mark.parametrize("level", [-2, 0, 3, 16, 25, 252, 256])
+def test_a_covered_or_blinded_lens_is_refused_at_once_though_its_noise_lives(level: float) -> None:
+    assert looks_until_refused(lambda at: wall(at, level, 0.8, 1)) == 0
 
 
 def stripes(period: int) -> np.ndarray:
@@ -210,6 +299,7 @@ def test_a_policy_that_holds_its_first_action_stops_for_a_dead_camera_too(
     [
         *({"repeats_allowed": bad} for bad in (-1, 1.5, "10", True)),
         *({"repeats_ms": bad} for bad in (0, -1, float("nan"), float("inf"), "1")),
+        *({"plain_ms": bad} for bad in (0, -1, float("nan"), float("inf"), "1")),
         *({"least_contrast": bad} for bad in (0, -1, 256, float("nan"), "8")),
     ],
 )

@@ -142,6 +142,9 @@ MOST_RUNS = 100_000  # what a report holds of each figure
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write only the JSON, to this file."
 )
+@click.option(
+    "--full", is_flag=True, help="Show all tables on a terminal too, as a pipe and --out have them."
+)
 @verbose_option
 @click.version_option(VERSION)
 def measure(
@@ -153,6 +156,7 @@ def measure(
     rate_hz: float,
     out: Path | None,
     json_path: Path | None,
+    full: bool,
     **choices: Any,
 ) -> int:
     """Compare every bundle in ENGINES with PyTorch on this device.
@@ -202,7 +206,7 @@ def measure(
         written = write_outputs(report, out) if out is not None else ()
     # on the screen as it was typed; what may be passed on says nothing of the machine's folders
     typed = msgspec.structs.replace(report.options, engines=str(options.engines))
-    print_report(msgspec.structs.replace(report, options=typed), Console())
+    print_report(msgspec.structs.replace(report, options=typed), Console(), full=full)
     for path in written:
         click.echo(path)
     return int(has_failure(report))

@@ -80,7 +80,7 @@ class PartType(click.ParamType):
 @verbose_option
 @click.version_option(VERSION)
 def command(before: Path, after: Path, threshold: float, tail_threshold: float, as_json: bool) -> int:
-    """Tell what got worse from report BEFORE to report AFTER: each a file of vla-bench, or its folder.
+    """Tell what got worse from report BEFORE to AFTER, each a file that a bench wrote, or its folder.
 
     A slower p50 or p99 counts only if the whole 95 % interval of its ratio is past the threshold. Growth of
     memory or error, a worse result and a missing row count too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -14,13 +15,12 @@ from .other_grids import claims_grid, forecast_grids, standin_grid
 from .remarks import Remark, grouped, real_doubts, remarks
 from .sections import bundle_grids, summary_grid
 
-# a screen has these of a bundle's tables; a file has all
-SCREEN_GRIDS = ("latency", "start", "paced", "floor", "agreement")
 ANSWERS_SHOWN = 20
 GENERATED = "Generated weights: times and memory are those of trained ones, errors are not."
 SUMMARY = (
     "One policy step: p50 usual, p99 slow; x FP32: speed over PyTorch FP32's; error: against its actions"
 )
+MORE = "More: all of it with --full, through a pipe, and in the files of --out"
 QUICK = (
     "A short run (--quick): two seconds a backend, without compilers, profiles, the paced loop and this device's "
     "rates."
@@ -44,7 +44,8 @@ def document(report: Report, *, everything: bool) -> Iterator[Block]:
     """Yield the whole report.
 
     Args:
-        everything: all tables, as for a file; else those that a screen has room for.
+        everything: all tables and notes, as for a file; else the summary of each bundle, what speaks against its
+            figures, and a line on what else there is.
     """
     yield from answers(report)
     told = grouped(alarms(report))
@@ -52,13 +53,34 @@ def document(report: Report, *, everything: bool) -> Iterator[Block]:
         yield Words(f"{item.kind.upper()}: {item.backend}: {item.text}", "alarm")
     for bundle in report.bundles:
         yield from _summary(bundle, {(item.kind, item.text) for item in told})
+    if report.standin and not everything:
+        yield from _standin_summary(report.standin)
+    yield from _everything(report) if everything else _what_else(report)
+    yield from _behind(report)
+
+
+def _everything(report: Report) -> Iterator[Block]:
     for bundle in report.bundles:
-        yield from _details(bundle, everything=everything)
+        yield from _details(bundle)
     if report.standin:
         yield from _standin(report.standin)
     for grid in forecast_grids(report.forecasts):
         yield from _table(grid)
-    yield from _behind(report)
+
+
+def _what_else(report: Report) -> Iterator[Words]:
+    """What is not on this screen, in a line for each kind, and where it is."""
+    grids = (grid for bundle in report.bundles for grid in bundle_grids(bundle))
+    captions = dict.fromkeys(re.split(r"[,;(]", grid.caption)[0].strip() for grid in grids)
+    notes = [item for bundle in report.bundles for item in remarks(bundle.rows) if not item.grave]
+    kinds = [*captions]
+    kinds += [f"Notes on how the rows were measured ({len(notes)})"] if notes else []
+    kinds += ["The stand-in's memory and what explains it"] if report.standin else []
+    count = len(report.forecasts)
+    kinds += [f"Other devices: PREDICTION ({count} bundle{'s' * (count > 1)})"] if count else []
+    if kinds:
+        yield from (BLANK, Words(MORE, "title"))
+        yield from (Words(f"- {printable(kind)}", "quiet") for kind in kinds)
 
 
 def answers(report: Report) -> Iterator[Words]:
@@ -104,23 +126,28 @@ def _summary(bundle: BundleReport, told: Collection[tuple[str, str]]) -> Iterato
     )
 
 
-def _details(bundle: BundleReport, *, everything: bool) -> Iterator[Block]:
+def _details(bundle: BundleReport) -> Iterator[Block]:
     yield from (BLANK, Words(f"{_name(bundle)}: more figures", "title"))
-    left_out = []
     for grid in bundle_grids(bundle):
-        if everything or grid.key in SCREEN_GRIDS:
-            yield from _table(grid.without_weights(bundle.weights_origin))
-        else:
-            left_out.append(grid.caption.split(",")[0].split(";")[0])
+        yield from _table(grid.without_weights(bundle.weights_origin))
     yield from _remarks(item for item in remarks(bundle.rows) if not item.grave)
-    if left_out:
-        text = f"Not on this screen, but in every file of --out and through a pipe: {'; '.join(left_out)}."
-        yield from (BLANK, Words(text, "quiet"))
+
+
+def _standin_title(standin: StandinReport) -> Words:
+    return Words(f"The stand-in, {standin.parameters:,} random parameters: none of the policies", "title")
+
+
+def _standin_summary(standin: StandinReport) -> Iterator[Block]:
+    """What was timed, and what speaks against it."""
+    yield from (BLANK, _standin_title(standin))
+    grid = standin_grid(standin)
+    if grid.lines:
+        yield from _table(grid)
+    yield from _remarks(item for item in remarks(entry.row for entry in standin.rows) if item.grave)
 
 
 def _standin(standin: StandinReport) -> Iterator[Block]:
-    title = f"The stand-in, {standin.parameters:,} random parameters: none of the policies"
-    yield from (BLANK, Words(title, "title"))
+    yield from (BLANK, _standin_title(standin))
     for grid in (standin_grid(standin), claims_grid(standin)):
         if grid.lines:
             yield from _table(grid)

@@ -27,13 +27,16 @@ _ASCII = str.maketrans({"…": "...", "─": "-", "·": "-", "×": "x", "\ufffd"
 LEAST_WIDTH = 20
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: Report, console: Console, *, full: bool = False) -> None:
     """Print what matters most on a terminal, everything into a pipe: the answer first.
 
     A terminal that the report does not fit is told the answer once more, where its reader is then.
+
+    Args:
+        full: everything on a terminal too.
     """
     screen = console.is_terminal
-    printed = sum(_print_block(block, console) for block in document(report, everything=not screen))
+    printed = sum(_print_block(block, console) for block in document(report, everything=full or not screen))
     if screen and printed > console.height:
         _print_all((BLANK, *answers(report)), console)
 

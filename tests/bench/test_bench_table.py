@@ -14,7 +14,7 @@ from rich.console import Console
 
 from vla_edge.bench.measure import summarise
 from vla_edge.bench.output.markdown import to_markdown
-from vla_edge.bench.output.sections import latency_grid, summary_grid
+from vla_edge.bench.output.sections import bundle_grids, latency_grid, summary_grid
 from vla_edge.bench.output.table import print_report
 from vla_edge.bench.report import Doubt, Report, decode
 from vla_edge.bench.rows import with_speedups
@@ -27,12 +27,14 @@ _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 def printed(report: Report | None = None, **console: object) -> str:
     file = io.StringIO()
-    print_report(report or example_report(), Console(file=file, **{"width": 200, **console}))  # type: ignore[arg-type]
+    full = bool(console.pop("full", False))
+    screen = Console(file=file, **{"width": 200, **console})  # type: ignore[arg-type]
+    print_report(report or example_report(), screen, full=full)
     return file.getvalue()
 
 
-def on_terminal(report: Report | None = None, width: int = 200) -> str:
-    return _STYLE.sub("", printed(report, force_terminal=True, width=width))
+def on_terminal(report: Report | None = None, width: int = 200, *, full: bool = False) -> str:
+    return _STYLE.sub("", printed(report, force_terminal=True, width=width, full=full))
 
 
 def kept(name: str) -> Report:
@@ -81,14 +83,40 @@ def test_the_answer_is_the_first_line_of_every_screen(width: int) -> None:
 
 @pytest.mark.parametrize("name", ["h100.json", "h200.json"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_no_line_of_a_screen_is_wider_than_it(name: str, width: int) -> None:
-    assert max(map(len, on_terminal(kept(name), width).splitlines())) <= width
+@pytest.mark.parametrize("full", [False, True], ids=["brief", "full"])
+def test_no_line_of_a_screen_is_wider_than_it(name: str, width: int, full: bool) -> None:
+    assert max(map(len, on_terminal(kept(name), width, full=full).splitlines())) <= width
+
+
+def test_a_first_look_has_the_summary_the_doubts_and_a_line_on_what_else_there_is() -> None:
+    shown = on_terminal(full_report(), 120)
+    assert "more figures" not in shown
+    assert "[1]" not in shown
+    assert "RTX 4090" not in shown
+    more = shown[shown.index("More: all of it with --full, through a pipe, and in the files of --out") :]
+    for grid in bundle_grids(full_report().bundles[0]):
+        assert f"- {re.split('[,;(]', grid.caption)[0].strip()}\n" in more
+    assert "- Other devices: PREDICTION (1 bundle)\n" in more
+    assert "The stand-in, 438,997,250 random parameters" in shown
+
+
+@pytest.mark.parametrize("report", [example_report(), full_report(), kept("h100.json")])
+def test_a_first_look_is_no_longer_than_half_of_everything(report: Report) -> None:
+    brief, whole = on_terminal(report, 80), on_terminal(report, 80, full=True)
+    assert len(brief.splitlines()) < 0.6 * len(whole.splitlines())
+    assert "RTX 4090" in on_terminal(full_report(), 80, full=True)
+
+
+@pytest.mark.parametrize("report", [example_report(), full_report()])
+def test_a_pipe_has_everything_whether_it_is_asked_for_or_not(report: Report) -> None:
+    assert printed(report) == printed(report, full=True)
+    assert "--full" not in printed(report)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_screen_of_any_width_has_every_figure(width: int) -> None:
-    wide = set(re.findall(r"\d[\d,.e+-]*", on_terminal(kept("h100.json"), 400)))
-    narrow = set(re.findall(r"\d[\d,.e+-]*", on_terminal(kept("h100.json"), width)))
+    wide = set(re.findall(r"\d[\d,.e+-]*", on_terminal(kept("h100.json"), 400, full=True)))
+    narrow = set(re.findall(r"\d[\d,.e+-]*", on_terminal(kept("h100.json"), width, full=True)))
     # a word such as "2026-11-25T16:55:38" may be folded
     assert {figure for figure in wide - narrow if re.fullmatch(r"[\d,]+(\.\d+)?(e[+-]\d+)?", figure)} <= {
         "1,859,579,651",
@@ -98,7 +126,7 @@ def test_a_screen_of_any_width_has_every_figure(width: int) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 240])
 def test_predictions_show_their_figures_before_their_sources(width: int) -> None:
-    shown = on_terminal(kept("h100.json"), width)
+    shown = on_terminal(kept("h100.json"), width, full=True)
     table = shown[shown.index("PREDICTION for best_simple_clip") :]
     row = next(line for line in table.splitlines() if line.startswith("Jetson AGX Orin"))
     assert "55.7" in row
@@ -141,7 +169,8 @@ def test_a_short_run_is_a_note_and_no_doubt() -> None:
     rows = tuple(msgspec.structs.replace(row, doubts=(few,)) for row in full_report().bundles[0].rows)
     report = with_bundle(full_report(), rows=rows)
     report = msgspec.structs.replace(report, options=msgspec.structs.replace(report.options, quick=True))
-    for shown in (printed(report), on_terminal(report)):
+    assert "doubt" not in on_terminal(report)
+    for shown in (printed(report), on_terminal(report, full=True)):
         assert "doubt" not in shown.replace("doubt it", "")
         assert "note: p99 of 20 runs" in " ".join(shown.split())
         assert "A short run (--quick)" in shown

@@ -17,6 +17,7 @@ from vla_edge.runtime.manifest import Gate, Manifest, Parity, StageError, StageN
 
 STAGES: tuple[StageName, ...] = ("vision", "text", "clip", "fusion", "action")
 STAGE_LIMITS = {"fp16": 0.03, "fp32": 1e-3}  # relative L2
+_A_NUMBER = "Give a number above 0, such as action=0.02 (m/s) or text=0.03 (relative)."
 ACTION_LIMITS_MPS = {"fp16": 0.02, "fp32": 1e-3}
 
 
@@ -39,21 +40,27 @@ def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
     """
     limits = {gate.stage: gate for gate in gates}
     for text in texts:
-        match = re.fullmatch(r"(\w+)=([0-9.eE+-]+)", text)
-        if not match or match[1] not in limits:
+        stage, sign, number = (part.strip() for part in text.partition("="))
+        if not sign or not stage:
             raise InputError(
                 f"--gate {text!r} is not STAGE=LIMIT.", f"Stages of this policy: {', '.join(limits)}."
             )
-        try:
-            limit = float(match[2])
-        except ValueError:
-            limit = -1.0
-        if not 0 < limit < float("inf"):
+        if stage not in limits:
             raise InputError(
-                f"--gate {text!r} has no positive limit.", "Give a number such as action=0.02 (m/s)."
+                f"--gate {text!r}: unknown stage {stage!r}.", f"Stages of this policy: {', '.join(limits)}."
             )
-        limits[match[1]] = Gate(stage=limits[match[1]].stage, metric=limits[match[1]].metric, limit=limit)
+        limits[stage] = Gate(
+            stage=limits[stage].stage, metric=limits[stage].metric, limit=_limit(text, number)
+        )
     return tuple(limits.values())
+
+
+def _limit(text: str, number: str) -> float:
+    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", number):
+        raise InputError(f"--gate {text!r}: {number!r} is no number.", _A_NUMBER)
+    if not 0 < float(number) < float("inf"):
+        raise InputError(f"--gate {text!r}: {number} is no limit: it must be positive and finite.", _A_NUMBER)
+    return float(number)
 
 
 class GatesMissedError(ParityError):

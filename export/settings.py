@@ -8,7 +8,6 @@ manifest beside the value and its origin. Nothing about the forward pass is deci
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from vla_edge.runtime.manifest import MAX_INSTRUCTIONS, Manifest, Setting
 from .architecture import Architecture
 from .settings_check import check_settings
 from .settings_text import parse_options, read_settings_file
+from .settings_words import in_words
 
 __all__ = [
     "STANDING",
@@ -221,7 +221,8 @@ def _convert(values: Mapping[str, Any]) -> PolicySettings:
     try:
         return msgspec.convert(dict(values), PolicySettings)
     except msgspec.ValidationError as error:
-        raise InputError(f"a setting does not fit: {error}.", _hint(str(error))) from error
+        name, problem = in_words(str(error), values)
+        raise InputError(problem, _hint(name)) from error
     except (ArithmeticError, RecursionError, ValueError) as error:  # a whole number that no float holds
         raise InputError(f"a setting does not fit: {error}.", _LOOK) from error
 
@@ -229,13 +230,10 @@ def _convert(values: Mapping[str, Any]) -> PolicySettings:
 _LOOK = "Look at vla-export --list-settings for the form of each value."
 
 
-def _hint(message: str) -> str:
+def _hint(name: str) -> str:
     """Name the choices where the error is about a field with a fixed set of them."""
-    found = re.search(r"`\$\.(\w+)", message)
-    choices = choices_of(found[1]) if found else ()
-    if found and choices:
-        return f"Choices for {found[1]}: {', '.join(choices)}."
-    return _LOOK
+    choices = choices_of(name) if name else ()
+    return f"Choices for {name}: {', '.join(choices)}." if choices else _LOOK
 
 
 def choices_of(name: str) -> tuple[str, ...]:

@@ -475,10 +475,14 @@ def test_insisting_on_a_plan_says_what_is_missing(bundle_of, monkeypatch: pytest
     [
         (["--ckpt", "missing.pth"], 2, "missing.pth"),
         (["--ckpt", "CKPT", "--set", "pooling=median"], 2, "Choices for pooling"),
-        (["--ckpt", "CKPT", "--set", "instructions=5"], 2, "at `$.instructions`"),
+        (
+            ["--ckpt", "CKPT", "--set", "instructions=5"],
+            2,
+            "setting instructions cannot be 5: it takes a list.",
+        ),
         (["--ckpt", "CKPT", "--gate", "vision=1e-12"], 1, "differs too much"),
-        (["--ckpt", "CKPT", "--gate", "nose=1"], 2, "is not STAGE=LIMIT"),
-        (["--ckpt", "CKPT", "--gate", "vision=-1"], 2, "no positive limit"),
+        (["--ckpt", "CKPT", "--gate", "nose=1"], 2, "--gate 'nose=1': unknown stage 'nose'."),
+        (["--ckpt", "CKPT", "--gate", "vision=-1"], 2, "-1 is no limit: it must be positive and finite."),
         (["--ckpt", "CKPT", "--tokenizer", "./nowhere"], 2, "there is no tokenizer at ./nowhere"),
     ],
     ids=lambda value: str(value)[:40],

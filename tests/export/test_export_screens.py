@@ -12,10 +12,11 @@ import pytest
 from vla_edge.export import build_view, gate_view
 from vla_edge.export.build_verify import StageMeasure
 from vla_edge.export.export_view import print_exported, print_missed
-from vla_edge.export.gates import judgements, missed
+from vla_edge.export.gates import default_gates, judgements, missed, override
 from vla_edge.export.guesses import guesses, likely
 from vla_edge.export.settings import PolicySettings, parse_options
 from vla_edge.runtime.bundle import Bundle
+from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.gates import judge
 from vla_edge.runtime.manifest import Gate, Manifest, StageError
 from vla_edge.runtime.sessions.plan import Check, PlanVerification, SampleError
@@ -66,6 +67,34 @@ def test_what_is_no_number_misses_its_gate(value: float) -> None:
 def test_a_gate_without_an_error_is_missed_and_no_crash() -> None:
     gate = Gate(stage="clip", metric="relative_l2", limit=0.03)
     assert missed([gate], [], 0.0) == ["clip NaN or infinite relative, gate 0.03"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "mend"),
+    [
+        ("foo=1", "--gate 'foo=1': unknown stage 'foo'.", "Stages of this policy: text, action."),
+        ("clip=0.1", "--gate 'clip=0.1': unknown stage 'clip'.", "Stages of this policy: text, action."),
+        ("foo", "--gate 'foo' is not STAGE=LIMIT.", "Stages of this policy: text, action."),
+        ("=1", "--gate '=1' is not STAGE=LIMIT.", "Stages of this policy: text, action."),
+        ("action=abc", "--gate 'action=abc': 'abc' is no number.", "such as action=0.02 (m/s)"),
+        ("action=nan", "--gate 'action=nan': 'nan' is no number.", "such as action=0.02 (m/s)"),
+        ("action=", "--gate 'action=': '' is no number.", "such as action=0.02 (m/s)"),
+        ("action=1e", "--gate 'action=1e': '1e' is no number.", "such as action=0.02 (m/s)"),
+        ("action=0", "0 is no limit: it must be positive and finite.", "Give a number above 0"),
+        ("text=-1", "-1 is no limit: it must be positive and finite.", "Give a number above 0"),
+        ("text=1e999", "1e999 is no limit: it must be positive and finite.", "Give a number above 0"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_told_by_what_is_wrong_with_it(text: str, problem: str, mend: str) -> None:
+    with pytest.raises(InputError) as raised:
+        override(default_gates("fp16", ["text"]), [text])
+    assert problem in raised.value.problem
+    assert mend in raised.value.mend
+
+
+@pytest.mark.parametrize(("text", "limit"), [("action=.5", 0.5), ("action= 1e-3", 1e-3), ("action=2.", 2.0)])
+def test_a_gate_is_any_positive_number(text: str, limit: float) -> None:
+    assert override(default_gates("fp16", ["text"]), [text])[-1].limit == limit
 
 
 def test_the_answer_comes_first(manifest_of: ManifestOf, capsys: pytest.CaptureFixture[str]) -> None:

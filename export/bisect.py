@@ -220,7 +220,7 @@ def onnxruntime_runner(model: Path, feeds: Mapping[str, np.ndarray]) -> Runner:
         have = {value.name for value in tapped.graph.output}
         tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # a failure is raised too, without escape sequences in names
         options.intra_op_num_threads = usable_cores()
         # Beside the model: its external weights are found by relative paths.
         with staging_file(model) as (beside, file):

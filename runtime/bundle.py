@@ -30,7 +30,7 @@ from .manifest import (
 from .onnx_check import MAX_MODEL_BYTES, check_external_data
 from .regular_file import is_link, open_regular, read_regular, regular_size
 from .staging import OLD_SUFFIX, PARTIAL_SUFFIX, target_of
-from .terminal import printable
+from .terminal import one_line
 from .tokenizer_file import MAX_TOKENIZER_BYTES
 
 __all__ = ["Bundle", "Verification", "find_bundles", "load_golden", "require_known", "sample_inputs"]
@@ -58,7 +58,7 @@ class Bundle:
     @property
     def identity(self) -> str:
         """The bundle's name and the first 12 digits of its manifest's SHA-256."""
-        return f"{printable(self.manifest.name)} {self.manifest_sha256[:12]}"
+        return f"{one_line(self.manifest.name)} {self.manifest_sha256[:12]}"
 
     @property
     def model_path(self) -> Path:
@@ -104,7 +104,10 @@ class Bundle:
         Raises:
             BundleError: no bundle there, or its manifest is not valid.
         """
-        root = Path(folder).absolute()
+        try:
+            root = Path(folder).absolute()
+        except TypeError as error:
+            raise InputError(f"{folder!r} is no path.", "Give a folder that vla-export wrote.") from error
         data = _read_manifest(root)
         manifest = decode(data, str(root / MANIFEST_NAME))
         return cls(root, manifest, hashlib.sha256(data).hexdigest())
@@ -162,6 +165,10 @@ def _read_manifest(root: Path) -> bytes:
         if is_link(error):
             raise _linked(path, root) from error
         raise BundleError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    except ValueError as error:  # a zero byte, or half a surrogate pair
+        raise BundleError(
+            f"{str(path)!r} cannot be a file: {error}.", "Give a folder that vla-export wrote."
+        ) from error
 
 
 def _no_bundle(root: Path) -> BundleError:

@@ -17,7 +17,7 @@ from .json_text import json_text
 from .run_file import Write, as_fields, check_output, result_file
 from .run_images import Result, list_images, run_batches, run_images
 from .run_view import Table, note_order, print_refusal
-from .terminal import printable
+from .terminal import one_line
 from .time_limit import TimeLimit
 from .version import VERSION
 
@@ -129,7 +129,7 @@ def command(
     options = {name: value for name, value in asked.items() if value is not None}
     arguments = {"backend": backend, "verify": verify, "channels": "bgr" if bgr else "rgb"}
     with (
-        TimeLimit(limit_s, printable(str(bundle))) as limit,
+        TimeLimit(limit_s, one_line(str(bundle))) as limit,
         _loaded(bundle, not reset_each, arguments, options) as policy,
     ):
         limit.next()
@@ -145,6 +145,8 @@ def _loaded(
     bundle: Path, one_by_one: bool, arguments: dict[str, Any], options: dict[str, Any]
 ) -> Iterator[Policy | BatchPolicy]:
     """The policy in a bundle, loaded and warm: for one frame at a time, or for a batch."""
+    from rich.markup import escape
+
     from .batch import BatchPolicy
     from .bundle import Bundle
     from .opening import frames_at_a_time
@@ -157,7 +159,7 @@ def _loaded(
             "Export it with --batch 1, or leave out --sequence.",
         )
     policy: Policy | BatchPolicy
-    with stderr_console().status(f"checking and loading {bundle}"):
+    with stderr_console().status(escape(f"checking and loading {one_line(str(bundle))}")):
         policy = (Policy if batch == 1 else BatchPolicy).load(bundle, **arguments, **options)
     with policy:
         policy.warmup(1)

@@ -239,7 +239,7 @@ _TURNS = {
 }
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: Image.Image) -> int:
     """As its EXIF says; 1, upright, where that cannot be read.
 
     Pillow raises for a bad EXIF, or not, by what was done to the image before: the bytes themselves are asked.

@@ -238,7 +238,7 @@ def decode(data: bytes, origin: str = MANIFEST_NAME) -> Manifest:
         )
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise BundleError(
             f"{origin} is not a valid manifest: {error}.", "It was damaged or edited; export it again."
         ) from error

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from .terminal import one_line
+
 if TYPE_CHECKING:
     from .manifest import Manifest, TensorSpec
 
@@ -21,6 +23,7 @@ MAX_IO_BYTES = 512 << 20  # inputs and outputs of one call; 64 frames of 224 pix
 MAX_STAGE_BYTES = 1 << 30
 MAX_PROMPT_TOKENS = 1 << 24  # of all instructions together, padded
 MAX_NORMALISED = 1e4  # a pixel in standard deviations: beyond it half precision overflows at once
+MAX_SETTING_LEVELS = 16  # an export writes at most a list
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int32": 4}
 # What the runtime writes into these, whatever a manifest says.
 _KNOWN_INPUTS = {
@@ -41,6 +44,12 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
     for field, name in (("name", manifest.name), ("source.file", manifest.source.file)):
         if "/" in name or "\0" in name or name in (".", ".."):
             yield f"{field} {name!r} is a path, not a name"
+    for field, name in _shown_names(manifest):
+        if one_line(name) != name:
+            yield f"{field} {name!r} holds characters that no name has"
+    for key, setting in manifest.settings.items():
+        if _is_deeper(setting.value, MAX_SETTING_LEVELS):
+            yield f"setting {one_line(key)[:200]} is nested deeper than {MAX_SETTING_LEVELS} levels"
     yield from _action(manifest)
     yield from _preprocessing(manifest)
     yield from _instructions(manifest)
@@ -52,6 +61,26 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
     yield from _stages_and_gates(manifest)
     if twice := _twice(entry.path for entry in manifest.files):
         yield f"a file is listed twice ({twice!r})"
+
+
+def _shown_names(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What commands print in lines and columns of their own."""
+    yield "name", manifest.name
+    yield from (("action.names", name) for name in manifest.action.names)
+    yield from (("a setting's name", name) for name in manifest.settings)
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects are nested in more than so many levels."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [
+            item
+            for each in layer
+            if isinstance(each, (dict, list))
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(layer)
 
 
 def _action(manifest: Manifest) -> Iterator[str]:

@@ -18,9 +18,10 @@ from .interrupts import uninterrupted
 from .json_text import json_text
 from .run_images import Result
 from .staging import PARTIAL_SUFFIX, new_file, remove_leftovers
+from .terminal import one_line
 
-# a spreadsheet would run a text that begins so as a formula
-_FORMULA_STARTS = ("=", "+", "-", "@")
+# a spreadsheet would run a text that begins so as a formula, some also where the sign is a wide one
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 Write = Callable[[Result], None]
 
@@ -95,7 +96,7 @@ def _keep(file: IO[str], staged: Path, path: Path) -> None:
     file.flush()
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     staged.replace(partial)
-    click.echo(f"the results so far are kept in {partial}", err=True)
+    click.echo(f"the results so far are kept in {one_line(str(partial))}", err=True)
 
 
 class _Counted:
@@ -122,7 +123,7 @@ def _csv(file: IO[str], names: Sequence[str]) -> Write:
     values = [f"{name}_mps" for name in names]
     columns = ["image", "instruction", *values, "limited", "held", "total_ms", "error"]
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({column: _text(column) for column in columns})
 
     def write(result: Result) -> None:
         path, found = result
@@ -139,7 +140,9 @@ def _csv(file: IO[str], names: Sequence[str]) -> Write:
 
 
 def _text(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    """A cell that is no formula to a spreadsheet, and no command to a terminal."""
+    shown = one_line(text)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA_STARTS) else shown
 
 
 _WRITERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}

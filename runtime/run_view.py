@@ -16,7 +16,7 @@ import click
 from .errors import ImageError
 from .frames import natural_order
 from .run_images import Result
-from .terminal import printable
+from .terminal import one_line
 from .wrapping import for_terminal
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Table:
 
         self._manifest, self._identity = manifest, identity
         self._batch = frames_at_a_time(manifest)
-        self._heads = [f"{_one_line(name)} m/s" for name in manifest.action.names]
+        self._heads = [f"{one_line(name)} m/s" for name in manifest.action.names]
         self._widths = [max(len(head), len("-0.0000")) + 2 for head in self._heads]
         self._total_ms: list[float] = []
 
@@ -57,7 +57,7 @@ class Table:
             f"{value:>+{width}.4f}" for value, width in zip(found.values, self._widths, strict=True)
         )
         marks = f"{' (limited)' if found.clamped else ''}{' (held)' if found.held else ''}"
-        click.echo(f"{cells}  {_fitted(_one_line(str(path)), len(cells) + 2 + len(marks))}{marks}")
+        click.echo(f"{cells}  {_fitted(one_line(str(path)), len(cells) + 2 + len(marks))}{marks}")
 
     def end(self, failures: int) -> None:
         """What the figures rest on."""
@@ -67,7 +67,7 @@ class Table:
             for line in (
                 f"{_count(done, 'image')}; limited to {', '.join(f'±{limit:g}' for limit in limits)} m/s; "
                 f"p50 {statistics.median(self._total_ms):.1f} ms {self._unit_of_time()}",
-                f"{self._identity}; {self._identity.compute}",
+                one_line(f"{self._identity}; {self._identity.compute}"),
             ):
                 click.echo(_folded(line))
         if failures:
@@ -80,20 +80,15 @@ class Table:
         held = len(self._manifest.instructions)
         is_default = action.instruction == self._manifest.default_instruction
         note = f", the default of {_count(held, 'instruction')}" if is_default and held > 1 else ""
-        click.echo(f"following {_one_line(repr(action.instruction))}{note}")
+        click.echo(f"following {one_line(repr(action.instruction))}{note}")
         heads = "".join(f"{head:>{width}}" for head, width in zip(self._heads, self._widths, strict=True))
         click.echo(f"{heads}  image")
 
 
 def print_refusal(error: ImageError) -> None:
     """On stderr, so that what is on stdout are results only."""
-    line = f"error: {_one_line(error.problem)} {_one_line(error.mend)}".rstrip()
+    line = f"error: {one_line(error.problem)} {one_line(error.mend)}".rstrip()
     click.echo(for_terminal(line, sys.stderr), err=True)
-
-
-def _one_line(text: str) -> str:
-    """Text that commands no terminal and stays in its row: file names come from anybody."""
-    return printable(text).replace("\n", "\\n")
 
 
 def _fitted(name: str, beside: int) -> str:
@@ -115,7 +110,7 @@ def note_order(paths: Sequence[Path]) -> None:
     """Say on stderr where files that were named one by one, as a shell's `*` does, are not in natural order."""
     for first, second in itertools.pairwise(paths):
         if first.parent == second.parent and natural_order(second) < natural_order(first):
-            names = f"{_one_line(first.name)} before {_one_line(second.name)}"
+            names = f"{one_line(first.name)} before {one_line(second.name)}"
             click.echo(
                 f"note: the frames are taken as given, {names}; a folder is taken as people count.", err=True
             )

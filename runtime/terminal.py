@@ -16,10 +16,16 @@ def printable(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(letter if _is_harmless(letter) else _escaped(letter) for letter in text)
+    return "".join(letter if is_harmless(letter) else _escaped(letter) for letter in text)
 
 
-def _is_harmless(letter: str) -> bool:
+def one_line(text: str) -> str:
+    """As `printable`, for a text that must not break its line: a name could forge the next line, or a column."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def is_harmless(letter: str) -> bool:
+    """Whether a terminal just shows this letter."""
     # Space separators are not printable to Python, but Korean and Japanese text has wide ones.
     return letter.isprintable() or letter in _KEPT or unicodedata.category(letter) == "Zs"
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from ..terminal import printable
+from ..errors import InputError
+from ..terminal import one_line
+
+MAX_DEVICE_INDEX = 1023
 
 Meanwhile = Callable[[], object]
 
@@ -40,7 +44,21 @@ class EngineIdentity:
     bundle: str
 
     def __str__(self) -> str:
-        return printable(f"{self.backend} {self.version} {self.precision} on {self.device} [{self.bundle}]")
+        return one_line(f"{self.backend} {self.version} {self.precision} on {self.device} [{self.bundle}]")
+
+
+def require_whole(name: str, value: object, least: int, most: int) -> None:
+    """Refuse an option that is no whole number from `least` to `most`; NumPy's are.
+
+    Raises:
+        InputError: names the option.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or not least <= number <= most:
+        raise InputError(f"{name}={value!r} is refused.", f"Give a whole number from {least} to {most}.")
 
 
 class Session(Protocol):

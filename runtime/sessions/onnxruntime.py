@@ -35,7 +35,7 @@ from vla_edge.runtime.errors import BundleError, EngineError, InputError
 from vla_edge.runtime.forked import HomeProcess
 from vla_edge.runtime.manifest import Manifest, TensorSpec
 
-from .base import EngineIdentity, Meanwhile, nothing
+from .base import MAX_DEVICE_INDEX, EngineIdentity, Meanwhile, nothing, require_whole
 
 Provider = Literal["cpu", "cuda"]
 
@@ -44,7 +44,9 @@ _PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecut
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _REINSTALL = "pip install --force-reinstall onnxruntime-gpu"
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32"}
-_ERRORS_ONLY = 3
+# Its log goes to stderr as it is, with the names of a stranger's nodes; what fails is raised as well.
+_FATAL_ONLY, _WARNINGS = 4, 2
+MAX_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class OnnxRuntimeOptions:
     """How ONNX Runtime runs.
 
     Attributes:
-        threads: of one operator on the CPU; None: the physical cores that this process may use.
+        threads: of one operator on the CPU, 1 to `most_threads()`; None: the physical cores that this process
+            may use.
         provider: "cpu", or "cuda", which fails where it cannot run.
         device_index: of the CUDA device.
         tf32: let CUDA round FP32 matmuls to TF32, faster and less exact.
@@ -71,12 +74,19 @@ class OnnxRuntimeOptions:
     profile_prefix: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads={self.threads} is no number of threads.", "Give 1 or more, or None.")
-        if self.provider not in _PROVIDERS:
+        if self.threads is not None:
+            require_whole("threads", self.threads, 1, most_threads())
+        if not isinstance(self.provider, str) or self.provider not in _PROVIDERS:
             raise InputError(f"provider={self.provider!r} is not known.", "Use 'cpu' or 'cuda'.")
-        if self.device_index < 0:
-            raise InputError(f"device_index={self.device_index} is negative.", "Devices count from 0.")
+        require_whole("device_index", self.device_index, 0, MAX_DEVICE_INDEX)
+        for name in ("tf32", "prepack"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}={getattr(self, name)!r} is refused.", "Give True or False.")
+
+
+def most_threads() -> int:
+    """More would only wait for each other: 2000 on two cores take minutes to load."""
+    return min(MAX_THREADS, max(16, 4 * usable_cores()))
 
 
 class OnnxRuntimeSession:
@@ -203,10 +213,12 @@ def _closed() -> EngineError:
 
 
 def _create_session(ort: Any, bundle: Bundle, options: OnnxRuntimeOptions, threads: int) -> Any:
+    # Of CUDA the log of the whole process tells what is missing, and nothing else does.
+    ort.set_default_logger_severity(_FATAL_ONLY if options.provider == "cpu" else _WARNINGS)
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
-    settings.log_severity_level = _ERRORS_ONLY
+    settings.log_severity_level = _FATAL_ONLY
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     settings.add_session_config_entry("session.disable_prepacking", str(int(not options.prepack)))
     if options.profile_prefix is not None:

@@ -14,7 +14,7 @@ from ..bundle import Bundle
 from ..cuda.device import CudaDevice, MemoryName, open_device
 from ..errors import EngineError, InputError
 from ..forked import HomeProcess
-from .base import EngineIdentity, Meanwhile, nothing
+from .base import MAX_DEVICE_INDEX, EngineIdentity, Meanwhile, nothing, require_whole
 from .plan import Machine, PlanFile, check_record, find_plan, open_plan, read_record, require_verified
 from .trt_engine import Engine, check_tensors, tensor_specs
 from .trt_library import Backend, Library, load_library
@@ -47,6 +47,9 @@ class TensorRtOptions:
     stream: int | None = None
     plan: Path | None = None
     allow_unverified: bool = False
+
+    def __post_init__(self) -> None:
+        require_whole("device_index", self.device_index, 0, MAX_DEVICE_INDEX)
 
 
 class TensorRtSession:

@@ -362,3 +362,16 @@ def test_the_manifest_is_valid_under_the_published_schema(pristine_bundle: Path)
     from vla_edge.runtime.manifest import json_schema
 
     jsonschema.validate(json.loads((pristine_bundle / "manifest.json").read_bytes()), json_schema())
+
+
+@pytest.mark.parametrize("name", ["a\0", "\ud800", "a/\0b"])
+def test_a_name_that_no_folder_can_have_is_no_bundle(name: str) -> None:
+    with pytest.raises(BundleError, match="cannot be a file") as raised:
+        Bundle.open(name)
+    assert "Give a folder that vla-export wrote" in raised.value.mend
+
+
+@pytest.mark.parametrize("folder", [None, 3, b"bundle"])
+def test_what_is_no_path_is_wrong_use(folder: object) -> None:
+    with pytest.raises(InputError, match="is no path"):
+        Bundle.open(folder)

@@ -90,6 +90,31 @@ def test_any_text_can_be_written_and_read(text: str) -> None:
     assert strictly(written.encode().decode())
 
 
+@pytest.mark.parametrize(
+    "text", ["\x9b31m", "\u202ered", "a\x7fb", "\u2028", "\u200b", "\ufeff", "\U000e0041", "\x85", "\ue000"]
+)
+def test_no_text_commands_a_terminal_and_all_of_it_is_read_again(text: str) -> None:
+    for value in (text, f"컵까지 {text}", {text: [text]}):
+        written = json_text(value)
+        assert written.replace("\n", "").isprintable()
+        assert strictly(written) == value
+
+
+def test_letters_that_can_be_shown_stay_readable() -> None:
+    text = "컵까지\u3000가세요 🤖 é"
+    assert json_text([text], indent=None) == f'["{text}"]'
+
+
+@pytest.mark.parametrize("levels", [101, 900, 100_000])
+@pytest.mark.parametrize("kind", [list, dict, tuple])
+def test_what_is_nested_too_deeply_is_null(levels: int, kind: type) -> None:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value} if kind is dict else kind([value])
+    assert json_text(value, indent=None).count("null") == 1
+    assert json_text(value, indent=None).count("a" if kind is dict else "[") == 100
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(st.characters(exclude_categories=())),
     lambda children: (

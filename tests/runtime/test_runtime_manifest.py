@@ -37,6 +37,13 @@ def decodes_or_is_refused(data: bytes) -> Manifest | None:
         return None
 
 
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 def refusal(data: bytes) -> BundleError:
     with pytest.raises(BundleError, match=r"manifest\.json") as raised:
         decode(data)
@@ -164,6 +171,17 @@ def test_a_manifest_that_contradicts_itself_says_where(
         (lambda m: m["preprocessing"].update(mean=[1e300, 1, 1]), "beyond 10000 standard deviations"),
         (lambda m: m["preprocessing"].update(scale=-1), "preprocessing.scale is not positive"),
         (lambda m: m["source"].update(file="../../etc/passwd"), "source.file '../../etc/passwd' is a path"),
+        (lambda m: m.update(name="x\nPARITY CHECKED"), r"name 'x\nPARITY CHECKED' holds characters"),
+        (lambda m: m.update(name="x\u202ed"), r"name 'x\u202ed' holds characters that no name has"),
+        (lambda m: m["action"].update(names=["x\ty", "z"]), r"action.names 'x\ty' holds characters"),
+        (lambda m: m["action"].update(names=["x", "\x9b31m"]), r"action.names '\x9b31m' holds characters"),
+        (lambda m: m["settings"].update({"a\n": m["settings"]["lstm"]}), r"a setting's name 'a\n' holds"),
+        (
+            lambda m: m["settings"]["lstm"].update(value=nested(900)),
+            "setting lstm is nested deeper than 16 levels",
+        ),
+        (lambda m: m["settings"]["lstm"].update(value={"a": nested(17)}), "setting lstm is nested deeper"),
+        (lambda m: m["settings"]["lstm"].update(value=nested(17)), "setting lstm is nested deeper"),
         (lambda m: m.update(name="/etc"), "name '/etc' is a path, not a name"),
         (lambda m: m["source"].update(epoch=10**400), "at `$.source.epoch`"),
         (lambda m: m["source"].update(parameters=10**15), "at `$.source.parameters`"),

@@ -16,10 +16,13 @@ import pytest
 
 from vla_edge.runtime.bundle import Bundle, load_golden
 from vla_edge.runtime.errors import BundleError, EngineError, InputError
+from vla_edge.runtime.policy import Policy
 from vla_edge.runtime.sessions.onnxruntime import (
+    MAX_THREADS,
     OnnxRuntimeOptions,
     OnnxRuntimeSession,
     import_onnxruntime,
+    most_threads,
 )
 
 Make = Callable[..., Path]
@@ -121,9 +124,18 @@ def test_cuda_runs_on_cuda_or_not_at_all(pristine_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"threads": 0}, "threads=0 is no number of threads"),
+        ({"threads": 0}, "threads=0 is refused"),
         ({"provider": "gpu"}, "provider='gpu' is not known"),
-        ({"device_index": -1}, "device_index=-1 is negative"),
+        ({"device_index": -1}, "device_index=-1 is refused"),
+        ({"threads": 2000}, "threads=2000 is refused"),
+        ({"threads": 3_000_000_000}, "threads=3000000000 is refused"),
+        ({"threads": "2"}, "threads='2' is refused"),
+        ({"threads": 1.5}, "threads=1.5 is refused"),
+        ({"threads": True}, "threads=True is refused"),
+        ({"device_index": "0"}, "device_index='0' is refused"),
+        ({"device_index": 10**30}, "Give a whole number from 0 to 1023"),
+        ({"provider": []}, "provider=.* is not known"),
+        ({"tf32": "x"}, "tf32='x' is refused"),
     ],
 )
 def test_options_out_of_range_are_refused(fields: dict[str, Any], words: str) -> None:
@@ -245,3 +257,40 @@ def test_a_session_times_its_nodes_only_where_that_was_asked_for(make_bundle: Ma
     timed.close()
     with pytest.raises(EngineError, match="session is closed"):
         timed.end_profiling()
+
+
+def test_threads_are_any_whole_number_up_to_four_for_a_core() -> None:
+    assert OnnxRuntimeOptions(threads=np.int64(2)).threads == 2
+    assert OnnxRuntimeOptions(threads=most_threads()).threads == most_threads()
+    assert most_threads() <= MAX_THREADS
+    with pytest.raises(InputError, match=f"Give a whole number from 1 to {most_threads()}"):
+        OnnxRuntimeOptions(threads=most_threads() + 1)
+
+
+def test_a_node_that_fails_commands_no_terminal(
+    tiny_bundle: Path, relist: Callable[[Path], None], frame: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime's own log writes names as they are, past Python's streams."""
+    graph = tiny_bundle / "model.onnx"
+    model = onnx.load(str(graph), load_external_data=False)
+    for node in model.graph.node:
+        if node.op_type == "Reshape":  # into a shape that only a run knows, and that does not fit
+            node.name = "re\x1b[31m\x9b2J\u202e"
+            node.input[1] = "shape"
+    wrong = onnx.numpy_helper.from_array(np.array([-1, 3, 2], np.int64), "wrong_shape")
+    model.graph.initializer.append(wrong)
+    make = onnx.helper.make_node
+    for node in (
+        make("Add", ["zeros", "wrong_shape"], ["shape"]),
+        make("Mul", ["long", "axis_0"], ["zeros"]),
+        make("Cast", ["count"], ["long"], to=onnx.TensorProto.INT64),
+        make("ReduceSum", ["attention_mask"], ["count"], keepdims=0),
+    ):
+        model.graph.node.insert(0, node)
+    graph.write_bytes(model.SerializeToString())
+    relist(tiny_bundle)
+    with Policy.load(tiny_bundle) as policy, pytest.raises(EngineError) as raised:
+        policy.act(frame)
+    assert "re\\x1b[31m\\x9b2J\\u202e" in raised.value.problem
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""

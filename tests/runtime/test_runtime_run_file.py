@@ -109,6 +109,26 @@ def test_a_text_that_a_spreadsheet_would_run_is_marked(tmp_path: Path) -> None:
     assert path.read_text().splitlines()[1] == "'=cmd.png,,,,,,'=cmd.png is empty."
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\uff1d", "\u3000="])
+def test_a_name_of_the_action_is_no_formula_in_the_header(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "a.csv"
+    with result_file(path, (f'{start}HYPERLINK("http://x")', "linear_y")) as write:
+        write((Path(f"{start}a.png"), ImageError("a is empty.")))
+    head, row = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    assert head[2] == f'\'{start}HYPERLINK("http://x")_mps'
+    assert head[3] == "linear_y_mps"
+    assert row[0] == f"'{start}a.png"
+
+
+def test_a_cell_commands_no_terminal_and_stays_in_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with result_file(path, ("x\x9b31m\u202e\ny",)) as write:
+        write((Path("a\x9b31m\u202e\x7f\nb.png"), ImageError("a is empty.")))
+    head, row = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    assert head[2] == "x\\x9b31m\\u202e\\ny_mps"
+    assert row[0] == "a\\x9b31m\\u202e\\x7f\\nb.png"
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -15,8 +15,8 @@ from PIL import Image
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.cli import command
 from vla_edge.runtime.errors import BundleError
-from vla_edge.runtime.policy import Policy
-from vla_edge.runtime.terminal import PrintableFormatter, printable
+from vla_edge.runtime.sessions.base import EngineIdentity
+from vla_edge.runtime.terminal import PrintableFormatter, one_line, printable
 
 NASTY = "a\x1b]0;owned\x07\x9b2J\u202eb\r\ud800"
 
@@ -48,29 +48,38 @@ def test_errors_and_logs_are_printable() -> None:
     assert "\x1b" not in PrintableFormatter("%(message)s").format(record)
 
 
-@pytest.mark.parametrize("field", ["name", "component", "instruction"])
-def test_a_manifest_cannot_command_the_terminal_of_a_run(
-    tiny_bundle: Path, edit_manifest: Callable[..., None], field: str
+@pytest.mark.parametrize("nasty", ["a\x1b]0;owned\x07b", "a\x9b2J\u202eb", "a\nPARITY CHECKED", "a\x7f\tb"])
+def test_an_instruction_commands_no_terminal_and_forges_no_line_of_a_run(
+    tiny_bundle: Path, edit_manifest: Callable[..., None], nasty: str
 ) -> None:
-    nasty = "a\x1b]0;owned\x07b"
-
     def change(fields: dict[str, Any]) -> None:
-        if field == "name":
-            fields["name"] = nasty
-        elif field == "component":
-            fields["action"]["names"][0] = nasty
-        else:
-            fields["instructions"][0]["text"] = fields["default_instruction"] = nasty
+        fields["instructions"][0]["text"] = fields["default_instruction"] = nasty
 
     edit_manifest(tiny_bundle, change)
     Image.new("RGB", (32, 32), (200, 100, 50)).save(tiny_bundle.parent / "frame.png")
-    assert "\x1b" not in Bundle.open(tiny_bundle).identity
-    with Policy.load(tiny_bundle) as policy:
-        assert "\x1b" not in str(policy.identity)
     for arguments in ([], ["--json"], ["--instruction", "no such"]):
         done = CliRunner().invoke(
             command, [str(tiny_bundle), str(tiny_bundle.parent / "frame.png"), *arguments]
         )
-        assert "\x1b" not in done.stdout + str(done.exception)
+        shown = done.stdout + str(done.exception)
+        assert shown.replace("\n", "").isprintable()
+        assert "PARITY CHECKED" not in shown.splitlines()
         if arguments == ["--json"]:
-            assert json.loads(done.stdout)["unit"] == "m/s"
+            assert json.loads(done.stdout)["instruction"] == nasty
+
+
+@pytest.mark.parametrize("nasty", ["a\x1b]0;owned\x07b", "a\u202eb", "a\nPARITY CHECKED"])
+def test_a_name_in_a_manifest_that_would_command_a_terminal_is_refused(
+    tiny_bundle: Path, edit_manifest: Callable[..., None], nasty: str
+) -> None:
+    edit_manifest(tiny_bundle, lambda fields: fields.update(name=nasty))
+    with pytest.raises(BundleError, match="holds characters that no name has") as raised:
+        Bundle.open(tiny_bundle)
+    assert printable(str(raised.value)) == str(raised.value)
+    assert "PARITY CHECKED" not in str(raised.value).splitlines()
+
+
+def test_a_line_of_text_stays_one_line() -> None:
+    assert one_line("a\n\tb\x1b컵") == "a\\n\\tb\\x1b컵"
+    named = EngineIdentity("onnxruntime", "1", "cpu", "x", "fp32", "fp32", "a\nPARITY CHECKED")
+    assert str(named) == "onnxruntime 1 fp32 on cpu [a\\nPARITY CHECKED]"

@@ -36,8 +36,9 @@ def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
     """Apply `--gate STAGE=LIMIT` texts.
 
     Raises:
-        InputError: an unknown stage, or a limit that is not a positive number.
+        InputError: an unknown stage, one given twice, or a limit that is not a positive number.
     """
+    given = set()
     limits = {gate.stage: gate for gate in gates}
     for text in texts:
         stage, sign, number = (part.strip() for part in text.partition("="))
@@ -49,6 +50,9 @@ def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
             raise InputError(
                 f"--gate {text!r}: unknown stage {stage!r}.", f"Stages of this policy: {', '.join(limits)}."
             )
+        if stage in given:
+            raise InputError(f"--gate {stage} is given twice.", "Give each stage's limit once.")
+        given.add(stage)
         limits[stage] = Gate(
             stage=limits[stage].stage, metric=limits[stage].metric, limit=_limit(text, number)
         )

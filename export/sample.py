@@ -70,7 +70,10 @@ def is_trained(name: str) -> bool:
 
 
 def write_sample(
-    path: Path, options: SampleOptions, advance: Callable[[int], None] = lambda size_bytes: None
+    path: Path,
+    options: SampleOptions,
+    advance: Callable[[int], None] = lambda size_bytes: None,
+    replace: bool = True,
 ) -> None:
     """Write a sample checkpoint; the file appears when it is complete.
 
@@ -78,10 +81,11 @@ def write_sample(
         path: the file to write; its folder must exist.
         options: what to generate. The same options give the same values, whatever the threads do.
         advance: called, from other threads, with numbers of bytes written.
+        replace: what has this name when the sample is complete.
 
     Raises:
         ResourceError: the disk is too small.
-        InputError: the folder does not exist.
+        InputError: the folder does not exist, or something has this name and is not to be replaced.
     """
     if not path.parent.is_dir():
         raise InputError(f"The folder {path.parent} does not exist.", "Create it first, or give another -o.")
@@ -97,7 +101,15 @@ def write_sample(
         "val_mae": val_mae,
         "args": _args(options, epoch),
     }
-    write_streamed(path, container, plan.holes, advance)
+    try:
+        write_streamed(path, container, plan.holes, advance, replace)
+    except FileExistsError as error:
+        raise exists(path) from error
+
+
+def exists(path: Path) -> InputError:
+    """What to say of a file that is not to be replaced."""
+    return InputError(f"{path} exists.", "Give another -o, or --force to replace it.")
 
 
 @dataclass

@@ -55,9 +55,10 @@ Examples:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     required=True,
-    help="File to write, or a folder (the owner's file name is used there).",
+    help="File to write, or a folder: one that is there, or a name without suffix or with / at its end; the "
+    "owner's file name is used there.",
 )
 @click.option(
     "--tokenizer/--no-tokenizer", default=True, show_default=True, help="Write tokenizer/ beside it."
@@ -71,7 +72,7 @@ def command(
     clip_form: ClipForm | None,
     size: SizeName,
     seed: int,
-    output: Path,
+    output: str,
     tokenizer: bool,
     force: bool,
     as_json: bool,
@@ -87,44 +88,43 @@ def command(
             "Leave it out, or take a hybrid: --layout hybrid-a.",
         )
     options = SampleOptions(layout, clip_form or "transformers", size, seed)
-    path = output / default_name(options.layout) if _is_folder(output) else output
+    path = Path(output, default_name(options.layout)) if _is_folder(output) else Path(output)
     tokenizer_folder = path.parent / "tokenizer"
     refuse_unwritable(tokenizer_folder if tokenizer else path.parent)
     if not force:
         _refuse_existing(path, tokenizer_folder if tokenizer else None)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path]
-    _write_with_progress(path, options)
+    _write_with_progress(path, options, force)
     if tokenizer:
-        written.append(write_tokenizer(tokenizer_folder))
+        written.append(write_tokenizer(tokenizer_folder, force))
     _report(written, str(options), as_json)
 
 
-def _is_folder(output: Path) -> bool:
+def _is_folder(output: str) -> bool:
     # os.path: a folder that must not be searched is for refuse_unwritable to name
-    return os.path.isdir(output) or output.suffix == ""
+    name = os.path.basename(output)  # empty after a last "/"
+    return os.path.isdir(output) or name in ("", ".", "..") or Path(name).suffix == ""
 
 
 def _refuse_existing(path: Path, tokenizer_folder: Path | None) -> None:
-    from .sample_tokenizer import FILE_NAME, holds_another_tokenizer
+    from .sample import exists
+    from .sample_tokenizer import refuse_another_tokenizer
 
-    if path.exists():
-        raise InputError(f"{path} exists.", "Give another -o, or --force to replace it.")
-    if tokenizer_folder and holds_another_tokenizer(tokenizer_folder):
-        raise InputError(
-            f"{tokenizer_folder / FILE_NAME} exists and is not the sample's tokenizer.",
-            "Give another -o, --no-tokenizer to write none, or --force to replace it.",
-        )
+    if os.path.lexists(path):
+        raise exists(path)
+    if tokenizer_folder:
+        refuse_another_tokenizer(tokenizer_folder)
 
 
-def _write_with_progress(path: Path, options: SampleOptions) -> None:
+def _write_with_progress(path: Path, options: SampleOptions, replace: bool) -> None:
     from .sample import sample_size_bytes, write_sample
     from .screen import size
 
     size_bytes = sample_size_bytes(options)
     note(stderr_console(), f"{path} will take {size(size_bytes)}; {_free(path.parent)} free")
     with stage(f"writing {path.name}", size_bytes, BYTES) as advance:
-        write_sample(path, options, advance)
+        write_sample(path, options, advance, replace)
 
 
 def _free(folder: Path) -> str:

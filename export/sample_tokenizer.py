@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_edge.runtime.atomic import write_atomically
+from vla_edge.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -78,16 +79,35 @@ def build_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def write_tokenizer(folder: Path) -> Path:
+def write_tokenizer(folder: Path, replace: bool = True) -> Path:
     """Write `tokenizer.json` into a folder, which is created.
+
+    Args:
+        folder: where.
+        replace: another tokenizer that is there.
 
     Returns:
         The file; `tokenizers.Tokenizer.from_file` and transformers read it.
+
+    Raises:
+        InputError: another is there, and is not to be replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    write_atomically(path, lambda file: file.write(_file_bytes()))
+    try:
+        write_atomically(path, lambda file: file.write(_file_bytes()), replace)
+    except FileExistsError as error:
+        refuse_another_tokenizer(folder, error)
     return path
+
+
+def refuse_another_tokenizer(folder: Path, cause: OSError | None = None) -> None:
+    """Raise InputError where `write_tokenizer` would replace a `tokenizer.json` of other content."""
+    if holds_another_tokenizer(folder):
+        raise InputError(
+            f"{folder / FILE_NAME} exists and is not the sample's tokenizer.",
+            "Give another -o, --no-tokenizer to write none, or --force to replace it.",
+        ) from cause
 
 
 def holds_another_tokenizer(folder: Path) -> bool:

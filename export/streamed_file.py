@@ -28,6 +28,8 @@ import numpy as np
 from vla_edge.runtime.atomic import sync_folder
 from vla_edge.runtime.cores import usable_cores
 from vla_edge.runtime.errors import ResourceError
+from vla_edge.runtime.interrupts import uninterrupted
+from vla_edge.runtime.renaming import rename_new
 from vla_edge.runtime.staging import staging_folder
 
 # Zip format, APPNOTE.TXT 4.3.7, 4.3.9, 4.3.12
@@ -64,19 +66,27 @@ class _Record:
     entry_at: int
 
 
-def write_streamed(path: Path, container: Any, holes: Sequence[Hole], advance: Callable[[int], None]) -> None:
+def write_streamed(
+    path: Path,
+    container: Any,
+    holes: Sequence[Hole],
+    advance: Callable[[int], None],
+    replace: bool = True,
+) -> None:
     """Write a checkpoint whose tensors' values come from `holes`.
 
     The file appears under its name when it is complete and on the disk, and not before.
 
     Args:
-        path: where to write; replaced if it exists.
+        path: where to write.
         container: what to save. Its tensors give shapes and dtypes, their values are not read.
         holes: one for each tensor, in the order in which pickle meets them.
         advance: called from worker threads with numbers of bytes written.
+        replace: what has this name then, even if it came only meanwhile.
 
     Raises:
         ResourceError: the disk is too small.
+        FileExistsError: something has this name, and is not to be replaced; nothing is kept.
     """
     _check_disk(path, sum(hole.size_bytes for hole in holes))
     with staging_folder(path) as folder:
@@ -94,7 +104,8 @@ def write_streamed(path: Path, container: Any, holes: Sequence[Hole], advance: C
             raise ResourceError(
                 f"the disk of {path.parent} filled up while {path.name} was written; nothing was kept.", _MEND
             ) from error
-        os.replace(partial, path)
+        with uninterrupted():
+            (os.replace if replace else rename_new)(partial, path)
     sync_folder(path.parent)
 
 

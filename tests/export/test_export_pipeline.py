@@ -483,6 +483,16 @@ def test_insisting_on_a_plan_says_what_is_missing(bundle_of, monkeypatch: pytest
         (["--ckpt", "CKPT", "--gate", "vision=1e-12"], 1, "differs too much"),
         (["--ckpt", "CKPT", "--gate", "nose=1"], 2, "--gate 'nose=1': unknown stage 'nose'."),
         (["--ckpt", "CKPT", "--gate", "vision=-1"], 2, "-1 is no limit: it must be positive and finite."),
+        (
+            ["--ckpt", "CKPT", "--gate", "action=0.1", "--gate", "action=0.2"],
+            2,
+            "--gate action is given twice.",
+        ),
+        (
+            ["--ckpt", "CKPT", "--gate", "vision=1", "--gate", "action=1", "--gate", "vision=1.0"],
+            2,
+            "--gate vision is given twice.",
+        ),
         (["--ckpt", "CKPT", "--tokenizer", "./nowhere"], 2, "there is no tokenizer at ./nowhere"),
     ],
     ids=lambda value: str(value)[:40],

@@ -3,7 +3,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import os
 import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -376,6 +379,74 @@ class TestTheCommand:
         assert list(tmp_path.iterdir()) == [path.parent]
         assert self.run(monkeypatch, *asked, "--force") == 0
         assert path.stat().st_size > 1 << 10
+
+    @pytest.mark.parametrize("late", ["x.pth", "tokenizer/tokenizer.json"])
+    @pytest.mark.parametrize("force", [False, True])
+    def test_does_not_replace_unasked_what_came_while_it_wrote(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        late: str,
+        force: bool,
+    ) -> None:
+        real, path = os.fsync, tmp_path / late
+
+        def slow(descriptor: int) -> None:
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                path.write_text("precious")
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", slow)
+        asked = ("--layout", "pure", "-o", str(tmp_path / "x.pth"), *(["--force"] if force else []))
+        assert self.run(monkeypatch, *asked) == (0 if force else 2)
+        assert (path.read_bytes() == b"precious") != force
+        if not force:
+            assert f"{path} exists" in capsys.readouterr().err
+        assert [item.name for item in tmp_path.rglob(".*")] == []
+
+    def test_the_samples_tokenizer_that_came_while_it_wrote_is_as_good(self, tmp_path: Path) -> None:
+        write_tokenizer(tmp_path)
+        inode = (tmp_path / "tokenizer.json").stat().st_ino
+        assert write_tokenizer(tmp_path, replace=False).stat().st_ino == inode
+
+    def test_a_link_to_nowhere_is_in_the_way_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "x.pth").symlink_to("nowhere")
+        assert self.run(monkeypatch, "--layout", "pure", "-o", str(tmp_path / "x.pth")) == 2
+        assert "x.pth exists" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "output", ["models.v2/", "models.v2//", "models.v2/.", "models.v2/new.d/", "plain"]
+    )
+    def test_a_name_that_can_only_be_a_folders_becomes_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+    ) -> None:
+        assert self.run(monkeypatch, "--layout", "pure", "--no-tokenizer", "-o", f"{tmp_path}/{output}") == 0
+        assert (tmp_path / output / "best_simple_lstm_model.pth").is_file()
+
+    @pytest.mark.parametrize("mode", [0o333, 0o300])
+    def test_into_a_folder_that_cannot_be_read_it_is_written_without_a_complaint(
+        self, tmp_path: Path, mode: int
+    ) -> None:
+        drop = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"]
+        if os.getuid() != 0:
+            drop = []
+        elif subprocess.run([*drop, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("capabilities cannot be dropped here")
+        folder = tmp_path / "box"
+        folder.mkdir()
+        folder.chmod(mode)
+        command = [*drop, sys.executable, "-m", "vla_edge.export.sample_cli", "--layout", "pure"]
+        done = subprocess.run(
+            [*command, "-o", str(folder / "new.pth")], capture_output=True, text=True, timeout=60, check=False
+        )
+        folder.chmod(0o700)
+        assert done.returncode == 0, done.stderr
+        assert "rror" not in done.stderr
+        assert sorted(item.name for item in folder.iterdir()) == ["new.pth", "tokenizer"]
 
     def test_a_second_checkpoint_shares_the_samples_tokenizer(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,8 @@ from .sections import bundle_grids, summary_grid
 ANSWERS_SHOWN = 20
 GENERATED = "Generated weights: times and memory are those of trained ones, errors are not."
 SUMMARY = (
-    "One policy step: p50 usual, p99 slow; x FP32: speed over PyTorch FP32's; error: against its actions"
+    "One policy step: p50 usual, p99 slow; x FP32: speed over PyTorch FP32's; error: against its actions; "
+    "host: anonymous memory"
 )
 MORE = "More: all of it with --full, through a pipe, and in the files of --out"
 QUICK = (

@@ -50,7 +50,8 @@ def error_plot(rows: Sequence[Row]) -> Plot | None:
     )
     if hidden:
         names = ", ".join(printable(backend_label(row)) for row in hidden[:NAMES_DRAWN])
-        caption += f" Not drawn, since its actions are NaN or infinite: {names}."
+        more = f" and {len(hidden) - NAMES_DRAWN} more" if len(hidden) > NAMES_DRAWN else ""
+        caption += f" Not drawn, since its actions are NaN or infinite: {names}{more}."
     return Plot("error", "Speed against error", caption, legend_of(shown), draw)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..report import Row
-from .drawable import NAMES_DRAWN
+from .drawable import first_names
 from .format import fixed, printable
 from .lanes import (
     Lanes,
@@ -72,7 +72,7 @@ def _peaks_in_words(host_mib: float, device_mib: float) -> list[str]:
 def phases_plot(rows: Sequence[Row]) -> Plot | None:
     shown = [row for row in rows if row.memory and row.memory.phases]
     phases = [row.memory.phases for row in shown if row.memory]
-    names = tuple(dict.fromkeys(phase.phase for every in phases for phase in every))[:NAMES_DRAWN]
+    names, left_out = first_names((phase.phase for every in phases for phase in every), "phases")
     host = [{phase.phase: phase.host_anonymous_mib for phase in every} for every in phases]
     device = [{phase.phase: phase.device_mib or 0.0 for phase in every} for every in phases]
     on_device = any(any(reading.values()) for reading in device)
@@ -104,7 +104,7 @@ def phases_plot(rows: Sequence[Row]) -> Plot | None:
         return None
     caption = "The largest reading in each phase of the process, MiB, all on one scale."
     full = "Full: device memory; hatched: anonymous host memory." if on_device else "Anonymous host memory."
-    return Plot("phases", "Memory by phase", f"{full} {caption}", legend_of(shown), draw)
+    return Plot("phases", "Memory by phase", f"{full} {caption}{left_out}", legend_of(shown), draw)
 
 
 def _two_lines(name: str, canvas: Canvas) -> str:

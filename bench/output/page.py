@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..report import BundleReport, Report, Row
 from .answer import alarms, baseline_in_doubt, bundle_headline, fastest, gain_in_words, headline, listed
 from .document import QUICK
+from .drawable import rows_not_drawn, standin_not_drawn
 from .facts import bundle_line, device_name, machine_facts, rates_line, reproducing_command
 from .format import (
     TEXT_LIMIT,
@@ -43,6 +44,9 @@ TEMPLATE = "report.html.j2"
 MAX_TILES = 5
 # a drawing takes a tenth of a second, and nobody scrolls past so many
 DRAWN_BUNDLES = 12
+BUNDLE_NOT_DRAWN = (
+    f"Not drawn: a page has the drawings of its first {DRAWN_BUNDLES} bundles. All figures are in the tables."
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class BundleView:
     # of each of the summary's lines
     remarks: tuple[tuple[Remark, ...], ...]
     drawings: tuple[Drawing, ...]
+    # what of the bundle has no drawing, and why; "" where all has
+    not_drawn: str
     grids: tuple[Grid, ...]
 
     @property
@@ -93,6 +99,7 @@ class StandinView:
     remarks: tuple[tuple[Remark, ...], ...]
     claims: Grid
     drawings: tuple[Drawing, ...]
+    not_drawn: str
     explanation: tuple[str, ...]
 
 
@@ -167,6 +174,7 @@ def _bundle_view(bundle: BundleReport, prefix: str, of_page: Badge | None, *, dr
         summary=summary_grid(bundle.rows).without_weights(origin),
         remarks=tuple(tuple(row_remarks(row)) for row in bundle.rows),
         drawings=tuple(render(plot, prefix) for plot in bundle_plots(bundle)) if drawn else (),
+        not_drawn=rows_not_drawn(bundle.rows) if drawn else BUNDLE_NOT_DRAWN,
         grids=tuple(grid.without_weights(origin) for grid in bundle_grids(bundle)),
     )
 
@@ -199,7 +207,7 @@ def _tiles(rows: Sequence[Row]) -> tuple[Tile, ...]:
     if row.memory and row.memory.device_peak_mib is not None:
         tiles.append(Tile(fixed(row.memory.device_peak_mib, 0), "MiB", "device memory, peak"))
     elif row.memory and row.memory.host_anonymous_peak_mib is not None:
-        tiles.append(Tile(fixed(row.memory.host_anonymous_peak_mib, 0), "MiB", "host memory, peak"))
+        tiles.append(Tile(fixed(row.memory.host_anonymous_peak_mib, 0), "MiB", "host anonymous, peak"))
     if row.energy:
         tiles.append(Tile(significant(row.energy.joules_per_step), "J", "energy of a step"))
     if row.floor:
@@ -220,5 +228,6 @@ def _standin_view(report: Report, of_page: Badge | None) -> StandinView | None:
         remarks=tuple(tuple(row_remarks(item.row)) for item in standin.rows),
         claims=claims_grid(standin),
         drawings=tuple(render(plot, "standin") for plot in standin_plots(standin)),
+        not_drawn=standin_not_drawn(standin),
         explanation=standin.explanation,
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..report import BundleReport, Latency, Row
-from .drawable import NAMES_DRAWN, drawable_rows
+from .drawable import drawable_rows, first_names
 from .error_plot import error_plot
 from .format import (
     clipped,
@@ -131,9 +131,9 @@ def floor_plot(rows: Sequence[Row]) -> Plot | None:
 
 def stages_plot(rows: Sequence[Row]) -> Plot | None:
     shown = [row for row in rows if row.profile and row.profile.stages]
-    names = tuple(dict.fromkeys(stage.stage for row in shown if row.profile for stage in row.profile.stages))[
-        :NAMES_DRAWN
-    ]
+    names, left_out = first_names(
+        (stage.stage for row in shown if row.profile for stage in row.profile.stages), "stages"
+    )
     roles = series_of(names)
 
     def draw(canvas: Canvas) -> Figure:
@@ -162,7 +162,7 @@ def stages_plot(rows: Sequence[Row]) -> Plot | None:
         return None
     caption = "Measured apart from the latency, since profiling slows the step."
     legend = tuple((roles[name], printable(clipped(name))) for name in names)
-    return Plot("stages", "Where the time goes", caption, legend, draw)
+    return Plot("stages", "Where the time goes", f"{caption}{left_out}", legend, draw)
 
 
 def start_plot(rows: Sequence[Row]) -> Plot | None:

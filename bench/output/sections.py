@@ -75,7 +75,7 @@ def summary_grid(rows: Iterable[Row]) -> Grid:
     figures = ("p50 ms", "x FP32", "error m/s", "p99 ms", "device MiB", "host MiB", "J a step")
     lines = tuple(row_line(row, cells(row), marked=False) for row in rows)
     words = ("backend", "result", WEIGHTS)
-    return Grid("summary", "One policy step", words, figures, lines).without_empty()
+    return Grid("summary", "One policy step; host: anonymous memory", words, figures, lines).without_empty()
 
 
 def latency_grid(rows: Iterable[Row]) -> Grid:
@@ -103,7 +103,7 @@ def latency_grid(rows: Iterable[Row]) -> Grid:
 
 
 def checks_grid(rows: Iterable[Row]) -> Grid:
-    figures = ("max m/s", "relative", "host anonymous", "host peak", "device")
+    figures = ("max m/s", "relative", "host anonymous", "host resident", "device")
     lines = tuple(
         row_line(
             row,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..report import StandinReport, StandinRow
-from .drawable import NAMES_DRAWN, drawable_standin
+from .drawable import drawable_standin, first_names
 from .format import backend_label, clipped, fixed, printable, significant
 from .lanes import Heading, Lanes, Style, draw_bar, draw_stack, scale_from_zero
 from .plot_rows import BAR_PX, STACK_PX, legend_of, role_of, series_of
@@ -35,7 +35,7 @@ def _allocated_mib(item: StandinRow) -> float | None:
 
 def _standin_memory_plot(standin: StandinReport) -> Plot | None:
     shown = [item for item in standin.rows if item.parts and item.explained_mib is not None]
-    names = tuple(dict.fromkeys(part.what for item in shown for part in item.parts))[:NAMES_DRAWN]
+    names, left_out = first_names((part.what for item in shown for part in item.parts), "parts")
     roles = series_of(names)
     claimed = sorted({mb for claim in standin.claims for mb in (claim.fp32_memory_mb, claim.fp16_memory_mb)})
 
@@ -63,7 +63,7 @@ def _standin_memory_plot(standin: StandinReport) -> Plot | None:
         return None
     caption = (
         "Bars: what the shapes explain. Diamond: what PyTorch's allocator held at most. "
-        "Dashed: the peaks published, in their MB."
+        f"Dashed: the peaks published, in their MB.{left_out}"
     )
     return Plot(
         "standin-memory",

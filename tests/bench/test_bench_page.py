@@ -11,6 +11,7 @@ from bench_examples import example_report, full_report, full_row, full_rows, mea
 
 from vla_edge.bench.measure import summarise
 from vla_edge.bench.output.answer import alarms, bundle_headline, fastest, headline
+from vla_edge.bench.output.drawable import standin_not_drawn
 from vla_edge.bench.output.page import to_page
 from vla_edge.bench.report import Doubt, Report, Row
 
@@ -174,6 +175,48 @@ def test_the_tile_and_the_headline_say_a_ratio_in_the_same_words(ratio: float, t
     text = " ".join(Page(to_page(with_rows(row))).text.split())
     assert tile in text
     assert ("as fast as" in text) == (ratio == 1.0)
+
+
+def failed_row(name: str) -> Row:
+    return Row(backend=name, status="failed", reason="killed", weights_origin="checkpoint")
+
+
+@pytest.mark.parametrize(("count", "said"), [(12, 0), (13, 1), (15, 3)])
+def test_a_bundle_that_is_not_drawn_says_so(count: int, said: int) -> None:
+    report = with_rows(failed_row("tensorrt"))
+    text = Page(to_page(msgspec.structs.replace(report, bundles=report.bundles * count))).text
+    assert text.count("Not drawn: a page has the drawings of its first 12 bundles.") == said
+
+
+@pytest.mark.parametrize(("count", "said"), [(40, ""), (41, "The first 40 of 41 backends are drawn.")])
+def test_backends_that_a_drawing_has_no_room_for_are_counted(count: int, said: str) -> None:
+    report = with_rows(*(failed_row(f"b{at}") for at in range(count)))
+    text = Page(to_page(report)).text
+    assert said in text
+    assert ("The tables have all." in text) == bool(said)
+
+
+def test_backends_with_figures_too_large_to_draw_are_counted() -> None:
+    row = full_row("tensorrt", "fp16", 3.0, 0.01, 3000, 400, speedup_over_torch_fp32=1e90)
+    text = Page(to_page(with_rows(row, failed_row("b")))).text
+    assert "1 of 2 backends have figures too large to draw. The tables have all." in text
+
+
+def test_rows_of_the_stand_in_that_are_not_drawn_are_counted() -> None:
+    standin = full_report().standin
+    assert standin is not None
+    many = msgspec.structs.replace(standin, claims=(), rows=standin.rows[:1] * 41)
+    assert standin_not_drawn(many) == "The first 40 of 41 rows are drawn. The tables have all."
+    assert standin_not_drawn(standin) == ""
+
+
+def test_memory_has_the_same_word_in_its_tile_as_in_the_table() -> None:
+    row = measured_row("onnxruntime", (1.0, 2.0))
+    text = Page(to_page(with_rows(row))).text
+    assert "host anonymous, peak 418 MiB" in text
+    assert "host anonymous host resident" in text
+    assert "host peak" not in text
+    assert "host memory, peak" not in text
 
 
 def test_a_wrong_engine_stands_below_a_good_headline() -> None:

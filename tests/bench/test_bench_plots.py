@@ -15,7 +15,7 @@ from matplotlib.collections import LineCollection
 from vla_edge.bench.output.error_plot import error_plot
 from vla_edge.bench.output.format import significant, times
 from vla_edge.bench.output.lanes import Heading, Lanes
-from vla_edge.bench.output.memory_plots import memory_plot
+from vla_edge.bench.output.memory_plots import memory_plot, phases_plot
 from vla_edge.bench.output.plots import (
     bundle_plots,
     drift_plot,
@@ -100,6 +100,32 @@ def test_actions_that_are_not_finite_are_named_since_they_cannot_be_drawn() -> N
     plot = error_plot(rows)
     assert plot is not None
     assert plot.caption.endswith("since its actions are NaN or infinite: TensorRT FP16.")
+
+
+def test_of_many_actions_that_are_not_finite_the_others_are_counted() -> None:
+    nan = Parity(calls=1, samples=1, finite=False, max_abs_mps=None, relative_l2=None)
+    hidden = (measured_row(f"b{at}", (1.0, 2.0), status="wrong", parity=nan) for at in range(19))
+    plot = error_plot((*ROWS[:2], *hidden))
+    assert plot is not None
+    assert plot.caption.endswith("b14, b15 and 3 more.")
+
+
+@pytest.mark.parametrize(("count", "said"), [(16, ""), (17, "17"), (40, "40")])
+def test_names_that_a_drawing_has_no_room_for_are_counted_below_it(count: int, said: str) -> None:
+    assert ROWS[6].profile is not None
+    assert ROWS[6].memory is not None
+    profile, memory = ROWS[6].profile, ROWS[6].memory
+    stages = tuple(msgspec.structs.replace(profile.stages[0], stage=f"s{at}") for at in range(count))
+    phases = tuple(msgspec.structs.replace(memory.phases[0], phase=f"p{at}") for at in range(count))
+    row = msgspec.structs.replace(
+        ROWS[6],
+        profile=msgspec.structs.replace(profile, stages=stages),
+        memory=msgspec.structs.replace(memory, phases=phases),
+    )
+    for plot, word in ((stages_plot((row,)), "stages"), (phases_plot((row,)), "phases")):
+        assert plot is not None
+        told = f" Only the first 16 of {said} {word} are drawn."
+        assert plot.caption.endswith(told) if said else "Only the first" not in plot.caption
 
 
 def test_names_of_the_error_plot_do_not_cover_each_other() -> None:

@@ -71,7 +71,8 @@ def stop_on_exit(
 
     Not covered: what no program can answer (SIGKILL, a crash: SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP,
     SIGSYS), `os._exit`, `os.exec*`, which replaces the program without leaving the block, and a signal whose handler
-    is replaced inside the block, also by the default action.
+    is replaced inside the block, also by the default action. A hang is not seen beside code that keeps Python's
+    `set_wakeup_fd` of its own, as uvloop does, and begins inside the block: enter the block inside its coroutine.
 
     Args:
         stop: sends the robot a stop; short. It is called again where it raises, may be called more than once, and
@@ -105,7 +106,7 @@ class StopOnExit:
 
     def __enter__(self) -> StopOnExit:
         _require_main_thread()
-        found = handlers_to_take()
+        found = handlers_to_take(_is_of_a_block)
         self._home = HomeProcess()
         self._main = threading.get_ident()
         try:
@@ -167,8 +168,7 @@ class StopOnExit:
     def _hear(self, number: int) -> None:
         """The wire's thread calls this, also while the main thread is inside an engine."""
         # One that the program handles itself since is its own, unless it is one that asks it to end.
-        owner = getattr(signal.getsignal(number), "__self__", None)
-        if number in self._earlier and (number in ASKED or isinstance(owner, StopOnExit)):
+        if number in self._earlier and (number in ASKED or _is_of_a_block(signal.getsignal(number))):
             self._told.put(number)
 
     def _watch(self) -> None:
@@ -244,7 +244,11 @@ class StopOnExit:
 
     def _restore(self) -> None:
         for number, earlier in self._earlier.items():
-            signal.signal(number, earlier)
+            later = next((block for block in _active if block._earlier.get(number) == self._on_signal), None)
+            if later is None:
+                signal.signal(number, earlier)
+            else:  # it was entered inside this block, is left after it, and drives on
+                later._earlier[number] = earlier
 
     def _at_exit(self) -> None:
         """The block was never left: a generator or an ExitStack that nobody closed, or its stop failed."""
@@ -274,6 +278,10 @@ def _is_ours(frame: FrameType | None) -> bool:
     return False
 
 
+def _is_of_a_block(handler: object) -> bool:
+    return isinstance(getattr(handler, "__self__", None), StopOnExit)
+
+
 def _is_uncovered(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] in _UNCOVERED
 
@@ -293,11 +301,8 @@ def _require_main_thread() -> None:
 
 def _after_fork_in_child() -> None:
     _wire.leave_to_parent()
-    for ends in reversed(
-        _active
-    ):  # the innermost one first, so that the handlers of before them all come back
-        ends.leave_to_parent()
-    _active.clear()
+    while _active:  # the innermost one first, so that the handlers of before them all come back
+        _active.pop().leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):

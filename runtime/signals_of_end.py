@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,14 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def handlers_to_take() -> dict[int, Any]:
+def handlers_to_take(is_ours: Callable[[object], bool]) -> dict[int, Any]:
     """The signals to take over, with their handlers so far.
 
     What the program ignores stays ignored. Of those that nobody sends to end a program, one that has a handler,
     of Python or of a library's native code, is that one's.
+
+    Args:
+        is_ours: whether a handler is that of another block, which this one shares its signals with.
 
     Raises:
         InputError: one that asks the program to end is handled by native code.
@@ -52,7 +56,7 @@ def handlers_to_take() -> dict[int, Any]:
                 "Enter stop_on_exit first; or keep that code from it, such as with "
                 "rclpy.init(signal_handler_options=SignalHandlerOptions.NO).",
             )
-        if number in ASKED or (earlier is signal.SIG_DFL and not native):
+        if number in ASKED or is_ours(earlier) or (earlier is signal.SIG_DFL and not native):
             found[int(number)] = earlier
     return found
 

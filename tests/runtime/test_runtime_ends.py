@@ -326,6 +326,57 @@ with contextlib.ExitStack() as robots:
     assert {f"stop{at}" for at in range(blocks)} <= set(program.said())
 
 
+def test_a_signal_that_nobody_sends_to_end_a_program_stops_every_robot_too(tmp_path: Path) -> None:
+    script = f"""
+{HANG}
+awaited[:] = ["outer", "inner"]
+with stop_on_exit(lambda: say("outer"), patience_s=0.1), stop_on_exit(lambda: say("inner"), patience_s=0.1):
+    move()
+    hang()
+    drive()
+"""
+    program = Program(tmp_path, script)
+    program.wait_for("move")
+    program.process.send_signal(signal.SIGUSR1)
+    assert program.end() == 128 + signal.SIGUSR1, program.errors
+    assert program.said().count("move") == 1
+    assert {"outer", "inner"} <= set(program.said())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_blocks_may_be_left_in_the_order_in_which_they_were_entered(number: int) -> None:
+    told: list[str] = []
+    before = signal.getsignal(number)
+    first, second = (stop_on_exit(lambda name=name: told.append(name)) for name in ("first", "second"))
+
+    def leave_the_first() -> None:
+        first.__exit__(None, None, None)
+        assert told == ["first"]
+        signal.raise_signal(number)
+
+    first.__enter__()
+    with pytest.raises(SystemExit) as raised, second:
+        leave_the_first()
+    assert raised.value.code == 128 + number
+    assert told == ["first", "second"]
+    assert signal.getsignal(number) == before
+
+
+def test_a_child_forked_inside_several_blocks_has_the_handlers_of_before(tmp_path: Path) -> None:
+    script = """
+with stop_on_exit(stop), stop_on_exit(stop):
+    child = os.fork()
+    if child == 0:
+        handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
+        say("default" if handlers == (signal.SIG_DFL,) * 2 and signal.set_wakeup_fd(-1) == -1 else "ours")
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    program = Program(tmp_path, script)
+    assert program.end() == 0, program.errors
+    assert program.said() == ["default", "stop", "stop"]
+
+
 def test_a_stop_that_hangs_does_not_keep_the_other_robots_from_theirs(tmp_path: Path) -> None:
     script = f"""
 {HANG}

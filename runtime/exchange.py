@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from .interrupts import uninterrupted
@@ -106,6 +105,11 @@ def recover(folder: Path) -> Iterator[str]:
         if os.path.lexists(target):
             yield f"{old} was set aside by an export that was killed; delete it if {target} is good."
             continue
-        with suppress(FileNotFoundError):  # a neighbour was faster
-            os.rename(old, target)
+        try:
+            rename_new(old, target)
+        except (FileNotFoundError, FileExistsError):  # a neighbour was faster
+            continue
+        except OSError as error:
+            yield f"{old} was set aside by an export that was killed; it cannot be moved back: {error.strerror}."
+        else:
             yield f"{target} is back in its place: an export that should replace it was killed."

@@ -16,6 +16,7 @@ from vla_edge.runtime import exchange as module
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import BundleError
 from vla_edge.runtime.exchange import exchange, recover, require_exchangeable
+from vla_edge.runtime.renaming import rename_new
 from vla_edge.runtime.staging import remove_leftovers, staging_folder
 
 # The process ends itself, or is interrupted, before or after the rename of that number.
@@ -167,6 +168,40 @@ def test_what_a_living_neighbour_has_set_aside_is_left_to_him(earlier: Path) -> 
     assert (earlier / "epoch").read_text() == "old"
 
 
+@pytest.mark.parametrize("late", ["empty", "full"])
+def test_what_takes_the_name_while_an_earlier_folder_is_brought_back_stays(
+    earlier: Path, late: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = earlier.with_name(".policy.vla-0123456789abcdef.old")
+    earlier.rename(aside)
+
+    def rename(source: Path, target: Path) -> None:
+        target.mkdir()
+        if late == "full":
+            (target / "epoch").write_text("new")
+        rename_new(source, target)
+
+    monkeypatch.setattr(module, "rename_new", rename)
+    assert list(recover(aside.parent)) == []
+    assert (aside / "epoch").read_text() == "old"
+    assert names(earlier) == ([] if late == "empty" else ["epoch"])
+
+
+def test_an_earlier_folder_that_cannot_be_brought_back_is_named(
+    earlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = earlier.with_name(".policy.vla-0123456789abcdef.old")
+    earlier.rename(aside)
+
+    def refused(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")  # another user's, in a folder like /tmp
+
+    monkeypatch.setattr(module, "rename_new", refused)
+    assert list(recover(aside.parent)) == [
+        f"{aside} was set aside by an export that was killed; it cannot be moved back: Operation not permitted."
+    ]
+
+
 def test_whether_a_folder_could_be_replaced_is_asked_without_moving_it(earlier: Path) -> None:
     inode = earlier.stat().st_ino
     require_exchangeable(earlier)
@@ -242,6 +277,7 @@ ASKING = """
 import sys
 from pathlib import Path
 from vla_edge.runtime.exchange import recover, require_exchangeable
+from vla_edge.runtime.renaming import rename_new
 from vla_edge.runtime.staging import remove_leftovers, staging_folder
 
 target, said = Path(sys.argv[1]), []

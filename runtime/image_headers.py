@@ -19,6 +19,7 @@ MAX_SEGMENTS = 1000  # a JPEG's tables, notes and scans; a colour profile takes 
 MAX_SCANS = 100  # a progressive JPEG has 10 as a rule
 MAX_SCANNED_PIXELS = 1 << 30  # scans by pixels: about two seconds
 MAX_EXIF_BYTES = 1 << 20  # a segment holds 64 KiB, and EXIF is one
+MAX_FILL_BYTES = 4096  # FF before a marker; writers have one or two
 MAX_STRAY_BYTES = 1 << 16  # between a JPEG's segments, which Pillow reads one by one
 MAX_PNG_CHUNKS = 1 << 16  # writers make one of every 8 KiB, or of more
 MAX_PPM_HEADER_BYTES = 4096
@@ -28,6 +29,7 @@ _SAVE_AGAIN = "Decode it with another program and save it as PNG."
 # A code that says nothing else than that bytes follow; FF 00 is data, FF FF a fill, and D0 to D7 and all
 # below C0 stand alone. So do JPEG decoders skip what lies between two segments, and so they find a scan's end.
 _JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+_FILL = b"\xff" * (MAX_FILL_BYTES + 1)
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _WITHOUT_LENGTH = frozenset(
     {0xC8, _SOI, _EOI, *range(0xF0, 0xFE)}
@@ -82,8 +84,9 @@ def check_jpeg(data: bytes, name: str) -> JpegLayout:
     """
     layout = JpegLayout()
     at = 2
-    while (found := _JPEG_MARKER.search(data, at)) is not None:
+    while (found := _JPEG_MARKER.search(data, at, _furthest(layout, data, at))) is not None:
         marker = found[1][0]
+        _check_fill(data, at, found.start(), name)
         if layout.scans and marker in (_SOI, _EOI):  # a decoder reads no further
             return layout
         if not layout.scans:
@@ -94,10 +97,25 @@ def check_jpeg(data: bytes, name: str) -> JpegLayout:
         else:
             layout.stray_bytes += 2
         _check_jpeg_counts(layout, name)
+    _check_fill(data, at, len(data), name)
     if not layout.scans:
         layout.stray_bytes += max(0, len(data) - at)
         _check_jpeg_counts(layout, name)
     return layout
+
+
+def _furthest(layout: JpegLayout, data: bytes, at: int) -> int:
+    """Where to stop looking for a marker: before the first scan where too much was found between two."""
+    return len(data) if layout.scans else at + MAX_STRAY_BYTES + 2
+
+
+def _check_fill(data: bytes, start: int, end: int, name: str) -> None:
+    """libjpeg comes back to where a run of fill begins, whenever it has to ask for more of the file."""
+    if data.find(_FILL, start, end) >= 0:
+        raise ImageError(
+            f"{name} is a JPEG of more than {MAX_FILL_BYTES} bytes of fill in a row, which is not read.",
+            _SAVE_AGAIN,
+        )
 
 
 def _count_segment(layout: JpegLayout, marker: int, data: bytes, at: int) -> int:

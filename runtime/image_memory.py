@@ -14,6 +14,7 @@ MAX_DECODING_BYTES = 340 << 20  # file, decoder and pixels together
 _ONE_BYTE = frozenset({"1", "L", "P"})
 _RGB_BYTES = 4
 _WEBP_BYTES = 12  # its library's two canvases, and the frame as it is handed over
+_WEBP_COPIES = 3  # of the file: ours, Pillow's and its library's
 _STRIP_BYTES = 4  # a TIFF may be a single strip, which libtiff unpacks whole
 _COEFFICIENT_BYTES = 2
 
@@ -54,7 +55,7 @@ def check_webp(data: bytes, name: str) -> None:
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     else:
         width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
-    require_memory(len(data) + (_RGB_BYTES + _WEBP_BYTES) * width * height, name)
+    require_memory(_WEBP_COPIES * len(data) + (_RGB_BYTES + _WEBP_BYTES) * width * height, name)
 
 
 def require_memory(needed: int, name: str) -> None:

@@ -55,7 +55,12 @@ BOMBS = {
     "comments": (after_the_beginning(b"\xff\xfe\0\2" * 2000), "more than 1000 segments"),
     "comments of no length": (after_the_beginning(b"\xff\xfe\0\0" * 2000), "more than 1000 segments"),
     "comments behind a scan": (jpeg()[:-2] + b"\xff\xfe\0\2" * 2000 + b"\xff\xd9", "more than 1000 segments"),
-    "fill": (after_the_beginning(b"\xff" * 100_000), "more than 65536 bytes outside of its segments"),
+    "fill": (after_the_beginning(b"\xff" * 100_000), "more than 4096 bytes of fill in a row"),
+    "fill in a scan": (
+        jpeg()[:-2] + b"\xff" * 100_000 + b"\xff\xd9",
+        "more than 4096 bytes of fill in a row",
+    ),
+    "fill without an end": (jpeg()[:-2] + b"\xff" * 100_000, "more than 4096 bytes of fill in a row"),
     "junk": (after_the_beginning(bytes(100_000)), "more than 65536 bytes outside of its segments"),
     "junk alone": (b"\xff\xd8\xff" + bytes(100_000), "more than 65536 bytes outside of its segments"),
     "chunks": (
@@ -100,6 +105,8 @@ SOUND = {
     "a profile in 255 parts": after_the_beginning(ICC * 255),
     "fill": after_the_beginning(b"\xff" * 1000),
     "restarts": jpeg(side=512, restart_marker_blocks=1),
+    "fill in a note": after_the_beginning(b"\xff\xe5\xff\x00" + b"\xff" * 0xFEFE),
+    "fill behind it": jpeg() + b"\xff" * 100_000,
     "images behind it": jpeg() + jpeg() * 2000,
 }
 

@@ -62,6 +62,15 @@ def test_a_turned_image_takes_less_than_400_mib(
     assert int(taken_mib) < 400
 
 
+def test_a_long_webp_counts_with_its_copies(tmp_path: Path) -> None:
+    path = tmp_path / "frame.webp"
+    Image.new("RGB", (64, 64)).save(path, lossless=True)
+    with path.open("r+b") as file:
+        file.truncate(200 << 20)
+    with pytest.raises(ImageError, match="would take 600 MiB to decode"):
+        read_image(path)
+
+
 def test_the_refusal_says_how_much_it_would_take(tmp_path: Path) -> None:
     path = written(tmp_path / "frame", "RGBA", 8191, "PNG", compress_level=1)
     with pytest.raises(ImageError) as raised:

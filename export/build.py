@@ -41,6 +41,7 @@ from vla_edge.runtime.sessions.plan import (
 from vla_edge.runtime.sessions.tensorrt import runtime_cache_path
 from vla_edge.runtime.sessions.trt_library import Backend
 from vla_edge.runtime.staging import leftovers, locked, remove_leftovers, staging_folder
+from vla_edge.runtime.writable import refuse_unwritable
 
 from .build_cache import TimingCache
 from .build_memory import PeakMemory, check_room
@@ -48,6 +49,8 @@ from .build_network import Built, build_engine
 from .build_progress import BuildProgress, Silent
 from .build_target import Target, open_target
 from .build_verify import utc_now, verify_plan
+
+_COPY = "copy the bundle to where you may write"
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def build_plan(
 
     Raises:
         EngineError: no TensorRT, driver or GPU, or TensorRT refuses the network.
+        InputError: the bundle is not writable.
         ResourceError: not enough disk.
         RejectedPlanError: a gate was missed; the plan is set aside with the suffix ".rejected".
         KeyboardInterrupt: Ctrl-C; nothing of this build is left.
@@ -129,6 +133,7 @@ def build_plan(
         present = None if options.force else _present(bundle, target)
         if present is not None:
             return BuildResult(present.path, present.record, fresh=False)
+        refuse_unwritable(path.parent, _COPY)
         check_room(bundle, options.ignore_memory)
         path.parent.mkdir(exist_ok=True)
         with staging_folder(path) as staging:
@@ -152,6 +157,7 @@ def verify_existing(
         if target.device is None:
             raise EngineError(f"The plan cannot run here: {target.absent}", "Run this on the target.")
         plan = find_plan(bundle, target.machine)
+        refuse_unwritable(plan.path.parent, _COPY)
         record = _verify(plan, bundle, target, options.memory, progress)
         _publish(plan.path, plan.path, record)
         return BuildResult(plan.path, record, fresh=False)

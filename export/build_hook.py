@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def build_here(folder: Path, wanted: bool | None) -> BuildResult | None:
     if wanted:
         refuse_if_impossible()
     elif missing := _missing():
-        note(stderr_console(), f"no TensorRT plan built: {missing}")
+        note(stderr_console(), _later(missing, folder))
         return None
     from vla_edge.runtime.bundle import Bundle
 
@@ -58,6 +59,14 @@ def build_here(folder: Path, wanted: bool | None) -> BuildResult | None:
 
     with ShownProgress(stderr_console()) as progress:
         return build_plan(Bundle.open(folder), progress=progress)
+
+
+def _later(missing: str, folder: Path) -> str:
+    """That there is no plan is as it should be on a workstation: a plan belongs to the GPU that it was built on."""
+    why = f"no TensorRT plan yet: {missing[0].lower()}{missing[1:].rstrip('.')}"
+    if not is_installed("tensorrt"):
+        why = "no TensorRT here, as expected on a workstation"
+    return f"{why}; build the plan on the robot: vla-build {shlex.quote(str(folder))}"
 
 
 def _missing() -> str:

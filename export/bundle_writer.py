@@ -19,8 +19,7 @@ from vla_edge.runtime.exchange import exchange, require_exchangeable
 from vla_edge.runtime.manifest import MANIFEST_NAME, FileEntry, Manifest, decode, encode
 from vla_edge.runtime.renaming import rename_new
 from vla_edge.runtime.staging import staging_folder
-
-from .resources import nearest_existing
+from vla_edge.runtime.writable import refuse_unwritable
 
 # What a manifest takes as a name, and with the staging folder's affixes what a file system does.
 MAX_NAME_BYTES = 200
@@ -39,20 +38,6 @@ def refuse_unusable(target: Path) -> None:
             "Give a shorter one with --name.",
         )
     refuse_unwritable(target.parent)
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Raise InputError where a folder cannot be made, or not be written into."""
-    existing = nearest_existing(folder)
-    if not existing.is_dir():
-        raise InputError(
-            f"{existing} is not a folder, so nothing can be written into {folder}.",
-            "Choose another place with -o.",
-        )
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(
-            f"the folder {existing} is not writable.", "Change its permissions, or write elsewhere with -o."
-        )
 
 
 def refuse_existing(target: Path, force: bool) -> None:

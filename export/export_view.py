@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vla_edge.runtime.manifest import Manifest
+from vla_edge.runtime.opening import frames_at_a_time
 
 from . import gate_view, gates
 from .guesses import Guess, guesses, likely
@@ -28,7 +29,7 @@ def print_exported(folder: Path, manifest: Manifest, seconds: Mapping[str, float
     if manifest.source.weights_origin.startswith(_SAMPLE):
         prose(console, f"generated weights: {one_line(manifest.source.weights_origin.removeprefix(_SAMPLE))}")
     quoted = escape(shlex.quote(str(folder)))
-    say(console, f"next: vla-run {quoted} IMAGE")
+    say(console, f"next: vla-run {quoted} {_images(manifest)}")
     say(console, f"on the robot: vla-build {quoted}\n")
     console.print(gate_view.gate_table(gates.judgements(manifest.parity)))
     _print_guesses(console, manifest)
@@ -70,6 +71,11 @@ def gates_json(manifest: Manifest) -> list[dict[str, Any]]:
         }
         for judged in gates.judgements(manifest.parity)
     ]
+
+
+def _images(manifest: Manifest) -> str:
+    batch = frames_at_a_time(manifest)
+    return "IMAGE" if batch == 1 else f"FOLDER  (its images, {batch} at a time)"
 
 
 def _answer(manifest: Manifest) -> str:

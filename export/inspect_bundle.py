@@ -189,8 +189,10 @@ def _certainty(name: str, setting: Setting, guessed: set[str], probable: set[str
 def _has_manifest(folder: Path) -> bool:
     try:
         (folder / MANIFEST_NAME).lstat()
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
+    except OSError:  # a folder that must not be searched: its damage is shown
+        return True
     return True
 
 
@@ -207,11 +209,18 @@ def _file(bundle: Bundle, entry: FileEntry, hashed: bool, progress: Progress) ->
     problem = ""
     try:
         path = bundle.locate(entry)
-        if hashed:
-            problem = _hash_problem(path, entry.sha256, "the manifest", progress)
+        problem = _hash_problem(path, entry.sha256, "the manifest", progress) if hashed else _unreadable(path)
     except BundleError as error:
         problem = error.problem
     return FileLine(entry.path, entry.size_bytes, entry.sha256, hashed and not problem, problem)
+
+
+def _unreadable(path: Path) -> str:
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}."
+    return ""
 
 
 def _hash_problem(path: Path, wanted: str, says: str, progress: Progress) -> str:
@@ -253,6 +262,8 @@ def _plan(path: Path, bundle: Bundle, hashed: bool, progress: Progress) -> PlanL
 def _plan_problem(path: Path, size_bytes: int | None, record: PlanRecord, bundle: Bundle) -> str:
     if size_bytes is None:
         return f"{path} is missing or no regular file; only its side file is there."
+    if problem := _unreadable(path):
+        return problem
     if size_bytes != record.size_bytes:
         return f"{path} has {size_bytes} bytes, its side file says {record.size_bytes}."
     if record.model != model_files(bundle):

@@ -12,6 +12,7 @@ from rich.tree import Tree
 
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.manifest import Manifest
+from vla_edge.runtime.streams import plus_minus
 
 from . import build_view, gate_view
 from .gates import judgements
@@ -219,7 +220,9 @@ def _tensors(manifest: Manifest) -> Iterator[str]:
         for spec in specs:
             yield f"{title}: {one_line(spec.name)} {spec.dtype} {escape(str(list(spec.shape)))}"
     action = manifest.action
-    limits = ", ".join(f"{name} +-{limit:g}" for name, limit in zip(action.names, action.limit, strict=True))
+    limits = ", ".join(
+        f"{name} {plus_minus()}{limit:g}" for name, limit in zip(action.names, action.limit, strict=True)
+    )
     yield f"action: {one_line(limits)} {one_line(action.unit)}"
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from vla_edge.runtime.errors import ResourceError
+from vla_edge.runtime.writable import nearest_existing
 
 from .host_memory import available_memory_bytes
 
@@ -35,12 +35,6 @@ def estimate(weights_bytes: int, largest_weight_bytes: int) -> Needs:
     """From the size of the data file and of its largest weight in FP32."""
     memory = LIBRARIES_BYTES + ACTIVATION_BYTES + 6 * largest_weight_bytes
     return Needs(disk=weights_bytes + SPARE_DISK_BYTES, memory=memory)
-
-
-def nearest_existing(folder: Path) -> Path:
-    """The folder itself, or the lowest of its parents that exists."""
-    # os.path: what lies in a folder that must not be searched does not exist either
-    return next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
 
 
 def check(needs: Needs, folder: Path, ignore_memory: bool = False) -> list[str]:

@@ -78,7 +78,8 @@ def command(
     as_json: bool,
 ) -> None:
     require("export", "torch", *(["tokenizers"] if tokenizer else []))
-    from .bundle_writer import refuse_unwritable
+    from vla_edge.runtime.writable import refuse_unwritable
+
     from .sample import SampleOptions, default_name
     from .sample_tokenizer import write_tokenizer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +17,22 @@ MIB = 1 << 20
 ENGINE_NAMES = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 # Where there is no terminal to ask; a file is read in a window of about this width.
 PIPE_WIDTH = 110
+_BLANKS_AT_END = re.compile(r"(?<! ) +$", re.MULTILINE)
 
 
 def result_console(pipe_width: int = PIPE_WIDTH) -> Console:
     """A console on stdout."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=pipe_width)
+    return console if console.is_terminal else _PipeConsole(highlight=False, width=pipe_width)
+
+
+class _PipeConsole(Console):
+    """A console whose lines carry no blanks at their ends, which rich pads tables with."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        self.file.write(_BLANKS_AT_END.sub("", captured.get()))
 
 
 def say(console: Console, text: str, style: str = "") -> None:

@@ -52,20 +52,27 @@ def print_settings(as_json: bool) -> None:
 
 def _as_text() -> str:
     import shutil
-    import textwrap
+
+    from vla_edge.runtime.streams import plus_minus
+    from vla_edge.runtime.wrapping import folded, in_lines
 
     width = min(shutil.get_terminal_size().columns, 110)
 
     def wrapped(label: str, text: str) -> list[str]:
-        return textwrap.wrap(text, width, initial_indent=f"  {label:<9}", subsequent_indent=" " * 11)
+        heads = (f"  {label:<9}", " " * 11)
+        return [f"{heads[at > 0]}{line}" for at, line in enumerate(in_lines(text, width - len(heads[0])))]
 
-    lines = ["Settings of the forward pass: what a checkpoint does not say about how it was used."]
-    lines += [f"Defaults of {', '.join(BY_LAYOUT)} depend on the layout.", ""]
+    head = "Settings of the forward pass: what a checkpoint does not say about how it was used."
+    lines = [
+        folded(head, width),
+        folded(f"Defaults of {', '.join(BY_LAYOUT)} depend on the layout.", width),
+        "",
+    ]
     for setting in settings_listed():
         default = setting["default_by_layout"] or json_text(setting["default"], indent=None)
         lines.append(setting["name"])
         lines += wrapped("default", default)
         if setting["choices"]:
             lines += wrapped("choices", ", ".join(setting["choices"]))
-        lines += wrapped(setting["standing"], setting["why"])
-    return "\n".join([*lines, "", _EXAMPLE])
+        lines += wrapped(setting["standing"], setting["why"].replace("+-", plus_minus()))
+    return "\n".join([*lines, "", folded(_EXAMPLE, width)])

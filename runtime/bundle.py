@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Collection, Iterable
@@ -141,18 +142,30 @@ def require_known(verify: str) -> None:
 def find_bundles(folder: str | os.PathLike[str]) -> list[Path]:
     """Every bundle in a folder: the folder itself, or those one level down, sorted by name.
 
-    Folders that an export has not finished (named `.*` or `*.partial`) are left out.
+    Folders that an export has not finished (named `.*` or `*.partial`) are left out. One that must
+    not be looked into stays in: it may be a bundle, and opening it tells.
 
     Raises:
-        BundleError: there is no such folder.
+        BundleError: there is no such folder, or it cannot be read.
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise BundleError(f"{root} is not a folder.", "Give a bundle, or a folder that holds bundles.")
-    if (root / MANIFEST_NAME).is_file() and not _is_unfinished(root.absolute()):
-        return [root]
-    children = (child for child in root.iterdir() if not _is_unfinished(child))
-    return sorted(child for child in children if (child / MANIFEST_NAME).is_file())
+    try:
+        if not root.is_dir():
+            raise BundleError(f"{root} is not a folder.", "Give a bundle, or a folder that holds bundles.")
+        if _may_be_bundle(root) and not _is_unfinished(root.absolute()):
+            return [root]
+        children = [child for child in root.iterdir() if not _is_unfinished(child)]
+    except OSError as error:
+        raise BundleError(f"{root} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    return sorted(filter(_may_be_bundle, children))
+
+
+def _may_be_bundle(folder: Path) -> bool:
+    """Whether there is a manifest, or a folder that must not be searched for one: who opens it says so."""
+    try:
+        return (folder / MANIFEST_NAME).is_file()
+    except OSError:
+        return folder.is_dir()
 
 
 def _read_manifest(root: Path) -> bytes:
@@ -279,4 +292,6 @@ def _sha256(path: Path) -> str:
         with open_regular(path) as file:
             return sha256_of_open(file)
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.", "Check the disk.") from error
+        denied = error.errno in (errno.EACCES, errno.EPERM)
+        mend = "Check its permissions." if denied else "Check the disk."
+        raise BundleError(f"{path} cannot be read: {error.strerror}.", mend) from error

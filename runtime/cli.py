@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="End, with code 1, when loading or one result takes longer: a stranger's graph may compute for ever.",
 )
-@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used.")
+@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used, with exit code 2.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line and image.")
 @verbose_option
 @click.version_option(VERSION, prog_name="vla-run")
@@ -111,7 +111,7 @@ def command(
     A bundle that was exported with --batch takes as many images at a time, each an episode of its own.
 
     Results go to stdout; why an image could not be used goes to stderr, and the exit code is 1 then. It is 2 for a
-    bad bundle, instruction or option.
+    bad bundle, instruction or option, and with --strict for a bad image.
 
     \b
     Examples:

@@ -19,6 +19,7 @@ from .json_text import json_text
 from .run_images import Result
 from .staging import PARTIAL_SUFFIX, new_file, remove_leftovers
 from .terminal import one_line
+from .writable import refuse_unwritable
 
 # a spreadsheet would run a text that begins so as a formula, some also where the sign is a wide one
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -38,7 +39,7 @@ def check_output(path: Path) -> None:
     """Refuse what cannot become a file of results, before any work is done.
 
     Raises:
-        InputError: another suffix, no such folder, or a folder of this name.
+        InputError: another suffix, no such folder, one that is not writable, or a folder of this name.
     """
     if path.suffix.lower() not in _WRITERS:
         raise InputError(
@@ -49,6 +50,7 @@ def check_output(path: Path) -> None:
         raise InputError(f"{path} is a folder.", "Give the name of a file.")
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent}.", "Make it first.")
+    refuse_unwritable(path.parent)
 
 
 @contextmanager

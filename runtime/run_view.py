@@ -16,6 +16,7 @@ import click
 from .errors import ImageError
 from .frames import natural_order
 from .run_images import Result
+from .streams import plus_minus
 from .terminal import one_line
 from .wrapping import for_terminal
 
@@ -65,7 +66,7 @@ class Table:
         if done:
             limits = sorted(set(self._manifest.action.limit))
             for line in (
-                f"{_count(done, 'image')}; limited to {', '.join(f'±{limit:g}' for limit in limits)} m/s; "
+                f"{_count(done, 'image')}; limited to {', '.join(f'{plus_minus()}{limit:g}' for limit in limits)} m/s; "
                 f"p50 {statistics.median(self._total_ms):.1f} ms {self._unit_of_time()}",
                 one_line(f"{self._identity}; {self._identity.compute}"),
             ):

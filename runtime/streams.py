@@ -69,6 +69,15 @@ class _Outliving(io.FileIO):
             return super().write(data)
 
 
+def plus_minus() -> str:
+    """The sign where stdout has it, else "+-"."""
+    try:
+        "±".encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return "+-"
+    return "±"
+
+
 def print_any_text() -> None:
     """Let an output that has not all letters, such as an ASCII one, show the others as `\\uXXXX`.
 

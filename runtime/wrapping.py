@@ -42,14 +42,22 @@ def _fold(line: str, columns: int) -> str:
         return line
     held = _COMMAND.sub(lambda found: found[0].replace(" ", _HELD), line)
     indent = held[: len(held) - len(held.lstrip(" "))]
+    lines = in_lines(held, columns - len(indent))
+    return "\n".join(f"{indent}{each}" for each in lines).replace(_HELD, " ")
+
+
+def in_lines(text: str, columns: int) -> list[str]:
+    """The words of a text in lines of at most `columns` cells, of which Korean takes two a letter."""
+    from rich.cells import cell_len
+
     lines = [""]
-    for word in held.split():
+    for word in text.split():
         longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if lines[-1] and cell_len(indent + longer) > columns:
+        if lines[-1] and cell_len(longer) > columns:
             lines.append(word)
         else:
             lines[-1] = longer
-    return "\n".join(f"{indent}{each}" for each in lines).replace(_HELD, " ")
+    return lines
 
 
 def _columns(stream: TextIO) -> int:

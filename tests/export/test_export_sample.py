@@ -462,7 +462,7 @@ class TestTheCommand:
         assert self.run(monkeypatch, "--layout", "pure", "-o", str(tmp_path / inside)) == 2
         error = capsys.readouterr().err
         assert f"{tmp_path / 'policy'} is not a folder" in error
-        assert "Choose another place with -o" in error
+        assert "Write elsewhere with -o" in error
 
     @pytest.mark.parametrize("form", ["open_clip", "transformers"])
     def test_a_form_of_clip_is_not_taken_for_a_policy_without_it(

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from rich.cells import cell_len
 
-from vla_edge.export import build_view, gate_view
+from vla_edge.export import build_hook, build_view, gate_view
 from vla_edge.export.build_verify import StageMeasure
 from vla_edge.export.export_view import print_exported, print_missed
 from vla_edge.export.gates import default_gates, judgements, missed, override
 from vla_edge.export.guesses import guesses, likely
 from vla_edge.export.settings import PolicySettings, parse_options
+from vla_edge.export.settings_view import print_settings
 from vla_edge.runtime.bundle import Bundle
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.gates import judge
 from vla_edge.runtime.manifest import Gate, Manifest, StageError
 from vla_edge.runtime.sessions.plan import Check, PlanVerification, SampleError
+from vla_edge.runtime.streams import plus_minus
 
 ManifestOf = Callable[..., Manifest]
 
@@ -106,6 +111,76 @@ def test_the_answer_comes_first(manifest_of: ManifestOf, capsys: pytest.CaptureF
     assert weights.startswith("generated weights: vla-sample")
     assert run == "next: vla-run 'engines/a b' IMAGE"
     assert build == "on the robot: vla-build 'engines/a b'"
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [(1, "IMAGE"), (4, "FOLDER  (its images, 4 at a time)"), (64, "FOLDER  (its images, 64 at")],
+)
+def test_what_to_run_next_takes_as_many_images_as_the_bundle(
+    manifest_of: ManifestOf, capsys: pytest.CaptureFixture[str], batch: int, words: str
+) -> None:
+    manifest = manifest_of()
+    inputs = [msgspec.structs.replace(one, shape=(batch, *one.shape[1:])) for one in manifest.inputs]
+    print_exported(Path("x"), msgspec.structs.replace(manifest, inputs=tuple(inputs)), {})
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next: "))
+    assert line.startswith(f"next: vla-run x {words}")
+
+
+@pytest.mark.parametrize("folder", ["engines/p-fp16", "a b"])
+@pytest.mark.parametrize(
+    ("installed", "words"),
+    [
+        (False, "no TensorRT here, as expected on a workstation; build the plan on the robot: vla-build "),
+        (
+            True,
+            "no TensorRT plan yet: there is no NVIDIA driver on this machine; build the plan on the robot: ",
+        ),
+    ],
+)
+def test_an_export_without_tensorrt_does_not_read_like_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    installed: bool,
+    words: str,
+    folder: str,
+) -> None:
+    reason = "There is no NVIDIA driver on this machine." if installed else "tensorrt is not installed."
+    monkeypatch.setattr(build_hook, "is_installed", lambda name: installed)
+    monkeypatch.setattr(build_hook, "_missing", lambda: reason)
+    assert build_hook.build_here(Path(folder), None) is None
+    assert capsys.readouterr().err.replace("\n", "") == (
+        f"{words}{'vla-build ' if installed else ''}{shlex.quote(folder)}"
+    )
+
+
+def test_lines_in_a_pipe_end_without_blanks(
+    manifest_of: ManifestOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_exported(Path("x"), manifest_of("hybrid-a", "transformers"), {"read": 1.0})
+    print_missed(manifest_of())
+    lines = capsys.readouterr().out.split("\n")
+    assert len(lines) > 20
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+@pytest.mark.parametrize("columns", [40, 60, 72])
+def test_settings_keep_their_hanging_indent_at_any_width(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_settings(as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    # what is one word, such as a list without blanks, is as long as it is
+    assert [line for line in lines if cell_len(line) > columns and len(line.split()) > 2] == []
+
+
+@pytest.mark.parametrize(("encoding", "sign"), [("utf-8", "±"), ("latin-1", "±"), ("ascii", "+-")])
+def test_plus_minus_is_one_sign_where_the_output_has_it(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, sign: str
+) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert plus_minus() == sign
 
 
 def test_texts_of_a_manifest_do_not_command_the_terminal(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from vla_edge.runtime.console import COMMAND_SETTINGS, verbose_option
 from vla_edge.runtime.extras import require
 from vla_edge.runtime.json_text import json_text
 from vla_edge.runtime.version import VERSION
+from vla_edge.runtime.wrapping import for_terminal
 
 from ..output.format import NOTHING
 
@@ -93,7 +95,7 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
 
     comparison = compare(read_report(before), read_report(after), threshold, tail_threshold)
     for warning in comparison.warnings:
-        click.echo(f"warning: {_plain(warning)}", err=True)
+        click.echo(for_terminal(f"warning: {_plain(warning)}", sys.stderr), err=True)
     if as_json:
         click.echo(json_text(comparison))
     else:

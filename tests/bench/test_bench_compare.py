@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -372,6 +375,24 @@ def test_warnings_go_to_standard_error(pair: tuple[Path, Path], tmp_path: Path) 
     write(msgspec.structs.replace(report, machine=msgspec.structs.replace(report.machine, cpu="ARM")), other)
     done = run(pair[0], other)
     assert done.stderr == "warning: different CPU: AMD EPYC before, ARM after\n"
+
+
+def test_a_warning_is_wrapped_between_words_on_a_terminal(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    busy = tmp_path / "busy.json"
+    write(report_of(row(independent(20, 1), doubts=(BUSY, SPREAD))), busy)
+    ours, theirs = os.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "vla_edge.bench.cli", "compare", str(pair[0]), str(busy)],
+        env={**os.environ, "COLUMNS": "60"},
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        timeout=60,
+    )
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert max(map(len, shown.splitlines())) <= 60
+    assert f"busy-host: {BUSY.text}; after: spread" in " ".join(shown.split())
 
 
 def test_a_busy_machine_is_told_in_the_text_and_in_the_json(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import CheckpointError
+from .mapped_values import mapped_values
 from .printable import printable
 from .source_file import SourceFile
 from .stored_tensors import PLAIN_DTYPES, UnreadableTensor
@@ -75,8 +76,6 @@ def safetensors_content(file: SourceFile) -> Mapping[str, Any]:
 
 def _view(file: SourceFile, tensor: torch.Tensor, start: int, entry: Mapping[str, Any]) -> Any:
     """The same tensor in our own map, which survives that the file is cut."""
-    import torch
-
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in PLAIN_DTYPES:
         return UnreadableTensor(f"a tensor of {dtype}", tuple(tensor.shape), dtype)
@@ -90,7 +89,7 @@ def _view(file: SourceFile, tensor: torch.Tensor, start: int, entry: Mapping[str
             f"{tensor.numel():,} values.",
             "Compare its size and SHA-256 with the origin's and copy it again.",
         )
-    values = torch.frombuffer(file.map(), dtype=tensor.dtype, count=tensor.numel(), offset=start + first)
+    values = mapped_values(file.map(), tensor.dtype, tensor.numel(), start + first)
     return values.reshape(tensor.shape)
 
 

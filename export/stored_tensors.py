@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from .archive import Record
+from .mapped_values import mapped_values
 from .pickle_limits import PickleLimitError, UnreadablePickleError
 from .source_file import SourceFile
 from .tensor_parts import MAX_AXES, check_extent, device_of, is_shape, size_of, sizes_of
@@ -48,7 +49,6 @@ PLAIN_DTYPES = frozenset(
         "bool",
         "complex128",
         "complex64",
-        "complex32",
     ]
 )
 
@@ -266,16 +266,10 @@ class TensorBuilder:
 
     def _values(self, record: Record, dtype: str) -> torch.Tensor:
         """All of a record as one tensor of a plain dtype; tensors that share a storage share it here too."""
-        import torch
-
         key = (record.name, dtype)
         if key not in self._storages:
             count = record.size_bytes // _dtype(dtype).itemsize
-            self._storages[key] = (
-                torch.frombuffer(self._map, dtype=_dtype(dtype), count=count, offset=record.offset)
-                if count
-                else torch.empty(0, dtype=_dtype(dtype))
-            )
+            self._storages[key] = mapped_values(self._map, _dtype(dtype), count, record.offset)
         return self._storages[key]
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from vla_edge.export.checkpoint import read_stored
+from vla_edge.export.inspect import compare_weights
 from vla_edge.runtime.errors import CheckpointError
 
 WEIGHTS = struct.pack("<4f", 1, 2, 3, 4)
@@ -158,6 +159,24 @@ def test_a_zip64_archive_is_read(tmp_path: Path) -> None:
             with target.open(entry.filename, "w", force_zip64=True) as record:
                 record.write(source.read(entry))
     assert read_stored(path).tensors["w"].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.complex64, torch.float64, torch.float32])
+@pytest.mark.parametrize("shift", range(8))
+def test_values_at_any_address_are_read(tmp_path: Path, dtype: torch.dtype, shift: int) -> None:
+    """torch's own functions end the process on complex numbers of 16 bytes that lie at no multiple of 16."""
+    path, wanted = tmp_path / "a.pth", torch.arange(8.0).to(dtype)
+    with (
+        zipfile.ZipFile(io.BytesIO(saved(w=wanted, again=wanted[:1].expand(4)))) as source,
+        zipfile.ZipFile(path, "w") as target,
+    ):
+        target.writestr("archive/padding", bytes(shift))
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    tensors = read_stored(path).tensors
+    assert tensors["w"].clone().tolist() == wanted.tolist()
+    assert tensors["again"].contiguous().tolist() == [0] * 4
+    assert all(line.differing == 0 for line in compare_weights(tensors, tensors, tuple(tensors), 1))
 
 
 class TestWrongFilesUnderAnyName:

@@ -86,12 +86,14 @@ class Checkpoint(Reader):
 
     def read(self, data: bytes) -> None:
         from vla_edge.export.checkpoint import read_stored
-        from vla_edge.export.inspect import as_json, inspect_policy
+        from vla_edge.export.inspect import as_json, compare_weights, inspect_policy
+        from vla_edge.runtime.json_text import json_text
 
         path = self.folder / f"case{self.suffix}"
         path.write_bytes(data)
         stored = read_stored(path)
-        as_json(inspect_policy(stored), None, 4)
+        json_text(as_json(inspect_policy(stored), None, 4))
+        compare_weights(stored.tensors, stored.tensors, tuple(stored.tensors), 2)
         for tensor in stored.tensors.values():
             tensor.detach().reshape(-1)[:100_000].double().sum()
 

@@ -101,8 +101,18 @@ def checkpoints(folder: Path) -> list[bytes]:
         "dtype": torch.float16,
     }
     bare = {f"module.{name}": tensor for name, tensor in weights.items()}
+    newer = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "complex128")
+    beside = {
+        "state_dict": weights,
+        "version": torch.__version__,
+        "text": [np.str_(""), np.bytes_(b""), np.array(["", ""])],
+        "newer": {name: torch.zeros(3, dtype=getattr(torch, name)) for name in newer},
+        "complex": torch.tensor([1 + 2j]),
+        "types": [str, type(None), ..., torch.device("cuda:0"), torch.qint8],
+        "quantised": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    }
     results = []
-    for content in (plain, numbers, bare):
+    for content in (plain, numbers, bare, beside):
         for protocol in (2, 4):
             torch.save(content, folder / "seed.pth", pickle_protocol=protocol)
             results.append((folder / "seed.pth").read_bytes())
@@ -132,7 +142,13 @@ def pickle_grafts() -> list[bytes]:
         ("argparse", "Namespace"),
         ("pathlib", "PosixPath"),
     ]
-    names = [name(*call) for call in calls]
+    names = [name(*call) for call in calls] + [name("torch", dtype) for dtype in _odd_dtypes()]
+    names += [
+        name("torch._utils", "_rebuild_tensor_v3"),
+        name("torch", "device"),
+        name("torch", "UntypedStorage"),
+    ]
+    names += map(_tensor_of_dtype, _odd_dtypes())
     numbers = [b"J" + struct.pack("<i", n) for n in (-1, 0, 2**31 - 1)] + [b"\x8a\x05" + b"\xff" * 5]
     sizes = [b"r" + struct.pack("<I", n) for n in (0, 2**31 - 1, 2**32 - 1)]
     shapes = [
@@ -158,6 +174,22 @@ def pickle_grafts() -> list[bytes]:
     bombs = [b"\x96" + struct.pack("<Q", 10**10), b"X" + struct.pack("<I", 2**32 - 1), b"2" * 5000]
     strings = [pickle.dumps(text, 2)[2:-1] for text in ("storage", "latin1", "zip", "cpu", "0")]
     return names + numbers + sizes + shapes + acts + deep + bombs + strings
+
+
+def _odd_dtypes() -> list[str]:
+    """Every dtype that torch has, under its own name: many have no values that its functions could read."""
+    import torch
+
+    return sorted(
+        {str(value).removeprefix("torch.") for value in vars(torch).values() if type(value) is torch.dtype}
+    )
+
+
+def _tensor_of_dtype(dtype: str) -> bytes:
+    """A whole tensor of it, of two values, in the first storage of the archive."""
+    storage = b"(X\x07\0\0\0storagectorch.storage\nUntypedStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x60tQ"
+    rest = b"K\0K\x02\x85K\x01\x85\x89N" + f"ctorch\n{dtype}\n".encode()
+    return b"ctorch._utils\n_rebuild_tensor_v3\n(" + storage + rest + b"tR"
 
 
 def safetensors_files() -> list[bytes]:

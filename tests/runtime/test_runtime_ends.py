@@ -538,8 +538,9 @@ def test_the_controller_is_halted_in_the_moment_of_the_signal() -> None:
     controller = SimpleNamespace(halt=told.append)
     with pytest.raises(SystemExit), stop_on_exit(lambda: told.append("stop"), controller):
         signal.raise_signal(signal.SIGTERM)
+    # the watching thread halts it too, before or after the stop
     assert told[0] == "the program was told to end by SIGTERM."
-    assert told[-1] == "stop"
+    assert "stop" in told
 
 
 def test_another_thread_than_the_main_one_is_refused() -> None:

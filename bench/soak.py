@@ -207,7 +207,7 @@ def _host_kib() -> int:
 
 def _device_free_kib(policy: Policy) -> int | None:
     device: CudaDevice | None = getattr(policy.session, "device", None)
-    return device.memory_info().free_bytes >> 10 if device is not None else None
+    return device.free_bytes() >> 10 if device is not None else None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

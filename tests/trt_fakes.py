@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_edge.runtime.cuda.device import DeviceInfo, MemoryInfo
+from vla_edge.runtime.cuda.device import DeviceInfo
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.manifest import Manifest, TensorSpec
 from vla_edge.runtime.sessions.trt_library import Library
@@ -53,8 +53,8 @@ class FakeDevice:
     def activate(self) -> None:
         self.activations += 1
 
-    def memory_info(self) -> MemoryInfo:
-        return MemoryInfo(1 << 29, 1 << 30)
+    def free_bytes(self) -> int:
+        return 1 << 29
 
     def create_stream(self) -> int:
         return self._make("stream")

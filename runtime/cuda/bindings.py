@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EngineError
-from .device import MIB, DeviceInfo, MemoryInfo, check_index
+from .device import MIB, DeviceInfo, check_index
 from .errors import cuda_error, no_driver
 from .system import driver_text
 
@@ -48,9 +48,9 @@ class BindingsDevice:
             raise EngineError("The CUDA device is closed.", "Open it again.")
         self._call("cuCtxSetCurrent", self._context)
 
-    def memory_info(self) -> MemoryInfo:
-        free, total = self._call("cuMemGetInfo")
-        return MemoryInfo(int(free), int(total))
+    def free_bytes(self) -> int:
+        free, _ = self._call("cuMemGetInfo")
+        return int(free)
 
     def create_stream(self) -> int:
         return int(self._call("cuStreamCreate", _STREAM_NON_BLOCKING))

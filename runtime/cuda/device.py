@@ -45,12 +45,6 @@ class DeviceInfo:
         return f"cuda:{self.index} {self.name} (sm{self.sm})"
 
 
-@dataclass(frozen=True)
-class MemoryInfo:
-    free_bytes: int
-    total_bytes: int
-
-
 class CudaDevice(Protocol):
     """One GPU. Every method raises `EngineError` with CUDA's own words when the driver refuses."""
 
@@ -59,8 +53,8 @@ class CudaDevice(Protocol):
     def activate(self) -> None:
         """Make the device's primary context current in the calling thread."""
 
-    def memory_info(self) -> MemoryInfo:
-        """Free and total device memory, of all processes together."""
+    def free_bytes(self) -> int:
+        """Device memory that no process holds; a Jetson's is shared with the CPU."""
 
     def create_stream(self) -> int:
         """A stream that does not wait for the legacy default stream."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EngineError
-from .device import MIB, DeviceInfo, MemoryInfo, check_index
+from .device import MIB, DeviceInfo, check_index
 from .errors import cuda_error
 from .libcuda import LibCuda
 from .system import driver_text
@@ -43,10 +43,10 @@ class PycudaDevice:
             raise EngineError("The CUDA device is closed.", "Open it again.")
         self._lib.call("cuCtxSetCurrent", self._context.handle)
 
-    def memory_info(self) -> MemoryInfo:
+    def free_bytes(self) -> int:
         with self._pushed("cuMemGetInfo"):
-            free, total = self._drv.mem_get_info()
-        return MemoryInfo(int(free), int(total))
+            free, _ = self._drv.mem_get_info()
+        return int(free)
 
     def create_stream(self) -> int:
         with self._pushed("cuStreamCreate"):

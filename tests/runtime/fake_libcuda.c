@@ -1,8 +1,9 @@
 /* A driver library without a GPU, for tests: "device" memory is host memory, a graph replays its copies.
 
    It checks what a real driver would refuse: calls without a context, unknown addresses, a copy from
-   memory that is not page-locked while a capture runs, a second end of a capture. `fake_live` counts what
-   was not freed. Names with _v2 are aliases, as in the real library. */
+   memory that is not page-locked while a capture runs, a second end of a capture, the end of one that an
+   allocation has invalidated. `fake_live` counts what was not freed. Names with _v2 are aliases, as in
+   the real library. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
@@ -27,7 +28,7 @@ static __thread int depth;
 static int retained, live_memory, live_pins, live_streams, live_graphs, live_events;
 static uintptr_t pinned[16][2];
 static struct node { void *to; const void *from; size_t size; } nodes[64];
-static int captured = -1;
+static int captured = -1, invalidated;
 static int limit_mib = 1 << 20;
 static volatile int hangs;
 
@@ -80,6 +81,7 @@ API CUresult cuMemGetInfo(size_t *available, size_t *total) {
 V2(cuMemGetInfo)
 API CUresult cuMemAlloc(address *memory, size_t size) {
   NEED_CONTEXT;
+  if (captured >= 0) { invalidated = 1; return CAPTURE_UNSUPPORTED; }
   if (size > (size_t)limit_mib << 20) return OUT_OF_MEMORY;
   *memory = (address)(uintptr_t)aligned_alloc(512, (size + 511) / 512 * 512);
   live_memory++;
@@ -135,12 +137,13 @@ API CUresult cuStreamSynchronize(handle stream) {
 }
 API CUresult cuStreamBeginCapture(handle stream, int mode) {
   if (!stream) return CAPTURE_UNSUPPORTED;
-  captured = 0;
+  captured = invalidated = 0;
   return mode == 1 ? SUCCESS : INVALID_VALUE;
 }
 V2(cuStreamBeginCapture)
 API CUresult cuStreamEndCapture(handle stream, handle *graph) {
   if (captured < 0) return CAPTURE_INVALIDATED;
+  if (invalidated) { captured = -1; *graph = NULL; return CAPTURE_INVALIDATED; } /* it keeps no graph */
   struct graph *made = malloc(sizeof *made);
   made->count = captured;
   memcpy(made->nodes, nodes, sizeof nodes);

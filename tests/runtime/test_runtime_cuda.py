@@ -66,7 +66,7 @@ def on_fake_driver(fake_driver: Path) -> Callable[[str], str]:
 def test_cuda_python_copies_captures_replays_and_frees(on_fake_driver: Callable[[str], str]) -> None:
     printed = on_fake_driver("""
         device = open_device(0, "cuda-bindings")
-        print(device.info)
+        print(device.info, device.free_bytes() >> 30)
         stream = device.create_stream()
         slab = Slab(device, [TensorSpec(name="a", dtype="float32", shape=(2, 3))])
         def there_and_back():
@@ -90,7 +90,7 @@ def test_cuda_python_copies_captures_replays_and_frees(on_fake_driver: Callable[
         print(live())
     """)
     assert printed.splitlines() == [
-        "cuda:0 Fake GPU (sm87)",
+        "cuda:0 Fake GPU (sm87) 512",
         "24.0",
         "1.5 [1, 1, 1, 1, 2, 1]",
         "[0, 0, 0, 0, 0, 0]",
@@ -131,6 +131,32 @@ def test_a_capture_of_pageable_memory_fails_and_leaves_the_stream_usable(
     assert "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" in printed
     assert "graph=False" in printed
     assert "[1, 0, 1, 0, 0, 1]" in printed
+
+
+def test_a_capture_that_cuda_invalidates_frees_no_graph_and_the_next_one_works(
+    on_fake_driver: Callable[[str], str],
+) -> None:
+    printed = on_fake_driver("""
+        device = open_device(0, "cuda-bindings")
+        stream = device.create_stream()
+        def allocate():
+            try:
+                device.allocate(64)
+            except EngineError:
+                pass
+        for work in (lambda: device.allocate(64), allocate):
+            try:
+                Graph(device, stream, work)
+            except EngineError as error:
+                print(error.problem)
+        Graph(device, stream, lambda: None).launch(stream)
+        device.synchronize(stream)
+        print(live())
+    """)
+    refused, invalidated, left = printed.splitlines()
+    assert "cuMemAlloc failed: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" in refused
+    assert "cuStreamEndCapture failed: CUDA_ERROR_STREAM_CAPTURE_INVALIDATED" in invalidated
+    assert left == "[0, 0, 1, 1, 0, 1]"
 
 
 def test_the_driver_library_does_the_same_for_pycuda(on_fake_driver: Callable[[str], str]) -> None:
@@ -336,7 +362,7 @@ def test_a_real_gpu_copies_captures_and_frees(memory: str) -> None:
     if memory == "pycuda":
         pytest.importorskip("pycuda")
     device = open_device(0, memory)  # type: ignore[arg-type]
-    before = device.memory_info().free_bytes
+    before = device.free_bytes()
     stream = device.create_stream()
     slab = Slab(device, SPECS)
 
@@ -356,5 +382,5 @@ def test_a_real_gpu_copies_captures_and_frees(memory: str) -> None:
     for resource in (watch, graph, slab):
         resource.close()
     device.destroy_stream(stream)
-    assert abs(device.memory_info().free_bytes - before) < 64 << 20
+    assert abs(device.free_bytes() - before) < 64 << 20
     device.close()

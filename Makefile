@@ -50,7 +50,7 @@ gpu: $(STAMP)   ## on a machine with a GPU and TensorRT: full size, built, check
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,tensorrt]'
 	$(BIN)/vla-sample --layout pure --size full -o samples/ --force
 	$(BIN)/vla-sample --layout hybrid-a --size full -o samples/ --force
-	$(BIN)/python -m vla_edge.bench.acceptance samples/*.pth -o proof/
+	$(BIN)/python -m vla_edge.bench.proof.acceptance samples/*.pth -o proof/
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .

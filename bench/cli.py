@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
-from vla_edge.runtime.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
-from vla_edge.runtime.extras import require
-from vla_edge.runtime.finite import FiniteFloat
+from vla_edge.bench.backends.backends import BACKEND_NAMES
+from vla_edge.bench.compare.cli import command as compare
+from vla_edge.bench.output.render_cli import command as render
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
+from vla_edge.runtime.command.extras import require
+from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.version import VERSION
 
-from .backends import BACKEND_NAMES
-from .compare.cli import command as compare
 from .default_group import DefaultGroup
 from .options import BenchOptions, Workload
-from .output.render_cli import command as render
 
 if TYPE_CHECKING:
-    from .report import Report
+    from vla_edge.bench.report.types import Report
 
 # in lines of their own: click would break names at their hyphens
 _INDENT = 2 * " "
@@ -171,13 +171,14 @@ def measure(
     import msgspec
     from rich.console import Console
 
-    from .agreement import find_frames
-    from .output.table import print_report
-    from .output.writers import JSON_NAME, prepare_folder, write_outputs
+    from vla_edge.bench.backends.runnable import check_backends, check_device, check_paths
+    from vla_edge.bench.measure.agreement import find_frames
+    from vla_edge.bench.output.tables.table import print_report
+    from vla_edge.bench.output.writers import JSON_NAME, prepare_folder, write_outputs
+    from vla_edge.bench.report.types import check_writable, write
+
     from .progress import ConsoleProgress
-    from .report import check_writable, write
     from .run import has_failure, run_bench
-    from .runnable import check_backends, check_device, check_paths
 
     chosen_device = device or default_device()
     check_device(chosen_device)
@@ -224,7 +225,7 @@ def _partial_report(target: Path | None) -> Iterator[Callable[[Report], None]]:
     if target is None:
         yield lambda report: None
         return
-    from .report import write
+    from vla_edge.bench.report.types import write
 
     partial = target.with_suffix(f".partial{target.suffix}")
     partial.unlink(missing_ok=True)
@@ -246,9 +247,9 @@ def default_device() -> Literal["cpu", "cuda"]:
     NVML alone would not do: it may be missing, or tell nothing, where a GPU is. Nor would CUDA: a GPU that it does not
     have although NVML does is an error, and no reason to measure the CPU unasked.
     """
-    from .nvml import gpu_count, open_nvml
-    from .runnable import has_cuda
-    from .unified import is_tegra
+    from vla_edge.bench.backends.runnable import has_cuda
+    from vla_edge.bench.watch.nvml import gpu_count, open_nvml
+    from vla_edge.bench.watch.unified import is_tegra
 
     if is_tegra() or has_cuda():
         return "cuda"
@@ -258,7 +259,7 @@ def default_device() -> Literal["cpu", "cuda"]:
 
 def default_threads() -> int:
     """The cores that this process may use."""
-    from vla_edge.runtime.cores import usable_cores
+    from vla_edge.runtime.process.cores import usable_cores
 
     return usable_cores()
 

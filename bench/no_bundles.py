@@ -6,14 +6,14 @@ import shlex
 from pathlib import Path
 
 from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.terminal import printable
+from vla_edge.runtime.printable import printable
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 ENGINES = Path("engines")
 
 
 def no_bundles(given: Path) -> InputError:
-    """The error for a path that is no bundle and holds none; its mend is the vla-export line that makes one."""
+    """The error for a path that is no bundle and holds none; its hint is the vla-export line that makes one."""
     shown = printable(str(given))
     if given.is_file():
         if given.suffix.lower() in CHECKPOINT_SUFFIXES:

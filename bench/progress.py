@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from vla_edge.runtime.terminal import printable
-
-from .jobs import Phase
-from .output.layout import LEAST_WIDTH, fold
-from .report import Row
+from vla_edge.bench.measure.jobs import Phase
+from vla_edge.bench.output.tables.layout import LEAST_WIDTH, fold
+from vla_edge.bench.report.types import Row
+from vla_edge.runtime.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,27 +10,36 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from vla_edge.runtime.bundle import Bundle, find_bundles
+from vla_edge.bench.backends.backends import BACKEND_NAMES, TORCH_NAMES, engines_of
+from vla_edge.bench.backends.checkpoints import CheckpointFinder, Search
+from vla_edge.bench.backends.random_policy import describe
+from vla_edge.bench.backends.runnable import check_paths
+from vla_edge.bench.backends.torch_session import TORCH_MODES
+from vla_edge.bench.floor.attach import with_floors
+from vla_edge.bench.floor.rates import measure_rates_apart
+from vla_edge.bench.measure.harness import Harness, Progress
+from vla_edge.bench.measure.jobs import Failed, Job, Measured
+from vla_edge.bench.measure.rows import may_be_wrong, with_agreement, with_speedups
+from vla_edge.bench.report.types import (
+    BundleReport,
+    Machine,
+    Options,
+    Rates,
+    Refused,
+    Report,
+    Row,
+    StandinReport,
+)
+from vla_edge.bench.standin.bench import bench_standin
+from vla_edge.bench.watch.machine import describe_machine
+from vla_edge.bench.watch.nvml import open_gpu
+from vla_edge.runtime.bundle.bundle import Bundle, find_bundles
+from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME
 from vla_edge.runtime.errors import VlaError
-from vla_edge.runtime.manifest import GOLDEN_NAME, MODEL_NAME
 from vla_edge.runtime.version import VERSION
 
-from .backends import BACKEND_NAMES, TORCH_NAMES, engines_of
-from .checkpoints import CheckpointFinder, Search
-from .floor.attach import with_floors
-from .floor.rates import measure_rates_apart
-from .jobs import Failed, Job, Measured
-from .machine import describe_machine
 from .no_bundles import no_bundles
-from .nvml import open_gpu
 from .options import BenchOptions
-from .random_policy import describe
-from .report import BundleReport, Machine, Options, Rates, Refused, Report, Row, StandinReport
-from .rig import Progress, Rig
-from .rows import may_be_wrong, with_agreement, with_speedups
-from .runnable import check_paths
-from .standin.bench import bench_standin
-from .torch_session import TORCH_MODES
 
 FRAME = (480, 640)  # height and width of a small camera's picture
 PROFILE_RUNS = 20
@@ -67,15 +76,15 @@ def run_bench(
     planned, refused = _plan(options) if "policy" in options.workloads else ([], [])
     done: list[BundleReport] = []
     with open_gpu() if options.device == "cuda" else nullcontext() as gpu:
-        rig = Rig(options, gpu, progress)
+        harness = Harness(options, gpu, progress)
         for item in planned:
-            for bundle in _bench_bundle(item, rig):
+            for bundle in _bench_bundle(item, harness):
                 keep(_report(options, machine, (*done, bundle), refused, complete=False))
             done.append(bundle)
         standin = None
-        for standin in bench_standin(rig) if "owner-standin" in options.workloads else ():
+        for standin in bench_standin(harness) if "owner-standin" in options.workloads else ():
             keep(_report(options, machine, done, refused, standin, complete=False))
-        rates = None if options.quick else _measure_rates(rig)
+        rates = None if options.quick else _measure_rates(harness)
         report = _report(options, machine, done, refused, standin, rates)
     return with_floors(report, [item.bundle for item in planned])
 
@@ -103,9 +112,9 @@ def _report(
     )
 
 
-def _measure_rates(rig: Rig) -> Rates | None:
-    rig.progress.begin("this device", "bandwidth and matmul rates")
-    rates = measure_rates_apart(rig.options.device, rig.options.threads)
+def _measure_rates(harness: Harness) -> Rates | None:
+    harness.progress.begin("this device", "bandwidth and matmul rates")
+    rates = measure_rates_apart(harness.options.device, harness.options.threads)
     if isinstance(rates, Failed):
         logger.warning("no floor: the device's rates could not be measured: %s", rates.reason)
         return None
@@ -154,16 +163,16 @@ def _folders(engines: Path) -> list[Path]:
     return folders
 
 
-def _bench_bundle(item: _Planned, rig: Rig) -> Iterator[BundleReport]:
+def _bench_bundle(item: _Planned, harness: Harness) -> Iterator[BundleReport]:
     """Every backend of a bundle; yields what there is so far, after each row."""
     manifest = item.bundle.manifest
     rows: list[Row] = []
     actions: dict[str, list] = {}
-    for name in rig.options.backends or _default_backends(item, rig.options):
-        rig.progress.begin(manifest.name, name)
-        row, actions[name] = _bench_backend(name, item, rig)
+    for name in harness.options.backends or _default_backends(item, harness.options):
+        harness.progress.begin(manifest.name, name)
+        row, actions[name] = _bench_backend(name, item, harness)
         rows.append(row)
-        rig.progress.end(row)
+        harness.progress.end(row)
         yield _bundle_report(item, with_speedups(with_agreement(rows, actions, manifest.action.scale)))
 
 
@@ -203,9 +212,9 @@ def _default_backends(item: _Planned, options: BenchOptions) -> tuple[str, ...]:
     return (*names, *engines_of(item.bundle))
 
 
-def _bench_backend(name: str, item: _Planned, rig: Rig) -> tuple[Row, list]:
+def _bench_backend(name: str, item: _Planned, harness: Harness) -> tuple[Row, list]:
     """The row, and the actions on the user's frames."""
-    options, manifest = rig.options, item.bundle.manifest
+    options, manifest = harness.options, item.bundle.manifest
     is_torch = name in TORCH_NAMES
     random = is_torch and item.checkpoint.path is None
     origin = describe(manifest) if random else manifest.source.weights_origin
@@ -230,7 +239,7 @@ def _bench_backend(name: str, item: _Planned, rig: Rig) -> tuple[Row, list]:
     notes = _notes(item, random) if is_torch else ()
     if not any(gate.stage == "action" for gate in manifest.parity.gates):
         notes = (*notes, "the manifest has no gate for the action: only checked to be finite")
-    row, measured = rig.run(job, origin, None if random else manifest.parity.gates, notes)
+    row, measured = harness.run(job, origin, None if random else manifest.parity.gates, notes)
     actions = measured.frame_actions if isinstance(measured, Measured) else ()
     return row, [[[math.nan if x is None else x for x in step] for step in frame] for frame in actions]
 

@@ -6,13 +6,12 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vla_edge.export.screen.progress import note
+from vla_edge.runtime.command.extras import is_installed
 from vla_edge.runtime.errors import EngineError
-from vla_edge.runtime.extras import is_installed
-
-from .progress import note
 
 if TYPE_CHECKING:
-    from .build import BuildResult
+    from vla_edge.export.build.build import BuildResult
 
 INSTALL = (
     "On the robot TensorRT comes with JetPack 6.1 or later; elsewhere: pip install 'vla-edge[tensorrt]'."
@@ -45,17 +44,16 @@ def build_here(folder: Path, wanted: bool | None) -> BuildResult | None:
     """
     if wanted is False:
         return None
-    from vla_edge.runtime.console import stderr_console
+    from vla_edge.runtime.command.console import stderr_console
 
     if wanted:
         refuse_if_impossible()
     elif missing := _missing():
         note(stderr_console(), _later(missing, folder))
         return None
-    from vla_edge.runtime.bundle import Bundle
-
-    from .build import build_plan
-    from .build_progress import ShownProgress
+    from vla_edge.export.build.build import build_plan
+    from vla_edge.export.build.progress import ShownProgress
+    from vla_edge.runtime.bundle.bundle import Bundle
 
     with ShownProgress(stderr_console()) as progress:
         return build_plan(Bundle.open(folder), progress=progress)
@@ -73,7 +71,7 @@ def _missing() -> str:
     """Why no plan can be built here; empty where one can."""
     if not is_installed("tensorrt"):
         return "the package tensorrt is not installed here."
-    from .build_target import open_target
+    from vla_edge.export.build.target import open_target
 
     try:
         with open_target("tensorrt", 0, "cuda-bindings", None):

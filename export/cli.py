@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vla_edge.runtime.console import configure_logging, run_command, stderr_console
-from vla_edge.runtime.extras import require
-from vla_edge.runtime.json_text import json_text
+from vla_edge.export.screen.progress import note, stage
+from vla_edge.runtime.command.console import configure_logging, run_command, stderr_console
+from vla_edge.runtime.command.extras import require
+from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.version import VERSION
 
-from .progress import note, stage
-
 if TYPE_CHECKING:
-    from vla_edge.runtime.manifest import Manifest
+    from vla_edge.runtime.bundle.manifest import Manifest
 
     from .pipeline import ExportOptions
 
@@ -156,7 +155,7 @@ def command(
     only when every gate is met; exit code 1 otherwise.
     """
     if list_settings:
-        from .settings_view import print_settings
+        from vla_edge.export.settings.view import print_settings
 
         print_settings(as_json)
         return
@@ -180,9 +179,10 @@ def command(
 
 def _export(options: ExportOptions, build: bool | None, as_json: bool, shown: list[dict[str, Any]]) -> None:
     """Export, then build plans; what is to be printed as JSON in the end, also after a failure, is in `shown`."""
+    from vla_edge.export.build.view import print_built
+    from vla_edge.export.bundle.gates import GatesMissedError
+
     from .build_hook import build_here
-    from .build_view import print_built
-    from .gates import GatesMissedError
     from .pipeline import export_bundle
 
     try:
@@ -203,9 +203,10 @@ def _export(options: ExportOptions, build: bool | None, as_json: bool, shown: li
 
 
 def _options(checkpoint: Path, precisions: tuple[str, ...], **given: Any) -> Any:
+    from vla_edge.export.kosmos2.settings import parse_options
+    from vla_edge.export.kosmos2.tokens import parse_explicit_ids
+
     from .pipeline import ExportOptions
-    from .settings import parse_options
-    from .tokens import parse_explicit_ids
 
     explicit = parse_explicit_ids(given.pop("instruction_ids"))
     settings = parse_options(given.pop("sets"))

@@ -10,12 +10,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vla_edge.runtime.manifest import Manifest
+from vla_edge.export.bundle import gates
+from vla_edge.export.kosmos2.guesses import Guess, guesses, likely
+from vla_edge.export.screen import gates as gate_view
+from vla_edge.export.screen.screen import (
+    as_text,
+    escape,
+    one_line,
+    plain_table,
+    prose,
+    result_console,
+    say,
+    size,
+)
+from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.opening import frames_at_a_time
-
-from . import gate_view, gates
-from .guesses import Guess, guesses, likely
-from .screen import as_text, escape, one_line, plain_table, prose, result_console, say, size
 
 ACTION = "action"
 _SAMPLE = "sample: "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from vla_edge.runtime.bundle.tokenizer_file import MAX_TOKENIZER_BYTES
 from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.tokenizer_file import MAX_TOKENIZER_BYTES
 
 FILE_NAME = "tokenizer.json"
 _TIMEOUT_S = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from importlib import import_module
 
-from vla_edge.runtime.cores import cpu_quota, usable_cores
+from vla_edge.runtime.process.cores import cpu_quota, usable_cores
 
 
 def import_reference() -> None:
@@ -17,7 +17,7 @@ def import_reference() -> None:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        import_module("vla_edge.export.policies")
+        import_module("vla_edge.export.kosmos2.reference")
         transformers = import_module("transformers")
         # transformers imports its models when they are first asked for
         _ = transformers.Kosmos2Model, transformers.CLIPModel

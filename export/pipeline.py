@@ -20,27 +20,35 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from vla_edge.runtime import manifest as schema
+from vla_edge.export.bundle import gates
+from vla_edge.export.bundle import writer as bundle_writer
+from vla_edge.export.bundle.names import bundle_stem
+from vla_edge.export.checkpoint.container import printable
+from vla_edge.export.checkpoint.source_watch import SourceWatch
+from vla_edge.export.checkpoint.text_values import numbers_in
+from vla_edge.export.graph.precision import FP16, FP32, Precision
+from vla_edge.export.kosmos2.architecture import Architecture
+from vla_edge.export.kosmos2.settings import ResolvedSettings, read_settings_file, resolve_settings
+from vla_edge.export.kosmos2.tokens import (
+    Prompts,
+    build_prompts,
+    find_tokenizer,
+    load_tokenizer,
+    needs_tokenizer,
+)
+from vla_edge.runtime.bundle import manifest as schema
 from vla_edge.runtime.errors import CheckpointError
-from vla_edge.runtime.exchange import recover
+from vla_edge.runtime.files.exchange import recover
 from vla_edge.runtime.version import VERSION
 
-from . import bundle_writer, gates, resources
-from .architecture import Architecture
-from .container import printable
+from . import resources
 from .libraries import import_reference
-from .names import bundle_stem
-from .precision import FP16, FP32, Precision
-from .settings import ResolvedSettings, read_settings_file, resolve_settings
-from .source_watch import SourceWatch
-from .text_values import numbers_in
-from .tokens import Prompts, build_prompts, find_tokenizer, load_tokenizer, needs_tokenizer
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
-    from .graph.writer import GraphWriter
-    from .parity import Measured
-    from .policies import VlaPolicy
+    from vla_edge.export.bundle.parity import Measured
+    from vla_edge.export.checkpoint.checkpoint import Checkpoint
+    from vla_edge.export.graph.writer import GraphWriter
+    from vla_edge.export.kosmos2.reference import VlaPolicy
 
 PRECISIONS: Mapping[str, Precision] = {"fp16": FP16, "fp32": FP32}
 
@@ -149,7 +157,7 @@ def export_bundle(
         ResourceError: too little disk or memory.
         GatesMissedError: a gate is missed; that bundle is not kept, those finished before it are.
     """
-    from .checkpoint import read_checkpoint
+    from vla_edge.export.checkpoint.checkpoint import read_checkpoint
 
     reporter = reporter or Silent()
     for repaired in recover(options.output):
@@ -176,7 +184,7 @@ def export_bundle(
         with clock("read"):
             # what is cheap to refuse was refused before these seconds
             import_reference()
-            from .policies import build_policy
+            from vla_edge.export.kosmos2.reference import build_policy
 
             policy = build_policy(checkpoint, settings.values)
         if "clip_text" in settings.values.features:
@@ -244,8 +252,8 @@ def _shown(value: Any) -> str:
 
 def _prepare(options: ExportOptions, checkpoint: Checkpoint, settings: ResolvedSettings) -> _Job:
     """Everything that is quick: tokens and frames."""
-    from .golden import make_inputs
-    from .samples import golden_frames, preprocess
+    from vla_edge.export.bundle.frames import golden_frames, preprocess
+    from vla_edge.export.bundle.golden import make_inputs
 
     arch, values = checkpoint.architecture, settings.values
     prompts = build_prompts(
@@ -295,8 +303,8 @@ def _export_one(
     clock: _Clock,
 ) -> Exported:
     """Write, measure and publish one precision. `reference` is filled by the first and reused."""
-    from .golden import run_reference, save_golden
-    from .parity import measure_graph
+    from vla_edge.export.bundle.golden import run_reference, save_golden
+    from vla_edge.export.bundle.parity import measure_graph
 
     target = job.options.target(precision.name)
     graph = _write_graph(job, precision)
@@ -332,8 +340,8 @@ def _export_one(
 
 
 def _write_graph(job: _Job, precision: Precision) -> GraphWriter:
-    from .graph.decoder import PromptShape
-    from .graph.policy import GraphOptions, write_policy
+    from vla_edge.export.kosmos2.graph.decoder import PromptShape
+    from vla_edge.export.kosmos2.graph.policy import GraphOptions, write_policy
 
     prompt = PromptShape(job.prompts.prompt.length, job.prompts.prompt.image_start, job.prompts.kept_ids)
     options = GraphOptions(precision, prompt, job.options.batch, job.clip_text)
@@ -346,7 +354,7 @@ def _write_files(
     """model.onnx, its data, and the tokenizer where new instructions may come."""
     import onnx
 
-    from .graph.weights import total_bytes, write_weights
+    from vla_edge.export.graph.weights import total_bytes, write_weights
 
     model = graph.model(VERSION, job.options.checkpoint.stem)
     with reporter.stage("writing weights", total_bytes(graph.weights), "bytes") as advance:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_edge.runtime.errors import ResourceError
-from vla_edge.runtime.writable import nearest_existing
-
-from .host_memory import available_memory_bytes
+from vla_edge.runtime.files.writable import nearest_existing
+from vla_edge.runtime.process.host_memory import available_memory_bytes
 
 GIB = 1 << 30
 LIBRARIES_BYTES = int(0.9 * GIB)  # torch, transformers and ONNX Runtime loaded

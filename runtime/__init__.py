@@ -12,10 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from vla_edge.runtime.bundle.bundle import Bundle, find_bundles, load_golden
+    from vla_edge.runtime.control.controller import Command, Controller, ControllerOptions
+    from vla_edge.runtime.control.stop_on_exit import stop_on_exit
+    from vla_edge.runtime.engines.registry import open_session
+
     from .action import Action
-    from .bundle import Bundle, find_bundles, load_golden
-    from .controller import Command, Controller, ControllerOptions
-    from .ends import stop_on_exit
     from .errors import (
         BundleError,
         EngineError,
@@ -27,17 +29,16 @@ if TYPE_CHECKING:
     )
     from .policy import Policy
     from .preprocess import Preprocessor
-    from .sessions import open_session
 
 __version__ = VERSION
 
 _HOME = {
     "Action": "action",
-    "Bundle": "bundle",
+    "Bundle": "bundle.bundle",
     "BundleError": "errors",
-    "Command": "controller",
-    "Controller": "controller",
-    "ControllerOptions": "controller",
+    "Command": "control.controller",
+    "Controller": "control.controller",
+    "ControllerOptions": "control.controller",
     "EngineError": "errors",
     "ImageError": "errors",
     "InputError": "errors",
@@ -46,10 +47,10 @@ _HOME = {
     "Policy": "policy",
     "Preprocessor": "preprocess",
     "VlaError": "errors",
-    "find_bundles": "bundle",
-    "load_golden": "bundle",
-    "open_session": "sessions",
-    "stop_on_exit": "ends",
+    "find_bundles": "bundle.bundle",
+    "load_golden": "bundle.bundle",
+    "open_session": "engines.registry",
+    "stop_on_exit": "control.stop_on_exit",
 }
 
 __all__ = [

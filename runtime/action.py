@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from vla_edge.runtime.bundle.manifest import ActionSpec
+from vla_edge.runtime.engines.session import EngineIdentity
+
 from .errors import NonFiniteActionError
-from .manifest import ActionSpec
-from .sessions.base import EngineIdentity
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from vla_edge.runtime.bundle.bundle import Bundle, Verification
+from vla_edge.runtime.bundle.graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
+from vla_edge.runtime.bundle.manifest import Manifest
+from vla_edge.runtime.engines.registry import Backend, EngineIdentity, Session
+
 from .action import Action, ActionDecoder
-from .bundle import Bundle, Verification
 from .errors import ImageError, InputError, NonFiniteActionError
-from .graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
 from .instructions import EncodedInstruction, InstructionEncoder
-from .manifest import Manifest
 from .opening import frames_at_a_time, one_at_a_time, open_checked
 from .preprocess import Channels, Frame, Preprocessor, check_channels
-from .sessions import Backend, EngineIdentity, Session
 
 _LOOK = "Look at that frame; the next call starts afresh."
 

@@ -1,12 +1,12 @@
 """Errors that a user of the toolchain can meet.
 
-Each says what is wrong with which file or value, then how to mend it. Commands print them without a
+Each says what is wrong with which file or value, then what to do about it. Commands print them without a
 traceback and leave with `exit_code`: 1 when the thing asked for failed, 2 for wrong use or bad input.
 """
 
 from __future__ import annotations
 
-from .terminal import printable
+from .printable import printable
 
 
 class VlaError(Exception):
@@ -14,16 +14,16 @@ class VlaError(Exception):
 
     Args:
         problem: what is wrong, naming the file or value.
-        mend: what the reader can do about it; one sentence, shown after the problem.
+        hint: what the reader can do about it; one sentence, shown after the problem.
     """
 
     exit_code = 1
 
-    def __init__(self, problem: str, mend: str = "") -> None:
+    def __init__(self, problem: str, hint: str = "") -> None:
         # Both quote files, which may hold escape sequences for whatever terminal or log shows them.
         self.problem = printable(problem)
-        self.mend = printable(mend)
-        super().__init__(f"{self.problem}\n{self.mend}" if mend else self.problem)
+        self.hint = printable(hint)
+        super().__init__(f"{self.problem}\n{self.hint}" if hint else self.problem)
 
 
 class InputError(VlaError):

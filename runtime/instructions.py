@@ -11,13 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from .bundle import Bundle
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import TOKENIZER_NAME, Instruction
+from vla_edge.runtime.bundle.manifest_checks import normal_text
+from vla_edge.runtime.bundle.special_tokens import SpecialTokens
+from vla_edge.runtime.bundle.tokenizer_file import (
+    MAX_TOKENIZER_BYTES,
+    TokenizerError,
+    load_tokenizer,
+    text_ids,
+)
+from vla_edge.runtime.files.regular_file import read_regular
+
 from .errors import BundleError, InstructionError
-from .manifest import TOKENIZER_NAME, Instruction
-from .manifest_checks import normal_text
-from .regular_file import read_regular
-from .special_tokens import SpecialTokens
-from .tokenizer_file import MAX_TOKENIZER_BYTES, TokenizerError, load_tokenizer, text_ids
 
 MAX_TEXT_CHARACTERS = 2000  # declared ones have 200 at most
 _LISTED_AT_MOST = 10

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .bundle import Bundle, Verification, require_known
-from .graph_check import PIXELS, check_graph
-from .manifest import Manifest
-from .sessions import Backend, Session, choose_backend, open_session, unread_files
-from .turn import Turn
+from vla_edge.runtime.bundle.bundle import Bundle, Verification, require_known
+from vla_edge.runtime.bundle.graph_check import PIXELS, check_graph
+from vla_edge.runtime.bundle.manifest import Manifest
+from vla_edge.runtime.engines.registry import Backend, Session, choose_backend, open_session, unread_files
+from vla_edge.runtime.process.exclusive_use import ExclusiveUse
 
 
 def open_checked(
@@ -29,9 +29,9 @@ def open_checked(
     return bundle, open_session(bundle, backend, **options)
 
 
-def one_at_a_time(kind: str) -> Turn:
+def one_at_a_time(kind: str) -> ExclusiveUse:
     """The turn of a policy whose engine's buffers belong to one call at a time; `kind` is its class."""
-    return Turn(
+    return ExclusiveUse(
         busy=(
             "this policy is in use by another thread.",
             "Give each thread its own policy, or take turns with a lock.",

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from vla_edge.runtime.bundle.bundle import Bundle, Verification
+from vla_edge.runtime.bundle.graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
+from vla_edge.runtime.bundle.manifest import Manifest
+from vla_edge.runtime.engines.registry import Backend, EngineIdentity, Session
+from vla_edge.runtime.engines.session import HostWork, nothing
+
 from .action import Action, ActionDecoder
-from .bundle import Bundle, Verification
 from .errors import EngineError, ImageError, InstructionError, NonFiniteActionError
-from .graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
 from .instructions import EncodedInstruction, InstructionEncoder
-from .manifest import Manifest
 from .opening import one_at_a_time, open_checked
 from .preprocess import Channels, Frame, Preprocessor, check_channels
-from .sessions import Backend, EngineIdentity, Session
-from .sessions.base import Meanwhile, nothing
 
 
 class Policy:
@@ -255,7 +256,7 @@ class Policy:
             )
 
     def _step(
-        self, chosen: EncodedInstruction, start: float, prepared: float, check: Meanwhile = nothing
+        self, chosen: EncodedInstruction, start: float, prepared: float, check: HostWork = nothing
     ) -> Action:
         self._feed(chosen)
         began = time.perf_counter()

@@ -13,9 +13,10 @@ from typing import Literal, Union, get_args
 import numpy as np
 from PIL import Image
 
+from vla_edge.runtime.bundle.manifest import Preprocessing
+from vla_edge.runtime.images.reading import check_file, check_image, check_size, read_image, to_rgb
+
 from .errors import ImageError, InputError
-from .images import check_file, check_image, check_size, read_image, to_rgb
-from .manifest import Preprocessing
 
 Frame = Union[np.ndarray, Image.Image, str, "os.PathLike[str]"]
 Channels = Literal["rgb", "bgr"]
@@ -131,10 +132,10 @@ def _check_array(frame: np.ndarray) -> None:
     if isinstance(frame, np.ma.MaskedArray):
         raise ImageError("the frame is a masked array.", "Say what its masked pixels are: frame.filled(0).")
     if frame.dtype != np.uint8:
-        mend = "Convert it to uint8 in 0..255"
+        hint = "Convert it to uint8 in 0..255"
         if np.issubdtype(frame.dtype, np.floating):
-            mend += "; values in 0..1: (frame * 255).round().astype(np.uint8)"
-        raise ImageError(f"the frame is {frame.dtype} {shape} instead of uint8.", f"{mend}.")
+            hint += "; values in 0..1: (frame * 255).round().astype(np.uint8)"
+        raise ImageError(f"the frame is {frame.dtype} {shape} instead of uint8.", f"{hint}.")
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise ImageError(
             f"the frame has shape {shape} instead of [height, width, 3].", _mend_of_shape(frame.shape)

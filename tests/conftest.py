@@ -30,8 +30,8 @@ for _number, _handler in (
 @pytest.fixture(scope="session")
 def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Gives the path of the tiny sample of a layout, its tokenizer beside it. Do not write to it."""
-    from vla_edge.export.sample import SampleOptions, write_sample
-    from vla_edge.export.sample_tokenizer import write_tokenizer
+    from vla_edge.export.kosmos2.sample.tokenizer import write_tokenizer
+    from vla_edge.export.sample.sample import SampleOptions, write_sample
 
     root = tmp_path_factory.mktemp("checkpoints")
 

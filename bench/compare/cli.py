@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vla_edge.runtime.console import COMMAND_SETTINGS, verbose_option
-from vla_edge.runtime.extras import require
-from vla_edge.runtime.json_text import json_text
+from vla_edge.bench.output.format import NOTHING
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, verbose_option
+from vla_edge.runtime.command.extras import require
+from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.command.wrapping import for_terminal
 from vla_edge.runtime.version import VERSION
-from vla_edge.runtime.wrapping import for_terminal
-
-from ..output.format import NOTHING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..output.grid import Grid
+    from vla_edge.bench.output.tables.grid import Grid
+
     from .rows import Comparison, Ratio, RowComparison
 
 EPILOG = """\b
@@ -90,7 +90,8 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
     require("bench", "scipy")
     from rich.console import Console
 
-    from ..report_file import read_report
+    from vla_edge.bench.report.file import read_report
+
     from .rows import compare
 
     comparison = compare(read_report(before), read_report(after), threshold, tail_threshold)
@@ -105,7 +106,7 @@ def command(before: Path, after: Path, threshold: float, tail_threshold: float, 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """The verdict, a table and a line for each finding; plain text where the console is not a terminal."""
-    from ..output.table import print_grid, print_text
+    from vla_edge.bench.output.tables.table import print_grid, print_text
 
     worse = sum(bool(row.regressions) for row in comparison.rows)
     verdict = f"{worse} of {len(comparison.rows)} rows regressed" if worse else "no regression"
@@ -121,8 +122,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def comparison_grid(comparison: Comparison) -> Grid:
     """The comparison as a table: what was, what is, and what came of it."""
-    from ..output.format import printable, status_word
-    from ..output.grid import Grid, Line
+    from vla_edge.bench.output.format import printable, status_word
+    from vla_edge.bench.output.tables.grid import Grid, Line
 
     def cells(row: RowComparison) -> tuple[str, ...]:
         states = (status_word(state) if state else NOTHING for state in (row.status_before, row.status_after))
@@ -147,7 +148,7 @@ def comparison_grid(comparison: Comparison) -> Grid:
 
 
 def _speed(ratio: Ratio | None) -> tuple[str, ...]:
-    from ..output.format import significant
+    from vla_edge.bench.output.format import significant
 
     if ratio is None:
         return (NOTHING,) * 5
@@ -175,6 +176,6 @@ def _findings(comparison: Comparison) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    from ..output.format import printable
+    from vla_edge.bench.output.format import printable
 
     return printable(text)

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from vla_edge.bench.output.remarks import real_doubts
+from vla_edge.bench.report.types import BundleReport, Report, Row
 from vla_edge.runtime.errors import InputError
 
-from ..output.remarks import real_doubts
-from ..report import BundleReport, Report, Row
 from .stats import Ratio, quantile_ratio, rank_test
 
 # a p99 of fewer is little but the maximum

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from vla_edge.runtime.bundle import Bundle
+from vla_edge.bench.report.types import BundleReport, FloorDistance, Forecast, Rates, Report, Row
+from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.errors import VlaError
 
-from ..report import BundleReport, FloorDistance, Forecast, Rates, Report, Row
 from .devices import forecast
 from .distance import arithmetic_of, row_floor
 from .work import Work, work_of

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from vla_edge.bench.report.types import Forecast, Prediction
 from vla_edge.runtime.errors import InputError
 
-from ..report import Forecast, Prediction
 from .work import Work
 
 

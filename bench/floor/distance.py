@@ -26,9 +26,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from vla_edge.bench.report.types import FloorDistance, Identity, Rates, Row
 from vla_edge.runtime.errors import InputError
 
-from ..report import FloorDistance, Identity, Rates, Row
 from .work import Work
 
 Arithmetic = Literal["fp32", "tf32", "fp16"]

@@ -25,15 +25,14 @@ from typing import IO, TYPE_CHECKING, Literal
 import click
 import msgspec
 
-from vla_edge.runtime.console import run_command
-from vla_edge.runtime.cores import usable_cores
-
-from ..jobs import Failed
-from ..orphan import end_with_parent
-from ..process import kill_group, signal_name, worker_environment
-from ..report import Rates
-from ..runnable import check_device
-from ..torch_session import prepare_torch
+from vla_edge.bench.backends.runnable import check_device
+from vla_edge.bench.backends.torch_session import prepare_torch
+from vla_edge.bench.measure.jobs import Failed
+from vla_edge.bench.measure.orphan import end_with_parent
+from vla_edge.bench.measure.process import kill_group, signal_name, worker_environment
+from vla_edge.bench.report.types import Rates
+from vla_edge.runtime.command.console import run_command
+from vla_edge.runtime.process.cores import usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +127,7 @@ def measure_rates_apart(
 
 def _answer(code: int, out: Sequence[str], errors: Sequence[str]) -> Rates | Failed:
     """The last line printed as `Rates`, or what went wrong."""
-    # an error and its mend are two lines; above the last line of a traceback is indented code
+    # an error and its hint are two lines; above the last line of a traceback is indented code
     last = " ".join(line for line in errors[-2:] if not line.startswith(" "))
     last_words = f"; last words: {last}" if last else ""
     if code < 0:

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
-from vla_edge.runtime.bundle import Bundle
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import MODEL_NAME
 from vla_edge.runtime.errors import BundleError
-from vla_edge.runtime.manifest import MODEL_NAME
 
 from .dtypes import dtype_name, follows_precision, is_settled, size_bytes
 

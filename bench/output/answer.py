@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..report import BundleReport, Doubt, Report, Row
-from ..rows import may_be_wrong
+from vla_edge.bench.measure.rows import may_be_wrong
+from vla_edge.bench.output.tables.sections import BASELINE
+from vla_edge.bench.report.types import BundleReport, Doubt, Report, Row
+
 from .facts import UNFINISHED, device_name
 from .format import (
     TEXT_LIMIT,
@@ -18,7 +20,6 @@ from .format import (
     times,
 )
 from .remarks import Remark, real_doubts
-from .sections import BASELINE
 
 BASELINE_DOUBT = "PyTorch's figure is in doubt"
 # between these a ratio of two times is no difference worth a word

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from ..report import (
+from vla_edge.bench.report.types import (
     Agreement,
     BundleReport,
     Energy,
@@ -19,6 +19,7 @@ from ..report import (
     Row,
     StandinRow,
 )
+
 from .format import clipped, computes, printable
 
 Cell = str | float | int | bool | None

@@ -6,14 +6,15 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from ..report import BundleReport, Report, Row, StandinReport
+from vla_edge.bench.output.tables.grid import Grid, Line
+from vla_edge.bench.output.tables.other_grids import claims_grid, forecast_grids, standin_grid
+from vla_edge.bench.output.tables.sections import bundle_grids, summary_grid
+from vla_edge.bench.report.types import BundleReport, Report, Row, StandinReport
+
 from .answer import alarms, baseline_in_doubt, bundle_headline, fastest
 from .facts import bundle_line, device_name, rates_line, reproducing_command, versions_line
 from .format import TEXT_LIMIT, clipped, has_trained_weights, printable
-from .grid import Grid, Line
-from .other_grids import claims_grid, forecast_grids, standin_grid
 from .remarks import Remark, grouped, real_doubts, remarks
-from .sections import bundle_grids, summary_grid
 
 ANSWERS_SHOWN = 20
 GENERATED = "Generated weights: times and memory are those of trained ones, errors are not."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..report import BundleReport, Machine, Options, Rates, Report
+from vla_edge.bench.report.types import BundleReport, Machine, Options, Rates, Report
+
 from .format import NOTHING, TEXT_LIMIT, clipped, command_line, fixed, known, printable, significant
 
 UNFINISHED = "the command was ended before every backend had been measured"

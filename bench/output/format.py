@@ -7,7 +7,17 @@ import re
 import unicodedata
 from typing import TypeGuard
 
-from ..report import Agreement, ColdStart, FloorDistance, Latency, Memory, Options, Paced, Parity, Row
+from vla_edge.bench.report.types import (
+    Agreement,
+    ColdStart,
+    FloorDistance,
+    Latency,
+    Memory,
+    Options,
+    Paced,
+    Parity,
+    Row,
+)
 
 NOTHING = "-"
 # letters of what files name, past which a mark stands for the rest: of a name, and of a sentence

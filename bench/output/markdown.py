@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from ..report import BundleReport, Report, StandinReport
+from vla_edge.bench.output.tables.grid import Grid
+from vla_edge.bench.output.tables.other_grids import claims_grid, forecast_grids, standin_grid
+from vla_edge.bench.output.tables.sections import bundle_grids
+from vla_edge.bench.report.types import BundleReport, Report, StandinReport
+
 from .answer import alarms, bundle_headline
 from .document import ANSWERS_SHOWN, QUICK
 from .facts import bundle_line, rates_line, reproducing_command, versions_line
 from .format import TEXT_LIMIT, clipped, has_trained_weights, printable
-from .grid import Grid
 from .marks import MARKDOWN_MARK
-from .other_grids import claims_grid, forecast_grids, standin_grid
 from .remarks import Remark, remarks
-from .sections import bundle_grids
 
 # the first look; the others are folded
 OPEN_GRIDS = ("latency", "checks", "start", "paced", "floor")

@@ -31,10 +31,10 @@ def refuse_foreign(path: Path) -> None:
     Raises:
         InputError: such a file is there, or it cannot be read to tell.
     """
-    mend = "Move it away, or name another folder with --out."
+    hint = "Move it away, or name another folder with --out."
     try:
         foreign = path.exists() and path.stat().st_size > 0 and not is_ours(path)
     except OSError as error:
-        raise InputError(f"cannot tell whether vla-bench wrote {path}: {error.strerror}.", mend) from error
+        raise InputError(f"cannot tell whether vla-bench wrote {path}: {error.strerror}.", hint) from error
     if foreign:
-        raise InputError(f"{path} is there already, and vla-bench did not write it.", mend)
+        raise InputError(f"{path} is there already, and vla-bench did not write it.", hint)

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..report import BundleReport, Report, Row
+from vla_edge.bench.output.plots.drawable import rows_not_drawn, standin_not_drawn
+from vla_edge.bench.output.plots.plots import bundle_plots
+from vla_edge.bench.output.plots.standin_plots import standin_plots
+from vla_edge.bench.output.plots.svg import Drawing, render
+from vla_edge.bench.output.tables.grid import Grid
+from vla_edge.bench.output.tables.other_grids import claims_grid, forecast_grids, standin_grid
+from vla_edge.bench.output.tables.sections import BASELINE, bundle_grids, summary_grid
+from vla_edge.bench.report.types import BundleReport, Report, Row
+
 from .answer import alarms, baseline_in_doubt, bundle_headline, fastest, gain_in_words, headline, listed
 from .document import QUICK
-from .drawable import rows_not_drawn, standin_not_drawn
 from .facts import bundle_line, device_name, machine_facts, rates_line, reproducing_command
 from .format import (
     TEXT_LIMIT,
@@ -27,14 +34,8 @@ from .format import (
     times,
     weights_name,
 )
-from .grid import Grid
 from .marks import GENERATOR
-from .other_grids import claims_grid, forecast_grids, standin_grid
-from .plots import bundle_plots
 from .remarks import Remark, row_remarks
-from .sections import BASELINE, bundle_grids, summary_grid
-from .standin_plots import standin_plots
-from .svg import Drawing, render
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..measure import JUDGED_CALLS
-from ..report import Doubt, Row
+from vla_edge.bench.measure.timing import JUDGED_CALLS
+from vla_edge.bench.report.types import Doubt, Row
+
 from .format import TEXT_LIMIT, backend_label, clipped, computes, printable
 
 # what a short run brings with it; all other doubts are about something odd

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vla_edge.runtime.console import COMMAND_SETTINGS, verbose_option
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, verbose_option
 from vla_edge.runtime.version import VERSION
 
 EPILOG = """\b
@@ -35,7 +35,8 @@ def command(report_path: Path, out: Path | None) -> int:
 
     A file that vla-bench did not write is never written over.
     """
-    from ..report_file import read_report
+    from vla_edge.bench.report.file import read_report
+
     from .writers import prepare_folder, write_outputs
 
     report = read_report(report_path)

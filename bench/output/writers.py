@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from vla_edge.runtime.atomic import write_all_atomically
+from vla_edge.bench.report.types import Report, check_writable, encode
+from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.extras import require
+from vla_edge.runtime.files.atomic import write_all_atomically
 
-from ..report import Report, check_writable, encode
 from .marks import refuse_foreign
 
 JSON_NAME, CSV_NAME, MARKDOWN_NAME, PAGE_NAME = OUTPUT_NAMES = (

@@ -10,13 +10,13 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from vla_edge.runtime.bundle import Bundle, load_golden
+from vla_edge.bench.measure.workload import PolicyStep
+from vla_edge.bench.report.types import Profile
+from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.engines.onnxruntime import OnnxRuntimeOptions, OnnxRuntimeSession
 from vla_edge.runtime.errors import EngineError
-from vla_edge.runtime.sessions.onnxruntime import OnnxRuntimeOptions, OnnxRuntimeSession
-from vla_edge.runtime.staging import scratch_folder
+from vla_edge.runtime.files.staging import scratch_folder
 
-from ..report import Profile
-from ..workload import PolicyStep
 from .stages import WARMUP_RUNS, Layer, profile_of_layers
 
 _KERNEL = "_kernel_time"  # the event of a node's computation; others are its waits

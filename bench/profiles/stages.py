@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..report import LayerTime, Profile, StageTime
+from vla_edge.bench.report.types import LayerTime, Profile, StageTime
 
 Source = Literal["tensorrt-profiler", "onnxruntime-profile", "torch-events", "torch-clock"]
 STAGES = ("vision", "text", "clip", "fusion", "lstm", "head")

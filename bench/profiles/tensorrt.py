@@ -6,7 +6,8 @@ import json
 import logging
 from typing import Any, Protocol
 
-from ..report import Profile
+from vla_edge.bench.report.types import Profile
+
 from .stages import WARMUP_RUNS, Layer, profile_of_layers
 
 _log = logging.getLogger(__name__)

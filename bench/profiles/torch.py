@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..report import Profile
+from vla_edge.bench.report.types import Profile
+
 from .stages import OTHER, WARMUP_RUNS, Source, profile_of_stages, stage_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def profile_torch(policy: nn.Module, run: Callable[[], object], device: str, run
     the host in it, as a step's does. Not for a captured or compiled policy, which calls no hooks.
 
     Args:
-        policy: `vla_edge.export.policies.VlaPolicy`, on `device`; its hooks are removed at the end.
+        policy: `vla_edge.export.kosmos2.reference.VlaPolicy`, on `device`; its hooks are removed at the end.
         run: one step that calls the policy once.
         device: "cpu" or "cuda".
         runs: at least 1.

@@ -6,8 +6,9 @@ import importlib
 from pathlib import Path
 from typing import Literal
 
-from ..backends import Loaded
-from ..jobs import Job
+from vla_edge.bench.backends.backends import Loaded
+from vla_edge.bench.measure.jobs import Job
+
 from .model import BUNDLE, PIXELS, STATE, Standin, StandinBackend, golden, parse_standin
 
 Protocol = Literal["owner", "bench"]
@@ -16,8 +17,8 @@ OWNER_WARMUP, OWNER_RUNS = 3, 30
 FRAME = (224, 224)
 _MODULES = {
     "torch": "vla_edge.bench.standin.module",
-    "onnxruntime": "vla_edge.runtime.sessions.onnxruntime",
-    "tensorrt": "vla_edge.runtime.sessions.trt_library",
+    "onnxruntime": "vla_edge.runtime.engines.onnxruntime",
+    "tensorrt": "vla_edge.runtime.engines.tensorrt.library",
 }
 
 
@@ -89,7 +90,8 @@ def load_standin(job: Job) -> Loaded:
 
 
 def _load_torch(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
-    from ..torch_session import prepare_torch
+    from vla_edge.bench.backends.torch_session import prepare_torch
+
     from .module import open_standin
 
     prepare_torch(job.device, job.threads)

@@ -23,8 +23,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..report import MemoryPart
-from ..units import BYTES_PER_MIB
+from vla_edge.bench.report.types import MemoryPart
+from vla_edge.bench.report.units import BYTES_PER_MIB
+
 from .model import Precision, Standin
 
 Moment = Literal["held", "moving", "stepping"]

@@ -18,9 +18,9 @@ from typing import Literal
 
 import numpy as np
 
-from vla_edge.runtime.cores import usable_cores
+from vla_edge.runtime.bundle.manifest import Gate, TensorSpec
 from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.manifest import Gate, TensorSpec
+from vla_edge.runtime.process.cores import usable_cores
 
 BUNDLE = "standin"  # of a job: there is no folder
 WEIGHTS_ORIGIN = "random stand-in, no policy"

@@ -7,7 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..torch_session import Signature, TorchMode, TorchSession
+from vla_edge.bench.backends.torch_session import Signature, TorchMode, TorchSession
+
 from .model import ACTIONS, Standin, StandinBackend, weight
 
 

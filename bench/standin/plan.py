@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vla_edge.runtime.atomic import write_atomically
+from vla_edge.runtime.bundle.manifest import TensorSpec
+from vla_edge.runtime.engines.session import EngineIdentity, HostWork, nothing
 from vla_edge.runtime.errors import EngineError
-from vla_edge.runtime.manifest import TensorSpec
-from vla_edge.runtime.sessions.base import EngineIdentity, Meanwhile, nothing
-from vla_edge.runtime.staging import scratch_folder
+from vla_edge.runtime.files.atomic import write_atomically
+from vla_edge.runtime.files.staging import scratch_folder
 from vla_edge.runtime.version import VERSION
 
 from .model import ACTIONS, PIXELS, STATE, Precision, Standin, weight
 
 if TYPE_CHECKING:
-    from vla_edge.export.build_target import Target
+    from vla_edge.export.build.target import Target
     from vla_edge.export.graph.writer import GraphWriter, Value
-    from vla_edge.runtime.sessions.trt_runner import EngineRunner
+    from vla_edge.runtime.engines.tensorrt.runner import EngineRunner
 
 _DTYPES: Mapping[Precision, str] = {"fp32": "float32", "fp16": "float16"}
 
@@ -99,7 +99,7 @@ class OnnxRuntimeStandin:
         Raises:
             EngineError: ONNX Runtime is missing.
         """
-        from vla_edge.runtime.sessions.onnxruntime import import_onnxruntime
+        from vla_edge.runtime.engines.onnxruntime import import_onnxruntime
 
         ort = import_onnxruntime()
         options = ort.SessionOptions()
@@ -123,7 +123,7 @@ class OnnxRuntimeStandin:
             bundle=standin.identity,
         )
 
-    def run(self, meanwhile: Meanwhile = nothing) -> None:
+    def run(self, host_work: HostWork = nothing) -> None:
         """See `Session.run`.
 
         Raises:
@@ -131,7 +131,7 @@ class OnnxRuntimeStandin:
         """
         if self._session is None:
             raise _closed()
-        meanwhile()
+        host_work()
         np.copyto(self.outputs[ACTIONS], self._session.run([ACTIONS], dict(self.inputs))[0])
 
     def close(self) -> None:
@@ -157,7 +157,7 @@ class TensorRtStandin:
         Raises:
             EngineError: no TensorRT, driver or GPU, or TensorRT refuses.
         """
-        from vla_edge.export.build_target import open_target
+        from vla_edge.export.build.target import open_target
 
         self._owned = ExitStack()  # frees in the opposite order: runner, engine, device
         self._runner: EngineRunner | None = None
@@ -177,9 +177,9 @@ class TensorRtStandin:
     def outputs(self) -> Mapping[str, np.ndarray]:
         return self._runner.outputs if self._runner else {}
 
-    def run(self, meanwhile: Meanwhile = nothing) -> None:
+    def run(self, host_work: HostWork = nothing) -> None:
         """See `Session.run`."""
-        self._open_runner().run(meanwhile)
+        self._open_runner().run(host_work)
 
     def run_engine_ms(self) -> float:
         """GPU milliseconds of the engine alone, without copies."""
@@ -196,8 +196,8 @@ class TensorRtStandin:
         return self._runner
 
     def _load(self, plan: Any, target: Target, standin: Standin, precision: Precision) -> None:
-        from vla_edge.runtime.sessions.trt_engine import Engine, tensor_specs
-        from vla_edge.runtime.sessions.trt_runner import EngineRunner
+        from vla_edge.runtime.engines.tensorrt.engine import Engine, tensor_specs
+        from vla_edge.runtime.engines.tensorrt.runner import EngineRunner
 
         library, device = target.library, target.device
         if device is None:
@@ -266,10 +266,10 @@ def build_standin(standin: Standin, precision: Precision, target: Target) -> tup
     Raises:
         EngineError: TensorRT refuses the graph.
     """
-    from vla_edge.export.build import BuildOptions
-    from vla_edge.export.build_cache import TimingCache
-    from vla_edge.export.build_network import build_engine
-    from vla_edge.export.build_progress import Silent
+    from vla_edge.export.build.build import BuildOptions
+    from vla_edge.export.build.network import build_engine
+    from vla_edge.export.build.progress import Silent
+    from vla_edge.export.build.timing_cache import TimingCache
 
     options = BuildOptions(backend=target.library.backend, timing_cache=False)
     with scratch_folder("standin") as folder:

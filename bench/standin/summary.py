@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from vla_edge.bench.report.types import Claim, Row, StandinReport, StandinRow
 from vla_edge.runtime.errors import InputError
 
-from ..report import Claim, Row, StandinReport, StandinRow
 from .load import Protocol
 from .memory import explain_memory, total_mib
 from .model import Precision, Standin, parse_standin

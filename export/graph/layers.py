@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..architecture import HEAD_SIZE
-from ..precision import Precision
+from vla_edge.export.kosmos2.architecture import HEAD_SIZE
+
 from .parameters import Parameters, Rows
+from .precision import Precision
 from .writer import GraphWriter, Value
 
 NORM_EPSILON = 1e-5  # Kosmos-2's and CLIP's

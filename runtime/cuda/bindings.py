@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineError
+from vla_edge.runtime.errors import EngineError
+
 from .device import MIB, DeviceInfo, check_index
 from .errors import cuda_error, no_driver
 from .system import driver_text

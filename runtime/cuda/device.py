@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from ..errors import EngineError, InputError
+from vla_edge.runtime.errors import EngineError, InputError
 
 MemoryName = Literal["cuda-bindings", "pycuda"]
 MIB = 1 << 20

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineError
+from vla_edge.runtime.errors import EngineError
+
 from .device import MIB, DeviceInfo, check_index
 from .errors import cuda_error
 from .libcuda import LibCuda
@@ -144,7 +145,7 @@ class PycudaDevice:
 
 @contextmanager
 def _words(call: str) -> Iterator[None]:
-    """Turn pycuda's errors, such as "cuMemAlloc failed: out of memory", into this package's."""
+    """ExclusiveUse pycuda's errors, such as "cuMemAlloc failed: out of memory", into this package's."""
     import pycuda.driver as drv
 
     try:

@@ -8,18 +8,19 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..errors import EngineError
-from ..manifest import TensorSpec
+from vla_edge.runtime.bundle.manifest import TensorSpec
+from vla_edge.runtime.errors import EngineError
+
 from .device import CudaDevice
 
 # TensorRT wants tensors at 256 bytes; cuMemAlloc aligns its blocks at least so.
 ALIGNMENT_BYTES = 256
 
 
-class Slab:
+class Arena:
     """The same layout of tensors in page-locked host memory and in device memory.
 
-    All inputs of an engine lie in one slab and all outputs in another, so that one copy moves them:
+    All inputs of an engine lie in one arena and all outputs in another, so that one copy moves them:
     every further copy would cost microseconds of latency in each call.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vla_edge.bench.jobs import Job
+from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.options import BenchOptions
 
 PLANTED_WORKER = Path(__file__).with_name("planted_worker.py")

@@ -85,9 +85,9 @@ class Checkpoint(Reader):
         return mutate_zip(rng, data, change if rng.random() < 0.3 else pickle_only)
 
     def read(self, data: bytes) -> None:
-        from vla_edge.export.checkpoint import read_stored
-        from vla_edge.export.inspect import as_json, compare_weights, inspect_policy
-        from vla_edge.runtime.json_text import json_text
+        from vla_edge.export.checkpoint.checkpoint import read_stored
+        from vla_edge.export.inspect.checkpoint import as_json, compare_weights, inspect_policy
+        from vla_edge.runtime.command.json_text import json_text
 
         path = self.folder / f"case{self.suffix}"
         path.write_bytes(data)
@@ -116,7 +116,7 @@ class Settings(Reader):
     """A settings file, as YAML or JSON, and the same text as an option."""
 
     def prepare(self) -> None:
-        from vla_edge.export.checkpoint import read_checkpoint
+        from vla_edge.export.checkpoint.checkpoint import read_checkpoint
 
         self.examples = seeds.settings_files()
         self._arch = read_checkpoint(seeds.tiny_checkpoint(self.folder / "sample")).architecture
@@ -131,7 +131,7 @@ class Settings(Reader):
         return mutate_bytes(rng, data)
 
     def read(self, data: bytes) -> None:
-        from vla_edge.export.settings import parse_options, resolve_settings
+        from vla_edge.export.kosmos2.settings import parse_options, resolve_settings
 
         path = self.folder / "case.yaml"
         path.write_bytes(data)
@@ -206,7 +206,7 @@ class Graph(BundleReader):
         return mutate_bytes(rng, model) if rng.random() < 0.1 else model
 
     def read(self, data: bytes) -> None:
-        from vla_edge.runtime.onnx_check import check_external_data
+        from vla_edge.runtime.bundle.external_data import check_external_data
 
         path = self.bundle / self.name
         path.write_bytes(data)
@@ -226,7 +226,7 @@ class Tokenizer(BundleReader):
         return mutate_bytes(rng, data) if rng.random() < 0.15 else mutate_json(rng, data)
 
     def read(self, data: bytes) -> None:
-        from vla_edge.export.tokens import load_tokenizer
+        from vla_edge.export.kosmos2.tokens import load_tokenizer
         from vla_edge.runtime import Bundle
         from vla_edge.runtime.instructions import InstructionEncoder
 
@@ -297,9 +297,9 @@ class SideFiles(BundleReader):
 
     def read(self, data: bytes) -> None:
         from vla_edge.runtime import Bundle
-        from vla_edge.runtime.cache_file import CacheFile
-        from vla_edge.runtime.sessions.plan import find_plan, open_plan, record_path, require_verified
-        from vla_edge.runtime.sessions.plan_header import read_header
+        from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_plan, record_path, require_verified
+        from vla_edge.runtime.engines.tensorrt.plan_header import read_header
+        from vla_edge.runtime.files.cache_file import CacheFile
 
         record_path(self._plan).write_bytes(data)
         str(read_header(data[:64]))
@@ -327,8 +327,8 @@ class Reports(Reader):
         from vla_edge.bench.compare.rows import compare
         from vla_edge.bench.output.csv_table import to_csv
         from vla_edge.bench.output.markdown import to_markdown
-        from vla_edge.bench.output.table import print_report
-        from vla_edge.bench.report_file import read_report
+        from vla_edge.bench.output.tables.table import print_report
+        from vla_edge.bench.report.file import read_report
 
         path = self.folder / "case.json"
         path.write_bytes(data)
@@ -385,7 +385,7 @@ def finding(reader: Reader, data: bytes) -> str | None:
 
 
 def _unhelpful(error: Any) -> str | None:
-    """An error without a problem or mend, or one that cannot be written to a terminal."""
+    """An error without a problem or hint, or one that cannot be written to a terminal."""
     try:
         str(error).encode()
     except UnicodeEncodeError:

@@ -57,8 +57,8 @@ ARRAY_HEADERS = (
 
 def tiny_checkpoint(folder: Path, layout: str = "pure") -> Path:
     """A real sample with its tokenizer beside it."""
-    from vla_edge.export.sample import SampleOptions, write_sample
-    from vla_edge.export.sample_tokenizer import write_tokenizer
+    from vla_edge.export.kosmos2.sample.tokenizer import write_tokenizer
+    from vla_edge.export.sample.sample import SampleOptions, write_sample
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "policy.pth"
@@ -204,7 +204,7 @@ def safetensors_files() -> list[bytes]:
 
 
 def settings_files() -> list[bytes]:
-    from vla_edge.export.settings import PolicySettings
+    from vla_edge.export.kosmos2.settings import PolicySettings
 
     fields = {name: getattr(PolicySettings(), name) for name in PolicySettings.__struct_fields__}
     fields["instructions"] = ["컵까지 가세요", "go"]
@@ -249,7 +249,7 @@ def image_files() -> list[bytes]:
 def planted_plan(bundle: Path) -> tuple[Path, Any, bytes]:
     """A plan's file with some bytes in it, the machine that it belongs to, and a sound side file."""
     from vla_edge.runtime import Bundle
-    from vla_edge.runtime.sessions import plan as plans
+    from vla_edge.runtime.engines.tensorrt import plan as plans
 
     opened = Bundle.open(bundle)
     machine = plans.Machine(**_known(plans.Machine, backend="tensorrt", version="10.6.0", sm=87, gpu="Orin"))

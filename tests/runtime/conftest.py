@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vla_edge.runtime import manifest as schema
+from vla_edge.runtime.bundle import manifest as schema
 
 SIDE = 16
 LENGTH = 16

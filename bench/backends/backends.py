@@ -1,0 +1,260 @@
+"""What is compared: the torch policy in FP32 and FP16, and each engine of the bundle."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+import numpy as np
+
+from vla_edge.bench.measure.agreement import FrameRunner, run_frames
+from vla_edge.bench.measure.jobs import Job
+from vla_edge.bench.report.types import Profile
+from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.engines.registry import PLANS_FOLDER, open_session, unread_files
+from vla_edge.runtime.engines.session import Session
+
+from .torch_session import TORCH_MODES, TorchSession, prepare_torch
+
+if TYPE_CHECKING:
+    from vla_edge.export.kosmos2.reference import VlaPolicy
+    from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
+    from vla_edge.runtime.policy import Policy
+
+EngineName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
+TORCH_NAMES: tuple[str, ...] = tuple(TORCH_MODES)
+ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
+STANDIN_PREFIX = "standin"  # of the backends of `standin/`
+BACKEND_NAMES = (*TORCH_NAMES, *ENGINE_NAMES)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A backend ready to be measured.
+
+    Attributes:
+        session: runs one step.
+        golden: reads inputs and reference actions for this session.
+        state: names of its inputs that carry state.
+        action_scale: m/s per unit of action, per component.
+        close: frees everything.
+        act: one `Policy.act` from a camera frame; None where there is no such thing.
+        device_ms: GPU milliseconds of that many steps without copies; of the latest ones, or run anew.
+        queue_ms: the host's milliseconds to queue the kernels of the latest steps, that many of them.
+        preprocess: `Policy.act`'s own preprocessing of the same frame.
+        frames: the actions for image files in order; None where one step takes several frames.
+        profile: stages and layers of that many more steps, or None; called last, it may close the session.
+        torch_allocator_peak_mib: see `report.Memory`.
+        compile_s: see `report.Row`.
+        compile_notes: for the row, once it has compiled.
+        load_split_s: see `report.ColdStart`.
+        notes: for the row.
+    """
+
+    session: Session
+    golden: Callable[[], Mapping[str, np.ndarray]]
+    state: Collection[str]
+    action_scale: Sequence[float]
+    close: Callable[[], None]
+    act: Callable[[], object] | None = None
+    device_ms: Callable[[int], list[float]] = lambda steps: []
+    queue_ms: Callable[[int], list[float]] = lambda steps: []
+    preprocess: Callable[[], object] | None = None
+    frames: FrameRunner | None = None
+    profile: Callable[[int], Profile] | None = None
+    torch_allocator_peak_mib: Callable[[], float | None] = lambda: None
+    compile_s: Callable[[], float | None] = lambda: None
+    compile_notes: Callable[[], tuple[str, ...]] = tuple
+    load_split_s: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def engines_of(bundle: Bundle) -> tuple[str, ...]:
+    """ONNX Runtime for every bundle, and each TensorRT that the bundle has plans of."""
+    plans = [path.name for path in (bundle.folder / PLANS_FOLDER).glob("*.plan")]
+    # plans are named <backend>-<version>-sm<NN>.plan
+    kinds = {plan.rsplit("-", 2)[0] for plan in plans}
+    return tuple(name for name in ENGINE_NAMES if name == "onnxruntime" or name in kinds)
+
+
+def import_libraries(backend: str) -> None:
+    """Import what the backend needs, so that its share of the cold start is seen apart."""
+    if backend.startswith(STANDIN_PREFIX):
+        from vla_edge.bench.standin.load import import_standin_libraries
+
+        import_standin_libraries(backend)
+        return
+    if backend in TORCH_NAMES:
+        from vla_edge.export.libraries import import_reference
+
+        import_reference()
+        return
+    importlib.import_module("vla_edge.runtime.policy")
+    if backend == "onnxruntime":
+        importlib.import_module("vla_edge.runtime.engines.onnxruntime").import_onnxruntime()
+    else:
+        importlib.import_module("vla_edge.runtime.engines.tensorrt.library").load_library(backend)
+
+
+def load(job: Job) -> Loaded:
+    """Open the job's backend.
+
+    Raises:
+        VlaError: the bundle, the checkpoint or the engine cannot be used.
+    """
+    if job.backend.startswith(STANDIN_PREFIX):
+        from vla_edge.bench.standin.load import load_standin
+
+        return load_standin(job)
+    if job.backend in TORCH_NAMES:
+        return _load_torch(job)
+    return _load_engine(job)
+
+
+def _load_engine(job: Job) -> Loaded:
+    """Everything that a robot does at its start: what the engine reads is hashed, then it is loaded."""
+    from vla_edge.runtime.policy import Policy
+
+    start = time.perf_counter()
+    bundle = Bundle.open(job.bundle, verify="size")
+    name = cast(EngineName, job.backend)
+    bundle.check_hashes(unread=unread_files(name))
+    checked_s = time.perf_counter() - start
+    options = {"threads": job.threads, "provider": job.device} if name == "onnxruntime" else {}
+    session = open_session(bundle, name, **options)
+    manifest = bundle.manifest
+    batch = _batch(bundle)
+    policy = Policy(bundle, session) if batch == 1 else None
+    pixels = _noise(job.frame)
+    split_ms: Mapping[str, float] = getattr(session, "load_ms", {})
+    return Loaded(
+        session=session,
+        golden=lambda: load_golden(bundle),
+        state=_state_inputs(bundle),
+        action_scale=manifest.action.scale,
+        close=policy.close if policy else session.close,
+        act=_acting(policy, pixels) if policy else None,
+        device_ms=_engine_times(session),
+        preprocess=_preparing(bundle, pixels) if policy else None,
+        frames=_frame_runner(session, bundle, load_golden) if policy else None,
+        profile=_engine_profile(job, bundle, session),
+        load_split_s={"check": checked_s, **{step: spent / 1e3 for step, spent in split_ms.items()}},
+        notes=() if policy else (f"no act column: Policy.act takes one frame, this bundle {batch}",),
+    )
+
+
+def _engine_profile(job: Job, bundle: Bundle, session: Session) -> Callable[[int], Profile] | None:
+    if job.backend != "onnxruntime":
+        from vla_edge.bench.profiles.tensorrt import profile_plan
+
+        return partial(profile_plan, cast("TensorRtSession", session))
+    if job.device != "cpu":
+        return None  # ONNX Runtime times launches on CUDA, not kernels
+    from vla_edge.bench.profiles.onnxruntime import profile_onnxruntime
+
+    def profile(runs: int) -> Profile:
+        session.close()  # the profiled session holds the weights once more
+        return profile_onnxruntime(bundle, runs, job.threads)
+
+    return profile
+
+
+def _noise(frame: tuple[int, int]) -> np.ndarray:
+    """No shortcut for even areas, and the same frame everywhere."""
+    return np.random.default_rng(0).integers(0, 256, (*frame, 3), dtype=np.uint8)
+
+
+def _preparing(bundle: Bundle, pixels: np.ndarray) -> Callable[[], object]:
+    from vla_edge.runtime.preprocess import Preprocessor
+
+    settings = bundle.manifest.preprocessing
+    target = np.empty((1, 3, settings.height, settings.width), np.float32)
+    return partial(Preprocessor(settings), pixels, target)
+
+
+def _frame_runner(
+    session: Session, bundle: Bundle, golden: Callable[[Bundle], Mapping[str, np.ndarray]]
+) -> FrameRunner:
+    return lambda frames: run_frames(session, bundle, golden(bundle), _state_inputs(bundle), frames)
+
+
+def _acting(policy: Policy, pixels: np.ndarray) -> Callable[[], object]:
+    def act() -> object:
+        # a policy that holds its first action would otherwise answer from memory
+        policy.reset()
+        return policy.act(pixels)
+
+    return act
+
+
+def _engine_times(session: Session) -> Callable[[int], list[float]]:
+    """TensorRT sessions time the engine alone; ONNX Runtime has nothing like it."""
+    run_engine_ms: Callable[[], float] | None = getattr(session, "run_engine_ms", None)
+    if run_engine_ms is None:
+        return lambda steps: []
+    return lambda steps: [run_engine_ms() for _ in range(steps)]
+
+
+def _load_torch(job: Job) -> Loaded:
+    """The bundle beside it gives settings and samples; its sizes are checked, its graph is not read."""
+    from vla_edge.bench.profiles.torch import profile_torch
+
+    prepare_torch(job.device, job.threads)
+    bundle = Bundle.open(job.bundle, verify="size")
+    policy = _torch_policy(job, bundle)
+    mode = TORCH_MODES[job.backend]
+    session = TorchSession(policy, bundle, mode, job.device)
+    eager = not mode.graph and mode.compile_mode is None
+    return Loaded(
+        session=session,
+        golden=lambda: _golden_with_token_ids(bundle),
+        state=_state_inputs(bundle),
+        action_scale=bundle.manifest.action.scale,
+        close=session.close,
+        device_ms=lambda steps: session.device_ms[-steps:],
+        queue_ms=lambda steps: session.queue_ms[-steps:],
+        frames=_frame_runner(session, bundle, _golden_with_token_ids) if _batch(bundle) == 1 else None,
+        profile=(lambda runs: profile_torch(policy, session.run, job.device, runs)) if eager else None,
+        torch_allocator_peak_mib=session.peak_allocated_mib,
+        compile_s=lambda: session.compile_s,
+        compile_notes=lambda: _compile_notes(session),
+    )
+
+
+def _compile_notes(session: TorchSession) -> tuple[str, ...]:
+    return ("compiled out of Inductor's cache of an earlier run",) if session.compiled_from_cache else ()
+
+
+def _torch_policy(job: Job, bundle: Bundle) -> VlaPolicy:
+    if job.checkpoint is None:
+        from .random_policy import random_policy
+
+        return random_policy(bundle.manifest)
+    from vla_edge.export.checkpoint.checkpoint import read_checkpoint
+    from vla_edge.export.kosmos2.reference import build_policy
+    from vla_edge.export.kosmos2.settings import settings_from_manifest
+
+    settings = settings_from_manifest(bundle.manifest)
+    checkpoint = read_checkpoint(Path(job.checkpoint), bundle.manifest.source.weights_key or None)
+    return build_policy(checkpoint, settings, attention="sdpa")
+
+
+def _batch(bundle: Bundle) -> int:
+    return bundle.manifest.inputs[0].shape[0]
+
+
+def _state_inputs(bundle: Bundle) -> frozenset[str]:
+    return frozenset(source for source, _ in bundle.manifest.runtime.state)
+
+
+def _golden_with_token_ids(bundle: Bundle) -> dict[str, np.ndarray]:
+    """The samples as the torch policy takes them: the tokenizer's ids, not rows of a reduced embedding."""
+    golden = load_golden(bundle)
+    if bundle.manifest.prompt.vocabulary == "full" or "input_ids" not in golden:
+        return golden
+    return {**golden, "input_ids": golden["token_ids"]}

@@ -1,0 +1,71 @@
+"""The policy of a bundle with random weights, where its checkpoint is not at hand: for its speed, not its actions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vla_edge.runtime.bundle.manifest import Manifest
+from vla_edge.runtime.errors import EngineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vla_edge.export.kosmos2.reference import VlaPolicy
+
+SEED = 0
+# so small that nothing overflows in half over 24 layers
+DEVIATION = 0.02
+
+
+class UnknownArchitectureError(EngineError):
+    """The bundle's architecture cannot be told without its checkpoint."""
+
+
+def random_policy(manifest: Manifest) -> VlaPolicy:
+    """The bundle's policy on the CPU in FP32, in eval mode, with random weights.
+
+    A manifest does not hold every width of the policy, so it is found among the architectures that
+    vla-sample knows: the same layout, and the same number of parameters to the last one.
+
+    Raises:
+        UnknownArchitectureError: none of them is the bundle's.
+    """
+    import torch
+
+    from vla_edge.export.kosmos2.reference import assign_weights
+
+    policy = next(_candidates(manifest), None)
+    if policy is None:
+        source = manifest.source
+        raise UnknownArchitectureError(
+            f"no architecture of layout {source.layout} with {source.parameters:,} parameters is known.",
+            f"Pass the checkpoint: --checkpoint {source.file}",
+        )
+    generator = torch.Generator().manual_seed(SEED)
+
+    def fill(name: str, like: Tensor) -> Tensor:
+        if like.ndim < 2:  # normalisations, biases, scales
+            return torch.ones(like.shape) if name.endswith("weight") else torch.zeros(like.shape)
+        return torch.empty(like.shape).normal_(std=DEVIATION, generator=generator)
+
+    return assign_weights(policy, {name: fill(name, like) for name, like in policy.state_dict().items()})
+
+
+def describe(manifest: Manifest) -> str:
+    """What stands on a row whose weights these are."""
+    return f"random: {manifest.source.layout}, {manifest.source.parameters:,} parameters, seed {SEED}"
+
+
+def _candidates(manifest: Manifest) -> Iterator[VlaPolicy]:
+    """Policies without weights that have the bundle's layout and number of parameters."""
+    from vla_edge.export.kosmos2.reference import build_empty
+    from vla_edge.export.kosmos2.sample.sizes import SIZES, sample_architecture
+    from vla_edge.export.kosmos2.settings import settings_from_manifest
+
+    settings = settings_from_manifest(manifest)
+    for size in SIZES:
+        arch = sample_architecture(manifest.source.layout, "transformers", size)
+        policy = build_empty(arch, settings, attention="sdpa")
+        if sum(parameter.numel() for parameter in policy.parameters()) == manifest.source.parameters:
+            yield policy

@@ -1,0 +1,57 @@
+"""What every row is measured with: a process of its own, watched from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vla_edge.bench.options import BenchOptions
+from vla_edge.bench.report.types import Row
+from vla_edge.bench.watch.gpu import GpuWatch
+from vla_edge.bench.watch.machine import other_load
+from vla_edge.bench.watch.memory import MemoryWatch, open_reader
+from vla_edge.bench.watch.nvml import NvmlGpu
+from vla_edge.runtime.bundle.manifest import Gate
+
+from .jobs import Failed, Job, Measured, Phase
+from .process import run_job
+from .rows import row_of
+
+
+class Progress(Protocol):
+    """Is told what happens, in this order for each row."""
+
+    def begin(self, bundle: str, backend: str) -> None: ...
+
+    def phase(self, phase: Phase) -> None: ...
+
+    def end(self, row: Row) -> None: ...
+
+
+@dataclass(frozen=True)
+class Harness:
+    """The run's options, the GPU where NVML knows one, and who is told of each row."""
+
+    options: BenchOptions
+    gpu: NvmlGpu | None
+    progress: Progress
+
+    def run(
+        self, job: Job, origin: str, gates: Sequence[Gate] | None, notes: Sequence[str] = ()
+    ) -> tuple[Row, Measured | Failed]:
+        """Run a job in a process of its own and make its row."""
+        on_gpu = job.device == "cuda"
+        memory = MemoryWatch(open_reader(self.gpu) if on_gpu else None)
+        gpu = GpuWatch(self.gpu if on_gpu else None)
+        load = other_load()
+        outcome = run_job(
+            job,
+            time_limit_s=self.options.time_limit_s,
+            watch=memory,
+            gpu=gpu,
+            worker=self.options.worker,
+            on_phase=self.progress.phase,
+        )
+        row = row_of(job.backend, origin, outcome, gates, memory, gpu, load, notes)
+        return row, outcome.result

@@ -1,0 +1,115 @@
+"""What the bench tells a worker process, and what the worker tells back.
+
+A job is one line of JSON on the worker's standard input; answers are JSON messages over a pipe of their
+own, since libraries print to standard output. `process.py` is the parent's side, `worker.py` the child's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from vla_edge.bench.report.types import Identity, Paced, Parity, Profile, PromptTime, Samples, Warmup
+from vla_edge.bench.watch.memory import HostMemory
+
+Phase = Literal[
+    "start",
+    "import",
+    "load",
+    "first call",
+    "warm-up",
+    "measure",
+    "parity",
+    "act",
+    "paced",
+    "frames",
+    "profile",
+]
+# while latency is measured the parent keeps off the cores
+QUIET_PHASES: tuple[Phase, ...] = ("measure", "act", "paced")
+# a profile holds weights or activations twice, which no robot does
+UNCOUNTED_PHASES: tuple[Phase, ...] = ("profile",)
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What a worker is to measure.
+
+    Attributes:
+        backend: one of `backends.BACKEND_NAMES`, or of the stand-in.
+        bundle: folder of the bundle, or `standin.BUNDLE`.
+        checkpoint: for the torch backends; None for random weights.
+        frame: height and width of the frame for `Policy.act`.
+        runs, seconds, warmup: see `vla_edge.bench.measure.timing.Budget`.
+        rate_hz: of the paced loop; None for none.
+        paced_seconds: how long it runs.
+        images: frames of the user's own.
+        profile_runs: steps to profile at most; 0 for none.
+        scratch: a private folder that the jobs of one run share; None for none.
+        spawned_ns: `time.monotonic_ns()` just before the process was started.
+    """
+
+    backend: str
+    bundle: str
+    checkpoint: str | None
+    device: Literal["cpu", "cuda"]
+    threads: int
+    frame: tuple[int, int]
+    runs: int | None
+    seconds: float
+    warmup: int | None
+    rate_hz: float | None = None
+    paced_seconds: float = 0.0
+    images: tuple[str, ...] = ()
+    profile_runs: int = 0
+    scratch: str | None = None
+    spawned_ns: int = 0
+
+
+class Entered(Struct, frozen=True, tag="entered"):
+    """The worker begins a phase."""
+
+    phase: Phase
+
+
+class Measured(Struct, frozen=True, kw_only=True, tag="measured"):
+    """All that a worker has measured, but for a profile: a `Profiled` may follow.
+
+    `frame_actions` has None for what is not finite, since JSON has no word for it.
+    """
+
+    identity: Identity
+    samples: Samples
+    warmup: Warmup
+    parity: Parity
+    interpreter_s: float
+    import_s: float
+    load_s: float
+    first_call_s: float
+    host_memory: HostMemory | None
+    torch_allocator_peak_mib: float | None
+    compile_s: float | None
+    load_split_s: dict[str, float]
+    prompts: tuple[PromptTime, ...]
+    paced: Paced | None
+    frame_actions: tuple[tuple[tuple[float | None, ...], ...], ...]
+    notes: tuple[str, ...]
+    profile: Profile | None = None
+    profile_follows: bool = False
+
+
+class Profiled(Struct, frozen=True, tag="profiled"):
+    """Where the time goes, or a note why that is not known."""
+
+    profile: Profile | None
+    notes: tuple[str, ...]
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """Why there are no figures; an obstacle is no fault of the backend: it could not be tried."""
+
+    reason: str
+    is_obstacle: bool = False
+
+
+Message = Entered | Measured | Profiled | Failed

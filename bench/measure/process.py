@@ -1,0 +1,212 @@
+"""One backend in a fresh process: started, followed, and its end judged.
+
+A crash, a hang or a kill comes back as `Failed` with its reason, never as an exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from typing import IO, Literal
+
+import msgspec
+from msgspec import Struct
+
+from vla_edge.bench.report.types import Memory
+from vla_edge.bench.watch.gpu import GpuWatch
+from vla_edge.bench.watch.memory import MemoryWatch
+
+from .jobs import QUIET_PHASES, UNCOUNTED_PHASES, Entered, Failed, Job, Measured, Message, Phase, Profiled
+
+DEFAULT_WORKER = (sys.executable, "-m", "vla_edge.bench.measure.worker")
+SAMPLE_INTERVAL_S = 0.05
+QUIET_INTERVAL_S = 1.0
+LOG_TAIL_BYTES = 4096
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(Struct, frozen=True):
+    """How a job ended, and the memory that it took until then."""
+
+    result: Measured | Failed
+    memory: Memory
+
+
+def run_job(
+    job: Job,
+    *,
+    time_limit_s: float,
+    watch: MemoryWatch,
+    gpu: GpuWatch | None = None,
+    worker: Sequence[str] = DEFAULT_WORKER,
+    on_phase: Callable[[Phase], None] = lambda phase: None,
+) -> Outcome:
+    """Run one job and wait for its end, at most `time_limit_s`.
+
+    The process leads a group of its own. What is left of the group is killed on the way out, also when
+    the caller is interrupted.
+
+    Args:
+        job: what to measure.
+        time_limit_s: wall-clock seconds for the whole process.
+        watch: samples the process's memory while it runs.
+        gpu: samples the device meanwhile.
+        worker: the command of the worker; the number of the answer pipe is appended.
+        on_phase: told of each phase as it begins.
+    """
+    logger.info("%s: %s", " ".join(worker), job)
+    receiver, sender = Pipe(duplex=False)
+    with tempfile.TemporaryFile() as log, receiver:
+        with sender:
+            process = _spawn(job, worker, sender.fileno(), log)
+        try:
+            watches = [watch.sample, *([gpu.sample] if gpu else [])]
+            result = _Follower(process, receiver, log, watches, on_phase).follow(time_limit_s)
+        finally:
+            kill_group(process)
+    if isinstance(result, Failed):
+        return Outcome(result, watch.summary())
+    return Outcome(result, watch.summary(result.host_memory, result.torch_allocator_peak_mib))
+
+
+def _spawn(job: Job, worker: Sequence[str], answer_fd: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    job = msgspec.structs.replace(job, spawned_ns=time.monotonic_ns())
+    process = subprocess.Popen(
+        [*worker, str(answer_fd)],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        pass_fds=(answer_fd,),
+        start_new_session=True,
+        env=worker_environment(job.device, job.threads),
+    )
+    # a worker that has ended already is found by the follower, with its exit code
+    with suppress(BrokenPipeError):
+        _standard_input(process).write(msgspec.json.encode(job) + b"\n")
+        _standard_input(process).flush()
+    return process
+
+
+def worker_environment(device: Literal["cpu", "cuda"], threads: int) -> dict[str, str]:
+    """Ours, with the thread pools fixed before any library reads them, and GPUs hidden from a CPU run."""
+    hidden = {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **hidden}
+
+
+def _standard_input(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    if process.stdin is None:
+        raise RuntimeError("the worker was started without a pipe to its standard input")
+    return process.stdin
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the group that a process leads, and let go of its standard input."""
+    with suppress(ProcessLookupError):  # nothing is left of it
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with suppress(BrokenPipeError):  # the job was never read
+        _standard_input(process).close()
+
+
+def signal_name(number: int) -> str:
+    """Such as "SIGKILL"; real-time signals have no names of their own."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _with_profile(measured: Measured | None, last: Measured | Profiled | Failed) -> Measured | Failed:
+    """What was measured, with what came after it: a profile, or the reason why none did."""
+    if isinstance(last, Profiled):
+        if measured is None:
+            return Failed("sent a profile without figures")
+        notes = (*measured.notes, *last.notes)
+        return msgspec.structs.replace(measured, profile=last.profile, notes=notes)
+    if measured is None or isinstance(last, Measured):
+        return last
+    return msgspec.structs.replace(measured, notes=(*measured.notes, f"no profile: {last.reason}"))
+
+
+class _Follower:
+    """Waits for a worker's result while sampling its memory and the device."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        receiver: Connection,
+        log: IO[bytes],
+        watches: Sequence[Callable[[int, Phase], None]],
+        on_phase: Callable[[Phase], None],
+    ) -> None:
+        self._process = process
+        self._receiver = receiver
+        self._log = log
+        self._watches = watches
+        self._on_phase = on_phase
+        self._phase: Phase = "start"
+
+    def follow(self, time_limit_s: float) -> Measured | Failed:
+        """The answer, or why there is none; once measured, a profile that is not reached is a note."""
+        deadline = time.monotonic() + time_limit_s
+        measured: Measured | None = None
+        while (left_s := deadline - time.monotonic()) > 0:
+            self._sample()
+            message = self._receive(left_s)
+            if isinstance(message, Entered):
+                self._phase = message.phase
+                self._on_phase(message.phase)
+            elif isinstance(message, Measured) and message.profile_follows:
+                measured = message
+            elif message is not None:
+                return _with_profile(measured, message)
+        reached = f"time limit of {time_limit_s:g} s reached in phase '{self._phase}'"
+        return _with_profile(measured, Failed(self._with_last_words(reached)))
+
+    def _sample(self) -> None:
+        if self._phase not in UNCOUNTED_PHASES:
+            for watch in self._watches:
+                watch(self._process.pid, self._phase)
+
+    def _receive(self, left_s: float) -> Message | None:
+        """Wait a little for a message; the process's end without a result is one, too."""
+        interval_s = QUIET_INTERVAL_S if self._phase in QUIET_PHASES else SAMPLE_INTERVAL_S
+        if not self._receiver.poll(min(interval_s, left_s)):
+            # the pipe stays open past the worker's end if a child of its own holds it
+            if self._process.poll() is None or self._receiver.poll():
+                return None
+            return Failed(self._with_last_words(self._describe_end()))
+        try:
+            message: Message = msgspec.json.decode(self._receiver.recv_bytes(), type=Message)
+        except (EOFError, ConnectionResetError):
+            return Failed(self._with_last_words(self._describe_end()))
+        except msgspec.DecodeError as error:
+            return Failed(f"sent an answer that cannot be read: {error}")
+        return message
+
+    def _describe_end(self) -> str:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return f"closed its answer pipe in phase '{self._phase}' without a result"
+        if code >= 0:
+            return f"ended with exit code {code} in phase '{self._phase}' without a result"
+        name = signal_name(-code)
+        hint = " (often the kernel, out of memory)" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint} in phase '{self._phase}'"
+
+    def _with_last_words(self, reason: str) -> str:
+        """Append the last line that the process printed: usually what its library complained about."""
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return f"{reason}; last line printed: {lines[-1].strip()}" if lines else reason

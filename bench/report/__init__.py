@@ -1,0 +1,1 @@
+"""The report of a bench run: its types, its schema, its file."""

@@ -1,0 +1,77 @@
+"""A report from a file or folder that may come from anywhere: bounded, and every failure named."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from pathlib import Path
+
+from vla_edge.bench.output.format import printable
+from vla_edge.bench.output.writers import JSON_NAME
+from vla_edge.runtime.bundle.manifest import MANIFEST_NAME
+from vla_edge.runtime.errors import InputError
+
+from .types import Report, decode
+
+# a report of thirty backends with `MOST_SAMPLES` of every figure
+LARGEST_BYTES = 256 << 20
+PARTIAL_NAME = "report.partial.json"
+
+
+def read_report(path: Path) -> Report:
+    """A report.
+
+    Args:
+        path: a file, or the folder that `vla-bench --out` wrote it into.
+
+    Raises:
+        InputError: no such file, not a regular one, too large to be a report, or none of this schema version.
+    """
+    shown = printable(str(path))
+    try:
+        if path.is_dir():
+            path = _in_folder(path)
+        return decode(_read(path), str(path))
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"cannot read the report {shown}: {reason}.", "Write one with vla-bench --out or --json."
+        ) from error
+
+
+def _in_folder(folder: Path) -> Path:
+    path = folder / JSON_NAME
+    if path.exists() or path.is_symlink():
+        return path
+    if (folder / MANIFEST_NAME).is_file():
+        raise InputError(
+            f"{printable(str(folder))} is a bundle, no report: it has no {JSON_NAME}.",
+            f"Measure it with: vla-bench {shlex.quote(printable(str(folder)))} --out report/",
+        )
+    if (folder / PARTIAL_NAME).is_file():
+        raise InputError(
+            f"{printable(str(folder))} has no {JSON_NAME}, only the {PARTIAL_NAME} of a bench that did not end.",
+            "Name that file, or run the bench again.",
+        )
+    raise InputError(
+        f"{printable(str(folder))} has no {JSON_NAME}.",
+        "Name the folder that was given to vla-bench with --out, or the file of its --json.",
+    )
+
+
+def _read(path: Path) -> bytes:
+    """The content of a regular file; a pipe is not waited for, and nothing is read past the limit."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError(
+                f"{printable(str(path))} is no bench report: it is no regular file.", "Name another file."
+            )
+        data = file.read(LARGEST_BYTES + 1)
+    if len(data) > LARGEST_BYTES:
+        raise InputError(
+            f"{printable(str(path))} is no bench report: it has more than {LARGEST_BYTES >> 20} MiB.",
+            "Name another file.",
+        )
+    return data

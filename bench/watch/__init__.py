@@ -1,0 +1,1 @@
+"""Readings from outside the measuring process: memory, power, clocks, the machine."""

@@ -1,0 +1,135 @@
+"""What a GPU did while steps were timed: energy, reasons for lower clocks, other processes. Read from outside.
+
+Units and reasons are NVML's (docs.nvidia.com/deploy/nvml-api, "Device Queries", "Clocks Event Reasons").
+A Jetson's NVML gives none of them; there the board's rails are read, see `rails.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vla_edge.bench.measure.jobs import Phase
+from vla_edge.bench.report.types import Energy
+
+from .nvml import NvmlGpu
+from .rails import read_rails_w
+from .telemetry import MOST_W, number
+
+TIMED_PHASE: Phase = "measure"
+# counters move in steps of up to a tenth of a second: less would measure the step
+MIN_ENERGY_S = 0.5
+MJ_PER_J = 1000
+MW_PER_W = 1000
+MOST_MJ = float(1 << 60)
+MOST_REASONS = float(1 << 32)
+
+# bits of nvmlDeviceGetCurrentClocksEventReasons that slow a running kernel down
+SLOWDOWNS = {
+    0x0000000000000004: "power cap",
+    0x0000000000000008: "hardware slowdown",
+    0x0000000000000020: "temperature, by the driver",
+    0x0000000000000040: "temperature, by the hardware",
+    0x0000000000000080: "power brake",
+}
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """From the first reading in the timed phase to the first one after it."""
+
+    seconds: float
+    joules: float | None
+
+
+def _span(began_s: float, began_j: float | None, ended_s: float, ended_j: float | None) -> _Span:
+    joules = ended_j - began_j if ended_j is not None and began_j is not None else None
+    if joules is not None and not 0 < joules <= MOST_W * (ended_s - began_s):
+        joules = None  # a counter that stood still, began anew or jumped
+    return _Span(ended_s - began_s, joules)
+
+
+class GpuWatch:
+    """Follows one GPU, or a board's rails, through the phases of a worker. Call `sample` as often as wanted.
+
+    Args:
+        gpu: None without a GPU that NVML knows.
+        clock: seconds.
+    """
+
+    def __init__(self, gpu: NvmlGpu | None, clock: Clock = time.monotonic) -> None:
+        self._gpu = gpu
+        self._clock = clock
+        self._begin: tuple[float, float | None] | None = None
+        self._span: _Span | None = None
+        self._powers_w: list[float] = []
+        self._method: str = ""
+        self.slowdowns: set[str] = set()
+        self.other_processes = 0
+
+    def sample(self, pid: int, phase: Phase) -> None:
+        """Read the device; `pid` is the worker's."""
+        if phase == TIMED_PHASE:
+            if self._begin is None:
+                self._begin = (self._clock(), self._energy_j())
+            self._read_timed(pid)
+        elif self._begin is not None and self._span is None:
+            began_s, began_j = self._begin
+            self._span = _span(began_s, began_j, self._clock(), self._energy_j())
+
+    def energy(self, steps: int) -> Energy | None:
+        """Energy of each of the timed steps, or None where nothing could be read or the time was too short."""
+        if self._span is None or not steps or self._span.seconds < MIN_ENERGY_S:
+            return None
+        joules, method = self._span.joules, "nvml-energy"
+        if joules is None:
+            if not self._powers_w:
+                return None
+            mean_w = sum(self._powers_w) / len(self._powers_w)
+            joules, method = mean_w * self._span.seconds, self._method
+        return Energy(
+            joules_per_step=joules / steps,
+            mean_power_w=joules / self._span.seconds,
+            method=method,  # type: ignore[arg-type]
+            seconds=self._span.seconds,
+        )
+
+    def _read_timed(self, pid: int) -> None:
+        power_w = self._power_w()
+        if power_w is not None:
+            self._powers_w.append(power_w)
+        if self._gpu is None:
+            return
+        reasons = self._number("nvmlDeviceGetCurrentClocksEventReasons", MOST_REASONS)
+        if reasons is None:  # the name that drivers before 535 know
+            reasons = self._number("nvmlDeviceGetCurrentClocksThrottleReasons", MOST_REASONS)
+        self.slowdowns |= {text for bit, text in SLOWDOWNS.items() if int(reasons or 0) & bit}
+        processes = self._gpu.processes() or {}
+        others = len(processes) - (pid in processes)
+        # inside a container NVML may give the host's ids: then the worker itself is one of the others
+        foreign = others - (others == len(processes) and bool(others))
+        self.other_processes = max(self.other_processes, foreign)
+
+    def _power_w(self) -> float | None:
+        milliwatts = self._number("nvmlDeviceGetPowerUsage", MOST_W * MW_PER_W)
+        if milliwatts is not None:
+            self._method = "nvml-power"
+            return milliwatts / MW_PER_W
+        if self._method == "nvml-power":  # refused in mid-run: another sensor measures something else
+            return None
+        watts = read_rails_w()
+        if watts is not None:
+            self._method = "hwmon-power"
+        return watts
+
+    def _energy_j(self) -> float | None:
+        millijoules = self._number("nvmlDeviceGetTotalEnergyConsumption", MOST_MJ)
+        return None if millijoules is None else millijoules / MJ_PER_J
+
+    def _number(self, function: str, most: float) -> float | None:
+        """A reading of NVML, or None where this GPU, driver or binding has it not."""
+        gpu = self._gpu
+        return None if gpu is None else number(function, lambda: gpu.ask(function), most)

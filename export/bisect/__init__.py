@@ -1,0 +1,1 @@
+"""`vla-bisect`: where in a graph two engines part."""

@@ -1,0 +1,103 @@
+"""The error of each stage inside a TensorRT engine, to find out where a plan goes wrong.
+
+A plan returns only actions, since a value that must be returned cannot be fused away. Here the stages are
+marked as outputs of a second engine, which is measured and thrown away: its errors tell where to look,
+its speed means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+
+from vla_edge.export.build.build import BuildOptions, open_timing_cache
+from vla_edge.export.build.memory import check_room
+from vla_edge.export.build.network import build_engine, network_tensors
+from vla_edge.export.build.progress import BuildProgress
+from vla_edge.export.build.target import Target, open_target
+from vla_edge.export.build.verify import StageMeasure, run_samples
+from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.engines.tensorrt.engine import Engine, tensor_specs
+from vla_edge.runtime.engines.tensorrt.runner import EngineRunner
+from vla_edge.runtime.errors import EngineError
+
+
+def measure_stages(bundle: Bundle, options: BuildOptions, progress: BuildProgress) -> dict[str, StageMeasure]:
+    """The worst error of every stage over the golden samples, in the order of the graph.
+
+    Raises:
+        EngineError: no TensorRT or GPU here, or TensorRT refuses.
+    """
+    manifest = bundle.manifest
+    taps = [stage.tensor for stage in manifest.stages]
+    with (
+        open_target(options.backend, options.device_index, options.memory, options.sm) as target,
+        tapped_engine(bundle, taps, target, options, progress) as runner,
+    ):
+        samples = run_samples(
+            runner.inputs, runner.outputs, runner.run, load_golden(bundle), manifest, progress
+        )
+    return {
+        stage.name: StageMeasure(
+            max(sample[stage.name].relative_l2 for sample in samples),
+            max(sample[stage.name].max_abs for sample in samples),
+        )
+        for stage in manifest.stages
+    }
+
+
+@contextmanager
+def tapped_engine(
+    bundle: Bundle, taps: Sequence[str], target: Target, options: BuildOptions, progress: BuildProgress
+) -> Iterator[EngineRunner]:
+    """Build an engine that also returns these tensors, in memory only. Several may follow each other.
+
+    The bundle's timing cache is read and not written: this engine's kernels are not the plan's.
+
+    Raises:
+        EngineError: the GPU is not here, or TensorRT refuses.
+        ResourceError: not enough disk or memory for a build.
+    """
+    if target.device is None:
+        raise EngineError(f"The engine cannot run here: {target.absent}", "Run this on the target.")
+    check_room(bundle, options.ignore_memory)
+    cache = open_timing_cache(bundle, target, options)
+    built = build_engine(bundle.model_path, target, options, cache, progress, taps)
+    with ExitStack() as owned:
+        target.device.activate()
+        engine = Engine(
+            target.library, built.plan, "the engine just built", "Free device memory if it ran out."
+        )
+        owned.callback(engine.close)
+        engine.create_context()
+        runner = EngineRunner(
+            target.device,
+            engine.context,
+            bundle.manifest.inputs,
+            tensor_specs(engine.engine, "output"),
+            graph=False,
+            reported=engine.reported,
+        )
+        owned.callback(runner.close)
+        yield runner
+
+
+def tapped_runner(
+    bundle: Bundle,
+    feeds: Mapping[str, np.ndarray],
+    target: Target,
+    options: BuildOptions,
+    progress: BuildProgress,
+) -> tuple[Callable[[Sequence[str]], dict[str, np.ndarray]], set[str]]:
+    """A callable that builds an engine returning the tensors it is asked for, and the names it knows."""
+
+    def run(names: Sequence[str]) -> dict[str, np.ndarray]:
+        with tapped_engine(bundle, names, target, options, progress) as runner:
+            for name, value in feeds.items():
+                runner.inputs[name][...] = value
+            runner.run()
+            return {name: runner.outputs[name].copy() for name in names}
+
+    return run, network_tensors(target, bundle.model_path)

@@ -1,0 +1,306 @@
+"""From a bundle to a checked TensorRT plan inside it. Needs no torch and no onnx: robots run this.
+
+The order: is the plan there already; is there room; build; write plan and side file into a staging
+folder; run the golden samples through it; move both into place, or set them aside when a gate is missed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.cuda.device import MemoryName
+from vla_edge.runtime.engines.tensorrt.library import Backend
+from vla_edge.runtime.engines.tensorrt.plan import (
+    CHUNK_BYTES,
+    PLANS_FOLDER,
+    RECORD_VERSION,
+    REJECTED_SUFFIX,
+    BuildFacts,
+    PlanFile,
+    PlanRecord,
+    PlanVerification,
+    backend_option,
+    check_record,
+    encode_record,
+    find_plan,
+    hash_plan,
+    model_files,
+    open_plan,
+    plan_path,
+    read_record,
+    record_path,
+    require_verified,
+)
+from vla_edge.runtime.engines.tensorrt.session import runtime_cache_path
+from vla_edge.runtime.errors import EngineError, ParityError
+from vla_edge.runtime.files.atomic import sync_folder, write_atomically
+from vla_edge.runtime.files.staging import leftovers, locked, remove_leftovers, staging_folder
+from vla_edge.runtime.files.writable import refuse_unwritable
+from vla_edge.runtime.process.interrupts import uninterrupted
+
+from .memory import PeakMemory, check_room
+from .network import Built, build_engine
+from .progress import BuildProgress, Silent
+from .target import Target, open_target
+from .timing_cache import TimingCache
+from .verify import utc_now, verify_plan
+
+_COPY = "copy the bundle to where you may write"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build. None leaves a choice to TensorRT.
+
+    Attributes:
+        backend: which library builds; its plans run on that library only.
+        device_index: CUDA's index of the GPU to build on and for.
+        memory: implementation of device memory for the check.
+        sm: compute capability to build for, 89 for 8.9, where it is not this machine's (TensorRT-RTX only).
+        level: builder optimisation level, 0 to 5: how long TensorRT searches for fast kernels.
+        aux_streams: most streams that run beside the main one.
+        workspace_mib: most scratch memory of one layer.
+        tf32: let FP32 matmuls round their operands to 10 bits. Off: FP32 parts of a graph are there because
+            half precision was not enough.
+        timing_cache: keep measured kernel times beside the plan, so that the next build takes less.
+        timing_cache_path: another file for them.
+        force: build even where a good plan is there.
+        ignore_memory: do not warn of little memory.
+    """
+
+    backend: Backend = "tensorrt"
+    device_index: int = 0
+    memory: MemoryName = "cuda-bindings"
+    sm: int | None = None
+    level: int = 3
+    aux_streams: int | None = None
+    workspace_mib: int | None = None
+    tf32: bool = False
+    timing_cache: bool = True
+    timing_cache_path: Path | None = None
+    force: bool = False
+    ignore_memory: bool = False
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """A plan in its place; `fresh` tells whether it was built now or was there already."""
+
+    path: Path
+    record: PlanRecord
+    fresh: bool
+
+
+class RejectedPlanError(ParityError):
+    """A plan that missed a gate and was set aside; `record` tells what every gate measured."""
+
+    def __init__(self, problem: str, hint: str, record: PlanRecord) -> None:
+        super().__init__(problem, hint)
+        self.record = record
+
+
+def build_plan(
+    bundle: Bundle, options: BuildOptions | None = None, progress: BuildProgress | None = None
+) -> BuildResult:
+    """Build the bundle's plan for a GPU and check it against the golden samples.
+
+    Args:
+        bundle: opened with full verification.
+        options: how to build.
+        progress: is told of the builder's phases.
+
+    Returns:
+        The plan and its record. Where the GPU is not in this machine, `record.verification.passed` is None.
+
+    Raises:
+        EngineError: no TensorRT, driver or GPU, or TensorRT refuses the network.
+        InputError: the bundle is not writable.
+        ResourceError: not enough disk.
+        RejectedPlanError: a gate was missed; the plan is set aside with the suffix ".rejected".
+        KeyboardInterrupt: Ctrl-C; nothing of this build is left.
+    """
+    options, progress = options or BuildOptions(), progress or Silent()
+    with open_target(
+        options.backend, options.device_index, options.memory, options.sm, building=True
+    ) as target:
+        path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
+        _finish_killed(path)
+        present = None if options.force else _present(bundle, target)
+        if present is not None:
+            return BuildResult(present.path, present.record, fresh=False)
+        refuse_unwritable(path.parent, _COPY)
+        check_room(bundle, options.ignore_memory)
+        path.parent.mkdir(exist_ok=True)
+        with staging_folder(path) as staging:
+            staged = _build_into(staging / path.name, bundle, target, options, progress)
+            record = _verify(staged, bundle, target, options.memory, progress)
+            _publish(staged.path, path, record)
+        return BuildResult(path, record, fresh=True)
+
+
+def verify_existing(
+    bundle: Bundle, options: BuildOptions | None = None, progress: BuildProgress | None = None
+) -> BuildResult:
+    """Run the golden samples through the bundle's plan for this GPU, and keep the result in its side file.
+
+    Raises:
+        EngineError: no plan for this machine, or it cannot run.
+        RejectedPlanError: a gate was missed; the plan is set aside.
+    """
+    options, progress = options or BuildOptions(), progress or Silent()
+    with open_target(options.backend, options.device_index, options.memory, options.sm) as target:
+        if target.device is None:
+            raise EngineError(f"The plan cannot run here: {target.absent}", "Run this on the target.")
+        plan = find_plan(bundle, target.machine)
+        refuse_unwritable(plan.path.parent, _COPY)
+        record = _verify(plan, bundle, target, options.memory, progress)
+        _publish(plan.path, plan.path, record)
+        return BuildResult(plan.path, record, fresh=False)
+
+
+def _present(bundle: Bundle, target: Target) -> PlanFile | None:
+    """The plan that is there, if it is this bundle's and good."""
+    path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
+    if not path.is_file() or not record_path(path).is_file():
+        return None
+    try:
+        plan = check_record(
+            PlanFile(path, read_record(path, bundle.folder), bundle.folder), bundle, target.machine
+        )
+        if target.device is not None:
+            require_verified(plan)
+        with open_plan(plan):  # a plan that a session refuses is not good, however like one it looks
+            return plan
+    except EngineError:
+        return None  # stale, unchecked or damaged: this build replaces it
+
+
+def _build_into(
+    path: Path, bundle: Bundle, target: Target, options: BuildOptions, progress: BuildProgress
+) -> PlanFile:
+    """Build, and write plan and side file; the record says that nothing was checked yet."""
+    start = time.perf_counter()
+    cache = open_timing_cache(bundle, target, options)
+    with PeakMemory() as memory:
+        built = build_engine(bundle.model_path, target, options, cache, progress)
+        seconds = time.perf_counter() - start
+        facts = BuildFacts(
+            seconds=round(seconds, 3),
+            peak_host_mib=memory.peak_mib(),
+            timing_cache=cache.state,
+            level=options.level,
+            aux_streams=options.aux_streams,
+            workspace_mib=options.workspace_mib,
+            built_utc=utc_now(),
+        )
+        record = _write(path, built, bundle, target, facts)
+    cache.save()
+    return PlanFile(path, record, bundle.folder)
+
+
+def open_timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> TimingCache:
+    """The bundle's measured kernel times for this target, or none where the options say so."""
+    default = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
+    path = options.timing_cache_path or default.with_suffix(".timing")
+    # TensorRT-RTX compiles on the target and times nothing: its timing cache is deprecated and empty.
+    wanted = options.timing_cache and options.backend == "tensorrt"
+    return TimingCache(path if wanted else None, f"{target.machine.backend} {target.machine.version}")
+
+
+def _write(path: Path, built: Built, bundle: Bundle, target: Target, facts: BuildFacts) -> PlanRecord:
+    with memoryview(built.plan).cast("B") as image:
+        whole, chunks = hash_plan(image)
+        write_atomically(path, lambda file: file.write(image))
+        size = image.nbytes
+    record = PlanRecord(
+        record_version=RECORD_VERSION,
+        plan=path.name,
+        size_bytes=size,
+        sha256=whole,
+        chunk_bytes=CHUNK_BYTES,
+        chunk_sha256=chunks,
+        machine=target.machine,
+        build=facts,
+        contents=built.contents,
+        bundle=bundle.manifest.name,
+        manifest_sha256=bundle.manifest_sha256,
+        model=model_files(bundle),
+        verification=PlanVerification(
+            passed=None,
+            note=target.absent or "not yet run.",
+            engine="",
+            samples=(),
+            checks=(),
+            checked_utc=None,
+        ),
+    )
+    write_record(path, record)
+    return record
+
+
+def _verify(
+    plan: PlanFile, bundle: Bundle, target: Target, memory: MemoryName, progress: BuildProgress
+) -> PlanRecord:
+    """The record with the samples' errors in it; a plan that misses a gate is moved aside first."""
+    if target.device is None:
+        return plan.record
+    verification, contents = verify_plan(plan, bundle, target, memory, progress)
+    record = msgspec.structs.replace(
+        plan.record, verification=verification, contents=contents or plan.record.contents
+    )
+    if not verification.passed:
+        rejected = _set_aside(plan.path, bundle, record)
+        raise RejectedPlanError(
+            f"The plan differs from the PyTorch FP32 policy by more than its gates allow: {verification.note}",
+            f"It is kept as {rejected}. Find the first bad tensor with: "
+            f"vla-bisect {bundle.folder}{backend_option(record.machine.backend)}",
+            record,
+        )
+    return record
+
+
+def _set_aside(path: Path, bundle: Bundle, record: PlanRecord) -> Path:
+    rejected = bundle.folder / PLANS_FOLDER / (path.name + REJECTED_SUFFIX)
+    # Not `path.parent`: that may be this build's staging folder, whose lock it holds already.
+    with locked(rejected.parent), uninterrupted():
+        record_path(path).unlink(missing_ok=True)
+        path.replace(rejected)
+        write_record(rejected, record)
+    return rejected
+
+
+def _publish(staged: Path, path: Path, record: PlanRecord) -> None:
+    """Plan first, record last: without the record, or with an older one, the plan is refused.
+
+    Two builds at once must not leave the plan of one beside the record of the other.
+    """
+    if staged == path:
+        write_record(path, record)
+        return
+    write_record(staged, record)
+    with locked(path.parent), uninterrupted():
+        staged.replace(path)
+        cache = runtime_cache_path(staged)
+        if cache.is_file():
+            cache.replace(runtime_cache_path(path))
+        record_path(staged).replace(record_path(path))
+    sync_folder(path.parent)
+
+
+def _finish_killed(path: Path) -> None:
+    """Put a record beside its plan where a build was killed between the two, and remove what else it left."""
+    for left in leftovers(path.parent):
+        record = record_path(left / path.name)
+        if record.is_file() and not (left / path.name).exists():  # its plan is in place already
+            record.replace(record_path(path))
+    remove_leftovers(path.parent)
+
+
+def write_record(plan: Path, record: PlanRecord) -> None:
+    """Write the side file of a plan, whole or not at all."""
+    write_atomically(record_path(plan), lambda file: file.write(encode_record(record)))

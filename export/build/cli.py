@@ -1,0 +1,153 @@
+"""`vla-build`: a bundle's TensorRT plan, built and checked on the machine that will use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
+from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.version import VERSION
+
+if TYPE_CHECKING:
+    from vla_edge.runtime.bundle.bundle import Bundle
+
+    from .build import BuildOptions, BuildResult
+
+
+@click.command(context_settings=COMMAND_SETTINGS)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]), default="tensorrt", show_default=True
+)
+@click.option(
+    "--device", "device_index", type=click.IntRange(0), default=0, show_default=True, help="CUDA's index."
+)
+@click.option(
+    "--sm",
+    "sms",
+    type=click.IntRange(10),
+    multiple=True,
+    help="TensorRT-RTX: build for this compute capability (89 is 8.9) although that GPU is not here; repeatable.",
+)
+@click.option(
+    "--level",
+    type=click.IntRange(0, 5),
+    default=3,
+    show_default=True,
+    help="How long to search for fast kernels.",
+)
+@click.option(
+    "--aux-streams", type=click.IntRange(0), help="Most streams beside the main one [TensorRT's choice]."
+)
+@click.option(
+    "--workspace-mib", type=click.IntRange(1), help="Most scratch memory of a layer [all there is]."
+)
+@click.option("--tf32/--no-tf32", default=False, show_default=True, help="Let FP32 matmuls round to 10 bits.")
+@click.option(
+    "--timing-cache", "cache_path", type=click.Path(path_type=Path), help="File of kernel times [in plans/]."
+)
+@click.option("--no-timing-cache", is_flag=True, help="Measure every kernel anew and keep nothing.")
+@click.option(
+    "--memory",
+    type=click.Choice(["cuda-bindings", "pycuda"]),
+    default="cuda-bindings",
+    show_default=True,
+    help="Package for device memory.",
+)
+@click.option("--ignore-memory", is_flag=True, help="Do not warn where memory may be too little.")
+@click.option("--force", is_flag=True, help="Build even where a good plan is there.")
+@click.option("--verify", "verify_only", is_flag=True, help="Build nothing: check the plan that is there.")
+@click.option("--stages", "stages_only", is_flag=True, help="Keep nothing: measure the error of each stage.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the plan's side file (or the stages' errors) as JSON."
+)
+@verbose_option
+@click.version_option(VERSION)
+def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json: bool, **options: Any) -> int:
+    """Build BUNDLE's TensorRT plan for this GPU and check it against the golden samples.
+
+    Needs TensorRT 10.3 or later (JetPack 6.1 or later), no torch. The plan and its side file go into
+    BUNDLE/plans. A plan that misses the gates of the manifest is set aside (.rejected), and the exit code
+    is 1. Where a good plan is there already, nothing is built.
+
+    \b
+    Examples:
+      vla-build engines/pure-fp16
+      vla-build engines/pure-fp16 --level 5 --force
+      vla-build engines/pure-fp16 --backend tensorrt-rtx --sm 89 --sm 120
+      vla-build engines/pure-fp16 --verify
+      vla-build engines/pure-fp16 --stages
+    """
+    verify_only, stages_only = options.pop("verify_only"), options.pop("stages_only")
+    sms = options.pop("sms") or (None,)
+    if verify_only and stages_only:
+        raise click.UsageError("--verify and --stages exclude each other.")
+    if stages_only and len(sms) > 1:
+        raise click.UsageError("--stages measures one engine: give --sm once.")
+    if no_timing_cache and cache_path:
+        raise click.UsageError("--timing-cache and --no-timing-cache exclude each other.")
+    from vla_edge.runtime.bundle.bundle import Bundle
+
+    from .build import BuildOptions
+
+    opened = Bundle.open(bundle)
+    chosen = [
+        BuildOptions(**options, sm=sm, timing_cache=not no_timing_cache, timing_cache_path=cache_path)
+        for sm in sms
+    ]
+    if stages_only:
+        return _stages(opened, chosen[0], as_json)
+    results = [_build(opened, option, verify_only, as_json) for option in chosen]
+    _print_results(results, bundle, as_json)
+    return 0
+
+
+def _build(bundle: Bundle, options: BuildOptions, verify_only: bool, as_json: bool) -> BuildResult:
+    from .build import RejectedPlanError, build_plan, verify_existing
+    from .progress import ShownProgress
+    from .view import print_rejected
+
+    work = verify_existing if verify_only else build_plan
+    try:
+        with ShownProgress(stderr_console()) as progress:
+            return work(bundle, options, progress)
+    except RejectedPlanError as error:
+        if not as_json:
+            print_rejected(error.record)
+        raise
+
+
+def _stages(bundle: Bundle, options: BuildOptions, as_json: bool) -> int:
+    from vla_edge.export.bisect.stages import measure_stages
+
+    from .progress import ShownProgress
+    from .view import print_stages
+
+    with ShownProgress(stderr_console()) as progress:
+        errors = measure_stages(bundle, options, progress)
+    if as_json:
+        click.echo(json_text(errors))
+    else:
+        print_stages(errors, bundle.manifest)
+    return 0
+
+
+def _print_results(results: list[BuildResult], bundle: Path, as_json: bool) -> None:
+    from .view import print_built
+
+    if as_json:
+        records = [result.record for result in results]
+        click.echo(json_text(records[0] if len(records) == 1 else records))
+    else:
+        print_built(results, bundle)
+
+
+def main() -> None:
+    run_command(build)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Room for a build, asked before it starts, and the memory that it took, read after it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import resource
+import shutil
+from pathlib import Path
+
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME
+from vla_edge.runtime.errors import ResourceError
+from vla_edge.runtime.process.host_memory import available_memory_bytes
+
+_log = logging.getLogger(__name__)
+
+_GIB = 1 << 30
+_MIB = 1 << 20
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # proc(5): resets the peak resident set size
+# A build of 3.1 GB of weights took 15 GB of host memory (H100, TensorRT 10.6): 4.8 times the weights.
+MEMORY_PER_WEIGHT = 4.8
+MEMORY_BASE_BYTES = 1 * _GIB
+# Plan and a little more; an older plan stays until the new one is checked.
+DISK_PER_WEIGHT = 1.05
+
+
+def check_room(bundle: Bundle, ignore_memory: bool = False) -> None:
+    """Refuse a build that would fill the disk, and warn of one that may not fit the memory.
+
+    Only warn: what a build takes was measured on one GPU, and differs on others. Swap counts as memory: a
+    build on a Jetson leans on it.
+
+    Args:
+        bundle: to build.
+        ignore_memory: do not warn.
+
+    Raises:
+        ResourceError: too little disk, with what is needed and what is there.
+    """
+    weights = sum(entry.size_bytes for entry in bundle.manifest.files if entry.path == WEIGHTS_NAME)
+    disk, free_disk = int(weights * DISK_PER_WEIGHT) + 64 * _MIB, shutil.disk_usage(bundle.folder).free
+    if disk > free_disk:
+        raise ResourceError(
+            f"Not enough disk at {bundle.folder} for a plan: {_gib(disk)} needed, {_gib(free_disk)} free.",
+            "Free some, or move the bundle to a larger disk.",
+        )
+    memory, available = int(weights * MEMORY_PER_WEIGHT) + MEMORY_BASE_BYTES, available_memory_bytes()
+    if not ignore_memory and available is not None and memory > available:
+        _log.warning(
+            "the build may run out of memory: about %s needed by a measurement on an H100, %s available with swap. "
+            "What helps: stop other programs (on a Jetson also the desktop: sudo init 3), add swap on fast storage, "
+            "a lower --level, --workspace-mib 512. --ignore-memory does not look.",
+            _gib(memory),
+            _gib(available),
+        )
+
+
+class PeakMemory:
+    """The largest resident set of this process since the block began."""
+
+    def __enter__(self) -> PeakMemory:
+        # Not on Linux, or in a locked-down container: the peak is then the process's whole life's.
+        with contextlib.suppress(OSError):
+            _CLEAR_REFS.write_text(_RESET_PEAK)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def peak_mib(self) -> int:
+        try:
+            lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+            return int(lines["VmHWM"].split()[0]) // 1024
+        except (OSError, KeyError, ValueError):
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB"

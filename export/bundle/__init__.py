@@ -1,0 +1,1 @@
+"""Writing a bundle: golden samples, parity, gates."""

@@ -1,0 +1,96 @@
+"""How much error an export may have.
+
+The action gate is set against what matters on the floor: the policies' own error is 0.21 to 0.22 of
+normalised action, 0.42 m/s after scaling; a gate of 0.02 m/s is a twentieth of that. Stage gates exist to
+locate a fault, not to judge it, and are wide enough for honest half precision (2^-11 an operation,
+growing with depth).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vla_edge.runtime.bundle.manifest import Gate, Manifest, Parity, StageError, StageName
+from vla_edge.runtime.checks.gates import Judgement, judge
+from vla_edge.runtime.errors import InputError, ParityError
+
+STAGES: tuple[StageName, ...] = ("vision", "text", "clip", "fusion", "action")
+STAGE_LIMITS = {"fp16": 0.03, "fp32": 1e-3}  # relative L2
+_A_NUMBER = "Give a number above 0, such as action=0.02 (m/s) or text=0.03 (relative)."
+ACTION_LIMITS_MPS = {"fp16": 0.02, "fp32": 1e-3}
+
+
+def default_gates(precision: str, stages: Sequence[str]) -> tuple[Gate, ...]:
+    """A relative gate for each stage and one in m/s for the action."""
+    limit = STAGE_LIMITS[precision]
+    gates = [
+        Gate(stage=name, metric="relative_l2", limit=limit)
+        for name in STAGES
+        if name in stages and name != "action"
+    ]
+    return (*gates, Gate(stage="action", metric="max_abs_mps", limit=ACTION_LIMITS_MPS[precision]))
+
+
+def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
+    """Apply `--gate STAGE=LIMIT` texts.
+
+    Raises:
+        InputError: an unknown stage, one given twice, or a limit that is not a positive number.
+    """
+    given = set()
+    limits = {gate.stage: gate for gate in gates}
+    for text in texts:
+        stage, sign, number = (part.strip() for part in text.partition("="))
+        if not sign or not stage:
+            raise InputError(
+                f"--gate {text!r} is not STAGE=LIMIT.", f"Stages of this policy: {', '.join(limits)}."
+            )
+        if stage not in limits:
+            raise InputError(
+                f"--gate {text!r}: unknown stage {stage!r}.", f"Stages of this policy: {', '.join(limits)}."
+            )
+        if stage in given:
+            raise InputError(f"--gate {stage} is given twice.", "Give each stage's limit once.")
+        given.add(stage)
+        limits[stage] = Gate(
+            stage=limits[stage].stage, metric=limits[stage].metric, limit=_limit(text, number)
+        )
+    return tuple(limits.values())
+
+
+def _limit(text: str, number: str) -> float:
+    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", number):
+        raise InputError(f"--gate {text!r}: {number!r} is no number.", _A_NUMBER)
+    if not 0 < float(number) < float("inf"):
+        raise InputError(f"--gate {text!r}: {number} is no limit: it must be positive and finite.", _A_NUMBER)
+    return float(number)
+
+
+class GatesMissedError(ParityError):
+    """A written graph that missed its gates; `manifest` tells all errors, of a bundle that was not kept."""
+
+    def __init__(self, problem: str, hint: str, manifest: Manifest) -> None:
+        super().__init__(problem, hint)
+        self.manifest = manifest
+
+
+def judgements(parity: Parity) -> tuple[Judgement, ...]:
+    """Each gate of a manifest and the number that it judges: of the action in m/s, after scaling."""
+    return judge_all(parity.gates, parity.errors, parity.max_abs_mps)
+
+
+def missed(gates: Sequence[Gate], errors: Sequence[StageError], max_abs_mps: float) -> list[str]:
+    """A sentence for each gate that is missed; NaN misses every gate."""
+    return [str(each) for each in judge_all(gates, errors, max_abs_mps) if not each.passed]
+
+
+def judge_all(
+    gates: Sequence[Gate], errors: Sequence[StageError], max_abs_mps: float
+) -> tuple[Judgement, ...]:
+    """Each gate in turn; one whose stage has no error is missed."""
+    relative = {error.stage: error.relative_l2 for error in errors}
+    return tuple(
+        judge(gate, max_abs_mps if gate.metric == "max_abs_mps" else relative.get(gate.stage))
+        for gate in gates
+    )

@@ -1,0 +1,131 @@
+"""Run the written file with ONNX Runtime and measure it against the golden samples, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from vla_edge.export.graph.rounding import rounded
+from vla_edge.runtime.bundle.bundle import Bundle, load_golden, sample_inputs
+from vla_edge.runtime.bundle.external_data import check_external_data
+from vla_edge.runtime.bundle.manifest import MODEL_NAME, WEIGHTS_NAME, Stage, StageError
+from vla_edge.runtime.checks.batch_error import compare
+from vla_edge.runtime.errors import EngineError
+from vla_edge.runtime.files.atomic import staging_file
+from vla_edge.runtime.process.cores import usable_cores
+
+STATES = ("h_in", "c_in")  # the graph's names for a carried state
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Errors over all samples: per stage, and of the action in m/s."""
+
+    errors: tuple[StageError, ...]
+    max_abs_mps: float
+    engine: str
+
+
+def measure_bundle(bundle: Bundle, golden: dict[str, np.ndarray] | None = None) -> Measured:
+    """Measure a finished bundle's graph, its half precision made explicit (see `rounding`)."""
+    manifest = bundle.manifest
+    samples = golden if golden is not None else load_golden(bundle)
+    return measure_graph(bundle.folder, samples, manifest.stages, manifest.action.scale)
+
+
+def measure_graph(
+    folder: Path,
+    golden: dict[str, np.ndarray],
+    stages: Sequence[Stage],
+    scale: Sequence[float],
+    progress: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Measure `folder/model.onnx` on every golden sample.
+
+    Args:
+        folder: holds the graph and its data file; a temporary graph is written beside them and removed.
+        golden: inputs and references (see `golden.py`).
+        stages: which tensors to compare.
+        scale: m/s per unit of action, per component.
+        progress: called after each sample.
+
+    Raises:
+        BundleError: the graph takes weights from anywhere but its data file.
+        EngineError: ONNX Runtime refuses it, or it has no such stages.
+    """
+    session = _session(folder, stages)
+    shapes = {value.name: value.shape for value in session.get_inputs()}
+    worst = {stage.name: (0.0, 0.0) for stage in stages}
+    worst_mps = 0.0
+    for at in range(len(golden["names"])):
+        found = session.run([stage.tensor for stage in stages], sample_inputs(golden, at, shapes, STATES))
+        for stage, value in zip(stages, found, strict=True):
+            wanted = golden["actions" if stage.name == "action" else f"stage_{stage.name}"][at]
+            worst[stage.name] = _larger(worst[stage.name], compare(value, wanted))
+            if stage.name == "action":
+                worst_mps = max(worst_mps, compare(value, wanted, scale)[1])
+        progress()
+    errors = tuple(
+        StageError(stage=stage.name, relative_l2=worst[stage.name][0], max_abs=worst[stage.name][1])
+        for stage in stages
+    )
+    return Measured(errors, worst_mps, _engine_name())
+
+
+def _larger(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    return max(a[0], b[0]), max(a[1], b[1])
+
+
+def _session(folder: Path, stages: Sequence[Stage]) -> Any:
+    """A CPU session over the explicit graph with the stages as outputs.
+
+    Weights stay mapped in half: folding their casts to FP32 would hold twice the file in memory, and
+    packing them a third time. A cast per run costs a second at full size.
+    """
+    from vla_edge.runtime.engines.onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
+    # Also of a file just written: what is published has passed its reader's check.
+    check_external_data(folder / MODEL_NAME, WEIGHTS_NAME)
+    model = rounded(onnx.load(folder / MODEL_NAME, load_external_data=False))
+    have = {value.name for value in model.graph.output}
+    for stage in stages:
+        if stage.tensor not in have:
+            model.graph.output.append(
+                helper.make_tensor_value_info(stage.tensor, TensorProto.FLOAT, stage.shape)
+            )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # a failure is raised too, without escape sequences in names
+    options.intra_op_num_threads = usable_cores()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False
+    with staging_file(folder / MODEL_NAME) as (beside, file):
+        file.write(model.SerializeToString())
+        file.flush()
+        try:
+            return onnxruntime.InferenceSession(
+                str(beside),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=["ConstantFolding"],
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
+            raise EngineError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {folder / MODEL_NAME} with the stages "
+                f"{', '.join(stage.tensor for stage in stages)}: {error}.",
+                "Export the checkpoint again.",
+            ) from error
+
+
+def _engine_name() -> str:
+    from vla_edge.runtime.engines.onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
+    return f"onnxruntime {onnxruntime.__version__} CPU, FP16 rounding explicit"

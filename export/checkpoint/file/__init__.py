@@ -1,0 +1,1 @@
+"""The bytes of a checkpoint: one open file, its records and its checksums."""

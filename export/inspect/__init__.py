@@ -1,0 +1,1 @@
+"""`vla-inspect`: what a checkpoint or a bundle holds, or how two differ."""

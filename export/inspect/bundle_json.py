@@ -1,0 +1,97 @@
+"""Bundles as `vla-inspect --json` prints them. Keys stay; new ones may come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vla_edge.export.export_view import gates_json
+from vla_edge.runtime.bundle.manifest import Manifest
+from vla_edge.runtime.command.json_text import plain
+
+from .bundle import BundleReport, PlanLine
+from .bundle_diff import Difference
+from .machine import ThisMachine
+
+
+def bundle_json(report: BundleReport) -> dict[str, Any]:
+    """One bundle; what its manifest would tell is null where that is not valid."""
+    manifest = report.bundle.manifest if report.bundle else None
+    return {
+        "kind": "bundle",
+        "folder": str(report.folder),
+        "name": manifest.name if manifest else None,
+        "sound": not report.all_problems,
+        "problems": list(report.all_problems),
+        "manifest_sha256": report.bundle.manifest_sha256 if report.bundle else None,
+        "created_utc": manifest.created_utc if manifest else None,
+        "checkpoint": plain(manifest.source) if manifest else None,
+        "settings": {
+            line.name: {
+                "value": line.value,
+                "certainty": line.certainty,
+                "origin": line.origin,
+                "standing": line.standing,
+            }
+            for line in report.settings
+        },
+        **_policy(manifest),
+        "plans": [_plan(line) for line in report.plans],
+        "here": plain(report.here),
+        "files": plain(report.files),
+        "unlisted": list(report.unlisted),
+    }
+
+
+def list_json(folder: Path, reports: Sequence[BundleReport], machine: ThisMachine) -> dict[str, Any]:
+    return {
+        "kind": "bundles",
+        "folder": str(folder),
+        "machine": plain(machine),
+        "bundles": [bundle_json(report) for report in reports],
+    }
+
+
+def comparison_json(reports: Sequence[BundleReport], found: Sequence[Difference]) -> dict[str, Any]:
+    return {
+        "kind": "comparison",
+        "bundles": [bundle_json(report) for report in reports],
+        "same": not found,
+        "differences": plain(found),
+    }
+
+
+def _policy(manifest: Manifest | None) -> dict[str, Any]:
+    keys = (
+        "instructions",
+        "default_instruction",
+        "inputs",
+        "outputs",
+        "action",
+        "precision",
+        "parity",
+        "tools",
+    )
+    if manifest is None:
+        return dict.fromkeys((*keys, "gates"))
+    values = {key: plain(getattr(manifest, key)) for key in keys}
+    values["instructions"] = [instruction.text for instruction in manifest.instructions]
+    return {**values, "gates": gates_json(manifest)}
+
+
+def _plan(line: PlanLine) -> dict[str, Any]:
+    record = line.record
+    passed = record.verification.passed if record else None
+    return {
+        "name": line.name,
+        "size_bytes": line.size_bytes,
+        "state": "rejected"
+        if line.rejected
+        else {True: "checked", False: "rejected", None: "not checked"}[passed],
+        "problem": line.problem or None,
+        "hashed": line.hashed,
+        "machine": plain(record.machine) if record else None,
+        "build": plain(record.build) if record else None,
+        "verification": plain(record.verification) if record else None,
+    }

@@ -1,0 +1,137 @@
+"""Which engines this machine has, and which of them runs a given bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.cuda.device import DeviceInfo, open_device
+from vla_edge.runtime.engines.onnxruntime import import_onnxruntime
+from vla_edge.runtime.engines.registry import choose_backend
+from vla_edge.runtime.engines.tensorrt.library import BACKENDS, load_library
+from vla_edge.runtime.engines.tensorrt.plan import Machine, find_plan, require_verified
+from vla_edge.runtime.errors import EngineError
+
+ONNXRUNTIME = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An engine's library; `version` is empty and `problem` a sentence where it cannot be used."""
+
+    backend: str
+    version: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class ThisMachine:
+    """What can run bundles here.
+
+    Attributes:
+        engines: ONNX Runtime, TensorRT, TensorRT-RTX.
+        gpu: the first GPU; None where there is none, or no TensorRT to run on it.
+        gpu_problem: why there is none; empty where nothing asked.
+    """
+
+    engines: tuple[Installed, ...]
+    gpu: DeviceInfo | None
+    gpu_problem: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine and one bundle.
+
+    Attributes:
+        backend, version: of the library; the version is empty where it is not installed.
+        plan: name of the plan that fits this machine.
+        problem: why this engine does not run the bundle here; empty where it does.
+    """
+
+    backend: str
+    version: str
+    plan: str | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class Here:
+    """How a bundle runs on this machine.
+
+    Attributes:
+        engines: each on its own.
+        default: what a policy is loaded with where no engine is named; empty where that fails.
+        problem: why it fails.
+        asked: the engine that runs it when it is named, where the default fails; or empty.
+    """
+
+    engines: tuple[Engine, ...]
+    default: str
+    problem: str
+    asked: str
+
+
+def this_machine() -> ThisMachine:
+    """Look at the libraries and the first GPU; nothing of a bundle is loaded."""
+    engines = (_onnxruntime(), *map(_tensorrt, BACKENDS))
+    if all(engine.problem for engine in engines[1:]):
+        return ThisMachine(engines, None, "")
+    try:
+        device = open_device()
+    except EngineError as error:
+        return ThisMachine(engines, None, error.problem)
+    device.close()
+    return ThisMachine(engines, device.info, "")
+
+
+def runs_here(bundle: Bundle, machine: ThisMachine) -> Here:
+    """Which engines would take the bundle, as far as can be told without loading it."""
+    engines = tuple(_engine(bundle, installed, machine) for installed in machine.engines)
+    asked = next((engine.backend for engine in engines if not engine.problem), "")
+    try:
+        default: str = choose_backend(bundle)
+    except EngineError as error:
+        return Here(engines, "", error.problem, asked)
+    problem = next(engine.problem for engine in engines if engine.backend == default)
+    return Here(engines, "", problem, asked) if problem else Here(engines, default, "", "")
+
+
+def _onnxruntime() -> Installed:
+    try:
+        return Installed(ONNXRUNTIME, str(import_onnxruntime().__version__), "")
+    except EngineError as error:
+        return Installed(ONNXRUNTIME, "", error.problem)
+
+
+def _tensorrt(backend: str) -> Installed:
+    try:
+        return Installed(backend, load_library(backend).version, "")  # type: ignore[arg-type]
+    except EngineError as error:
+        return Installed(backend, "", error.problem)
+
+
+def _engine(bundle: Bundle, installed: Installed, machine: ThisMachine) -> Engine:
+    def refused(problem: str) -> Engine:
+        return Engine(installed.backend, installed.version, None, problem)
+
+    if installed.problem:
+        return refused(installed.problem)
+    if installed.backend == ONNXRUNTIME:
+        return Engine(installed.backend, installed.version, None, "")
+    if machine.gpu is None:
+        return refused(machine.gpu_problem)
+    gpu = machine.gpu
+    target = Machine(
+        backend=installed.backend,  # type: ignore[arg-type]
+        version=installed.version,
+        sm=gpu.sm,
+        gpu=gpu.name,
+        driver=gpu.driver,
+    )
+    try:
+        plan = find_plan(bundle, target)
+        require_verified(plan)
+    except EngineError as error:
+        return refused(error.problem)
+    return Engine(installed.backend, installed.version, plan.path.name, "")

@@ -1,0 +1,93 @@
+"""The settings that a policy rests on and nobody knows: what each would change if it were otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vla_edge.export.screen.screen import as_text
+from vla_edge.runtime.bundle.manifest import Manifest
+
+from .settings import assumed_settings, settings_from_manifest
+
+# What a robot does where the setting is not the training's. No gate sees any of it: the reference has the
+# same settings as the graph.
+IF_WRONG: Mapping[str, str] = {
+    "features": "the policy's own layers read states that they were not trained on: actions mean nothing",
+    "prompt": "the text starts with tokens that training did not have: actions are off",
+    "projection_attention": "image tokens differ: actions are off (transformers' default since 4.52 is causal)",
+    "final_tanh": "the output is x instead of tanh(x), or the reverse: fast moves are too fast or too slow",
+    "lstm_window": "the LSTM runs more or fewer steps than in training: actions are off",
+    "lstm_outputs": "another of the steps is taken as the action",
+}
+_OTHERWISE: Mapping[str, str] = {
+    "prompt": "image_first_grounding",
+    "projection_attention": "causal",
+    "lstm_window": "1 to 64",
+    "lstm_outputs": "1 to lstm_window",
+}
+# Two features of the same width, so that one can stand for the other.
+_SAME_WIDTH = {"text": "image_projection", "image_projection": "text"}
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A setting left at its default although its standing is unknown.
+
+    Attributes:
+        name: of the setting.
+        taken: its value.
+        otherwise: what else it may be, as `--set` takes it.
+        if_wrong: what the robot then does.
+    """
+
+    name: str
+    taken: Any
+    otherwise: str
+    if_wrong: str
+
+
+def guesses(manifest: Manifest) -> tuple[Guess, ...]:
+    """The guesses of a bundle that make a difference to its policy.
+
+    Raises:
+        InputError: its settings are not those of this version.
+    """
+    return tuple(
+        Guess(name, taken, _otherwise(name, taken), IF_WRONG.get(name, "actions are off"))
+        for name, taken in assumed_settings(manifest).items()
+    )
+
+
+def likely(manifest: Manifest) -> dict[str, Any]:
+    """Defaults that the training code makes likely, and no file confirms, as far as they make a difference.
+
+    Raises:
+        InputError: as `guesses`.
+    """
+    features = set(settings_from_manifest(manifest).features)
+    needless = set(assumed_settings(manifest))  # what is likely for one layout may be a guess for another
+    if not features & {"clip_image", "clip_text"}:
+        needless |= {"clip_feature", "clip_activation"}
+    if not features & {"text", "image_projection"}:
+        needless.add("pooling")
+    return {
+        name: setting.value
+        for name, setting in manifest.settings.items()
+        if setting.origin == "default" and setting.standing.startswith("likely") and name not in needless
+    }
+
+
+def _otherwise(name: str, taken: Any) -> str:
+    if name == "features":
+        return _other_features(taken)
+    if isinstance(taken, bool):
+        return "false" if taken else "true"
+    return _OTHERWISE.get(name, "see --list-settings")
+
+
+def _other_features(taken: Any) -> str:
+    """One set that fits the same shapes for certain; others may, by their widths."""
+    swapped = [_SAME_WIDTH.get(feature, feature) for feature in taken]
+    return as_text(swapped) if swapped != list(taken) else "others of these widths"

@@ -1,0 +1,418 @@
+"""The policies in PyTorch: the reference that every exported file is compared with.
+
+The backbones are transformers' (or open_clip's) own modules, so that the reference shares no line with
+the graph writer in `graph/`. Modules are built on the meta device from shapes alone, and the weights
+are assigned from the memory-mapped checkpoint: no second copy of 7 GB is made, and pages that are not
+used are never read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vla_edge.runtime.errors import CheckpointError, InputError
+
+from .architecture import Architecture, Clip, HeadLayer
+from .settings import PolicySettings
+
+if TYPE_CHECKING:
+    from vla_edge.export.checkpoint.checkpoint import Checkpoint
+
+# How transformers computes attention: "eager" step by step, so that nothing is hidden from a comparison;
+# "sdpa" by PyTorch's fused kernels, transformers' own default and the faster.
+Attention = Literal["eager", "sdpa"]
+
+PAD_ID = 1  # Kosmos-2's <pad>
+CLIP_END_ID = 49407  # <|endoftext|> of CLIP's vocabulary
+
+
+class ActionHead(nn.Module):
+    """`actions.mlp`: a Sequential whose positions are those of the checkpoint."""
+
+    def __init__(self, layers: tuple[HeadLayer, ...]) -> None:
+        super().__init__()
+        modules: list[nn.Module] = []
+        for layer in layers:
+            modules += [nn.Identity()] * (layer.index - len(modules))
+            modules.append(
+                nn.Linear(layer.input, layer.output) if layer.kind == "linear" else nn.LayerNorm(layer.output)
+            )
+            if layer.relu:
+                modules.append(nn.ReLU())
+        self.mlp = nn.Sequential(*modules)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.mlp(hidden)
+
+
+class VlaPolicy(nn.Module):
+    """A Kosmos-2 policy, pure or with CLIP, as trained.
+
+    Call it with the graph's inputs (see `forward`); it returns the stages and the actions by name.
+    """
+
+    kosmos_model: Any  # of transformers, and of either library: neither is typed
+    clip_model: Any
+    clip_ids: Tensor
+
+    def __init__(self, arch: Architecture, settings: PolicySettings, attention: Attention = "eager") -> None:
+        super().__init__()
+        self.arch = arch
+        self.settings = settings
+        self.kosmos_model = _kosmos(arch, attention)
+        _set_causal(
+            self.kosmos_model.image_to_text_projection.x_attn, settings.projection_attention == "causal"
+        )
+        if arch.clip:
+            self.clip_model = _clip(arch.clip, settings.clip_activation, attention)
+        if arch.fusion:
+            self.feature_fusion = nn.Linear(*arch.fusion)
+        self.rnn = nn.LSTM(arch.lstm.input, arch.lstm.hidden, arch.lstm.layers, batch_first=True)
+        self.actions = ActionHead(arch.head)
+        # filled by `build_empty`: on the meta device ids would have no content
+        self.register_buffer("clip_ids", torch.zeros(0, 77, dtype=torch.long), persistent=False)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        instruction_index: Tensor | None = None,
+        h_in: Tensor | None = None,
+        c_in: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Run one step.
+
+        Args:
+            pixel_values: [B, 3, H, W], normalised; float of the policy's dtype.
+            input_ids: [B, L] integer token ids of the tokenizer, padded on the right.
+            attention_mask: [B, L], 1 for real tokens.
+            instruction_index: [B], position in `settings.instructions`; for CLIP's text feature.
+            h_in, c_in: [layers, B, hidden], where state is carried.
+
+        Returns:
+            "actions" [B, steps, size] before scale and offset; "vision", "text", "clip", "fusion" where they
+            exist; "h_out" and "c_out" where state is carried.
+        """
+        out: dict[str, Tensor] = {}
+        features = self._features(pixel_values, input_ids, attention_mask, instruction_index, out)
+        fused = torch.cat(features, dim=-1)
+        if self.arch.fusion:
+            fused = out["fusion"] = self.feature_fusion(fused)
+        hidden = self._recur(fused, h_in, c_in, out)
+        actions = self.actions(hidden)
+        out["actions"] = torch.tanh(actions) if self.settings.final_tanh else actions
+        return out
+
+    def _features(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        instruction_index: Tensor | None,
+        out: dict[str, Tensor],
+    ) -> list[Tensor]:
+        wanted = self.settings.features
+        values: dict[str, Tensor] = {}
+        if {"text", "image_projection", "vision"} & set(wanted):
+            values |= self._kosmos_features(pixel_values, input_ids, attention_mask, out)
+        if "clip_image" in wanted:
+            values["clip_image"] = out["clip"] = self._clip_image(pixel_values)
+        if "clip_text" in wanted:
+            if instruction_index is None:
+                raise ValueError("instruction_index is needed where CLIP's text feature is used")
+            values["clip_text"] = self.clip_text(self.clip_ids[instruction_index.long()])
+        return [values[name] for name in wanted]
+
+    def _kosmos_features(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        out: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
+        wanted = self.settings.features
+        if "text" not in wanted and "image_projection" not in wanted:
+            pooled = self.kosmos_model.vision_model(pixel_values=pixel_values).pooler_output
+            out["vision"] = pooled
+            return {"vision": pooled}
+        image = self.kosmos_model.get_image_features(pixel_values, return_dict=True)
+        out["vision"] = image.pooler_output
+        values = {}
+        if "vision" in wanted:
+            post = self.kosmos_model.vision_model.model.post_layernorm
+            values["vision"] = post(image.last_hidden_state[:, 0])
+        if "image_projection" in wanted:
+            values["image_projection"] = _pool(image.pooler_output, None, self.settings.pooling)
+        if "text" in wanted:
+            values["text"] = out["text"] = self._text(image.pooler_output, input_ids, attention_mask)
+        return values
+
+    def _text(self, image: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+        if input_ids is None or attention_mask is None:
+            raise ValueError("input_ids and attention_mask are needed where the text feature is used")
+        # The image's place is fixed, so it is spliced by concatenation: Kosmos2Model's own way, by boolean
+        # mask, asks the GPU how many places there are and so cannot be captured in a CUDA graph. Positions
+        # count from the left either way, and padding on the right is never attended to.
+        start, stop = self.settings.image_start, self.settings.image_start + self.arch.image_tokens
+        words = self.kosmos_model.text_model.model.embed_tokens(input_ids.long())
+        states = self.kosmos_model.text_model(
+            inputs_embeds=torch.cat([words[:, :start], image, words[:, stop:]], dim=1),
+            attention_mask=attention_mask,
+            use_cache=False,
+        ).last_hidden_state
+        return _pool(states, attention_mask, self.settings.pooling)
+
+    def _clip_image(self, pixel_values: Tensor) -> Tensor:
+        if self.arch.clip and self.arch.clip.form == "open_clip":
+            feature = self.clip_model.encode_image(pixel_values)
+        else:
+            vision = self.clip_model.vision_model(pixel_values=pixel_values)
+            feature = self.clip_model.visual_projection(vision.pooler_output)
+        return self._maybe_normalize(feature)
+
+    def clip_text(self, ids: Tensor) -> Tensor:
+        """CLIP's text feature of [N, 77] ids: [N, embed]."""
+        if self.arch.clip and self.arch.clip.form == "open_clip":
+            feature = self.clip_model.encode_text(ids)
+        else:
+            text = self.clip_model.text_model(input_ids=ids)
+            feature = self.clip_model.text_projection(text.pooler_output)
+        return self._maybe_normalize(feature)
+
+    def _maybe_normalize(self, feature: Tensor) -> Tensor:
+        if self.settings.clip_feature == "projected_normalized":
+            return nn.functional.normalize(feature, dim=-1)
+        return feature
+
+    def _recur(
+        self, fused: Tensor, h_in: Tensor | None, c_in: Tensor | None, out: dict[str, Tensor]
+    ) -> Tensor:
+        if self.settings.lstm == "carried":
+            if h_in is None or c_in is None:
+                raise ValueError("h_in and c_in are needed where the state is carried")
+            hidden, (out["h_out"], out["c_out"]) = self.rnn(fused[:, None], (h_in, c_in))
+            return hidden
+        steps = self.settings.lstm_window if self.settings.lstm == "window" else 1
+        hidden, _ = self.rnn(fused[:, None].repeat(1, steps, 1))
+        return hidden[:, -self.settings.lstm_outputs :]
+
+
+def build_policy(
+    checkpoint: Checkpoint, settings: PolicySettings, attention: Attention = "eager"
+) -> VlaPolicy:
+    """The FP32 policy of a checkpoint, in eval mode, its weights mapped from the file.
+
+    Raises:
+        CheckpointError: a key is missing, left over or misshapen for the modules.
+    """
+    policy = build_empty(checkpoint.architecture, settings, attention)
+    return assign_weights(policy, checkpoint.tensors)
+
+
+def build_empty(arch: Architecture, settings: PolicySettings, attention: Attention = "eager") -> VlaPolicy:
+    """The policy without weights: parameters on the meta device, buffers real."""
+    with torch.device("meta"), _no_initialisation():
+        policy = VlaPolicy(arch, settings, attention)
+    policy.clip_ids = (
+        clip_instruction_ids(settings).long() if "clip_text" in settings.features else torch.zeros(0, 77)
+    )
+    return policy.eval().requires_grad_(False)
+
+
+def assign_weights(policy: VlaPolicy, tensors: Mapping[str, Tensor]) -> VlaPolicy:
+    """Assign mapped tensors to a policy built by `build_empty`.
+
+    FP32 tensors stay where they are mapped; those of a checkpoint that was saved in half are widened, since
+    the reference computes in FP32.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    found = {name: tensor.float() for name, tensor in tensors.items()}
+    problems = [f"missing {name}" for name in sorted(wanted.keys() - found.keys())]
+    problems += [f"left over {name}" for name in sorted(found.keys() - wanted.keys())]
+    problems += [
+        f"misshapen {name}: {tuple(found[name].shape)}, not {shape}"
+        for name, shape in wanted.items()
+        if name in found and tuple(found[name].shape) != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise CheckpointError(
+            f"the checkpoint does not fit the policy: {'; '.join(problems[:10])}{more}.",
+            "Run vla-inspect on it; transformers may also name its modules differently in this version.",
+        )
+    policy.load_state_dict(found, strict=True, assign=True)
+    _restore_buffers(policy)
+    return policy.eval().requires_grad_(False)
+
+
+def clip_instruction_ids(settings: PolicySettings) -> Tensor:
+    """CLIP token ids of the declared instructions, int64 [N, 77]; open_clip ships the vocabulary.
+
+    Raises:
+        InputError: an instruction holds a special token of CLIP's, where its feature would be taken from.
+    """
+    import open_clip
+
+    tokenize: Any = open_clip.get_tokenizer("ViT-B-32")
+    ids: Tensor = tokenize(list(settings.instructions))
+    begin_id, end_id = tokenize.sot_token_id, tokenize.eot_token_id
+    for text, row in zip(settings.instructions, ids, strict=True):
+        if int((row == begin_id).sum()) != 1 or int((row == end_id).sum()) != 1:
+            raise InputError(
+                f"instruction {text!r} holds a special token of CLIP's: <start_of_text> or <end_of_text>.",
+                "Leave it out.",
+            )
+    return ids
+
+
+def _pool(states: Tensor, mask: Tensor | None, how: str) -> Tensor:
+    """Pool [B, L, C] over real tokens to [B, C]."""
+    if mask is None:
+        mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+    real = mask.bool()[..., None]
+    if how == "max":
+        return states.masked_fill(~real, float("-inf")).amax(dim=1)
+    if how == "mean":
+        return (states * real).sum(dim=1) / real.sum(dim=1)
+    last = mask.sum(dim=1).long() - 1
+    return states[torch.arange(states.shape[0], device=states.device), last]
+
+
+def _kosmos(arch: Architecture, attention: Attention) -> nn.Module:
+    from transformers import Kosmos2Config, Kosmos2Model
+
+    config = Kosmos2Config(
+        text_config={
+            "vocab_size": arch.text.vocabulary,
+            "embed_dim": arch.text.width,
+            "layers": arch.text.depth,
+            "ffn_dim": arch.text.mlp,
+            "attention_heads": arch.text.heads,
+            "pad_token_id": PAD_ID,
+        },
+        vision_config={
+            "hidden_size": arch.vision.width,
+            "intermediate_size": arch.vision.mlp,
+            "num_hidden_layers": arch.vision.depth,
+            "num_attention_heads": arch.vision.heads,
+            "image_size": arch.vision.image_size,
+            "patch_size": arch.vision.patch,
+        },
+        latent_query_num=arch.image_tokens,
+        attn_implementation=attention,
+    )
+    return Kosmos2Model(config)
+
+
+def _set_causal(x_attn: Any, causal: bool) -> None:
+    """Say whether a latent query sees every image state, or only those up to its own number.
+
+    Of itself transformers' module does the one in "eager" and the other in "sdpa", since its attention is the
+    text decoder's and nobody tells it apart (https://github.com/huggingface/transformers/pull/39037).
+    """
+    x_attn.is_causal = causal
+    if causal:  # which "eager" has no notion of
+        x_attn.config = copy.deepcopy(x_attn.config)
+        x_attn.config._attn_implementation = "sdpa"
+
+
+def _clip(clip: Clip, activation: str, attention: Attention) -> nn.Module:
+    if clip.form == "open_clip":
+        return _open_clip(clip, activation)  # which has fused kernels only
+    return _transformers_clip(clip, activation, attention)
+
+
+def _transformers_clip(clip: Clip, activation: str, attention: Attention) -> nn.Module:
+    from transformers import CLIPConfig, CLIPModel
+
+    config = CLIPConfig(
+        projection_dim=clip.embed,
+        vision_config={
+            "hidden_size": clip.vision.width,
+            "intermediate_size": clip.vision.mlp,
+            "num_hidden_layers": clip.vision.depth,
+            "num_attention_heads": clip.vision.heads,
+            "image_size": clip.vision.image_size,
+            "patch_size": clip.vision.patch,
+            "hidden_act": activation,
+            "projection_dim": clip.embed,
+        },
+        text_config={
+            "vocab_size": clip.text.vocabulary,
+            "hidden_size": clip.text.width,
+            "intermediate_size": clip.text.mlp,
+            "num_hidden_layers": clip.text.depth,
+            "num_attention_heads": clip.text.heads,
+            "max_position_embeddings": clip.text.context,
+            "hidden_act": activation,
+            "projection_dim": clip.embed,
+            # where the text tower is not used its vocabulary may be of any size
+            "bos_token_id": min(CLIP_END_ID, clip.text.vocabulary - 1) - 1,
+            "eos_token_id": min(CLIP_END_ID, clip.text.vocabulary - 1),
+        },
+        attn_implementation=attention,
+    )
+    return CLIPModel(config)
+
+
+def _open_clip(clip: Clip, activation: str) -> nn.Module:
+    import open_clip
+
+    return open_clip.CLIP(
+        embed_dim=clip.embed,
+        vision_cfg={
+            "image_size": clip.vision.image_size,
+            "layers": clip.vision.depth,
+            "width": clip.vision.width,
+            "head_width": 64,
+            "mlp_ratio": clip.vision.mlp / clip.vision.width,
+            "patch_size": clip.vision.patch,
+        },
+        text_cfg={
+            "context_length": clip.text.context,
+            "vocab_size": clip.text.vocabulary,
+            "width": clip.text.width,
+            "heads": clip.text.heads,
+            "layers": clip.text.depth,
+            "mlp_ratio": clip.text.mlp / clip.text.width,
+        },
+        quick_gelu=activation == "quick_gelu",
+    )
+
+
+def _restore_buffers(policy: VlaPolicy) -> None:
+    """Give the buffers that no state dict holds (positions, masks) their values again after meta construction."""
+    for module in policy.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_meta:
+                module._buffers[name] = _buffer_value(module, name, buffer)
+
+
+def _buffer_value(module: nn.Module, name: str, like: Tensor) -> Tensor:
+    if name == "position_ids":
+        return torch.arange(like.shape[-1]).expand(tuple(like.shape)).clone()
+    if name == "weights" and hasattr(module, "get_embedding"):  # Kosmos-2's sinusoids
+        return module.get_embedding(like.shape[0], like.shape[1], module.padding_idx)  # type: ignore[operator]
+    if name == "attn_mask":  # open_clip's causal mask
+        return torch.full(tuple(like.shape), float("-inf")).triu_(1)
+    raise CheckpointError(
+        f"the library's module {type(module).__name__} has a buffer {name!r} that is not known here.",
+        "Install the versions of transformers and open_clip_torch named in constraints.txt.",
+    )
+
+
+@contextlib.contextmanager
+def _no_initialisation() -> Iterator[None]:
+    """Skip random initialisation: on the meta device it does nothing but take time."""
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        yield

@@ -1,0 +1,1 @@
+"""The family's generated checkpoints: sizes, weights, tokenizer."""

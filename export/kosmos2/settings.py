@@ -1,0 +1,250 @@
+"""The forward pass as settings: what a checkpoint does not say about how it was used.
+
+A state dict fixes shapes, not behaviour: which token states are pooled, whether the last activation is
+a tanh, how outputs become metres per second. Each such choice is a field here, with the default that
+the training code makes likeliest, and its standing ("exact", "likely", "unknown") goes into the
+manifest beside the value and its origin. Nothing about the forward pass is decided anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from vla_edge.export.settings.text import parse_options, read_settings_file
+from vla_edge.export.settings.words import in_words
+from vla_edge.runtime.bundle.manifest import MAX_INSTRUCTIONS, Manifest, Setting
+from vla_edge.runtime.errors import InputError
+
+from .architecture import Architecture
+from .settings_check import check_settings
+
+__all__ = [
+    "STANDING",
+    "PolicySettings",
+    "ResolvedSettings",
+    "assumed_settings",
+    "choices_of",
+    "defaults_for",
+    "parse_options",
+    "read_settings_file",
+    "resolve_settings",
+    "settings_from_manifest",
+]
+
+Feature = Literal["text", "image_projection", "vision", "clip_image", "clip_text"]
+ProjectionAttention = Literal["full", "causal"]
+Origin = Literal["default", "checkpoint", "file", "option"]
+
+FULL_SCALE_MPS = 2.0  # training targets were action / 2.0, clipped to +-1
+ROBOT_LIMIT_MPS = 1.15
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LEFT = "가장 왼쪽 외곽으로 돌아 컵까지 가세요"
+RIGHT = "가장 오른쪽 외곽으로 돌아 컵까지 가세요"
+STRAIGHT = "컵까지 가세요"
+
+Per3 = tuple[float, float, float]
+NonEmpty = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class PolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every choice of the forward pass. `defaults_for` gives the values for an architecture."""
+
+    frame: Literal["current", "first"] = "current"
+    features: Annotated[tuple[Feature, ...], Meta(min_length=1)] = ("text",)
+    pooling: Literal["max", "mean", "last"] = "max"
+    prompt: Literal["image_first", "image_first_grounding"] = "image_first"
+    image_start: Annotated[int, Meta(ge=0, le=64)] = 2
+    projection_attention: ProjectionAttention = "full"
+    clip_feature: Literal["projected", "projected_normalized"] = "projected"
+    clip_activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    lstm: Literal["single", "window", "carried"] = "single"
+    lstm_window: Annotated[int, Meta(ge=1, le=64)] = 8
+    lstm_outputs: Annotated[int, Meta(ge=1, le=64)] = 1
+    final_tanh: bool = False
+    image_mean: Per3 = IMAGENET_MEAN
+    image_std: Per3 = IMAGENET_STD
+    image_resample: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    action_names: tuple[NonEmpty, ...] = ("linear_x", "linear_y")
+    action_scale: tuple[float, ...] = (FULL_SCALE_MPS, FULL_SCALE_MPS)
+    action_offset: tuple[float, ...] = (0.0, 0.0)
+    action_limit: tuple[Annotated[float, Meta(gt=0)], ...] = (ROBOT_LIMIT_MPS, ROBOT_LIMIT_MPS)
+    instructions: Annotated[tuple[NonEmpty, ...], Meta(min_length=1, max_length=MAX_INSTRUCTIONS)] = (
+        STRAIGHT,
+        LEFT,
+        RIGHT,
+    )
+    default_instruction: NonEmpty = STRAIGHT
+
+
+STANDING: Mapping[str, str] = {
+    "frame": "likely: training used the first frame of an episode, the robot sees the current one",
+    "features": "unknown: no learned projection exists, so token states of these widths are what fits",
+    "pooling": "likely: AdaptiveMaxPool1d in the training code; siblings use mean",
+    "prompt": "unknown: Kosmos-2 form, image first, then the instruction",
+    "image_start": "exact: Kosmos2Processor writes <s> <image> before the image tokens",
+    "projection_attention": (
+        "unknown: full as published and in transformers before 4.52; its default attention since makes it "
+        "causal by mistake (its pull request 39037), and a policy trained on that needs the same"
+    ),
+    "clip_feature": "likely: pooled, projected image embedding",
+    "clip_activation": "likely: quick_gelu for OpenAI's ViT-B/32, gelu for open_clip's own",
+    "lstm": "likely: one step from a zero state",
+    "lstm_window": "unknown: 8 where a window is used",
+    "lstm_outputs": "unknown: 2 where a window is used",
+    "final_tanh": "likely on for the pure policy (RoboVLMs MLPTanhHead), unknown and off for the hybrid",
+    "image_mean": "exact: training transform",
+    "image_std": "exact: training transform",
+    "image_resample": "exact: training transform, PIL bilinear",
+    "action_names": "exact: two linear velocities, no rotation",
+    "action_scale": "exact: targets were action / 2.0",
+    "action_offset": "exact: none in training",
+    "action_limit": "exact: the robot moves within +-1.15 m/s",
+    "instructions": "exact: the training data's",
+    "default_instruction": "exact: the training data's",
+}
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """Settings for one checkpoint, and who chose each."""
+
+    values: PolicySettings
+    origins: Mapping[str, Origin]
+
+    def for_manifest(self) -> dict[str, Setting]:
+        plain = msgspec.to_builtins(self.values)
+        return {
+            name: Setting(value=plain[name], origin=self.origins[name], standing=STANDING[name])
+            for name in PolicySettings.__struct_fields__
+        }
+
+
+def defaults_for(arch: Architecture) -> dict[str, Any]:
+    """The defaults that depend on the layout; all others are the fields' own."""
+    features: dict[str, tuple[Feature, ...]] = {
+        "pure": ("text",),
+        "hybrid-a": ("text", "clip_image"),
+        "hybrid-b": ("vision", "clip_image"),
+        "hybrid-c": ("vision", "clip_image", "clip_text"),
+    }
+    is_open_clip = arch.clip is not None and arch.clip.form == "open_clip"
+    return {
+        "features": features[arch.layout],
+        "final_tanh": arch.layout == "pure",
+        "clip_activation": "gelu" if is_open_clip else "quick_gelu",
+    }
+
+
+def resolve_settings(
+    arch: Architecture,
+    *,
+    checkpoint: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> ResolvedSettings:
+    """Lay defaults, what the checkpoint carries, a settings file and command-line options over each other.
+
+    Args:
+        arch: the recognised architecture.
+        checkpoint: settings found in the checkpoint (`action_mean` and `action_std` become offset and scale).
+        file: a YAML or JSON file with any of the fields.
+        options: values given on the command line; they win.
+
+    Raises:
+        InputError: an unknown field, a value that does not fit, or settings that contradict the shapes.
+    """
+    layers: list[tuple[Origin, Mapping[str, Any]]] = [
+        ("default", defaults_for(arch)),
+        ("checkpoint", checkpoint or {}),
+        ("file", read_settings_file(file) if file else {}),
+        ("option", options or {}),
+    ]
+    merged: dict[str, Any] = {}
+    origins: dict[str, Origin] = dict.fromkeys(PolicySettings.__struct_fields__, "default")
+    for origin, values in layers:
+        _refuse_unknown(values, origin)
+        for name, value in values.items():
+            merged[name] = value
+            origins[name] = origin
+    given = merged.get("instructions")
+    # anything but a list is for _convert to refuse
+    if "default_instruction" not in merged and isinstance(given, (list, tuple)):
+        merged["default_instruction"] = next(iter(given), "")
+        origins["default_instruction"] = origins["instructions"]
+    values_struct = _convert(merged)
+    check_settings(arch, values_struct, origins)
+    return ResolvedSettings(values_struct, origins)
+
+
+def settings_from_manifest(manifest: Manifest) -> PolicySettings:
+    """The settings that a bundle was exported with."""
+    return _convert({name: setting.value for name, setting in manifest.settings.items()})
+
+
+def assumed_settings(manifest: Manifest) -> dict[str, Any]:
+    """What a bundle rests on that nobody knows: settings of unknown standing, left at their default.
+
+    Left out are those that make no difference to this policy.
+    """
+    settings = settings_from_manifest(manifest)
+    needless: set[str] = set()
+    if not {"text", "image_projection"} & set(settings.features):
+        needless.add("projection_attention")
+    if "text" not in settings.features:
+        needless.add("prompt")
+    if manifest.source.layout == "pure":
+        needless.add("final_tanh")  # unknown for hybrids only
+    if settings.lstm != "window":
+        needless |= {"lstm_window", "lstm_outputs"}
+    return {
+        name: setting.value
+        for name, setting in manifest.settings.items()
+        if setting.origin == "default" and "unknown" in setting.standing and name not in needless
+    }
+
+
+def _refuse_unknown(values: Mapping[str, Any], origin: str) -> None:
+    unknown = [str(name) for name in values if name not in PolicySettings.__struct_fields__]
+    if unknown:
+        known = ", ".join(PolicySettings.__struct_fields__)
+        raise InputError(f"unknown setting {unknown[0]!r} (from the {origin}).", f"Known settings: {known}.")
+
+
+def _convert(values: Mapping[str, Any]) -> PolicySettings:
+    try:
+        return msgspec.convert(dict(values), PolicySettings)
+    except msgspec.ValidationError as error:
+        name, problem = in_words(str(error), values)
+        raise InputError(problem, _hint(name)) from error
+    except (ArithmeticError, RecursionError, ValueError) as error:  # a whole number that no float holds
+        raise InputError(f"a setting does not fit: {error}.", _LOOK) from error
+
+
+_LOOK = "Look at vla-export --list-settings for the form of each value."
+
+
+def _hint(name: str) -> str:
+    """Name the choices where the error is about a field with a fixed set of them."""
+    choices = choices_of(name) if name else ()
+    return f"Choices for {name}: {', '.join(choices)}." if choices else _LOOK
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """What a setting may be, as it is written; empty where it is free."""
+    kind = get_type_hints(PolicySettings)[name]
+    return ("true", "false") if kind is bool else tuple(map(str, _choices(kind)))
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """The values of a `Literal`, or of a tuple of them; none of another type."""
+    parts = [part for part in get_args(kind) if part is not Ellipsis]
+    if get_origin(kind) is Literal:
+        return tuple(parts)
+    return next(filter(None, map(_choices, parts)), ())

@@ -1,0 +1,305 @@
+"""From instructions to token ids, in the form that Kosmos2Processor writes.
+
+`<s><image> <image>...<image> </image> text`: the repeated `<image>` are place holders, one for each image
+token. Their embeddings are replaced by the image, so their ids never matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla_edge.export.hub import hub_tokenizer
+from vla_edge.runtime.bundle import tokenizer_file
+from vla_edge.runtime.bundle.manifest import Instruction, Prompt
+from vla_edge.runtime.bundle.manifest_checks import normal_text
+from vla_edge.runtime.bundle.special_tokens import SpecialTokens
+from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.files.regular_file import read_regular
+
+from .architecture import Architecture
+from .settings import PolicySettings
+
+DEFAULT_TOKENIZER = "microsoft/kosmos-2-patch14-224"
+PAD_ID = 1
+LENGTH_STEP = 16  # prompts are padded to a multiple, which suits matrix tiles
+MAX_LENGTH = 1 << 16  # tokens of a prompt that a manifest takes
+MAX_CHARACTERS = 200  # of a declared instruction, as the manifest has it
+ROOM_FOR_NEW_TEXT = 32  # tokens left for instructions that are tokenised on the robot
+TEMPLATES = {
+    "image_first": "<s><image> {image_tokens} </image> {instruction}",
+    "image_first_grounding": "<s><image> {image_tokens} </image> <grounding> {instruction}",
+}
+MEND = (
+    "Give a Kosmos-2 tokenizer with --tokenizer (a folder with tokenizer.json, or a hub id), "
+    "or explicit ids with --instruction-ids 'TEXT=0,64003,...'."
+)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The declared instructions as ids, and the prompt that they share."""
+
+    prompt: Prompt
+    instructions: tuple[Instruction, ...]
+    kept_ids: tuple[int, ...] | None  # tokenizer id of each embedding row, None for all
+    tokenizer_json: str | None  # goes into the bundle where new instructions can be tokenised
+
+
+def find_tokenizer(checkpoint: Path) -> str:
+    """`tokenizer/` or `tokenizer.json` beside the checkpoint, else the published one's hub id."""
+    for candidate in (checkpoint.parent / "tokenizer", checkpoint.parent / "tokenizer.json"):
+        if candidate.exists():
+            return str(candidate)
+    return DEFAULT_TOKENIZER
+
+
+def load_tokenizer(source: str) -> Any:
+    """A `tokenizers.Tokenizer` from a folder, a tokenizer.json, or a hub id.
+
+    It turns text into ids and nothing else: whatever truncation, padding or template the file was saved with
+    is left behind (`runtime.tokenizer_file`).
+
+    Raises:
+        InputError: not found, not readable, or of another kind.
+    """
+    path = Path(source)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        if path.is_dir() or path.suffix == ".json" or source.startswith((".", "/")):
+            raise InputError(f"there is no tokenizer at {source}.", MEND)
+        file = hub_tokenizer(source)
+    try:
+        # links are followed: a hub's cache is made of them
+        return tokenizer_file.load_tokenizer(read_regular(file.resolve(), tokenizer_file.MAX_TOKENIZER_BYTES))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.", MEND) from error
+    except tokenizer_file.TokenizerError as error:
+        raise InputError(f"{file} is not a tokenizer: {error}.", MEND) from error
+
+
+def needs_tokenizer(instructions: Sequence[str], explicit_ids: Mapping[str, Sequence[int]]) -> bool:
+    """Whether an instruction has no explicit ids; texts are compared as the runtime compares them."""
+    return not set(map(normal_text, instructions)) <= set(map(normal_text, explicit_ids))
+
+
+def build_prompts(
+    arch: Architecture,
+    settings: PolicySettings,
+    *,
+    tokenizer: Any | None,
+    explicit_ids: Mapping[str, Sequence[int]],
+    keep_vocabulary: bool,
+    length: int | None,
+) -> Prompts:
+    """Tokenise the declared instructions and lay out the prompt.
+
+    Args:
+        arch: for the number of image tokens and embedding rows.
+        settings: instructions, template, place of the image.
+        tokenizer: from `load_tokenizer`; may be None when every instruction has explicit ids.
+        explicit_ids: full sequences as Kosmos2Processor gives them, by instruction.
+        keep_vocabulary: keep every embedding row, so that new instructions can be tokenised later.
+        length: tokens in the padded prompt; by default what the longest instruction needs.
+
+    Raises:
+        InputError: an id beyond the embedding, a prompt that is too short, a tokenizer of another kind,
+            instructions that hold special tokens, or that the runtime or the policy could not tell apart.
+    """
+    if keep_vocabulary and tokenizer is None:
+        raise InputError("--keep-vocabulary needs a tokenizer for the instructions to come.", MEND)
+    refuse_unusable_texts(settings.instructions)
+    given = {normal_text(text): list(ids) for text, ids in explicit_ids.items()}
+    sequences = {
+        text: given.get(normal_text(text)) or encode(tokenizer, text, arch, settings)
+        for text in settings.instructions
+    }
+    _refuse_special(
+        tokenizer,
+        {text: ids for text, ids in sequences.items() if normal_text(text) not in given},
+        arch,
+        settings,
+    )
+    for text, ids in sequences.items():
+        _check_ids(text, ids, arch, settings)
+    if "text" in settings.features:
+        _refuse_equal_ids(sequences, settings.image_start, settings.image_start + arch.image_tokens)
+    chosen = _length(sequences, keep_vocabulary, length)
+    start, stop = settings.image_start, settings.image_start + arch.image_tokens
+    used = {PAD_ID} | {id_ for ids in sequences.values() for id_ in (*ids[:start], *ids[stop:])}
+    kept = None if keep_vocabulary else tuple(sorted(used))
+    row_of = {id_: row for row, id_ in enumerate(kept)} if kept is not None else None
+    pad_row = row_of[PAD_ID] if row_of else PAD_ID
+
+    def graph_ids(ids: Sequence[int]) -> tuple[int, ...]:
+        if row_of is None:
+            return tuple(ids)
+        return tuple(pad_row if start <= at < stop else row_of[id_] for at, id_ in enumerate(ids))
+
+    return Prompts(
+        prompt=Prompt(
+            template=TEMPLATES[settings.prompt],
+            length=chosen,
+            image_start=start,
+            image_tokens=arch.image_tokens,
+            pad_id=pad_row,
+            vocabulary="full" if kept is None else "declared",
+            vocabulary_rows=arch.text.vocabulary if kept is None else len(kept),
+        ),
+        instructions=tuple(
+            Instruction(text=text, token_ids=tuple(ids), graph_ids=graph_ids(ids))
+            for text, ids in sequences.items()
+        ),
+        kept_ids=kept,
+        tokenizer_json=_tokenizer_json(tokenizer) if tokenizer and keep_vocabulary else None,
+    )
+
+
+def encode(tokenizer: Any, text: str, arch: Architecture, settings: PolicySettings) -> list[int]:
+    """The full sequence of an instruction, image place holders included."""
+    if tokenizer is None:
+        raise InputError(f"instruction {text!r} has no explicit ids and there is no tokenizer.", MEND)
+    slots = " ".join(["<image>"] * arch.image_tokens)
+    filled = TEMPLATES[settings.prompt].format(image_tokens=slots, instruction=normal_text(text))
+    try:
+        ids = tokenizer_file.text_ids(tokenizer, filled)
+    except tokenizer_file.TokenizerError as error:
+        raise InputError(f"instruction {text!r} cannot be tokenised: {error}.", MEND) from error
+    begin, image, end = (tokenizer.token_to_id(token) for token in ("<s>", "<image>", "</image>"))
+    start, stop = settings.image_start, settings.image_start + arch.image_tokens
+    if (
+        None in (begin, image, end)
+        or len(ids) <= stop
+        or ids[:2] != [begin, image]
+        or set(ids[start:stop]) != {image}
+        or ids[stop] != end
+    ):
+        raise InputError("the tokenizer does not write Kosmos-2's <s> <image> ... </image> form.", MEND)
+    return ids
+
+
+def parse_explicit_ids(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read `--instruction-ids 'TEXT=0,64003,4,5,...'`.
+
+    Raises:
+        InputError: no "=", something that is not a list of numbers, or a text given twice.
+    """
+    result = {}
+    for item in texts:
+        text, sign, numbers = item.rpartition("=")
+        try:
+            ids = tuple(int(number) for number in numbers.split(","))
+        except ValueError:
+            ids = ()
+        if not sign or not text.strip() or not ids or min(ids) < 0:
+            raise InputError(
+                f"--instruction-ids {item!r} is not TEXT=ID,ID,...", "Write the ids with commas between them."
+            )
+        key = normal_text(text)
+        if key in result:
+            raise InputError(f"--instruction-ids gives {key!r} twice.", "Give its ids once.")
+        result[key] = ids
+    return result
+
+
+def refuse_unusable_texts(instructions: Sequence[str]) -> None:
+    """Refuse instructions that a bundle cannot hold, or that its runtime would take for one another.
+
+    Raises:
+        InputError: an empty or long one, one that is no Unicode text, or two that are equal once they are
+            composed (NFC) and trimmed; names them.
+    """
+    known: dict[str, str] = {}
+    for text in instructions:
+        key = normal_text(text)
+        if not key or len(text) > MAX_CHARACTERS:
+            raise InputError(
+                f"instruction {text!r} has {len(text)} characters; it needs 1 to {MAX_CHARACTERS}.",
+                "Word it otherwise.",
+            )
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InputError(
+                f"instruction {text!r} is no Unicode text.",
+                "Check the terminal's or the file's encoding: UTF-8.",
+            )
+        if key in known:
+            raise InputError(
+                f"instructions {known[key]!r} and {text!r} are the same text once trimmed and composed (NFC).",
+                "Give one of them.",
+            )
+        known[key] = text
+
+
+def _refuse_special(
+    tokenizer: Any, tokenised: Mapping[str, Sequence[int]], arch: Architecture, settings: PolicySettings
+) -> None:
+    """Refuse `<image>` and its like in a text; whoever gives explicit ids has chosen each of them himself."""
+    if not tokenised:
+        return
+    special = SpecialTokens(tokenizer)
+    bare_ids = encode(tokenizer, "", arch, settings)
+    for text, ids in tokenised.items():
+        held = special.held(normal_text(text), ids, bare_ids)
+        if held is not None:
+            raise InputError(
+                f"instruction {text!r} holds the special token {held!r}.",
+                "Leave it out; if the policy was trained with it, give --instruction-ids (for <grounding> at the "
+                "start, --set prompt=image_first_grounding).",
+            )
+
+
+def _refuse_equal_ids(sequences: Mapping[str, Sequence[int]], start: int, stop: int) -> None:
+    """Two instructions of the same ids get the same action: left would be right.
+
+    What stands between `start` and `stop` are place holders of the image.
+    """
+    known: dict[tuple[int, ...], str] = {}
+    for text, ids in sequences.items():
+        key = (*ids[:start], *ids[stop:])
+        if key in known:
+            raise InputError(
+                f"instructions {known[key]!r} and {text!r} have the same token ids, so the policy could not tell "
+                "them apart.",
+                "This tokenizer lacks their words: give another with --tokenizer, or declare one of them only.",
+            )
+        known[key] = text
+
+
+def _tokenizer_json(tokenizer: Any) -> str:
+    try:
+        return tokenizer_file.checked_json(tokenizer.to_str().encode("utf-8")).decode("utf-8")
+    except tokenizer_file.TokenizerError as error:
+        raise InputError(f"the tokenizer cannot be kept in a bundle: {error}.", MEND) from error
+
+
+def _check_ids(text: str, ids: Sequence[int], arch: Architecture, settings: PolicySettings) -> None:
+    least = settings.image_start + arch.image_tokens
+    if len(ids) < least:
+        raise InputError(
+            f"instruction {text!r} has {len(ids)} ids; {settings.image_start} before the image "
+            f"and {arch.image_tokens} image place holders are {least} already.",
+            "Give the whole sequence, as Kosmos2Processor returns it.",
+        )
+    if max(ids) >= arch.text.vocabulary:
+        raise InputError(
+            f"instruction {text!r} has id {max(ids)}, the checkpoint's embedding {arch.text.vocabulary} rows.",
+            "This tokenizer is not the one that the policy was trained with; give another with --tokenizer.",
+        )
+
+
+def _length(sequences: Mapping[str, Sequence[int]], keep_vocabulary: bool, length: int | None) -> int:
+    longest = max(sequences, key=lambda text: len(sequences[text]))
+    needed = len(sequences[longest])
+    if length is None:
+        room = ROOM_FOR_NEW_TEXT if keep_vocabulary else 0
+        return -(-(needed + room) // LENGTH_STEP) * LENGTH_STEP
+    if length > MAX_LENGTH:
+        raise InputError(f"--prompt-length {length} is too long.", f"Give at most {MAX_LENGTH}.")
+    if length < needed:
+        raise InputError(
+            f"--prompt-length {length} is too short: {longest!r} takes {needed} tokens.",
+            f"Give at least {needed}.",
+        )
+    return length

@@ -1,0 +1,1 @@
+"""`vla-sample`: generated checkpoints in the containers of trained ones."""

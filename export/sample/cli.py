@@ -1,0 +1,155 @@
+"""`vla-sample`: write a generated checkpoint to try the toolchain with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vla_edge.export.kosmos2.sample.sizes import LAYOUTS, SIZES
+from vla_edge.export.screen.progress import BYTES, note, stage
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
+from vla_edge.runtime.command.extras import require
+from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.command.wrapping import for_terminal
+from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.version import VERSION
+
+if TYPE_CHECKING:
+    from vla_edge.export.kosmos2.architecture import ClipForm, LayoutName
+    from vla_edge.export.kosmos2.sample.sizes import SizeName
+
+    from .sample import SampleOptions
+
+_HELP = """Write a sample checkpoint in the container of the owner's training script.
+
+The weights are generated, with the features of trained models that break half precision; the actions
+mean nothing, and the file is marked so that no figure from it passes as a real one. A Kosmos-2-like
+tokenizer is written beside it.
+
+\b
+Sizes: tiny  about 2 M parameters, everything runs in seconds
+       small about 130 M, for honest timing on a CPU
+       full  the owner's to the unit: 1,703,973,122 (pure) and 1,859,579,651 (hybrids); 7 GB
+
+\b
+Examples:
+  vla-sample --layout hybrid-a -o demo/
+  vla-sample --layout pure --size full -o /data/best_simple_lstm_model.pth
+  vla-sample --layout hybrid-b --clip-form open_clip --size small --seed 7 -o demo/sibling.pth
+"""
+
+
+@click.command(help=_HELP, context_settings=COMMAND_SETTINGS)
+@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Which policy.")
+@click.option(
+    "--clip-form",
+    type=click.Choice(["transformers", "open_clip"]),
+    help="How a hybrid names its CLIP tensors.  [default: transformers]",
+)
+@click.option("--size", type=click.Choice(SIZES), default="tiny", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    required=True,
+    help="File to write, or a folder: one that is there, or a name without suffix or with / at its end; the "
+    "owner's file name is used there.",
+)
+@click.option(
+    "--tokenizer/--no-tokenizer", default=True, show_default=True, help="Write tokenizer/ beside it."
+)
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@verbose_option
+@click.version_option(VERSION)
+def command(
+    layout: LayoutName,
+    clip_form: ClipForm | None,
+    size: SizeName,
+    seed: int,
+    output: str,
+    tokenizer: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    require("export", "torch", *(["tokenizers"] if tokenizer else []))
+    from vla_edge.export.kosmos2.sample.tokenizer import write_tokenizer
+    from vla_edge.runtime.files.writable import refuse_unwritable
+
+    from .sample import SampleOptions, default_name
+
+    if clip_form and layout == "pure":
+        raise InputError(
+            f"--clip-form {clip_form} cannot be asked of a pure policy: it has no CLIP model.",
+            "Leave it out, or take a hybrid: --layout hybrid-a.",
+        )
+    options = SampleOptions(layout, clip_form or "transformers", size, seed)
+    path = Path(output, default_name(options.layout)) if _is_folder(output) else Path(output)
+    tokenizer_folder = path.parent / "tokenizer"
+    refuse_unwritable(tokenizer_folder if tokenizer else path.parent)
+    if not force:
+        _refuse_existing(path, tokenizer_folder if tokenizer else None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = [path]
+    _write_with_progress(path, options, force)
+    if tokenizer:
+        written.append(write_tokenizer(tokenizer_folder, force))
+    _report(written, str(options), as_json)
+
+
+def _is_folder(output: str) -> bool:
+    # os.path: a folder that must not be searched is for refuse_unwritable to name
+    name = os.path.basename(output)  # empty after a last "/"
+    return os.path.isdir(output) or name in ("", ".", "..") or Path(name).suffix == ""
+
+
+def _refuse_existing(path: Path, tokenizer_folder: Path | None) -> None:
+    from vla_edge.export.kosmos2.sample.tokenizer import refuse_another_tokenizer
+
+    from .sample import exists
+
+    if os.path.lexists(path):
+        raise exists(path)
+    if tokenizer_folder:
+        refuse_another_tokenizer(tokenizer_folder)
+
+
+def _write_with_progress(path: Path, options: SampleOptions, replace: bool) -> None:
+    from vla_edge.export.screen.screen import size
+
+    from .sample import sample_size_bytes, write_sample
+
+    size_bytes = sample_size_bytes(options)
+    note(stderr_console(), f"{path} will take {size(size_bytes)}; {_free(path.parent)} free")
+    with stage(f"writing {path.name}", size_bytes, BYTES) as advance:
+        write_sample(path, options, advance, replace)
+
+
+def _free(folder: Path) -> str:
+    from vla_edge.export.screen.screen import size
+
+    return size(shutil.disk_usage(folder).free)
+
+
+def _report(written: list[Path], description: str, as_json: bool) -> None:
+    sizes = {str(path): path.stat().st_size for path in written}
+    if as_json:
+        click.echo(json_text({"sample": description, "files": sizes}))
+        return
+    for path, size_bytes in sizes.items():
+        click.echo(f"{path}  {size_bytes / 2**20:.1f} MiB")
+    click.echo(for_terminal(f"Generated weights ({description}): for trying and testing only.", sys.stdout))
+
+
+def main() -> None:
+    run_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How results and progress of the exporting commands look."""

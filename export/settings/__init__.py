@@ -1,0 +1,1 @@
+"""Settings as people write and read them, whatever family they are of."""

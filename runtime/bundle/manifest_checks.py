@@ -1,0 +1,215 @@
+"""What the types of a manifest cannot say: that its parts fit each other, and what they would cost.
+
+Everything later trusts these: buffers are allocated from the shapes, prompts are padded to the length,
+samples are read by the sizes. So each sum is bounded here, before the first allocation.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from vla_edge.runtime.printable import one_line
+
+if TYPE_CHECKING:
+    from .manifest import Manifest, TensorSpec
+
+PIXELS = "pixel_values"
+ACTIONS = "actions"
+MAX_IO_BYTES = 512 << 20  # inputs and outputs of one call; 64 frames of 224 pixels take 38 MiB
+MAX_STAGE_BYTES = 1 << 30
+MAX_PROMPT_TOKENS = 1 << 24  # of all instructions together, padded
+MAX_NORMALISED = 1e4  # a pixel in standard deviations: beyond it half precision overflows at once
+MAX_SETTING_LEVELS = 16  # an export writes at most a list
+_ITEM_BYTES = {"float32": 4, "float16": 2, "int32": 4}
+# What the runtime writes into these, whatever a manifest says.
+_KNOWN_INPUTS = {
+    PIXELS: ("float32", 4),
+    "input_ids": ("int32", 2),
+    "attention_mask": ("int32", 2),
+    "instruction_index": ("int32", 1),
+}
+
+
+def normal_text(text: str) -> str:
+    """An instruction as instructions are compared: composed (NFC), without surrounding space."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def contradictions(manifest: Manifest) -> Iterator[str]:
+    """What does not fit, one clause each; nothing for a manifest that holds."""
+    for field, name in (("name", manifest.name), ("source.file", manifest.source.file)):
+        if "/" in name or "\0" in name or name in (".", ".."):
+            yield f"{field} {name!r} is a path, not a name"
+    for field, name in _shown_names(manifest):
+        if one_line(name) != name:
+            yield f"{field} {name!r} holds characters that no name has"
+    for key, setting in manifest.settings.items():
+        if _is_deeper(setting.value, MAX_SETTING_LEVELS):
+            yield f"setting {one_line(key)[:200]} is nested deeper than {MAX_SETTING_LEVELS} levels"
+    yield from _action(manifest)
+    yield from _preprocessing(manifest)
+    yield from _instructions(manifest)
+    yield from _prompt(manifest)
+    yield from _tensors(manifest)
+    yield from _state(manifest)
+    if len({_batch(manifest, tensor) for tensor in (*manifest.inputs, *manifest.outputs)}) > 1:
+        yield "its inputs and outputs are of several batch sizes"
+    yield from _stages_and_gates(manifest)
+    if twice := _twice(entry.path for entry in manifest.files):
+        yield f"a file is listed twice ({twice!r})"
+
+
+def _shown_names(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What commands print in lines and columns of their own."""
+    yield "name", manifest.name
+    yield from (("action.names", name) for name in manifest.action.names)
+    yield from (("a setting's name", name) for name in manifest.settings)
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects are nested in more than so many levels."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [
+            item
+            for each in layer
+            if isinstance(each, (dict, list))
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(layer)
+
+
+def _action(manifest: Manifest) -> Iterator[str]:
+    action = manifest.action
+    size = len(action.names)
+    for field in ("scale", "offset", "limit"):
+        if len(getattr(action, field)) != size:
+            yield f"action.{field} has {len(getattr(action, field))} values for {size} action names"
+    if twice := _twice(action.names):
+        yield f"two components of the action are named {twice!r}"
+    if 0.0 in action.scale:
+        yield "action.scale has a zero, so that the policy would have no say in that component"
+
+
+def _preprocessing(manifest: Manifest) -> Iterator[str]:
+    spec = manifest.preprocessing
+    if any(value <= 0 for value in spec.std):
+        yield "preprocessing.std has a value that is not positive"
+        return
+    if spec.scale <= 0:
+        yield "preprocessing.scale is not positive"
+    for mean, std in zip(spec.mean, spec.std, strict=True):
+        if not all(abs((level * spec.scale - mean) / std) <= MAX_NORMALISED for level in (0, 255)):
+            yield f"preprocessing gives pixels beyond {MAX_NORMALISED:g} standard deviations"
+            return
+
+
+def _instructions(manifest: Manifest) -> Iterator[str]:
+    texts = [instruction.text for instruction in manifest.instructions]
+    if manifest.default_instruction not in texts:
+        yield f"default_instruction {manifest.default_instruction!r} is not among the instructions"
+    if not all(map(normal_text, texts)):
+        yield "an instruction is empty"
+    if twice := _twice(map(normal_text, texts)):
+        same = [text for text in texts if normal_text(text) == twice]
+        yield f"an instruction is listed twice ({', '.join(map(repr, same))})"
+
+
+def _prompt(manifest: Manifest) -> Iterator[str]:
+    prompt = manifest.prompt
+    least = prompt.image_start + prompt.image_tokens
+    full = prompt.vocabulary == "full"
+    if least > prompt.length:
+        yield "the image tokens do not fit the prompt"
+    if prompt.pad_id >= prompt.vocabulary_rows:
+        yield f"prompt.pad_id {prompt.pad_id} is beyond the {prompt.vocabulary_rows} embedding rows"
+    if len(manifest.instructions) * prompt.length > MAX_PROMPT_TOKENS:
+        yield f"its prompts hold more than {MAX_PROMPT_TOKENS} tokens together"
+    for place in ("{image_tokens}", "{instruction}"):
+        count = prompt.template.count(place)
+        if count > 1 or (full and not count):
+            yield f"prompt.template holds {place} {count} times"
+    for instruction in manifest.instructions:
+        name, ids = f"instruction {instruction.text!r}", instruction.graph_ids
+        if len(ids) != len(instruction.token_ids):
+            yield f"{name} has differing numbers of token and graph ids"
+        if not least <= len(ids) <= prompt.length:
+            yield f"{name} does not fit the prompt of {prompt.length} tokens"
+        if max(ids, default=0) >= prompt.vocabulary_rows:
+            yield f"{name} has an id beyond the {prompt.vocabulary_rows} embedding rows"
+
+
+def _tensors(manifest: Manifest) -> Iterator[str]:
+    tensors = (*manifest.inputs, *manifest.outputs)
+    if twice := _twice(tensor.name for tensor in tensors):
+        yield f"two tensors are named {twice!r}"
+    size_bytes = sum(map(bytes_of, tensors))
+    if size_bytes > MAX_IO_BYTES:
+        yield f"its inputs and outputs take {size_bytes} bytes, a call at most {MAX_IO_BYTES}"
+    for tensor in manifest.inputs:
+        dtype, rank = _KNOWN_INPUTS.get(tensor.name, (tensor.dtype, len(tensor.shape)))
+        if (tensor.dtype, len(tensor.shape)) != (dtype, rank):
+            yield f"{_shown(tensor)} has to be {dtype} of rank {rank}"
+    actions = next((tensor for tensor in manifest.outputs if tensor.name == ACTIONS), None)
+    if actions is None:
+        yield f"it has no output {ACTIONS!r}"
+    elif (
+        actions.dtype != "float32"
+        or len(actions.shape) != 3
+        or actions.shape[2] != len(manifest.action.names)
+    ):
+        yield f"{_shown(actions)} has to be float32 [batch, steps, {len(manifest.action.names)}]"
+
+
+def _state(manifest: Manifest) -> Iterator[str]:
+    inputs = {tensor.name: tensor for tensor in manifest.inputs}
+    outputs = {tensor.name: tensor for tensor in manifest.outputs}
+    for source, target in manifest.runtime.state:
+        if source not in inputs or target not in outputs:
+            yield f"runtime.state names {(source, target)}, which the graph does not have"
+        elif source in _KNOWN_INPUTS or target == ACTIONS:
+            yield f"runtime.state carries {(source, target)}, which is no state"
+        elif (inputs[source].dtype, inputs[source].shape) != (outputs[target].dtype, outputs[target].shape):
+            yield f"runtime.state carries {_shown(outputs[target])} to {_shown(inputs[source])}"
+        elif inputs[source].dtype != "float32" or len(inputs[source].shape) != 3:
+            yield f"runtime.state: {_shown(inputs[source])} has to be float32 [layers, batch, hidden]"
+    for side in (0, 1):
+        if twice := _twice(pair[side] for pair in manifest.runtime.state):
+            yield f"runtime.state names {twice!r} twice"
+
+
+def _stages_and_gates(manifest: Manifest) -> Iterator[str]:
+    if twice := _twice(stage.name for stage in manifest.stages):
+        yield f"the stage {twice!r} is listed twice"
+    size_bytes = sum(math.prod(stage.shape) * 4 for stage in manifest.stages)
+    if size_bytes > MAX_STAGE_BYTES:
+        yield f"its stages take {size_bytes} bytes, at most {MAX_STAGE_BYTES}"
+    for stage in manifest.stages:
+        if stage.name == "action" and stage.tensor != ACTIONS:
+            yield f"the stage 'action' is the tensor {stage.tensor!r} instead of {ACTIONS!r}"
+    for gate in manifest.parity.gates:
+        if (gate.metric == "max_abs_mps") != (gate.stage == "action"):
+            yield f"the gate of stage {gate.stage!r} is in {gate.metric}"
+
+
+def bytes_of(tensor: TensorSpec) -> int:
+    """What a buffer for a tensor takes."""
+    return math.prod(tensor.shape) * _ITEM_BYTES[tensor.dtype]
+
+
+def _batch(manifest: Manifest, tensor: TensorSpec) -> int:
+    """The size along the batch axis, which is the second of carried state."""
+    states = {name for pair in manifest.runtime.state for name in pair}
+    return tensor.shape[1 if tensor.name in states and len(tensor.shape) > 1 else 0]
+
+
+def _shown(tensor: TensorSpec) -> str:
+    return f"{tensor.name} {tensor.dtype} {list(tensor.shape)}"
+
+
+def _twice(values: Iterable[str]) -> str | None:
+    return next((value for value, count in Counter(values).items() if count > 1), None)

@@ -1,0 +1,1 @@
+"""What every command shares: where it starts and ends, where its messages go, how they look."""

@@ -1,0 +1,67 @@
+"""Packages that not every installation has, and the extra of vla-edge that brings each."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from vla_edge.runtime.errors import MissingPackageError
+
+# Import name -> extra, as in pyproject.toml.
+EXTRA_OF = {
+    "cuda": "tensorrt",
+    "jinja2": "bench",
+    "matplotlib": "bench",
+    "onnx": "export",
+    "onnxruntime": "onnxruntime",
+    "open_clip": "export",
+    "psutil": "bench",
+    "pycuda": "pycuda",
+    "pynvml": "bench",
+    "scipy": "bench",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt-rtx",
+    "tokenizers": "export",
+    "torch": "export",
+    "transformers": "export",
+    "yaml": "export",
+}
+_HOLDS = {"bench": ("export", "onnxruntime")}
+
+
+def require(extra: str, *modules: str) -> None:
+    """Refuse to begin where a package is missing; nothing is imported.
+
+    Args:
+        extra: what a user of the command installs.
+        modules: by the names that they are imported by.
+
+    Raises:
+        MissingPackageError: names all that are missing, and the extras to install.
+    """
+    missing = [name for name in modules if not is_installed(name)]
+    if missing:
+        raise missing_packages(missing, extra)
+
+
+def missing_packages(modules: list[str], extra: str | None = None) -> MissingPackageError:
+    """The error for packages that are missing.
+
+    Args:
+        modules: by their import names, all in `EXTRA_OF`.
+        extra: to install first; None takes those of the packages alone.
+    """
+    extras = dict.fromkeys([extra] if extra else [])
+    extras |= {EXTRA_OF[name]: None for name in modules if EXTRA_OF[name] not in _HOLDS.get(extra or "", ())}
+    names = f"{', '.join(modules[:-1])} and {modules[-1]} are" if modules[1:] else f"{modules[0]} is"
+    return MissingPackageError(f"{names} not installed here.", f"pip install 'vla-edge[{','.join(extras)}]'")
+
+
+def is_installed(module: str) -> bool:
+    """Whether a top-level module could be imported; it is not."""
+    if sys.modules.get(module) is not None:
+        return True
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ModuleNotFoundError, ValueError):  # an import hook that hides it
+        return False

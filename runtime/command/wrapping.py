@@ -1,0 +1,77 @@
+"""Messages on a terminal: broken between words, never inside a path or a command; unchanged in a pipe."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from typing import TextIO
+
+from vla_edge.runtime.printable import PrintableFormatter
+
+# A command to copy stands at a line's start or after a colon, and ends with its sentence or before the next one.
+_COMMAND = re.compile(
+    r"(?:(?<=: )(?<!Usage: )|^)(?:vla-[a-z]+|sudo|apt|pip install|python|ffmpeg|mv|cp) [^\n;()]*?"
+    r"(?=[.,]?(?:\s(?=\(|[A-Z][a-z])|[;()]|$))",
+    re.MULTILINE,
+)
+_HELD = "\0"  # stands for a blank that must stay
+_FALLBACK_COLUMNS = 80
+
+
+def for_terminal(text: str, stream: TextIO) -> str:
+    """A message as `stream` should show it.
+
+    Args:
+        text: may have several lines, whose indents stay.
+        stream: where it will be written; unless that is a terminal, the text stays as it is.
+    """
+    return folded(text, _columns(stream)) if stream.isatty() else text
+
+
+def folded(text: str, columns: int) -> str:
+    """The text with lines of at most `columns` cells, as far as words, paths and commands allow."""
+    return "\n".join(_fold(line, columns) for line in text.split("\n"))
+
+
+def _fold(line: str, columns: int) -> str:
+    from rich.cells import cell_len
+
+    if cell_len(line) <= columns:
+        return line
+    held = _COMMAND.sub(lambda found: found[0].replace(" ", _HELD), line)
+    indent = held[: len(held) - len(held.lstrip(" "))]
+    lines = in_lines(held, columns - len(indent))
+    return "\n".join(f"{indent}{each}" for each in lines).replace(_HELD, " ")
+
+
+def in_lines(text: str, columns: int) -> list[str]:
+    """The words of a text in lines of at most `columns` cells, of which Korean takes two a letter."""
+    from rich.cells import cell_len
+
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and cell_len(longer) > columns:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _columns(stream: TextIO) -> int:
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _FALLBACK_COLUMNS
+    except OSError:
+        return _FALLBACK_COLUMNS
+
+
+class FoldedFormatter(PrintableFormatter):
+    """A formatter of log lines for stderr, folded where that is a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return for_terminal(super().format(record), sys.stderr)

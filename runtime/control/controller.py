@@ -1,0 +1,316 @@
+"""Between a policy and a robot's wheels: every fault becomes a stop with its reason, until someone resets.
+
+    controller = Controller(policy, ControllerOptions(deadline_ms=100))
+    with stop_on_exit(lambda: robot.move(0.0, 0.0), controller):     # however the loop ends
+        while running:
+            command = controller.step(camera.read())
+            robot.move(*command.values)                              # zeros when command.stopped
+
+A motor loop of its own, faster than the policy, asks `controller.current()` instead; that also stops the
+robot when the policy hangs inside the engine.
+
+Fail closed: whatever leaves `Policy.act`, whatever it returns, whatever the clock says, the fault is latched
+before anything else is done with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from vla_edge.runtime.errors import VlaError
+from vla_edge.runtime.foreign import finite_number, shown, words_of
+
+from .clock_watch import ClockWatch
+from .frame_watch import FrameWatch
+from .latch import Fault, FaultLatch
+from .options import ControllerOptions, check_options, limits_of
+
+if TYPE_CHECKING:
+    from vla_edge.runtime.action import Action
+    from vla_edge.runtime.bundle.manifest import Manifest
+
+__all__ = ["ActingPolicy", "Command", "Controller", "ControllerOptions"]
+
+_log = logging.getLogger(__name__)
+
+# A camera's driver may round its time stamps up.
+_CLOCK_SLACK_MS = 5.0
+
+
+class ActingPolicy(Protocol):
+    """What a controller needs of `Policy`."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def act(self, frame: Any, instruction: str | None = None) -> Action: ...
+
+    def reset(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the robot is to do now.
+
+    Attributes:
+        names: of the components.
+        values: m/s; all zero when stopped.
+        stopped: whether this is a stop of the controller (a policy may ask for zeros too: then it is False).
+        reason: why it is one; empty otherwise.
+        action: what the policy said; None where it failed or was late.
+        latency_ms: from capture or call to the command; 0 where the policy was not asked or the clock failed.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    stopped: bool
+    reason: str
+    action: Action | None
+    latency_ms: float
+
+
+class _Published(NamedTuple):
+    """A command for `current`; that of an earlier episode is none."""
+
+    at_s: float
+    real_s: float
+    command: Command
+    episode: object
+
+
+class _RefusalError(VlaError):
+    """What the controller itself finds wrong; never leaves it."""
+
+
+class Controller:
+    """Wraps a policy for a robot: clamps, refuses what is not finite or late or blind, stops on any fault.
+
+    A fault latches: from then on every command is a stop with the first reason, until `reset`. `step`
+    and `reset` belong to one thread at a time; `current` and `fault` may be called from any, `halt` from any
+    and from signal handlers: it never blocks.
+    """
+
+    def __init__(
+        self,
+        policy: ActingPolicy,
+        options: ControllerOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take charge of a policy.
+
+        Args:
+            policy: a loaded and warmed-up `Policy`; the caller closes it.
+            options: what counts as a fault.
+            clock: monotonic seconds. One that goes back, raises or says no finite number is a fault, and so is
+                one that stands still or passes slowly while real time goes on (`real_time_factor`).
+
+        Raises:
+            InputError: a limit of an unknown component, not positive, or wider than the manifest's;
+                or a time that is not positive.
+        """
+        self._policy = policy
+        self._options = options or ControllerOptions()
+        self._names = tuple(policy.manifest.action.names)
+        self._limits = limits_of(self._options, policy.manifest)
+        self._hold_ms = check_options(self._options)
+        self._clock = ClockWatch(clock, self._hold_ms, self._options.real_time_factor)
+        self._watch = FrameWatch(
+            self._options.repeats_allowed,
+            self._options.repeats_ms,
+            self._options.least_contrast,
+            self._options.plain_ms,
+        )
+        self._latch = FaultLatch()
+        self._unfinished = _unfinished()
+        self._logged: Fault | None = None
+        self._late_in_row = 0
+        self._episode = object()
+        self._latest: _Published | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """The reason of the latched fault, if there is one."""
+        fault = self._latch.fault
+        return None if fault is None else fault.reason
+
+    def step(self, frame: Any, instruction: str | None = None, captured_s: float | None = None) -> Command:
+        """The command for a frame. Never raises on a fault of policy, engine, frame or clock: it stops.
+
+        What is no `Exception`, such as KeyboardInterrupt or SystemExit, is latched as well and then raised.
+
+        Args:
+            frame: as `Policy.act` takes it. One that shows nothing, or repeats the last ones for too long, is
+                a fault (see `ControllerOptions`).
+            instruction: as `Policy.act` takes it.
+            captured_s: when the frame was taken, by this controller's clock. A time that is not (a wall
+                clock's, one to come, NaN, a date) is a fault: no deadline could be kept by it.
+        """
+        latch, started = self._latch, None
+        try:
+            fault = latch.fault
+            if fault is not None:
+                return self._stop(fault.reason)
+            episode = self._episode
+            called, real = self._clock.now(), self._clock.real_s()
+            started = called
+            started = self._started(called, captured_s)
+            action = self._policy.act(self._watch.look(frame, called), instruction)
+            return self._judge(action, started, real, episode)
+        except BaseException as error:
+            # No call stands between the exception and these assignments, so no second one can come first.
+            seen, latch.latest = latch.latest, self._unfinished
+            latch.set(words_of(error), after=seen)
+            if not isinstance(error, Exception):
+                raise
+            return self._stop_for(error, started)
+
+    def current(self) -> Command:
+        """The latest command while it is fresh, for a motor loop; a stop and a fault once it is not."""
+        latch = self._latch
+        try:
+            return self._current()
+        except BaseException as error:
+            seen, latch.latest = latch.latest, self._unfinished
+            latch.set(words_of(error), after=seen)
+            if not isinstance(error, Exception):
+                raise
+            return self._stop_for(error)
+
+    def halt(self, reason: str) -> None:
+        """Stop from outside, such as by an emergency button; latched like any fault.
+
+        Takes no lock, asks no clock and writes no log (the next `step` or `current` does), so that a signal
+        handler may call it in the middle of either.
+        """
+        plain = reason if isinstance(reason, str) else f"halt was given a {type(reason).__name__}."
+        self._latch.set(plain or "halt was called.")
+
+    def reset(self) -> None:
+        """Clear the fault and start a new episode; the next command comes from the next `step`.
+
+        What is latched while this runs, such as another thread's `halt`, is not cleared.
+
+        Raises:
+            EngineError: the policy cannot be reset, which is a fault; an older fault stays.
+        """
+        self._unfinished = _unfinished()  # before any forgiving: the one in use must not be forgiven later
+        try:
+            self._latch.begin()
+            self._policy.reset()
+        except BaseException as error:
+            self._latch.abandon()
+            self._latch.set(words_of(error))
+            raise
+        self._latest = None
+        self._watch.reset()
+        self._late_in_row = 0
+        self._clock.reset()
+        self._episode = object()
+        self._latch.forgive()
+
+    def _current(self) -> Command:
+        latest, fault = self._latest, self._latch.fault
+        if fault is not None:
+            return self._stop(fault.reason)
+        if latest is None or latest.episode is not self._episode:
+            return self._stop("no command yet.")
+        age_ms = max(self._clock.now() - latest.at_s, self._clock.real_s() - latest.real_s) * 1e3
+        if age_ms > self._hold_ms:
+            raise _RefusalError(f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.")
+        # Asked last: a halt of meanwhile counts. So does a whole reset, after which this command is none.
+        fault = self._latch.fault
+        if fault is not None:
+            return self._stop(fault.reason)
+        return latest.command if latest.episode is self._episode else self._stop("no command yet.")
+
+    def _started(self, called: float, captured_s: float | None) -> float:
+        """When the deadline began to run."""
+        if captured_s is None:
+            return called
+        captured = finite_number(captured_s)
+        if captured is None or (called - captured) * 1e3 < -_CLOCK_SLACK_MS:
+            raise _RefusalError(
+                f"captured_s={shown(captured_s)} is not of this controller's clock, which says {called}."
+            )
+        return min(captured, called)
+
+    def _judge(self, action: Action, started: float, real_started: float, episode: object) -> Command:
+        values = self._values(action)
+        now, real = self._clock.now(" while the policy worked"), self._clock.real_s()
+        latency_ms = max(now - started, real - real_started) * 1e3
+        if latency_ms > self._options.deadline_ms:
+            command = self._late(latency_ms)
+        else:
+            self._late_in_row = 0
+            command = Command(self._names, values, False, "", action, latency_ms)
+        if episode is not self._episode:
+            raise _RefusalError("the controller was reset while the policy worked.")
+        self._latest = _Published(now, real, command, episode)
+        # Asked last: what another thread or a signal latched meanwhile is not overtaken by this command.
+        fault = self._latch.fault
+        return command if fault is None else self._stop(fault.reason)
+
+    def _values(self, action: Action) -> tuple[float, ...]:
+        """The action within the limits, in plain floats."""
+        said: object = action.values
+        names: object = getattr(action, "names", self._names)
+        numbers = [finite_number(value) for value in said] if isinstance(said, (tuple, list)) else []
+        values = [value for value in numbers if value is not None]
+        if not len(values) == len(numbers) == len(self._names):
+            raise _RefusalError(f"the policy returned {shown(said)}.")
+        if not isinstance(names, (tuple, list)) or tuple(names) != self._names:
+            raise _RefusalError(
+                f"the policy returned values for {shown(names)}, not for {shown(self._names)}."
+            )
+        return tuple(
+            [max(-limit, min(limit, value)) for value, limit in zip(values, self._limits, strict=True)]
+        )
+
+    def _late(self, latency_ms: float) -> Command:
+        self._late_in_row += 1
+        reason = f"the command took {latency_ms:.0f} ms, {self._options.deadline_ms:.0f} ms are allowed."
+        if self._late_in_row > self._options.late_allowed:
+            raise _RefusalError(reason)
+        return Command(self._names, (0.0,) * len(self._names), True, reason, None, latency_ms)
+
+    def _stop_for(self, error: Exception, started: float | None = None) -> Command:
+        """The stop for a fault that was just latched."""
+        fault = self._latch.fault
+        unforeseen = None if isinstance(error, VlaError) else error
+        # Forgiven already where another thread reset it host_work: a stop nevertheless.
+        return self._stop(fault.reason if fault is not None else words_of(error), started, unforeseen)
+
+    def _stop(
+        self, reason: str, started: float | None = None, unforeseen: Exception | None = None
+    ) -> Command:
+        command = Command(
+            self._names, (0.0,) * len(self._names), True, reason, None, self._elapsed_ms(started)
+        )
+        self._log_once(unforeseen)
+        return command
+
+    def _elapsed_ms(self, started: float | None) -> float:
+        if started is None:
+            return 0.0
+        try:
+            return max(0.0, (self._clock.now() - started) * 1e3)
+        except Exception:  # the clock; if that is the fault, it is latched already
+            return 0.0
+
+    def _log_once(self, unforeseen: Exception | None) -> None:
+        fault = self._latch.fault
+        if fault is None or fault is self._logged:
+            return
+        self._logged = fault
+        try:
+            _log.error("stopped: %s", fault.reason, exc_info=unforeseen)
+        except Exception:  # a log handler that fails must not keep the stop from the robot
+            self._logged = None
+
+
+def _unfinished() -> Fault:
+    return Fault("the controller was interrupted.")

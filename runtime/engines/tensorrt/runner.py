@@ -1,0 +1,187 @@
+"""The hot path: buffers bound once, then copy in, engine and copy out as one launch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import numpy as np
+
+from vla_edge.runtime.bundle.manifest import TensorSpec
+from vla_edge.runtime.cuda.device import CudaDevice
+from vla_edge.runtime.cuda.resources import Arena, Graph, Stopwatch
+from vla_edge.runtime.engines.session import HostWork, nothing
+from vla_edge.runtime.errors import EngineError
+from vla_edge.runtime.process.exclusive_use import ExclusiveUse
+
+_log = logging.getLogger("vla_edge.tensorrt")
+
+_Resource = TypeVar("_Resource", Arena, Graph, Stopwatch)
+
+
+class EngineRunner:
+    """Runs one execution context on one stream.
+
+    Thread rule: one thread at a time; any thread may be that one. A second thread that calls while the
+    first is inside gets an error, since both would write the same buffers.
+
+    Attributes:
+        inputs: page-locked NumPy arrays by tensor name, to be filled in place.
+        outputs: page-locked NumPy arrays by tensor name, valid after `run`.
+        mode: "CUDA graph", or "enqueue" with the reason in brackets.
+    """
+
+    def __init__(
+        self,
+        device: CudaDevice,
+        context: Any,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        *,
+        graph: bool = True,
+        stream: int | None = None,
+        reported: Callable[[], str] = str,
+    ) -> None:
+        """Bind buffers, run once to warm up, and capture.
+
+        Args:
+            device: the GPU, active in this thread.
+            context: `trt.IExecutionContext`.
+            inputs: names, dtypes and shapes of the engine's inputs.
+            outputs: the same of its outputs.
+            graph: capture a CUDA graph; without one every call queues the engine's kernels anew.
+            stream: handle of a CUDA stream of the caller, who keeps it until after `close`; else one is made.
+            reported: what TensorRT's error recorder was told, for messages.
+
+        Raises:
+            EngineError: CUDA or TensorRT refuse.
+        """
+        self._device = device
+        self._context = context
+        self._reported = reported
+        self._turn = ExclusiveUse(
+            busy=(
+                "Two threads use one session at the same time.",
+                "Give each thread its own, or take turns with a lock.",
+            ),
+            closed=("The session is closed.", "Load the bundle again."),
+        )
+        self._owned = ExitStack()  # frees in the opposite order: graphs, buffers, stream
+        self._stream = device.create_stream() if stream is None else stream
+        if stream is None:
+            self._owned.callback(device.destroy_stream, self._stream)
+        self.inputs: Mapping[str, np.ndarray] = {}
+        self.outputs: Mapping[str, np.ndarray] = {}
+        self._graph: Graph | None = None
+        self._engine_graph: Graph | None = None
+        self._stopwatch: Stopwatch | None = None
+        try:
+            self._bind(inputs, outputs)
+            self._warm_up()
+            self.mode = self._capture() if graph else "enqueue (asked for)"
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, host_work: HostWork = nothing) -> None:
+        """One call: inputs to the device, engine, outputs back; returns when they are there.
+
+        `host_work` is called between the launch and the wait, see `Session.run`.
+        """
+        with self._turn:
+            self._device.activate()
+            self._launch()
+            try:
+                host_work()
+            finally:
+                self._device.synchronize(self._stream)
+
+    def run_engine_ms(self) -> float:
+        """Run the engine alone on what the device buffers hold, for benchmarks.
+
+        Returns:
+            GPU milliseconds from its first kernel's start to its last one's end, without copies.
+        """
+        with self._turn:
+            self._device.activate()
+            stopwatch = self._stopwatch or self._new_stopwatch()
+            stopwatch.start(self._stream)
+            if self._engine_graph is not None:
+                self._engine_graph.launch(self._stream)
+            else:
+                self._enqueue()
+            return stopwatch.stop_ms(self._stream)
+
+    def close(self) -> None:
+        """Free graphs, buffers and stream; the context is the caller's. Calling it again does nothing."""
+        if self._turn.closed or not self._turn.home.here:
+            return
+        self._turn.closed = True
+        self._context = None
+        self.inputs, self.outputs = {}, {}
+        self._device.activate()
+        # First, nothing may still run; and everything is freed even where one step fails.
+        self._owned.callback(self._device.synchronize, self._stream)
+        self._owned.close()
+
+    def _bind(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        self._inputs = self._own(Arena(self._device, inputs))
+        self._outputs = self._own(Arena(self._device, outputs))
+        self.inputs, self.outputs = self._inputs.arrays, self._outputs.arrays
+        for name, address in {**self._inputs.addresses, **self._outputs.addresses}.items():
+            if not self._context.set_tensor_address(name, address):
+                raise EngineError(
+                    f"TensorRT does not take a buffer for {name}: {self._reason()}.", "Build the plan again."
+                )
+
+    def _own(self, resource: _Resource) -> _Resource:
+        self._owned.callback(resource.close)
+        return resource
+
+    def _warm_up(self) -> None:
+        """The first enqueue allocates and loads kernels, which a capture must not meet."""
+        self._queue_call()
+        self._device.synchronize(self._stream)
+
+    def _capture(self) -> str:
+        try:
+            self._graph = self._own(Graph(self._device, self._stream, self._queue_call))
+            # A graph is uploaded to the device when it is first launched: not in the robot's first call.
+            self._graph.launch(self._stream)
+            self._device.synchronize(self._stream)
+        except EngineError as error:
+            self._graph = None
+            _log.warning("no CUDA graph, every call queues the engine anew and is slower: %s", error.problem)
+            return f"enqueue (no CUDA graph: {error.problem})"
+        return "CUDA graph"
+
+    def _queue_call(self) -> None:
+        self._inputs.upload(self._stream)
+        self._enqueue()
+        self._outputs.download(self._stream)
+
+    def _enqueue(self) -> None:
+        if not self._context.execute_async_v3(self._stream):
+            raise EngineError(
+                f"TensorRT did not run the engine: {self._reason()}.",
+                "Stop; see the log, then load it again.",
+            )
+
+    def _launch(self) -> None:
+        if self._graph is not None:
+            self._graph.launch(self._stream)
+        else:
+            self._queue_call()
+
+    def _new_stopwatch(self) -> Stopwatch:
+        stopwatch = self._own(Stopwatch(self._device))
+        if self._graph is not None:
+            self._engine_graph = self._own(Graph(self._device, self._stream, self._enqueue))
+        # Last: after a failed capture the next call must capture again, not queue the engine unnoticed.
+        self._stopwatch = stopwatch
+        return stopwatch
+
+    def _reason(self) -> str:
+        return self._reported() or "it gave no reason"

@@ -1,0 +1,172 @@
+"""Places to write into until the work is done: hidden, beside their target, removed on every end.
+
+A killed process cannot remove its own. The next one that writes into the same folder does, and tells the
+dead's from a living neighbour's by a lock (`flock`), which the kernel releases at death. A process number
+would not do: in containers that share a folder every process is number 1. Where a file system has no locks
+nothing is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from vla_edge.runtime.process.interrupts import uninterrupted
+
+PARTIAL_SUFFIX = ".partial"  # of what is still being written
+OLD_SUFFIX = ".old"  # of what is about to be replaced, see exchange.py
+_NAME = re.compile(r"\.(?P<target>.+)\.vla-[0-9a-f]{16}(?P<suffix>\.[a-z]+)", re.DOTALL)
+
+
+def staging_path(target: Path, suffix: str = PARTIAL_SUFFIX) -> Path:
+    """A new hidden name beside `target`, recognised by `target_of`."""
+    return target.with_name(f".{target.name}.vla-{secrets.token_hex(8)}{suffix}")
+
+
+def target_of(path: Path, suffix: str = PARTIAL_SUFFIX) -> Path | None:
+    """What a path that `staging_path` gave is the staging place of; None for every other path."""
+    found = _NAME.fullmatch(path.name)
+    return path.with_name(found["target"]) if found and found["suffix"] == suffix else None
+
+
+@contextmanager
+def staging_folder(target: Path, mode: int = 0o777) -> Iterator[Path]:
+    """A hidden folder beside `target`, whose parent must exist; removed in the end, unless renamed meanwhile.
+
+    What dead processes left in the parent is removed first.
+
+    Args:
+        target: what the folder is for.
+        mode: its permissions, less those that the process's mask takes.
+
+    Raises:
+        OSError: the parent cannot be written.
+    """
+    remove_leftovers(target.parent)
+    folder, lock = new_folder(target, mode)
+    try:
+        yield folder
+    finally:
+        with uninterrupted():
+            remove(folder)
+            os.close(lock)
+
+
+def scratch_folder(name: str) -> AbstractContextManager[Path]:
+    """A folder of this user's in the system's place for temporary files; see `staging_folder`."""
+    return staging_folder(Path(tempfile.gettempdir()) / name, mode=0o700)
+
+
+def new_folder(target: Path, mode: int = 0o777, suffix: str = PARTIAL_SUFFIX) -> tuple[Path, int]:
+    """A new hidden folder beside `target`, and the descriptor by which it is locked.
+
+    Raises:
+        OSError: the parent does not exist or cannot be written.
+    """
+    while True:
+        folder = staging_path(target, suffix)
+        folder.mkdir(mode)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # a neighbour took it for a dead one's before it was opened,
+            continue
+        take_lock(lock)
+        if is_at(lock, folder):
+            return folder, lock
+        os.close(lock)  # or before it was locked
+
+
+def new_file(target: Path) -> tuple[Path, BinaryIO]:
+    """A new hidden file beside `target`, open for binary writing and locked until it is closed.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written.
+    """
+    while True:
+        path = staging_path(target)
+        file = path.open("xb")
+        take_lock(file.fileno())
+        if is_at(file.fileno(), path):
+            return path, file
+        file.close()  # a neighbour took it for a dead one's before it was locked
+
+
+def take_lock(descriptor: int) -> None:
+    """Mark an open file or folder as a living process's until it is closed, where the file system can."""
+    with suppress(OSError):  # it has no locks: then nobody will take ours for a dead one's either
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep others who ask for the same out of a folder, for steps of which theirs must not come in between."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        take_lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file or folder still has this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def leftovers(folder: Path, suffix: str = PARTIAL_SUFFIX) -> Iterator[Path]:
+    """Staging places of dead processes in a folder; each is locked while the caller looks at it."""
+    try:
+        found = [path for path in folder.iterdir() if target_of(path, suffix)]
+    except OSError:  # not to be listed: what lies there is not ours to tidy
+        return
+    for path in found:
+        with suppress(OSError):  # gone host_work, not ours, a living one's, or a file system without locks
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_at(descriptor, path):
+                    yield path
+            finally:
+                os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what dead processes left in a folder."""
+    for path in leftovers(folder):
+        remove(path)
+
+
+def remove(path: Path) -> bool:
+    """Remove a folder with what it holds, a file or a link, as far as that is possible; whether it is gone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            _let_owner_write(path)
+            shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+    return not os.path.lexists(path)
+
+
+def _let_owner_write(folder: Path) -> None:
+    """Out of a folder without write permission nothing can be removed, not even by its owner."""
+    with suppress(OSError):  # not this user's
+        folder.chmod(0o700)
+    for _, names, _, descriptor in os.fwalk(folder):
+        for name in names:
+            with suppress(OSError):
+                if stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                    os.chmod(name, 0o700, dir_fd=descriptor)

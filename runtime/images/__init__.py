@@ -1,0 +1,1 @@
+"""Image files and frames, read without trusting them."""

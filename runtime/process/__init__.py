@@ -1,0 +1,1 @@
+"""What this process may use, and how it is interrupted: cores, memory, threads, forks, signals."""

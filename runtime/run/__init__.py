@@ -1,0 +1,1 @@
+"""`vla-run`: actions for images."""

@@ -1,0 +1,155 @@
+"""A backend in a process of its own: what goes wrong there becomes a reason here."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from vla_edge.bench.measure.jobs import Failed, Job, Measured
+from vla_edge.bench.measure.process import Outcome, run_job
+from vla_edge.bench.watch.memory import MemoryWatch
+
+LONG_S = 60.0
+
+
+@pytest.fixture
+def run(job: Job, planted: Callable[[str], tuple[str, ...]]) -> Callable[..., Outcome]:
+    def run_planted(fault: str, time_limit_s: float = LONG_S) -> Outcome:
+        return run_job(job, time_limit_s=time_limit_s, watch=MemoryWatch(None), worker=planted(fault))
+
+    return run_planted
+
+
+def reason_of(outcome: Outcome) -> str:
+    assert isinstance(outcome.result, Failed)
+    return outcome.result.reason
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # a killed process whose parent is gone waits to be reaped by whoever adopted it
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_an_engine_is_measured_in_every_phase_with_its_memory(job: Job) -> None:
+    phases: list[str] = []
+    outcome = run_job(job, time_limit_s=LONG_S, watch=MemoryWatch(None), on_phase=phases.append)
+    measured = outcome.result
+    assert isinstance(measured, Measured)
+    assert phases == ["import", "load", "first call", "warm-up", "measure", "parity", "act"]
+    assert len(measured.samples.step_ms) == len(measured.samples.act_ms) == 30
+    assert measured.samples.device_ms == ()
+    assert (measured.parity.samples, measured.parity.finite) == (10, True)
+    # first call, warm-up, samples; `act` runs on another frame
+    assert measured.parity.calls == 1 + 3 + 30
+    assert min(measured.interpreter_s, measured.import_s, measured.load_s, measured.first_call_s) > 0
+    assert outcome.memory.host_anonymous_peak_mib > 10
+    assert outcome.memory.host_peak_mib >= outcome.memory.host_anonymous_peak_mib
+
+
+def test_every_golden_sample_is_checked_however_few_runs_there_are(job: Job) -> None:
+    short = msgspec.structs.replace(job, runs=2, warmup=0)
+    measured = run_job(short, time_limit_s=LONG_S, watch=MemoryWatch(None)).result
+    assert isinstance(measured, Measured)
+    assert (measured.parity.samples, measured.parity.calls, len(measured.samples.step_ms)) == (10, 10, 2)
+
+
+def test_a_crash_is_a_reason_with_exit_code_phase_and_last_words(run) -> None:
+    reason = reason_of(run("crash"))
+    assert reason == (
+        "ended with exit code 3 in phase 'first call' without a result; last line printed: out of luck"
+    )
+
+
+def test_a_segmentation_fault_is_a_reason(run) -> None:
+    assert reason_of(run("segfault")) == "killed by SIGSEGV in phase 'first call'"
+
+
+def test_a_hang_is_killed_at_the_time_limit(run) -> None:
+    start = time.monotonic()
+    reason = reason_of(run("hang", time_limit_s=4.0))
+    assert reason == "time limit of 4 s reached in phase 'first call'"
+    assert time.monotonic() - start < 10
+
+
+def test_an_exception_is_a_reason_in_its_own_words(run) -> None:
+    assert reason_of(run("fail")) == "ValueError: no such tensor: actions"
+
+
+def test_children_of_a_crashed_worker_do_not_outlive_it(run) -> None:
+    reason = reason_of(run("orphan"))
+    assert "exit code 4" in reason
+    child = int(re.search(r"child (\d+)", reason)[1])
+    deadline = time.monotonic() + 5
+    while is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_alive(child)
+
+
+def test_what_libraries_print_is_not_taken_for_an_answer(run) -> None:
+    assert isinstance(run("chatter").result, Measured)
+
+
+@pytest.mark.parametrize(
+    ("fault", "note"),
+    [
+        ("dying_profile", "no profile: ended with exit code 5 in phase 'profile'"),
+        ("failing_profile", "no profile: RuntimeError: no counters"),
+    ],
+)
+def test_a_profile_that_fails_costs_no_figure(job: Job, planted, fault: str, note: str) -> None:
+    profiled = msgspec.structs.replace(job, profile_runs=2)
+    measured = run_job(profiled, time_limit_s=LONG_S, watch=MemoryWatch(None), worker=planted(fault)).result
+    assert isinstance(measured, Measured)
+    assert (len(measured.samples.step_ms), measured.profile) == (30, None)
+    assert measured.notes[-1].startswith(note)
+
+
+def test_a_profile_that_is_there_comes_after_the_figures(job: Job) -> None:
+    profiled = msgspec.structs.replace(job, profile_runs=2)
+    measured = run_job(profiled, time_limit_s=LONG_S, watch=MemoryWatch(None)).result
+    assert isinstance(measured, Measured)
+    assert measured.profile is not None
+
+
+def test_frames_of_nan_and_a_paced_loop_of_nan_are_answers(job: Job, planted) -> None:
+    """JSON has no NaN, and a policy would refuse to act: neither may cost the row."""
+    watched = msgspec.structs.replace(job, images=("frame.png",), rate_hz=200.0, paced_seconds=0.05)
+    for fault in ("nan_frames", "nan"):
+        worker = planted(fault)
+        images = watched.images if fault == "nan_frames" else ()
+        asked = msgspec.structs.replace(watched, images=images)
+        measured = run_job(asked, time_limit_s=LONG_S, watch=MemoryWatch(None), worker=worker).result
+        assert isinstance(measured, Measured)
+        assert measured.paced is not None
+        assert measured.parity.finite == (fault == "nan_frames")
+        assert measured.frame_actions == ((((None, 0.1),),) if fault == "nan_frames" else ())
+
+
+def test_a_frame_that_cannot_be_read_is_a_note(job: Job, tmp_path) -> None:
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n")
+    asked = msgspec.structs.replace(job, images=(str(tmp_path / "cut.png"),))
+    measured = run_job(asked, time_limit_s=LONG_S, watch=MemoryWatch(None)).result
+    assert isinstance(measured, Measured)
+    assert "the frames gave no actions" in measured.notes[-1]
+    assert "cut.png" in measured.notes[-1]
+
+
+def test_a_worker_that_cannot_start_is_a_reason(job: Job) -> None:
+    outcome = run_job(job, time_limit_s=LONG_S, watch=MemoryWatch(None), worker=("false",))
+    assert reason_of(outcome) == "ended with exit code 1 in phase 'start' without a result"
+
+
+def test_a_damaged_bundle_is_a_reason_in_the_bundle_s_words(job: Job, tmp_path) -> None:
+    empty = msgspec.structs.replace(job, bundle=str(tmp_path))
+    outcome = run_job(empty, time_limit_s=LONG_S, watch=MemoryWatch(None))
+    assert "is not a bundle: it has no manifest.json" in reason_of(outcome)

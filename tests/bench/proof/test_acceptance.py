@@ -1,0 +1,138 @@
+"""Steps are run once, kept, and told in one table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from vla_edge.bench.proof import acceptance
+from vla_edge.bench.proof.acceptance import Step, bench_step, figures, run_steps, table, with_bench
+from vla_edge.runtime.command.console import run_command
+
+LATENCY = {"p50_ms": 3.1, "p99_ms": 3.2}
+RECORD = {
+    "build": {"seconds": 47.5, "peak_host_mib": 14700},
+    "verification": {"samples": [{"max_abs_mps": 0.01}, {"max_abs_mps": 0.02}]},
+}
+ROW = {
+    "backend": "tensorrt",
+    "status": "wrong",
+    "reason": "gate",
+    "step": LATENCY,
+    "device": None,
+    "memory": {"device_peak_mib": 3576.0},
+    "parity": {"max_abs_mps": None},
+    "cold_start": {"total_s": 1.5},
+}
+SOAK = {
+    "engine": LATENCY,
+    "run": LATENCY,
+    "act": {"p50_ms": 3.2, "p99_ms": 3.3},
+    "act_in_place": {"p50_ms": 3.15, "p99_ms": 3.3},
+    "load_ms": {"deserialise": 400.4},
+    "calls": 10,
+    "differing": 0,
+    "host_growth_kib": 0,
+    "device_growth_kib": 0,
+    "device": {"context": 500.0, "loaded": 3576.0, "soaked": 3576.0, "parts": {"weights": 2946.0}},
+}
+
+
+def found(result: object) -> dict[str, object]:
+    return {"seconds": 88.0, "exit_code": 0, "result": result}
+
+
+def test_every_result_has_its_line() -> None:
+    results = {
+        "export and build": found(RECORD),
+        "soak": found(SOAK),
+        "bench": found([ROW, {"backend": "torch-fp32", "status": "failed", "reason": "out of memory"}]),
+        "refusals": found({"truncated": "is truncated", "other SM": ""}),
+        "stages": found({"vision": {"relative_l2": 0.0027}}),
+    }
+    told = dict(figures(results))
+    assert told["action error of the plan, m/s"] == "0.02"
+    assert told["over the engine, p50, ms: copied, in place"] == "0.100, 0.050"
+    assert told["tensorrt: step p50 / p99, ms"] == "3.100 / 3.200 (wrong)"
+    assert told["tensorrt: action error, m/s"] == "not finite"
+    assert told["torch-fp32"] == "failed: out of memory"
+    assert told["plan with fault: other SM"] == "NOT REFUSED"
+    assert told["error of stage vision, relative L2"] == "0.0027"
+    assert told["of it"] == "weights 2946"
+
+
+def test_a_figure_that_one_checkpoint_lacks_is_a_dash() -> None:
+    lines = table({"pure": {"soak": found(SOAK)}, "hybrid": {}}).splitlines()
+    assert lines[:2] == ["|  | pure | hybrid |", "|---|---|---|"]
+    assert "| calls; of them differing | 10; 0 | - |" in lines
+
+
+def test_each_checkpoint_gets_the_rows_of_its_own_bundle() -> None:
+    paths = [Path("pure.pth"), Path("hybrid.pth")]
+    bench = {"bench": found({"hybrid-fp16": [ROW]})}
+    results = with_bench({"pure": {}, "hybrid": {"soak": found(SOAK)}}, bench, paths)
+    assert dict(figures(results["hybrid"]))["tensorrt: step p50 / p99, ms"] == "3.100 / 3.200 (wrong)"
+    assert not dict(figures(results["pure"]))
+    failed = with_bench({"pure": {}, "hybrid": {}}, {"bench": {"seconds": 1.0, "exit_code": 2}}, paths)
+    assert not any(dict(figures(column)) for column in failed.values())
+
+
+def test_one_bench_is_given_every_checkpoint(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "engines" / f"{name}-fp16").mkdir(parents=True)
+    step = bench_step([Path("a.pth"), Path("b.pth"), Path("failed.pth")], tmp_path, 2.0)
+    words = " ".join(step.arguments)
+    assert "--checkpoint a.pth --checkpoint b.pth" in words
+    assert "failed.pth" not in words
+    frames = Path(step.arguments[step.arguments.index("--images") + 1])
+    assert (frames / "coffee.jpg").is_file()
+
+
+def test_a_result_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    """The first run is cut short by a step that fails, the second goes on from there."""
+    version = Step("version", ("vla_edge.runtime.run.cli", "--version"), str.strip)
+    refused = Step("inspect", ("vla_edge.export.inspect.cli", str(tmp_path / "none.pth")))
+    first = run_steps("policy", (version, refused), tmp_path)
+    assert "version" in first["version"]["result"]
+    assert first["inspect"]["exit_code"] == 2
+    assert "result" not in first["inspect"]
+    kept = tmp_path / "policy.acceptance.json"
+    kept.write_text(json.dumps({**first, "version": found("from before")}))
+    assert run_steps("policy", (version, refused), tmp_path)["version"]["result"] == "from before"
+
+
+def test_a_missing_checkpoint_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["acceptance", str(tmp_path / "none.pth")])
+    with pytest.raises(SystemExit) as left:
+        run_command(acceptance.command)
+    assert left.value.code == 2
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_two_checkpoints_of_one_name_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Results are kept by name: the second would show the first one's figures."""
+    paths = [tmp_path / folder / "a.pth" for folder in "xy"]
+    for path in paths:
+        path.parent.mkdir()
+        path.touch()
+    monkeypatch.setattr(sys, "argv", ["acceptance", *map(str, paths)])
+    with pytest.raises(SystemExit) as left:
+        run_command(acceptance.command)
+    assert left.value.code == 2
+    assert "two checkpoints have the same name" in capsys.readouterr().err
+
+
+def test_a_step_that_leaves_less_than_it_should_has_no_result(tmp_path: Path) -> None:
+    def read(printed: str) -> object:
+        return json.loads("not JSON")
+
+    found = run_steps("policy", (Step("version", ("vla_edge.runtime.run.cli", "--version"), read),), tmp_path)
+    assert found["version"]["exit_code"] == 0
+    assert "result" not in found["version"]

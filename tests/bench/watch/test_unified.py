@@ -1,0 +1,52 @@
+"""Where CPU and GPU share one memory, an engine is seen by what the machine has less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vla_edge.bench import cli
+from vla_edge.bench.watch import memory
+from vla_edge.bench.watch.memory import MemoryWatch, open_reader
+from vla_edge.bench.watch.unified import UnifiedMemory, available_bytes, is_tegra
+
+MIB = 1 << 20
+
+
+def test_the_peak_is_the_most_that_was_taken_since_the_start() -> None:
+    readings = iter([8000 * MIB, 7000 * MIB, 4500 * MIB, 6000 * MIB, 9000 * MIB])
+    unified = UnifiedMemory(lambda: next(readings))
+    assert [unified.sample(1) for _ in range(4)] == [1000, 3500, 2000, 0]
+    assert (unified.peak_mib, unified.method) == (3500, "mem-available")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(b"nvidia,p3767-0000\0nvidia,tegra234\0", True), (b"raspberrypi,5-model-b\0brcm,bcm2712\0", False)],
+)
+def test_a_jetson_is_known_by_its_device_tree(tmp_path: Path, names: bytes, expected: bool) -> None:
+    (tmp_path / "compatible").write_bytes(names)
+    assert is_tegra(tmp_path / "compatible") is expected
+    assert is_tegra(tmp_path / "none") is False
+
+
+def test_on_a_jetson_the_shared_memory_is_watched_and_cuda_is_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "is_tegra", lambda: True)
+    monkeypatch.setattr("vla_edge.bench.watch.unified.is_tegra", lambda: True)
+    assert isinstance(open_reader(None), UnifiedMemory)
+    watch = MemoryWatch(open_reader(None))
+    watch.sample(1, "load")
+    assert watch.summary().device_method == "mem-available"
+    assert cli.default_device() == "cuda"
+
+
+def test_without_gpu_and_driver_there_is_no_reader() -> None:
+    assert open_reader(None) is None
+
+
+def test_what_is_available_is_what_the_kernel_says() -> None:
+    assert 0 < available_bytes() <= psutil.virtual_memory().total

@@ -1,0 +1,139 @@
+"""How commands end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from vla_edge.runtime.command.console import configure_logging, run_command, stderr_console, verbose_option
+from vla_edge.runtime.errors import BundleError, EngineError
+
+
+def exit_code_of(callback: Callable[[], object], *arguments: str) -> int:
+    command = verbose_option(click.command()(callback))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vla-test", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_command(command)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def raiser(error: BaseException) -> Callable[[], object]:
+    def run() -> None:
+        raise error
+
+    return run
+
+
+def test_a_command_that_returns_nothing_ends_with_0() -> None:
+    assert exit_code_of(lambda: None) == 0
+
+
+def test_a_command_that_returns_a_number_ends_with_it() -> None:
+    assert exit_code_of(lambda: 1) == 1
+
+
+def test_a_user_error_is_printed_as_problem_and_mend_without_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert exit_code_of(raiser(BundleError("model.onnx is gone.", "Copy it again."))) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "error: model.onnx is gone.\nCopy it again.\n"
+
+
+def test_a_failure_of_the_work_itself_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(raiser(EngineError("no GPU."))) == 1
+    assert capsys.readouterr().err == "error: no GPU.\n"
+
+
+def test_what_the_system_refuses_is_told_by_file_and_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gone" / "report.json"
+    assert exit_code_of(lambda: path.write_text("")) == 1
+    assert capsys.readouterr().err == f"error: {path}: No such file or directory\n"
+
+
+def test_what_the_system_refuses_without_a_file_is_told_in_its_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert exit_code_of(raiser(OSError("the network is down"))) == 1
+    assert capsys.readouterr().err == "error: the network is down\n"
+
+
+def test_wrong_use_ends_with_2_and_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(lambda: None, "--frobnicate") == 2
+    assert "--frobnicate" in capsys.readouterr().err
+
+
+def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        exit_code_of(raiser(ZeroDivisionError()))
+
+
+def test_ctrl_c_ends_with_130_and_one_word() -> None:
+    script = (
+        "import os, signal, time, click\n"
+        "from vla_edge.runtime.command.console import run_command\n"
+        "@click.command()\n"
+        "def command():\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(20)\n"
+        "run_command(command)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip() == "interrupted"
+
+
+def test_verbose_shows_what_this_package_logs() -> None:
+    configure_logging(verbose=True)
+    assert logging.getLogger("vla_edge.anything").isEnabledFor(logging.INFO)
+    configure_logging(verbose=False)
+    assert not logging.getLogger("vla_edge.anything").isEnabledFor(logging.INFO)
+
+
+def test_progress_goes_to_stderr() -> None:
+    assert stderr_console().stderr
+
+
+@pytest.mark.parametrize(
+    "swallowing",
+    [
+        "try:\n            time.sleep(30)\n        except BaseException:\n            pass",
+        "class D:\n            def __del__(self): os.kill(os.getpid(), number); time.sleep(0.1)\n        D()",
+    ],
+    ids=["except", "destructor"],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_library_swallows_is_raised_again(swallowing: str, number: signal.Signals) -> None:
+    script = f"""
+import os, signal, threading, time, click
+from vla_edge.runtime.command.console import run_command
+number = {int(number)}
+@click.command()
+def command():
+    try:
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+        {swallowing}
+        time.sleep(20)
+    finally:
+        print("cleaned up")
+run_command(command)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=15, check=False
+    )
+    assert done.returncode == 128 + number
+    assert done.stdout == "cleaned up\n"
+    assert done.stderr.strip() == "interrupted"

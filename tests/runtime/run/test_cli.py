@@ -1,0 +1,251 @@
+"""`vla-run` prints actions, and goes on past a bad image without hiding it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions
+from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.run.cli import command, main
+from vla_edge.runtime.run.images import list_images
+
+Run = Callable[..., int]
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["vla-run", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    return run
+
+
+@pytest.fixture
+def frames(tmp_path: Path, frame: np.ndarray) -> Path:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for at in (2, 10, 1):
+        Image.fromarray(np.roll(frame, at * 5, axis=1)).save(folder / f"frame{at}.png")
+    (folder / "notes.txt").write_text("not an image")
+    (folder / "._frame1.png").write_bytes(b"left by macOS")
+    return folder
+
+
+def rows_of(text: str) -> list[str]:
+    """The lines of a table between its head and the two below it."""
+    lines = text.splitlines()
+    return lines[2:-2]
+
+
+def test_a_table_starts_with_the_instruction_that_is_followed_and_ends_with_the_engine(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(pristine_bundle, frames) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "following '컵까지 가세요', the default of 3 instructions"
+    assert lines[1].split() == ["linear_x", "m/s", "linear_y", "m/s", "image"]
+    assert [Path(line.split()[-1]).name for line in lines[2:5]] == ["frame1.png", "frame2.png", "frame10.png"]
+    assert all(re.match(r"\s+[+-]\d\.\d{4}\s+[+-]\d\.\d{4}  /", line) for line in lines[2:5])
+    assert re.match(r"3 images; limited to ±1\.15 m/s; p50 \d+\.\d ms a frame$", lines[5])
+    assert re.match(r"onnxruntime \S+ fp32 on cpu: .* \[tiny [0-9a-f]{12}\]", lines[6])
+    assert len(lines) == 7
+
+
+def test_an_instruction_that_was_chosen_is_shown_without_the_word_default(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(pristine_bundle, frames, "--instruction", "go to the cup") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "following 'go to the cup'"
+
+
+def test_an_action_that_a_limit_changed_is_marked(
+    run: Run, make_bundle: Make, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(make_bundle(limit=(0.1, 1.15)), frames) == 0
+    out = capsys.readouterr().out
+    assert all(line.endswith(".png (limited)") for line in rows_of(out))
+    assert "limited to ±0.1, ±1.15 m/s" in out
+
+
+def test_a_name_cannot_command_the_terminal(
+    run: Run, pristine_bundle: Path, frame: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(frame).save(tmp_path / "a\x1b[2Jb.png")
+    (tmp_path / "bad\x1b[2J.png").write_bytes(b"junk")
+    assert run(pristine_bundle, tmp_path / "a\x1b[2Jb.png", tmp_path / "bad\x1b[2J.png") == 1
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
+    assert "a\\x1b[2Jb.png" in shown.out
+
+
+def test_json_is_one_object_a_line(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(pristine_bundle, frames, "--json", "--instruction", "go to the cup") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 3
+    assert set(rows[0]["action"]) == {"linear_x", "linear_y"}
+    assert rows[0]["instruction"] == "go to the cup"
+    assert rows[0]["engine"]["provider"] == "CPUExecutionProvider"
+    assert rows[0]["image"] == str(frames / "frame1.png")
+
+
+def test_a_bad_image_among_many_is_told_on_stderr_and_by_the_exit_code(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (frames / "frame2.png").write_bytes(b"junk")
+    assert run(pristine_bundle, frames) == 1
+    shown = capsys.readouterr()
+    assert [line.rsplit("/", 1)[-1] for line in rows_of(shown.out)] == ["frame1.png", "frame10.png"]
+    assert f"error: {frames / 'frame2.png'} is not an image." in shown.err
+    assert "1 image of 3 could not be used." in shown.err
+
+
+def test_a_bad_image_among_many_is_an_object_in_json_too(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (frames / "frame2.png").write_bytes(b"")
+    assert run(pristine_bundle, frames, "--json") == 1
+    shown = capsys.readouterr()
+    rows = [json.loads(line) for line in shown.out.splitlines()]
+    assert rows[1]["error"] == f"{frames / 'frame2.png'} is empty."
+    assert "action" in rows[2]
+    assert f"error: {frames / 'frame2.png'} is empty." in shown.err
+
+
+def test_strict_stops_at_the_first_bad_image(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (frames / "frame2.png").write_bytes(b"junk")
+    assert run(pristine_bundle, frames, "--strict") == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3  # instruction, head, frame1
+    assert f"error: {frames / 'frame2.png'} is not an image." in err
+
+
+def values_of(capsys: pytest.CaptureFixture[str]) -> list[list[float]]:
+    return [json.loads(line)["raw"] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_sequence_carries_state_and_single_images_do_not(
+    run: Run, make_bundle: Make, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, same = make_bundle(carried=True), frames / "frame1.png"
+    run(bundle, same, same, "--json")
+    first, second = values_of(capsys)
+    assert first == second
+    run(bundle, same, same, "--json", "--sequence")
+    first, second = values_of(capsys)
+    assert first != second
+
+
+def test_a_sequence_that_a_shell_put_out_of_order_is_noted(
+    run: Run, make_bundle: Make, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, as_a_shell_sorts = make_bundle(carried=True), sorted(frames.glob("f*.png"))
+    assert run(bundle, *as_a_shell_sorts, "--sequence") == 0
+    assert "note: the frames are taken as given, frame10.png before frame2.png" in capsys.readouterr().err
+    for arguments in ([*as_a_shell_sorts], [frames, "--sequence"], [frames / "frame2.png", "--sequence"]):
+        assert run(bundle, *arguments) == 0
+        assert "note:" not in capsys.readouterr().err
+
+
+def test_a_sequence_of_a_first_frame_policy_holds_its_action(
+    run: Run, make_bundle: Make, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(make_bundle(frame="first"), frames, "--sequence") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not lines[2].endswith("(held)")
+    assert lines[3].endswith("(held)")
+
+
+def test_an_unknown_instruction_ends_with_2_and_the_list(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(pristine_bundle, frames, "--instruction", "fly") == 2
+    assert "it holds 3: '컵까지 가세요'" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_bundle_ends_with_2(
+    run: Run, tmp_path: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(frames, frames) == 2
+    assert "is not a bundle: it has no manifest.json" in capsys.readouterr().err
+
+
+def test_a_policy_that_gives_nan_ends_with_1(
+    run: Run, make_bundle: Make, tmp_path: Path, dark_frame: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(dark_frame).save(tmp_path / "dark.png")
+    assert run(make_bundle(nan_when_dark=True), tmp_path / "dark.png") == 1
+    assert "error: the engine returned an action that is not finite" in capsys.readouterr().err
+
+
+def test_options_reach_the_engine(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(pristine_bundle, frames, "--threads", 1, "--backend", "onnxruntime", "--verify", "size") == 0
+    assert "(1 thread)" in capsys.readouterr().out
+
+
+def test_the_gpu_and_its_memory_are_options_of_tensorrt(
+    run: Run, pristine_bundle: Path, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+
+    def load(folder: Path, backend: str, verify: str, channels: str, **options: object) -> None:
+        seen.update(options, backend=backend)
+        raise EngineError("no GPU.")
+
+    monkeypatch.setattr("vla_edge.runtime.policy.Policy.load", load)
+    assert run(pristine_bundle, frames, "--backend", "tensorrt", "--device", 1, "--memory", "pycuda") == 1
+    assert seen == {"backend": "tensorrt", "device_index": 1, "memory": "pycuda"}
+    assert set(seen) <= {field.name for field in dataclasses.fields(TensorRtOptions)}
+
+
+def test_device_memory_is_no_option_of_onnxruntime(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(pristine_bundle, frames, "--memory", "pycuda") == 2
+    assert "memory is no option of this engine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("bundle",), ("bundle", "missing.png"), ("bundle", "--threads", "0")]
+)
+def test_wrong_use_ends_with_2(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments) == 2
+
+
+def test_help_has_examples_and_speaks_of_video(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert "Examples:" in text
+    assert "vla-run engines/hybrid-fp16 photo.jpg" in text
+    assert "ffmpeg -i drive.mp4" in text
+    assert command.name
+
+
+def test_a_video_is_refused_with_the_command_that_splits_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"drive.MP4 is a video") as raised:
+        list_images([tmp_path / "drive.MP4"])
+    assert "ffmpeg -i" in raised.value.hint
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no images"):
+        list_images([tmp_path])

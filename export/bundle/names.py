@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vla_edge.runtime.errors import InputError
 
-_MEND = "Give a --name such as kitchen-epoch-10: it becomes the name of one folder inside -o."
+_HINT = "Give a --name such as kitchen-epoch-10: it becomes the name of one folder inside -o."
 
 
 def bundle_stem(checkpoint: Path, name: str | None = None) -> str:
@@ -31,10 +31,10 @@ def bundle_stem(checkpoint: Path, name: str | None = None) -> str:
 
 def _refuse_unfit(name: str) -> None:
     if not name.isprintable():
-        raise InputError(f"the name {name!a} holds a character that cannot be shown.", _MEND)
+        raise InputError(f"the name {name!a} holds a character that cannot be shown.", _HINT)
     if "/" in name or "\\" in name:
-        raise InputError(f"the name {name!r} is a path.", f"{_MEND} Choose the folder with -o.")
+        raise InputError(f"the name {name!r} is a path.", f"{_HINT} Choose the folder with -o.")
     if name != name.strip() or not name:
-        raise InputError(f"the name {name!r} is empty, or begins or ends with a space.", _MEND)
+        raise InputError(f"the name {name!r} is empty, or begins or ends with a space.", _HINT)
     if name.startswith("."):
-        raise InputError(f"the name {name!r} begins with a dot, so that the bundle would be hidden.", _MEND)
+        raise InputError(f"the name {name!r} begins with a dot, so that the bundle would be hidden.", _HINT)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from vla_edge.runtime.errors import ResourceError
 
-_MEND = (
+_HINT = (
     "Close other programs, raise this shell's limit (ulimit -v) or the container's, or use a larger machine."
 )
 
@@ -25,14 +25,14 @@ def needs_memory(doing: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise ResourceError(f"There is too little memory for {doing}.", _MEND) from error
+        raise ResourceError(f"There is too little memory for {doing}.", _HINT) from error
     except ModuleNotFoundError:
         raise
     except ImportError as error:
         # a library that does not fit into the address space is an ImportError too
         if "failed to map" in str(error) or "memory" in str(error):
             raise ResourceError(
-                f"There is too little memory to load torch for {doing}: {error}.", _MEND
+                f"There is too little memory to load torch for {doing}: {error}.", _HINT
             ) from error
         raise ResourceError(
             f"torch cannot be loaded for {doing}: {error}.",
@@ -41,4 +41,4 @@ def needs_memory(doing: str) -> Iterator[None]:
     except RuntimeError as error:
         if "memory" not in str(error):  # torch's allocator raises no MemoryError
             raise
-        raise ResourceError(f"There is too little memory for {doing}: {error}.", _MEND) from error
+        raise ResourceError(f"There is too little memory for {doing}: {error}.", _HINT) from error

@@ -32,7 +32,7 @@ TEMPLATES = {
     "image_first": "<s><image> {image_tokens} </image> {instruction}",
     "image_first_grounding": "<s><image> {image_tokens} </image> <grounding> {instruction}",
 }
-MEND = (
+HINT = (
     "Give a Kosmos-2 tokenizer with --tokenizer (a folder with tokenizer.json, or a hub id), "
     "or explicit ids with --instruction-ids 'TEXT=0,64003,...'."
 )
@@ -69,15 +69,15 @@ def load_tokenizer(source: str) -> Any:
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
         if path.is_dir() or path.suffix == ".json" or source.startswith((".", "/")):
-            raise InputError(f"there is no tokenizer at {source}.", MEND)
+            raise InputError(f"there is no tokenizer at {source}.", HINT)
         file = hub_tokenizer(source)
     try:
         # links are followed: a hub's cache is made of them
         return tokenizer_file.load_tokenizer(read_regular(file.resolve(), tokenizer_file.MAX_TOKENIZER_BYTES))
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.", MEND) from error
+        raise InputError(f"{file} cannot be read: {error.strerror}.", HINT) from error
     except tokenizer_file.TokenizerError as error:
-        raise InputError(f"{file} is not a tokenizer: {error}.", MEND) from error
+        raise InputError(f"{file} is not a tokenizer: {error}.", HINT) from error
 
 
 def needs_tokenizer(instructions: Sequence[str], explicit_ids: Mapping[str, Sequence[int]]) -> bool:
@@ -109,7 +109,7 @@ def build_prompts(
             instructions that hold special tokens, or that the runtime or the policy could not tell apart.
     """
     if keep_vocabulary and tokenizer is None:
-        raise InputError("--keep-vocabulary needs a tokenizer for the instructions to come.", MEND)
+        raise InputError("--keep-vocabulary needs a tokenizer for the instructions to come.", HINT)
     refuse_unusable_texts(settings.instructions)
     given = {normal_text(text): list(ids) for text, ids in explicit_ids.items()}
     sequences = {
@@ -160,13 +160,13 @@ def build_prompts(
 def encode(tokenizer: Any, text: str, arch: Architecture, settings: PolicySettings) -> list[int]:
     """The full sequence of an instruction, image place holders included."""
     if tokenizer is None:
-        raise InputError(f"instruction {text!r} has no explicit ids and there is no tokenizer.", MEND)
+        raise InputError(f"instruction {text!r} has no explicit ids and there is no tokenizer.", HINT)
     slots = " ".join(["<image>"] * arch.image_tokens)
     filled = TEMPLATES[settings.prompt].format(image_tokens=slots, instruction=normal_text(text))
     try:
         ids = tokenizer_file.text_ids(tokenizer, filled)
     except tokenizer_file.TokenizerError as error:
-        raise InputError(f"instruction {text!r} cannot be tokenised: {error}.", MEND) from error
+        raise InputError(f"instruction {text!r} cannot be tokenised: {error}.", HINT) from error
     begin, image, end = (tokenizer.token_to_id(token) for token in ("<s>", "<image>", "</image>"))
     start, stop = settings.image_start, settings.image_start + arch.image_tokens
     if (
@@ -176,7 +176,7 @@ def encode(tokenizer: Any, text: str, arch: Architecture, settings: PolicySettin
         or set(ids[start:stop]) != {image}
         or ids[stop] != end
     ):
-        raise InputError("the tokenizer does not write Kosmos-2's <s> <image> ... </image> form.", MEND)
+        raise InputError("the tokenizer does not write Kosmos-2's <s> <image> ... </image> form.", HINT)
     return ids
 
 
@@ -271,7 +271,7 @@ def _tokenizer_json(tokenizer: Any) -> str:
     try:
         return tokenizer_file.checked_json(tokenizer.to_str().encode("utf-8")).decode("utf-8")
     except tokenizer_file.TokenizerError as error:
-        raise InputError(f"the tokenizer cannot be kept in a bundle: {error}.", MEND) from error
+        raise InputError(f"the tokenizer cannot be kept in a bundle: {error}.", HINT) from error
 
 
 def _check_ids(text: str, ids: Sequence[int], arch: Architecture, settings: PolicySettings) -> None:

@@ -42,7 +42,7 @@ _ENTRY_CRC_AT = 16
 _ENTRY_LENGTHS_AT = 28
 
 _WRITERS = 2
-_MEND = "Free some space, write to another disk, or choose a smaller --size."
+_HINT = "Free some space, write to another disk, or choose a smaller --size."
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def write_streamed(
             if error.errno != errno.ENOSPC:
                 raise
             raise ResourceError(
-                f"the disk of {path.parent} filled up while {path.name} was written; nothing was kept.", _MEND
+                f"the disk of {path.parent} filled up while {path.name} was written; nothing was kept.", _HINT
             ) from error
         with uninterrupted():
             (os.replace if replace else rename_new)(partial, path)
@@ -116,7 +116,7 @@ def _check_disk(path: Path, data_bytes: int) -> None:
     if free_bytes < needed_bytes:
         raise ResourceError(
             f"{path.parent} has {free_bytes / 2**20:.0f} MiB free; {path.name} needs {needed_bytes / 2**20:.0f} MiB.",
-            _MEND,
+            _HINT,
         )
 
 

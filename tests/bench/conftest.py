@@ -12,7 +12,7 @@ import pytest
 from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.options import BenchOptions
 
-PLANTED_WORKER = Path(__file__).with_name("planted_worker.py")
+PLANTED_WORKER = Path(__file__).parents[1] / "support" / "planted_worker.py"
 
 
 class Quiet:

@@ -23,7 +23,7 @@ class Hook:
 sys.meta_path.insert(0, Hook())
 {before}
 del sys.argv[0]
-from vla_edge.runtime import start
+from vla_edge.runtime.command import start
 getattr(start, sys.argv[0].replace("-", "_"))()
 """
 

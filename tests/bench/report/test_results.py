@@ -9,7 +9,7 @@ import pytest
 
 from vla_edge.bench.report.types import decode
 
-RESULTS = sorted((Path(__file__).parents[2] / "bench" / "results").glob("*.json"))
+RESULTS = sorted((Path(__file__).parents[3] / "bench" / "results").glob("*.json"))
 
 
 def test_there_are_results() -> None:

@@ -16,7 +16,7 @@ from vla_edge.runtime.errors import InputError
 
 
 def published_schema() -> dict:
-    return json.loads(resources.files("vla_edge.bench").joinpath("report.schema.json").read_text())
+    return json.loads(resources.files("vla_edge.bench.report").joinpath("report.schema.json").read_text())
 
 
 def test_the_published_schema_is_the_one_of_the_types() -> None:

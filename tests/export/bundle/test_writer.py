@@ -21,8 +21,8 @@ from vla_edge.runtime.files.renaming import rename_new
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from vla_edge.export import bundle_writer
-from vla_edge.runtime import exchange
+from vla_edge.export.bundle import writer as bundle_writer
+from vla_edge.runtime.files import exchange
 from vla_edge.runtime.bundle.bundle import Bundle
 
 source, target, one_step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "one"
@@ -189,7 +189,7 @@ def test_what_came_while_the_bundle_was_written_is_not_replaced_unasked(
 AS_OWNER = """
 import shutil, sys
 from pathlib import Path
-from vla_edge.export import bundle_writer
+from vla_edge.export.bundle import writer as bundle_writer
 from vla_edge.runtime.bundle.bundle import Bundle
 
 source, target = Path(sys.argv[1]), Path(sys.argv[2])

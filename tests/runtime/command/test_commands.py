@@ -95,8 +95,8 @@ def test_a_package_of_the_base_that_is_missing_is_named_too() -> None:
 def test_a_signal_while_a_command_begins_ends_it_quietly(
     command: str, moment: str, number: signal.Signals
 ) -> None:
-    package = {"vla-bench": "bench.cli", "vla-run": "runtime.cli", "vla-export": "export.cli"}
-    module = package.get(command, f"export.{command[4:]}_cli")
+    package = {"vla-bench": "bench.cli", "vla-run": "runtime.run.cli", "vla-export": "export.cli"}
+    module = package.get(command, f"export.{command[4:]}.cli")
     moment = f"vla_edge.{module}" if moment == "CLI" else moment
     code, out, err = started([command, "--version"], moment=moment, number=number)
     assert (code, out, err) == (128 + number, "", "interrupted\n")
@@ -217,7 +217,7 @@ def test_an_output_on_a_full_disk_is_told_in_words(arguments: list[str]) -> None
 def test_every_command_begins_at_its_own_entry_point() -> None:
     from vla_edge.runtime.command import start
 
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
     found = dict(re.findall(r'^(vla-\w+) = "(.*)"$', text, re.MULTILINE))
     assert found == {name: f"vla_edge.runtime.command.start:{name.replace('-', '_')}" for name in COMMANDS}
     assert all(callable(getattr(start, name.replace("-", "_"))) for name in COMMANDS)

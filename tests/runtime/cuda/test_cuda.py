@@ -32,7 +32,7 @@ SPECS = (
 def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a libcuda.so.1 of host memory."""
     folder = tmp_path_factory.mktemp("driver")
-    source = Path(__file__).with_name("fake_libcuda.c")
+    source = Path(__file__).parents[2] / "support" / "fake_libcuda.c"
     target = folder / "libcuda.so.1"
     command = ["gcc", "-shared", "-fPIC", "-O1", "-Wl,-soname,libcuda.so.1", "-o", target, source, "-ldl"]
     subprocess.run(command, check=True)

@@ -23,7 +23,7 @@ from vla_edge.runtime.files.staging import remove_leftovers, staging_folder
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from vla_edge.runtime import exchange as module
+from vla_edge.runtime.files import exchange as module
 from vla_edge.runtime.files.exchange import exchange
 from vla_edge.runtime.files.staging import staging_folder
 
@@ -246,7 +246,7 @@ def test_a_folder_that_moved_because_the_question_was_tidied_away_comes_back_aft
     earlier: Path,
 ) -> None:
     script = (
-        "import os, shutil, signal, sys; from pathlib import Path; from vla_edge.runtime import exchange\n"
+        "import os, shutil, signal, sys; from pathlib import Path; from vla_edge.runtime.files import exchange\n"
         "real = os.rename\n"
         "def rename(source, place):\n"
         "    shutil.rmtree(place); real(source, place); os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -194,7 +194,7 @@ def test_a_folder_to_write_into_that_is_not_there_is_an_error(tmp_path: Path) ->
 def test_a_second_signal_does_not_break_the_clean_up(tmp_path: Path) -> None:
     script = (
         "import os, shutil, signal, sys\nfrom pathlib import Path\n"
-        "from vla_edge.runtime import staging\nfrom vla_edge.runtime.files.staging import staging_folder\n"
+        "from vla_edge.runtime.files import staging\nfrom vla_edge.runtime.files.staging import staging_folder\n"
         "real = shutil.rmtree\n"
         "def slow(*given, **options):\n"
         "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM)\n"

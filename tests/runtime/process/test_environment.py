@@ -50,11 +50,11 @@ def test_libraries_that_ask_for_the_user_get_an_answer(tmp_path: Path) -> None:
         "stand_in_for_missing_user()\n"
         "print(os.getuid(), getpass.getuser(), pathlib.Path.home())"
     )
-    source = Path(__file__).parents[2] / "runtime"
+    source = Path(__file__).parents[3] / "runtime"
     package = tmp_path / "vla_edge" / "runtime"
-    package.mkdir(parents=True)
-    for name in ("__init__", "version", "environment"):
-        shutil.copy(source / f"{name}.py", package)
+    for name in ("__init__", "version", "process/__init__", "process/environment"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / f"{name}.py", package / f"{name}.py")
     for folder in (tmp_path, *tmp_path.parents[:-2]):
         folder.chmod(folder.stat().st_mode | 0o055)
     done = subprocess.run(

@@ -84,7 +84,7 @@ def test_a_graph_that_computes_for_ever_is_ended_in_words(endless_bundle: Path, 
 def test_a_step_that_holds_pythons_lock_is_ended_too() -> None:
     # a match that backtracks holds the lock, as a native library may
     program = (
-        "import re; from vla_edge.runtime import time_limit; time_limit._LAST_RESORT_S = 0.5\n"
+        "import re; from vla_edge.runtime.run import time_limit; time_limit._LAST_RESORT_S = 0.5\n"
         "with time_limit.TimeLimit(0.5, 'work'): re.match(r'(a+)+$', 'a' * 64 + 'b')"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60).returncode == 1

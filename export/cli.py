@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   vla-export --ckpt best_simple_clip_lstm_model.pth --fp16
-  vla-export --ckpt policy.pth --fp16 --fp32 -o engines/ --tokenizer ./kosmos-2
-  vla-export --ckpt policy.pth --set pooling=mean --set lstm=window --set lstm_outputs=2
-  vla-export --ckpt policy.pth --instruction "go to the cup" --images frames/ --gate action=0.01
+  vla-export --ckpt policy.pth --fp16 --fp32 --tokenizer ./kosmos-2
+  vla-export --ckpt policy.pth --set pooling=mean --set lstm=window
+  vla-export --ckpt policy.pth --instruction "go to the cup" --images frames/
+  vla-export --ckpt policy.pth --gate action=0.01
 """
 
 

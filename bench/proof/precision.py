@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  python -m vla_edge.bench.proof.precision best_simple_lstm_model.pth engines/best_simple_lstm_model-fp16
-  python -m vla_edge.bench.proof.precision policy.pth engines/policy-fp16 --samples 2 --json
+  python -m vla_edge.bench.proof.precision a.pth engines/a-fp16
+  python -m vla_edge.bench.proof.precision a.pth engines/a-fp16 --samples 2 --json
 """
 
 

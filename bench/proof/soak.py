@@ -224,8 +224,8 @@ def command(bundle: Path, backend: str, calls: int, no_graph: bool, memory: str 
 
     \b
     Examples:
-      python -m vla_edge.bench.proof.soak engines/policy-fp16 --backend tensorrt
-      python -m vla_edge.bench.proof.soak engines/policy-fp16 --backend onnxruntime --calls 200
+      python -m vla_edge.bench.proof.soak engines/policy-fp16
+      python -m vla_edge.bench.proof.soak engines/policy-fp16 --calls 200
     """
     options = {**({"graph": False} if no_graph else {}), **({"memory": memory} if memory else {})}
     report = soak(bundle, backend, calls, **options)

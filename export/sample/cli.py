@@ -34,13 +34,14 @@ tokenizer is written beside it.
 \b
 Sizes: tiny  about 2 M parameters, everything runs in seconds
        small about 130 M, for honest timing on a CPU
-       full  the owner's to the unit: 1,703,973,122 (pure) and 1,859,579,651 (hybrids); 7 GB
+       full  7 GB, and the owner's to the unit: 1,703,973,122 (pure) and
+             1,859,579,651 (hybrids)
 
 \b
 Examples:
   vla-sample --layout hybrid-a -o demo/
   vla-sample --layout pure --size full -o /data/best_simple_lstm_model.pth
-  vla-sample --layout hybrid-b --clip-form open_clip --size small --seed 7 -o demo/sibling.pth
+  vla-sample --layout hybrid-b --clip-form open_clip --seed 7 -o demo/b.pth
 """
 
 

@@ -117,8 +117,8 @@ def command(
     \b
     Examples:
       vla-run engines/hybrid-fp16 photo.jpg
-      vla-run engines/hybrid-fp16 frames/ --sequence --instruction "컵까지 가세요"
-      vla-run engines/pure-fp16 frames/ -o actions.csv
+      vla-run engines/hybrid-fp16 frames/ --instruction "컵까지 가세요"
+      vla-run engines/pure-fp16 frames/ --sequence -o actions.csv
       vla-run from-a-stranger/ photo.jpg --time-limit 60
     """
     paths = list_images(images)

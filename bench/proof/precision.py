@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   python -m vla_edge.bench.proof.precision a.pth engines/a-fp16
-  python -m vla_edge.bench.proof.precision a.pth engines/a-fp16 --samples 2 --json
+  python -m vla_edge.bench.proof.precision a.pth engines/a-fp16 --samples 2
 """
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-from importlinter.cli import lint_imports
+CONTRACTS = Path(__file__).parents[1] / "pyproject.toml"
 
 
-def test_imports_run_one_way(capsys: pytest.CaptureFixture[str]) -> None:
-    code = lint_imports(config_filename=str(Path(__file__).parents[1] / "pyproject.toml"), no_cache=True)
-    assert code == 0, capsys.readouterr().out
+def lint_imports(config: Path) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--config", config]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_a_new_folder_must_be_given_its_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    (tmp_path / "pyproject.toml").write_text(kept.replace('"run | control"', '"run"'), encoding="utf-8")
-    assert lint_imports(config_filename=str(tmp_path / "pyproject.toml"), no_cache=True) == 1
-    assert "vla_edge.runtime.control" in capsys.readouterr().out
+def test_imports_run_one_way() -> None:
+    done = lint_imports(CONTRACTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_new_folder_must_be_given_its_layer(tmp_path: Path) -> None:
+    forgotten = tmp_path / "pyproject.toml"
+    forgotten.write_text(CONTRACTS.read_text(encoding="utf-8").replace('"run | control"', '"run"'))
+    done = lint_imports(forgotten)
+    assert done.returncode == 1
+    assert "vla_edge.runtime.control" in done.stdout

@@ -28,7 +28,8 @@ from vla_edge.bench.watch.nvml import open_gpu
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.command.console import run_command
 from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.cuda.device import CudaDevice, MemoryName, open_device
+from vla_edge.runtime.cuda.device import CudaDevice, MemoryName
+from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.policy import Policy
 
 SAMPLES = 3

@@ -266,8 +266,8 @@ def build_standin(standin: Standin, precision: Precision, target: Target) -> tup
     Raises:
         EngineError: TensorRT refuses the graph.
     """
-    from vla_edge.export.build.build import BuildOptions
     from vla_edge.export.build.network import build_engine
+    from vla_edge.export.build.options import BuildOptions
     from vla_edge.export.build.progress import Silent
     from vla_edge.export.build.timing_cache import TimingCache
 

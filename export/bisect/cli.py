@@ -92,12 +92,12 @@ def _against_file(bundle: Bundle, candidate: Path, feeds: dict[str, np.ndarray],
 def _against_tensorrt(
     bundle: Bundle, feeds: dict[str, np.ndarray], limit: float, options: dict[str, Any]
 ) -> Finding:
-    from vla_edge.export.build.build import BuildOptions
+    from vla_edge.export.build.options import BuildOptions
     from vla_edge.export.build.progress import ShownProgress
+    from vla_edge.export.build.stages import tapped_runner
     from vla_edge.export.build.target import open_target
 
     from .bisect import first_bad, graph_values, onnxruntime_runner
-    from .stages import tapped_runner
 
     build = BuildOptions(**options)
     start = [stage.tensor for stage in bundle.manifest.stages]

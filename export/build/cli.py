@@ -14,7 +14,8 @@ from vla_edge.runtime.version import VERSION
 if TYPE_CHECKING:
     from vla_edge.runtime.bundle.bundle import Bundle
 
-    from .build import BuildOptions, BuildResult
+    from .build import BuildResult
+    from .options import BuildOptions
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
@@ -91,7 +92,7 @@ def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json:
         raise click.UsageError("--timing-cache and --no-timing-cache exclude each other.")
     from vla_edge.runtime.bundle.bundle import Bundle
 
-    from .build import BuildOptions
+    from .options import BuildOptions
 
     opened = Bundle.open(bundle)
     chosen = [
@@ -121,9 +122,8 @@ def _build(bundle: Bundle, options: BuildOptions, verify_only: bool, as_json: bo
 
 
 def _stages(bundle: Bundle, options: BuildOptions, as_json: bool) -> int:
-    from vla_edge.export.bisect.stages import measure_stages
-
     from .progress import ShownProgress
+    from .stages import measure_stages
     from .view import print_stages
 
     with ShownProgress(stderr_console()) as progress:

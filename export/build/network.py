@@ -8,19 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vla_edge.runtime.engines.tensorrt.library import Library
 from vla_edge.runtime.engines.tensorrt.plan import Contents
 from vla_edge.runtime.errors import EngineError, InputError
 
 from .contents import network_contents, plan_contents
+from .options import BuildOptions
 from .progress import BuildProgress, make_monitor, run_interruptibly
 from .target import Target
 from .timing_cache import TimingCache
-
-if TYPE_CHECKING:
-    from .build import BuildOptions
 
 _MIB = 1 << 20
 _KEPT_MESSAGES = 5

@@ -148,7 +148,7 @@ def run_interruptibly(work: Callable[[], _Result], monitor: Cancellable) -> _Res
 
 @contextmanager
 def _cancelling_on_signals(monitor: Cancellable) -> Iterator[list[int]]:
-    """ExclusiveUse Ctrl-C, SIGTERM and SIGHUP into a request to stop; the list holds those that came.
+    """Turn Ctrl-C, SIGTERM and SIGHUP into a request to stop; the list holds those that came.
 
     Only the main thread gets signals.
     """

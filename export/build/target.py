@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from vla_edge.runtime.cuda.device import CudaDevice, MemoryName, open_device
+from vla_edge.runtime.cuda.device import CudaDevice, MemoryName
+from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines.tensorrt.library import Backend, Library, load_library
 from vla_edge.runtime.engines.tensorrt.plan import Machine
 from vla_edge.runtime.engines.tensorrt.session import machine_of

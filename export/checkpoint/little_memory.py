@@ -14,7 +14,7 @@ _HINT = (
 
 @contextmanager
 def needs_memory(doing: str) -> Iterator[None]:
-    """ExclusiveUse a lack of memory into an error.
+    """Turn a lack of memory into an error.
 
     Args:
         doing: what the memory is for, such as "reading a.pth".

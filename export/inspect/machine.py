@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.cuda.device import DeviceInfo, open_device
+from vla_edge.runtime.cuda.device import DeviceInfo
+from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines.onnxruntime import import_onnxruntime
 from vla_edge.runtime.engines.registry import choose_backend
 from vla_edge.runtime.engines.tensorrt.library import BACKENDS, load_library

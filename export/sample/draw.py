@@ -50,7 +50,7 @@ def draw(recipe: Recipe, name: str, shape: Shape, seed: int) -> Iterator[np.ndar
 
 
 def _apply(recipe: Recipe, chunk: np.ndarray, start: int) -> np.ndarray:
-    """ExclusiveUse noise into the rows from `start` on, in place."""
+    """Turn noise into the rows from `start` on, in place."""
     chunk *= np.float32(recipe.std)
     chunk += np.float32(recipe.mean)
     for index in recipe.rows.keys() & range(start, start + len(chunk)):

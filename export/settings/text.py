@@ -58,7 +58,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """ExclusiveUse `--set name=value` texts into values; JSON where it parses as JSON, else plain text.
+    """Turn `--set name=value` texts into values; JSON where it parses as JSON, else plain text.
 
     Raises:
         InputError: a text without "=" or name, a name given twice, too long, or a value of bytes that are no UTF-8.

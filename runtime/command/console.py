@@ -18,14 +18,12 @@ from vla_edge.runtime.process.environment import stand_in_for_missing_user
 from vla_edge.runtime.process.interrupts import Interrupted, SignalsRaise
 
 from .failures import in_plain_words
-from .start import INTERRUPTED_WORD
+from .interrupted import INTERRUPTED, INTERRUPTED_WORD
 from .streams import open_closed_streams, outlive_readers, print_any_text
 from .wrapping import FoldedFormatter, for_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
 
 # Of every command: `@click.command(context_settings=COMMAND_SETTINGS)`.
 COMMAND_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}

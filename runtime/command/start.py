@@ -10,7 +10,7 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]
 import os
 
-INTERRUPTED_WORD = b"interrupted\n"
+from .interrupted import INTERRUPTED_WORD
 
 
 def launch(module: str) -> None:

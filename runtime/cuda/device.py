@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.errors import EngineError
 
 MemoryName = Literal["cuda-bindings", "pycuda"]
 MIB = 1 << 20
@@ -105,28 +105,6 @@ class CudaDevice(Protocol):
 
     def close(self) -> None:
         """Release this object's hold of the primary context. Calling it again does nothing."""
-
-
-def open_device(index: int = 0, memory: MemoryName = "cuda-bindings") -> CudaDevice:
-    """Open a GPU through one of the implementations.
-
-    Args:
-        index: CUDA's device index; `CUDA_VISIBLE_DEVICES` renumbers.
-        memory: which implementation.
-
-    Raises:
-        EngineError: no driver, no such GPU, or the package is missing.
-        InputError: another name for the implementation.
-    """
-    if memory == "cuda-bindings":
-        from .bindings import BindingsDevice
-
-        return BindingsDevice(index)
-    if memory == "pycuda":
-        from .pycuda import PycudaDevice
-
-        return PycudaDevice(index)
-    raise InputError(f"Unknown device memory implementation {memory!r}.", "Use 'cuda-bindings' or 'pycuda'.")
 
 
 def check_index(index: int, count: int) -> None:

@@ -145,7 +145,7 @@ class PycudaDevice:
 
 @contextmanager
 def _words(call: str) -> Iterator[None]:
-    """ExclusiveUse pycuda's errors, such as "cuMemAlloc failed: out of memory", into this package's."""
+    """Turn pycuda's errors, such as "cuMemAlloc failed: out of memory", into this package's."""
     import pycuda.driver as drv
 
     try:

@@ -127,7 +127,7 @@ def new_figure(canvas: Canvas, height: float) -> Figure:
 
 
 def _inline(svg: bytes, prefix: str, label: str) -> str:
-    """ExclusiveUse a file into an element: no fixed size, roles for colours, ids prefixed, nothing that is not used."""
+    """Turn a file into an element: no fixed size, roles for colours, ids prefixed, nothing that is not used."""
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(svg)  # noqa: S314 - matplotlib has just written it

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.cuda.device import CudaDevice, MemoryName, open_device
+from vla_edge.runtime.cuda.device import CudaDevice, MemoryName
+from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines.session import (
     MAX_DEVICE_INDEX,
     EngineIdentity,

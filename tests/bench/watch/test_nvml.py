@@ -57,7 +57,7 @@ def test_no_driver_means_no_nvml_and_no_error() -> None:
 
 @pytest.mark.gpu
 def test_a_real_gpu_has_the_same_name_for_both() -> None:
-    from vla_edge.runtime.cuda.device import open_device
+    from vla_edge.runtime.cuda.opening import open_device
 
     device = open_device(0)
     try:

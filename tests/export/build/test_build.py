@@ -25,12 +25,13 @@ from rich.console import Console
 from trt_fakes import FakeDevice
 from trt_support import tiny_graph, write_bundle
 
-from vla_edge.export.bisect.stages import measure_stages
 from vla_edge.export.build import build as build_module
-from vla_edge.export.build.build import BuildOptions, build_plan, verify_existing
+from vla_edge.export.build.build import build_plan, verify_existing
 from vla_edge.export.build.cli import build as build_command
 from vla_edge.export.build.memory import check_room
+from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import ShownProgress, Silent, make_monitor, run_interruptibly
+from vla_edge.export.build.stages import measure_stages
 from vla_edge.export.build.target import Target, open_target
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.library import load_library

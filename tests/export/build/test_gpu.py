@@ -14,11 +14,12 @@ import pytest
 from trt_support import write_bundle
 
 from vla_edge.bench.proof.refusals import FAULTS, refusals
-from vla_edge.export.bisect.stages import measure_stages
-from vla_edge.export.build.build import BuildOptions, build_plan, verify_existing
+from vla_edge.export.build.build import build_plan, verify_existing
+from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import Silent
+from vla_edge.export.build.stages import measure_stages
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
-from vla_edge.runtime.cuda.device import open_device
+from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines.tensorrt.library import load_library
 from vla_edge.runtime.engines.tensorrt.plan import read_record, record_path
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header

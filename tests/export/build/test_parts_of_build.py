@@ -17,12 +17,12 @@ import pytest
 from trt_fakes import FakeDevice
 from trt_support import SAMPLES, WIDTH, small_bundle, tiny_manifest, write_bundle
 
-from vla_edge.export.bisect.stages import tapped_engine
-from vla_edge.export.build.build import BuildOptions
 from vla_edge.export.build.contents import engine_contents, network_contents, plan_contents
 from vla_edge.export.build.memory import PeakMemory
 from vla_edge.export.build.network import mark_outputs, network_tensors, parse
+from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import Silent
+from vla_edge.export.build.stages import tapped_engine
 from vla_edge.export.build.target import Target, open_target
 from vla_edge.export.build.timing_cache import TimingCache
 from vla_edge.export.build.verify import judge, run_samples, sample_inputs
@@ -266,7 +266,7 @@ def stages_target(monkeypatch: pytest.MonkeyPatch) -> tuple[Target, list[TimingC
         given.append(cache)
         raise EngineError("the fake builder builds nothing.")
 
-    monkeypatch.setattr("vla_edge.export.bisect.stages.build_engine", refuse)
+    monkeypatch.setattr("vla_edge.export.build.stages.build_engine", refuse)
     machine = Machine(backend="tensorrt", version="10.6.0", sm=87, gpu="Fake GPU", driver="")
     return Target(Library("tensorrt", None, "10.6.0"), machine, FakeDevice([]), ""), given
 

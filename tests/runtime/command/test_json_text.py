@@ -136,7 +136,7 @@ def test_the_commands_that_print_errors_print_them_so(bad: float, capsys, monkey
     assert strictly(capsys.readouterr().out)["probes"][0]["relative_l2"] is None
 
     monkeypatch.setattr(
-        "vla_edge.export.bisect.stages.measure_stages", lambda *_: {"text": StageMeasure(bad, bad)}
+        "vla_edge.export.build.stages.measure_stages", lambda *_: {"text": StageMeasure(bad, bad)}
     )
     assert build_cli._stages(None, None, as_json=True) == 0
     assert strictly(capsys.readouterr().out) == {"text": {"relative_l2": None, "max_abs": None}}

@@ -15,8 +15,9 @@ from trt_fakes import FakeDevice
 
 from vla_edge.runtime.bundle.manifest import TensorSpec
 from vla_edge.runtime.cuda.bindings import import_driver
-from vla_edge.runtime.cuda.device import check_index, open_device
+from vla_edge.runtime.cuda.device import check_index
 from vla_edge.runtime.cuda.errors import cuda_error
+from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.cuda.resources import ALIGNMENT_BYTES, Arena, Graph, Stopwatch
 from vla_edge.runtime.cuda.system import driver_text
 from vla_edge.runtime.errors import EngineError, InputError
@@ -44,7 +45,7 @@ def on_fake_driver(fake_driver: Path) -> Callable[[str], str]:
     """Runs Python lines in a process that finds the fake driver; gives what they print."""
 
     def run(lines: str) -> str:
-        start = "import ctypes, numpy as np\nfrom vla_edge.runtime.cuda.device import open_device\n"
+        start = "import ctypes, numpy as np\nfrom vla_edge.runtime.cuda.opening import open_device\n"
         start += "from vla_edge.runtime.cuda.resources import Graph, Arena, Stopwatch\n"
         start += "from vla_edge.runtime.errors import EngineError\n"
         start += "from vla_edge.runtime.bundle.manifest import TensorSpec\n"

@@ -12,16 +12,18 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from vla_edge.export.build.build import BuildOptions, open_timing_cache
-from vla_edge.export.build.memory import check_room
-from vla_edge.export.build.network import build_engine, network_tensors
-from vla_edge.export.build.progress import BuildProgress
-from vla_edge.export.build.target import Target, open_target
-from vla_edge.export.build.verify import StageMeasure, run_samples
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.engines.tensorrt.engine import Engine, tensor_specs
 from vla_edge.runtime.engines.tensorrt.runner import EngineRunner
 from vla_edge.runtime.errors import EngineError
+
+from .build import open_timing_cache
+from .memory import check_room
+from .network import build_engine, network_tensors
+from .options import BuildOptions
+from .progress import BuildProgress
+from .target import Target, open_target
+from .verify import StageMeasure, run_samples
 
 
 def measure_stages(bundle: Bundle, options: BuildOptions, progress: BuildProgress) -> dict[str, StageMeasure]:

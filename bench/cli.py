@@ -13,6 +13,7 @@ import click
 from vla_edge.bench.backends.backends import BACKEND_NAMES
 from vla_edge.bench.compare.cli import command as compare
 from vla_edge.bench.output.render_cli import command as render
+from vla_edge.bench.summary.cli import command as summary
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.finite import FiniteFloat
@@ -43,6 +44,7 @@ Examples:
   vla-bench engines/ --images drive-03/ --rate 10
   vla-bench compare before/ after/
   vla-bench render report.json --out report/
+  vla-bench summary report.json --out kept.json
 
 With --out or --json, what was measured is kept in report.partial.json until all is: Ctrl-C loses little.
 
@@ -165,7 +167,8 @@ def measure(
     speed-up, error against the golden actions, memory, energy, cold start, where the time goes, and how far
     all that is from the least this device could take. ENGINES is a bundle or a folder of bundles.
 
-    Also `vla-bench compare A B` and `vla-bench render REPORT.json`; each has its own --help.
+    Also `vla-bench compare A B`, `vla-bench render REPORT.json` and `vla-bench summary REPORT.json`; each has
+    its own --help.
     """
     _require_packages(choices["backends"])
     import msgspec
@@ -238,7 +241,7 @@ def _partial_report(target: Path | None) -> Iterator[Callable[[Report], None]]:
     partial.unlink(missing_ok=True)
 
 
-command = DefaultGroup(measure, (compare, render))
+command = DefaultGroup(measure, (compare, render, summary))
 
 
 def default_device() -> Literal["cpu", "cuda"]:

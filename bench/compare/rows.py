@@ -13,7 +13,7 @@ from vla_edge.bench.output.remarks import real_doubts
 from vla_edge.bench.report.types import BundleReport, Report, Row
 from vla_edge.runtime.errors import InputError
 
-from .stats import Ratio, quantile_ratio, rank_test
+from .stats import Ratio, centred, quantile_ratio, rank_test
 
 # a p99 of fewer is little but the maximum
 TAIL_RUNS = 100
@@ -191,11 +191,29 @@ class _Speed:
         fewest = min(len(old), len(new))
         if fewest < MIN_RUNS or min(*old, *new) <= 0:
             return cls()
-        return cls(
-            p50=quantile_ratio(old, new, 0.5),
-            p99=quantile_ratio(old, new, 0.99) if fewest >= TAIL_RUNS else None,
-            p_value=rank_test(old, new),
-        )
+        p50, p99 = quantile_ratio(old, new, 0.5), None
+        if _is_thinned(before) or _is_thinned(after):
+            p50, p99 = _of_all(p50, before, after)
+        elif fewest >= TAIL_RUNS:
+            p99 = quantile_ratio(old, new, 0.99)
+        return cls(p50=p50, p99=p99, p_value=rank_test(old, new))
+
+
+def _is_thinned(row: Row) -> bool:
+    """Whether the row has only some of its samples, as in a summary."""
+    return row.step is not None and len(_step_ms(row)) < row.step.runs
+
+
+def _of_all(p50: Ratio, before: Row, after: Row) -> tuple[Ratio, Ratio | None]:
+    """The ratios of p50 and p99 of all samples; p99 without an interval, since a few samples have no tail."""
+    old, new = before.step, after.step
+    if old is None or new is None or min(old.p50_ms, new.p50_ms, old.p99_ms, new.p99_ms) <= 0:
+        return p50, None
+    p50 = centred(p50, old.p50_ms, new.p50_ms)
+    if min(old.runs, new.runs) < TAIL_RUNS:
+        return p50, None
+    ratio = new.p99_ms / old.p99_ms
+    return p50, Ratio(before_ms=old.p99_ms, after_ms=new.p99_ms, ratio=ratio, low=None, high=None)
 
 
 def _step_ms(row: Row) -> tuple[float, ...]:
@@ -237,7 +255,7 @@ def _changes(before: Row, after: Row, speed: _Speed) -> list[_Change]:
         text = f"was {before.status}, is {after.status}{reason}"
         changes.append(_certain(text, BADNESS[before.status], BADNESS[after.status]))
     for name, ratio in (("p50", speed.p50), ("p99", speed.p99)):
-        if ratio:
+        if ratio and ratio.low is not None and ratio.high is not None:
             text = f"{name} {_percent(ratio.ratio)} ({_percent(ratio.low)} to {_percent(ratio.high)})"
             changes.append(_Change(text, ratio.low, ratio.high, ratio.ratio, tail=name == "p99"))
     for name, old, new, floor, unit in (
@@ -287,7 +305,8 @@ def _verdict(worse: Sequence[str], better: Sequence[str], speed: _Speed, limits:
         return "improvement"
     if speed.p50 is None:
         return "not judged"
-    within = 1 / (1 + limits.threshold) <= speed.p50.low and speed.p50.high <= 1 + limits.threshold
+    low, high = speed.p50.low or 0.0, speed.p50.high or math.inf
+    within = 1 / (1 + limits.threshold) <= low and high <= 1 + limits.threshold
     return "unchanged" if within else "unclear"
 
 
@@ -308,6 +327,12 @@ def _differences(before: Report, after: Report) -> Iterator[str]:
     for report, word in ((before, "before"), (after, "after")):
         if not report.complete:
             yield f"the report {word} is unfinished: rows are missing"
+        if report.summarised:
+            most = report.summarised.most_of_a_series
+            yield (
+                f"the report {word} is a summary with at most {most:,} samples of a row: p50 and p99 are those of "
+                "all, but the interval of p50 is wider, the U test weaker, and p99 is not judged"
+            )
     names = sorted({*old.versions, *new.versions} - {"vla-edge"})
     changed = [
         f"{name} {old.versions.get(name, 'none')} to {new.versions.get(name, 'none')}"

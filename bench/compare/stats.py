@@ -21,13 +21,13 @@ LARGEST_BATCH = 1 << 22  # resampled numbers in memory at a time
 
 
 class Ratio(Struct, frozen=True, kw_only=True):
-    """A quantile of the step's latency, after over before, with a 95 % interval of it."""
+    """A quantile of the step's latency, after over before, with a 95 % interval of it; null where none is known."""
 
     before_ms: float
     after_ms: float
     ratio: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def quantile_ratio(before_ms: Sequence[float], after_ms: Sequence[float], quantile: float) -> Ratio:
@@ -46,6 +46,16 @@ def quantile_ratio(before_ms: Sequence[float], after_ms: Sequence[float], quanti
     outside = (1 - CONFIDENCE) / 2
     low, high = np.exp(np.quantile(differences, (outside, 1 - outside)))
     return Ratio(before_ms=old, after_ms=new, ratio=new / old, low=float(low), high=float(high))
+
+
+def centred(ratio: Ratio, before_ms: float, after_ms: float) -> Ratio:
+    """The ratio of quantiles of all samples, where `ratio` and its interval are of some of them.
+
+    The interval moves with the ratio and stays as wide: wider than one of all samples would be.
+    """
+    moved = after_ms / before_ms
+    low, high = (edge and edge * moved / ratio.ratio for edge in (ratio.low, ratio.high))
+    return Ratio(before_ms=before_ms, after_ms=after_ms, ratio=moved, low=low, high=high)
 
 
 def bootstrap_quantiles(series: Sequence[float], quantile: float) -> np.ndarray:

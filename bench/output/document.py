@@ -12,7 +12,7 @@ from vla_edge.bench.output.tables.sections import bundle_grids, summary_grid
 from vla_edge.bench.report.types import BundleReport, Report, Row, StandinReport
 
 from .answer import alarms, baseline_in_doubt, bundle_headline, fastest
-from .facts import bundle_line, device_name, rates_line, reproducing_command, versions_line
+from .facts import bundle_line, device_name, rates_line, reproducing_command, summary_line, versions_line
 from .format import TEXT_LIMIT, clipped, has_trained_weights, printable
 from .remarks import Remark, grouped, real_doubts, remarks
 
@@ -178,6 +178,8 @@ def _behind(report: Report) -> Iterator[Words]:
     yield from (BLANK, Words("How this was measured", "title"))
     if report.options.quick:
         yield Words(QUICK, "quiet")
+    if report.summarised:
+        yield Words(summary_line(report.summarised), "quiet")
     if report.rates:
         yield Words(rates_line(report.rates), "quiet")
     yield Words(versions_line(report), "quiet")

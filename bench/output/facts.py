@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from vla_edge.bench.report.types import BundleReport, Machine, Options, Rates, Report
+from vla_edge.bench.report.types import BundleReport, Machine, Options, Rates, Report, Summarised
 
 from .format import NOTHING, TEXT_LIMIT, clipped, command_line, fixed, known, printable, significant
 
 UNFINISHED = "the command was ended before every backend had been measured"
+PHASES = "memory by phase"
+
+
+def summary_line(summarised: Summarised) -> str:
+    """What a summary has of all samples, and what it has not."""
+    left_out = ", ".join(clipped(name) for name in summarised.left_out)
+    return printable(
+        f"A summary: {summarised.samples_kept:,} of {summarised.of:,} samples are here, at most "
+        f"{summarised.most_of_a_series:,} of a series; the figures are those of all of them, to "
+        f"{summarised.digits} digits. Not here: {clipped(left_out, TEXT_LIMIT) or 'nothing else'}."
+    )
 
 
 def rates_line(rates: Rates) -> str:

@@ -12,7 +12,7 @@ from vla_edge.bench.report.types import BundleReport, Report, StandinReport
 
 from .answer import alarms, bundle_headline
 from .document import ANSWERS_SHOWN, QUICK
-from .facts import bundle_line, rates_line, reproducing_command, versions_line
+from .facts import bundle_line, rates_line, reproducing_command, summary_line, versions_line
 from .format import TEXT_LIMIT, clipped, has_trained_weights, printable
 from .marks import MARKDOWN_MARK
 from .remarks import Remark, remarks
@@ -54,6 +54,8 @@ def _head(report: Report) -> Iterator[str]:
     yield from (escape(versions_line(report)), "")
     if report.options.quick:
         yield from (escape(QUICK), "")
+    if report.summarised:
+        yield from (escape(summary_line(report.summarised)), "")
     if report.rates:
         yield from (escape(rates_line(report.rates)), "")
     command = reproducing_command(report).replace("`", "'")

@@ -9,7 +9,7 @@ from vla_edge.runtime.errors import InputError
 # at the head of Markdown, where a reader does not see it, and of the page
 MARKDOWN_MARK = "<!-- written by vla-bench -->"
 GENERATOR = "vla-bench"
-# of all forms, by the file's suffix; JSON is indented by one, and names its tool early
+# of all forms, by the file's suffix; JSON is indented by one at its top, and names its tool early
 _MARKS = {
     ".json": b'\n "tool": "vla-edge ',
     ".csv": b"created_utc,tool,device,",
@@ -31,7 +31,7 @@ def refuse_foreign(path: Path) -> None:
     Raises:
         InputError: such a file is there, or it cannot be read to tell.
     """
-    hint = "Move it away, or name another folder with --out."
+    hint = "Move it away, or name another place with --out."
     try:
         foreign = path.exists() and path.stat().st_size > 0 and not is_ours(path)
     except OSError as error:

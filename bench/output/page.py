@@ -19,7 +19,15 @@ from vla_edge.bench.report.types import BundleReport, Report, Row
 
 from .answer import alarms, baseline_in_doubt, bundle_headline, fastest, gain_in_words, headline, listed
 from .document import QUICK
-from .facts import bundle_line, device_name, machine_facts, rates_line, reproducing_command
+from .facts import (
+    PHASES,
+    bundle_line,
+    device_name,
+    machine_facts,
+    rates_line,
+    reproducing_command,
+    summary_line,
+)
 from .format import (
     TEXT_LIMIT,
     backend_label,
@@ -48,6 +56,8 @@ DRAWN_BUNDLES = 12
 BUNDLE_NOT_DRAWN = (
     f"Not drawn: a page has the drawings of its first {DRAWN_BUNDLES} bundles. All figures are in the tables."
 )
+PHASES_NOT_DRAWN = f"{PHASES.capitalize()} is not in this summary; the peaks are."
+SAMPLES = "Every sample was kept, none removed; all of them are in the JSON report beside this page."
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def to_page(report: Report) -> str:
     badges = {badge_of(bundle.weights_origin) for bundle in report.bundles}
     badge = badges.pop() if len(badges) == 1 else None
     bundles = tuple(
-        _bundle_view(bundle, f"b{at}", badge, drawn=at < DRAWN_BUNDLES)
+        _bundle_view(bundle, f"b{at}", badge, drawn=at < DRAWN_BUNDLES, summarised=bool(report.summarised))
         for at, bundle in enumerate(report.bundles)
     )
     return (
@@ -131,6 +141,7 @@ def to_page(report: Report) -> str:
             facts=machine_facts(report.machine, report.options),
             versions=sorted(report.machine.versions.items()),
             command=reproducing_command(report),
+            samples=summary_line(report.summarised) if report.summarised else SAMPLES,
         )
     )
 
@@ -163,8 +174,11 @@ def badge_of(origin: str) -> Badge:
     return Badge(weights_name(origin), has_trained_weights(origin))
 
 
-def _bundle_view(bundle: BundleReport, prefix: str, of_page: Badge | None, *, drawn: bool) -> BundleView:
+def _bundle_view(
+    bundle: BundleReport, prefix: str, of_page: Badge | None, *, drawn: bool, summarised: bool
+) -> BundleView:
     badge, origin = badge_of(bundle.weights_origin), bundle.weights_origin
+    not_drawn = [rows_not_drawn(bundle.rows), PHASES_NOT_DRAWN * summarised] if drawn else [BUNDLE_NOT_DRAWN]
     return BundleView(
         name=clipped(bundle.name),
         line=bundle_line(bundle),
@@ -175,7 +189,7 @@ def _bundle_view(bundle: BundleReport, prefix: str, of_page: Badge | None, *, dr
         summary=summary_grid(bundle.rows).without_weights(origin),
         remarks=tuple(tuple(row_remarks(row)) for row in bundle.rows),
         drawings=tuple(render(plot, prefix) for plot in bundle_plots(bundle)) if drawn else (),
-        not_drawn=rows_not_drawn(bundle.rows) if drawn else BUNDLE_NOT_DRAWN,
+        not_drawn=" ".join(filter(None, not_drawn)),
         grids=tuple(grid.without_weights(origin) for grid in bundle_grids(bundle)),
     )
 

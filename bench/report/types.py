@@ -1,7 +1,8 @@
 """The report of a bench run: types, JSON, and the published JSON Schema.
 
-A report keeps every raw sample, so that any statistic can be computed again from it. Units stand in the
-field names; latencies are wall-clock milliseconds. `python -m vla_edge.bench.report.types` prints the schema.
+A report keeps every raw sample, so that any statistic can be computed again from it; a summary of one keeps
+some (see `Summarised`). Units stand in the field names; latencies are wall-clock milliseconds.
+`python -m vla_edge.bench.report.types` prints the schema.
 JSON has no infinity: an error that is not finite is null, and `finite` beside it says so.
 """
 
@@ -18,6 +19,8 @@ from msgspec import Meta, Struct
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.atomic import write_atomically
+
+from .brief_json import brief_json
 
 SCHEMA_VERSION = 2
 LONGEST_WORDS = 500
@@ -91,7 +94,7 @@ class Latency(_Base, frozen=True):
 
 
 class Samples(_Base, frozen=True):
-    """Every sample, in the order taken; nothing is removed."""
+    """Every sample, in the order taken, none removed; of a summary some of them, in the order taken."""
 
     step_ms: Series
     # `Policy.act` on a camera frame, preprocessing included
@@ -449,10 +452,28 @@ class Options(_Base, frozen=True):
     engines: str | None = None
 
 
-class Report(_Base, frozen=True):
+class Summarised(_Base, frozen=True):
+    """What `vla-bench summary` kept of a report; see `vla_edge.bench.summary`.
+
+    The figures are those of all samples, `Latency.runs` of them, rounded to `digits` significant digits: enough
+    for every table to stay as it was, letter for letter.
+    """
+
+    # samples in all series here, and of how many; the most of one series
+    samples_kept: Count
+    of: Count
+    most_of_a_series: Count
+    digits: Annotated[int, Meta(gt=0, le=17)]
+    # what is not here at all
+    left_out: tuple[str, ...]
+
+
+class Report(_Base, frozen=True, kw_only=True):
     schema_version: Literal[2]
     tool: str
     created_utc: str
+    # null in a report with all that was measured
+    summarised: Summarised | None = None
     machine: Machine
     options: Options
     bundles: tuple[BundleReport, ...]
@@ -465,7 +486,9 @@ class Report(_Base, frozen=True):
 
 
 def encode(report: Report) -> bytes:
-    """The report as JSON: UTF-8, indented."""
+    """The report as JSON: UTF-8, indented; a summary with a line for each row, without fields of no value."""
+    if report.summarised:
+        return brief_json(report)
     try:
         data = msgspec.json.encode(report)
     except UnicodeEncodeError:  # a name that is no text: what was measured must not be lost for it

@@ -111,14 +111,14 @@ def test_the_table_has_no_colour_in_a_pipe(full_run) -> None:
     assert "\x1b" not in full_run[0]
 
 
-@pytest.mark.parametrize("command", [(), ("compare",), ("render",)])
+@pytest.mark.parametrize("command", [(), ("compare",), ("render",), ("summary",)])
 def test_every_command_tells_its_version(command: tuple[str, ...]) -> None:
     done = vla_bench(*command, "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert VERSION in done.stdout
 
 
-@pytest.mark.parametrize("command", [(), ("compare",), ("render",)])
+@pytest.mark.parametrize("command", [(), ("compare",), ("render",), ("summary",)])
 def test_no_line_of_a_help_is_cut_on_a_terminal_of_80_columns(command: tuple[str, ...]) -> None:
     shown = vla_bench(*command, "-h", env={**os.environ, "COLUMNS": "80"}).stdout
     assert max(map(len, shown.splitlines())) <= 80

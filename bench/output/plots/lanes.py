@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vla_edge.bench.output.format import clipped
+from vla_edge.bench.report.types import Latency
 
 from .svg import FONT_PX, INK, SMALL_PX, Canvas, new_figure
 
@@ -146,8 +147,13 @@ def scale_from_zero(axes: Axes, high: float, canvas: Canvas) -> None:
     scale_x(axes, 0.0, high, canvas)
 
 
-def draw_ridge(axes: Axes, top: float, height: float, samples: Sequence[float], role: str) -> None:
-    """How often each value came, as a silhouette; p50 as a line, p99 dotted, the largest as a dot."""
+def draw_ridge(
+    axes: Axes, top: float, height: float, samples: Sequence[float], latency: Latency, role: str
+) -> None:
+    """How often each value came, as a silhouette; p50 as a line, p99 dotted, the largest as a dot.
+
+    `latency` is of all samples, of which a summary has only some.
+    """
     low, high = axes.get_xlim()
     log = axes.get_xscale() == "log"
     bins = 200
@@ -163,11 +169,11 @@ def draw_ridge(axes: Axes, top: float, height: float, samples: Sequence[float], 
     axes.fill_between(
         np.repeat(edges, 2)[1:-1], np.repeat(tops, 2), base, color=INK[role], alpha=0.32, linewidth=0
     )
-    axes.hlines(base, values.min(), values.max(), color=INK[role], linewidth=1.4)
-    p50, p99 = np.percentile(values, (50, 99))
+    axes.hlines(base, values.min(), latency.max_ms, color=INK[role], linewidth=1.4)
+    p50, p99 = latency.p50_ms, latency.p99_ms
     axes.vlines(p50, top, base, color=INK[role], linewidth=2.6)
     axes.vlines(p99, top + height * 0.35, base, color=INK[role], linewidth=1.8, linestyle=(0, (1.2, 1.2)))
-    axes.plot([values.max()], [base], "o", color=INK[role], markersize=4.5, clip_on=False)
+    axes.plot([latency.max_ms], [base], "o", color=INK[role], markersize=4.5, clip_on=False)
 
 
 def draw_stack(axes: Axes, top: float, height: float, parts: Sequence[tuple[str, float, str]]) -> None:

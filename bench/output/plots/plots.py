@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vla_edge.bench.output.format import clipped, floor_p50_ms, printable, share, significant, times
@@ -46,14 +47,15 @@ def latency_plot(rows: Sequence[Row]) -> Plot | None:
 
     def draw(canvas: Canvas) -> Figure:
         lanes = [
-            (heading_of(row, _percentiles(row.step, canvas)), row.samples.step_ms)
+            Ridge(heading_of(row, _percentiles(row.step, canvas)), row.samples.step_ms, row.step)
             for row in shown
             if row.samples and row.step
         ]
         return _ridges(canvas, lanes, "one step, ms")
 
     caption = (
-        "Every sample of one policy step. Line: p50; dotted: p99; dot: the slowest call. "
+        f"{_how_many((row.samples.step_ms, row.step) for row in shown if row.samples and row.step)} of one policy "
+        "step. Line: p50; dotted: p99; dot: the slowest call. "
         "Height is the square root of how often a time came."
     )
     if not shown:
@@ -67,18 +69,35 @@ def _percentiles(latency: Latency, canvas: Canvas) -> str:
     return f"p50 {significant(latency.p50_ms)} ms, p99 {significant(latency.p99_ms)} ms"
 
 
+@dataclass(frozen=True)
+class Ridge:
+    """A distribution to draw: its samples, or in a summary some of them, and what all of them gave."""
+
+    heading: Heading
+    samples: Sequence[float]
+    latency: Latency
+
+
+def _how_many(series: Iterable[tuple[Sequence[float], Latency]]) -> str:
+    """What of all samples can be drawn: "Every sample", or how many of a summary."""
+    counts = [(len(samples), latency.runs) for samples, latency in series]
+    kept, measured = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    return "Every sample" if kept >= measured else f"{kept:,} of {measured:,} samples"
+
+
 def _ridges(
     canvas: Canvas,
-    lanes: Sequence[tuple[Heading, Sequence[float]]],
+    lanes: Sequence[Ridge],
     label: str,
     mark: float | None = None,
 ) -> Figure:
     """Distributions below each other on one axis; `mark` is a limit to draw through all."""
-    frame = Lanes(canvas, [heading for heading, _ in lanes], RIDGE_PX, label)
-    low, high = min(min(values) for _, values in lanes), max(max(values) for _, values in lanes)
+    frame = Lanes(canvas, [lane.heading for lane in lanes], RIDGE_PX, label)
+    low = min(min(lane.samples) for lane in lanes)
+    high = max(max(*lane.samples, lane.latency.max_ms) for lane in lanes)
     scale_x(frame.axes, min(low, mark or low), max(high, mark or high), canvas)
-    for at, (heading, values) in enumerate(lanes):
-        draw_ridge(frame.axes, frame.top(at), RIDGE_PX, values, heading.role)
+    for at, lane in enumerate(lanes):
+        draw_ridge(frame.axes, frame.top(at), RIDGE_PX, lane.samples, lane.latency, lane.heading.role)
     if mark is not None:
         frame.axes.axvline(mark, color=INK["wrong"], linewidth=1.6, linestyle=(0, (5, 3)))
     return frame.figure
@@ -188,7 +207,9 @@ def paced_plot(rows: Sequence[Row]) -> Plot | None:
 
     def draw(canvas: Canvas) -> Figure:
         lanes = [
-            (heading_of(row, _misses(row, canvas)), row.samples.paced_ms) for row in shown if row.samples
+            Ridge(heading_of(row, _misses(row, canvas)), row.samples.paced_ms, row.paced.latency)
+            for row in shown
+            if row.samples and row.paced
         ]
         mark = deadlines.copy().pop() if len(deadlines) == 1 else None
         return _ridges(canvas, lanes, "from tick to answer, ms", mark)
@@ -212,7 +233,11 @@ def wake_plot(rows: Sequence[Row]) -> Plot | None:
 
     def draw(canvas: Canvas) -> Figure:
         lanes = [
-            (heading_of(row, f"p99 {significant(row.paced.wake.p99_ms)} ms"), row.samples.wake_ms)
+            Ridge(
+                heading_of(row, f"p99 {significant(row.paced.wake.p99_ms)} ms"),
+                row.samples.wake_ms,
+                row.paced.wake,
+            )
             for row in shown
             if row.samples and row.paced
         ]

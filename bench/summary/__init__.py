@@ -1,0 +1,1 @@
+"""A report made small enough for git: every figure, and some of the samples."""

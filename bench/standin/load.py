@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vla_edge.bench.backends.backends import Loaded
 from vla_edge.bench.measure.jobs import Job
+from vla_edge.runtime.engines.onnxruntime import import_onnxruntime
+from vla_edge.runtime.engines.session import Session
+from vla_edge.runtime.engines.tensorrt.library import load_library
 
-from .model import BUNDLE, PIXELS, STATE, Standin, StandinBackend, golden, parse_standin
+from .model import ACTIONS, BUNDLE, PIXELS, STATE, Standin, StandinBackend, golden, parse_standin
 
 Protocol = Literal["owner", "bench"]
 # of the published table
 OWNER_WARMUP, OWNER_RUNS = 3, 30
 FRAME = (224, 224)
-_MODULES = {
-    "torch": "vla_edge.bench.standin.module",
-    "onnxruntime": "vla_edge.runtime.engines.onnxruntime",
-    "tensorrt": "vla_edge.runtime.engines.tensorrt.library",
-}
 
 
 def standin_job(
@@ -66,11 +64,12 @@ def import_standin_libraries(backend: str) -> None:
         EngineError: the library is missing.
     """
     engine = parse_standin(backend).engine
-    module = importlib.import_module(_MODULES[engine])
-    if engine == "onnxruntime":
-        module.import_onnxruntime()
-    elif engine == "tensorrt":
-        module.load_library("tensorrt")
+    if engine == "torch":
+        importlib.import_module("vla_edge.bench.standin.module")
+    elif engine == "onnxruntime":
+        import_onnxruntime()
+    else:
+        load_library("tensorrt")
 
 
 def load_standin(job: Job) -> Loaded:
@@ -81,33 +80,57 @@ def load_standin(job: Job) -> Loaded:
         EngineError: its library or GPU is missing, or refuses.
     """
     backend = parse_standin(job.backend)
-    standin = Standin(backend.scale)
+    session, told = _open(Standin(backend.scale), backend, job)
+    return Loaded(
+        session=session,
+        golden=lambda: {
+            name: values
+            for name, values in golden(Standin(backend.scale)).items()
+            if name in (*session.inputs, ACTIONS)
+        },
+        state=session.inputs.keys() & {STATE},
+        action_scale=(1.0, 1.0),
+        close=session.close,
+        **told,
+    )
+
+
+def _open(standin: Standin, backend: StandinBackend, job: Job) -> tuple[Session, dict[str, Any]]:
+    """The session, and what else is known of it, by the names of `Loaded`."""
     if backend.engine == "torch":
-        return _load_torch(standin, backend, job)
+        return _open_torch(standin, backend, job)
+    from .plan import open_onnxruntime, open_tensorrt
+
     if backend.engine == "onnxruntime":
-        return _load_onnxruntime(standin, backend, job)
-    return _load_tensorrt(standin, backend, job)
+        return open_onnxruntime(standin, backend.precision, job.threads), {}
+    scratch = Path(job.scratch) if job.scratch else None
+    session, engine_ms, build_s = open_tensorrt(standin, backend.precision, scratch)
+    built = (
+        "plan built for an earlier row of this run"
+        if build_s is None
+        else f"plan built in {build_s:.0f} s while loading, in this process: the builder's share is in "
+        "its device memory"
+    )
+    return session, {
+        "device_ms": lambda steps: [engine_ms() for _ in range(steps)],
+        "notes": (built, f"{PIXELS} and the zero state are copied in at every step"),
+    }
 
 
-def _load_torch(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
+def _open_torch(standin: Standin, backend: StandinBackend, job: Job) -> tuple[Session, dict[str, Any]]:
     from vla_edge.bench.backends.torch_session import prepare_torch
 
     from .module import open_standin
 
     prepare_torch(job.device, job.threads)
     session, flattened = open_standin(standin, backend, job.device)
-    return Loaded(
-        session=session,
-        golden=lambda: {name: values for name, values in golden(standin).items() if name != STATE},
-        state=frozenset(),
-        action_scale=(1.0, 1.0),
-        close=session.close,
-        device_ms=lambda steps: session.device_ms[-steps:],
-        queue_ms=lambda steps: session.queue_ms[-steps:],
+    return session, {
+        "device_ms": lambda steps: session.device_ms[-steps:],
+        "queue_ms": lambda steps: session.queue_ms[-steps:],
         # of the steps: what was held while loading is told in the note
-        torch_allocator_peak_mib=session.step_peak_mib,
-        notes=_memory_notes(session.held_mib, session.load_peak_mib, flattened),
-    )
+        "torch_allocator_peak_mib": session.step_peak_mib,
+        "notes": _memory_notes(session.held_mib, session.load_peak_mib, flattened),
+    }
 
 
 def _memory_notes(held_mib: float | None, load_peak_mib: float | None, flattened: bool) -> tuple[str, ...]:
@@ -122,41 +145,4 @@ def _memory_notes(held_mib: float | None, load_peak_mib: float | None, flattened
         f"torch allocator: {held_mib:.1f} MiB of weights held after loading, {load_peak_mib:.1f} MiB at most "
         "while loading; the peak of this row is that of the steps",
         f"the RNN's weights {where}",
-    )
-
-
-def _load_onnxruntime(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
-    from .plan import OnnxRuntimeStandin
-
-    session = OnnxRuntimeStandin(standin, backend.precision, job.threads)
-    return Loaded(
-        session=session,
-        golden=lambda: golden(standin),
-        state=frozenset({STATE}),
-        action_scale=(1.0, 1.0),
-        close=session.close,
-    )
-
-
-def _load_tensorrt(standin: Standin, backend: StandinBackend, job: Job) -> Loaded:
-    from .plan import TensorRtStandin, engine_times
-
-    session = TensorRtStandin(standin, backend.precision, Path(job.scratch) if job.scratch else None)
-    built = (
-        "plan built for an earlier row of this run"
-        if session.build_s is None
-        else f"plan built in {session.build_s:.0f} s while loading, in this process: the builder's share is in "
-        "its device memory"
-    )
-    return Loaded(
-        session=session,
-        golden=lambda: golden(standin),
-        state=frozenset({STATE}),
-        action_scale=(1.0, 1.0),
-        close=session.close,
-        device_ms=engine_times(session),
-        notes=(
-            built,
-            f"{PIXELS} and the zero state are copied in at every step",
-        ),
     )

@@ -34,7 +34,7 @@ CUBLAS_HOPPER_MIB = 32.0
 CUBLAS_MIB = 8.125
 CUBLASLT_MIB = 1.0
 SECOND = "a second workspace of this size, seen on Hopper, not traced"
-_ITEM_BYTES = {"fp32": 4, "fp16": 2}
+ITEM_BYTES = {"fp32": 4, "fp16": 2}
 
 
 def explain_memory(
@@ -52,10 +52,10 @@ def explain_memory(
     standin = Standin(scale)
 
     def mib(numbers: int) -> float:
-        return numbers * _ITEM_BYTES[precision] / BYTES_PER_MIB
+        return numbers * ITEM_BYTES[precision] / BYTES_PER_MIB
 
     rnn = mib(standin.parameters_of("rnn"))
-    weights = MemoryPart(what="weights", mib=mib(standin.parameters))
+    weights = MemoryPart(what="weights", mib=mib(standin.parameters_of()))
     if moment == "held":
         return (weights,)
     if moment == "moving":
@@ -65,14 +65,14 @@ def explain_memory(
             MemoryPart(what="one block for the RNN's weights", mib=rnn),
         )
     blas = CUBLAS_HOPPER_MIB if sm == HOPPER else CUBLAS_MIB
-    parts = (
+    return (
         weights,
         MemoryPart(what="cuDNN's workspace, as large as the RNN's weights", mib=rnn),
         MemoryPart(what="cuBLAS's workspace", mib=blas),
         MemoryPart(what="input", mib=mib(standin.pixels)),
-        *(() if sm != HOPPER else (MemoryPart(what=SECOND, mib=CUBLAS_HOPPER_MIB),)),
+        *((MemoryPart(what=SECOND, mib=CUBLAS_HOPPER_MIB),) if sm == HOPPER else ()),
+        *((MemoryPart(what="cuBLASLt's workspace", mib=CUBLASLT_MIB),) if cublaslt else ()),
     )
-    return (*parts, MemoryPart(what="cuBLASLt's workspace", mib=CUBLASLT_MIB)) if cublaslt else parts
 
 
 def total_mib(parts: tuple[MemoryPart, ...]) -> float:

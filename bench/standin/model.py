@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -40,34 +40,31 @@ _REFERENCE_ROWS = 64
 Engine = Literal["torch", "onnxruntime", "tensorrt"]
 Precision = Literal["fp32", "fp16"]
 
+_KINDS: Mapping[str, tuple[Engine, Precision]] = {
+    "torch-fp32": ("torch", "fp32"),
+    "torch-fp16": ("torch", "fp16"),
+    "torch-fp16-graph": ("torch", "fp16"),
+    "onnxruntime-fp32": ("onnxruntime", "fp32"),
+    "tensorrt-fp32": ("tensorrt", "fp32"),
+    "tensorrt-fp16": ("tensorrt", "fp16"),
+}
+
 
 @dataclass(frozen=True)
 class StandinBackend:
     """What a backend's name asks for: "standin:torch-fp16-graph", or scaled down "standin/64:torch-fp32".
 
     Attributes:
-        kind: the name without its prefix.
+        kind: the name without its prefix; of PyTorch, the name of the mode that it runs in.
         engine: what runs it.
         precision: of weights and arithmetic.
-        graph: whether PyTorch runs as one CUDA graph.
         scale: divisor of every width.
     """
 
     kind: str
     engine: Engine
     precision: Precision
-    graph: bool
     scale: int
-
-
-_KINDS: Mapping[str, tuple[Engine, Precision, bool]] = {
-    "torch-fp32": ("torch", "fp32", False),
-    "torch-fp16": ("torch", "fp16", False),
-    "torch-fp16-graph": ("torch", "fp16", True),
-    "onnxruntime-fp32": ("onnxruntime", "fp32", False),
-    "tensorrt-fp32": ("tensorrt", "fp32", False),
-    "tensorrt-fp16": ("tensorrt", "fp16", False),
-}
 
 
 def standin_backends(
@@ -80,16 +77,14 @@ def standin_backends(
         tensorrt: whether TensorRT is installed.
         scale: divisor of every width; 1 is the stand-in itself.
     """
-    prefix = BUNDLE if scale == 1 else f"{BUNDLE}/{scale}"
-    if device == "cpu":
-        kinds = ["torch-fp32", "onnxruntime-fp32"]
-    else:
-        kinds = [
-            kind
-            for kind, (engine, _, _) in _KINDS.items()
-            if engine == "torch" or (engine == "tensorrt" and tensorrt)
-        ]
-    return tuple(f"{prefix}:{kind}" for kind in kinds)
+    engines = (
+        ("torch", "onnxruntime") if device == "cpu" else ("torch", "tensorrt") if tensorrt else ("torch",)
+    )
+    return tuple(
+        f"{Standin(scale).name}:{kind}"
+        for kind, (engine, precision) in _KINDS.items()
+        if engine in engines and (device == "cuda" or precision == "fp32")
+    )
 
 
 def parse_standin(backend: str) -> StandinBackend:
@@ -98,17 +93,15 @@ def parse_standin(backend: str) -> StandinBackend:
     Raises:
         InputError: it is none of the stand-in's.
     """
-    prefix, _, kind = backend.partition(":")
-    name, _, scale = prefix.partition("/")
-    # not isdigit(): it lets other scripts' digits through, and no scale has more than two
-    sized = not scale or (scale in {str(1 << power) for power in range(7)})
-    if name != BUNDLE or not sized or kind not in _KINDS:
+    name, _, kind = backend.partition(":")
+    scales = {Standin(1 << power).name: 1 << power for power in range(LARGEST_SCALE.bit_length())}
+    if name not in scales or kind not in _KINDS:
         raise InputError(
             f"{backend!r} is no backend of the stand-in.",
             f"Use {BUNDLE}:KIND, or {BUNDLE}/SCALE:KIND with a power of two up to {LARGEST_SCALE}; "
             f"kinds: {', '.join(_KINDS)}.",
         )
-    return StandinBackend(kind, *_KINDS[kind], scale=int(scale or 1))
+    return StandinBackend(kind, *_KINDS[kind], scale=scales[name])
 
 
 @dataclass(frozen=True)
@@ -116,6 +109,7 @@ class Standin:
     """Its widths, all divided by `scale`."""
 
     scale: int = 1
+    layers: ClassVar[int] = 4
 
     @property
     def pixels(self) -> int:
@@ -129,10 +123,6 @@ class Standin:
     @property
     def hidden(self) -> int:
         return 4096 // self.scale
-
-    @property
-    def layers(self) -> int:
-        return 4
 
     @property
     def head(self) -> tuple[int, ...]:
@@ -158,27 +148,29 @@ class Standin:
             shapes[f"head.{2 * at}.bias"] = (out,)
         return shapes
 
-    @property
-    def parameters(self) -> int:
-        return self.parameters_of("")
-
-    def parameters_of(self, module: str) -> int:
+    def parameters_of(self, module: str = "") -> int:
         """Of the weights whose names begin so: "embed", "rnn", "head", or "" for all."""
         return sum(math.prod(shape) for name, shape in self.shapes.items() if name.startswith(module))
 
     @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """What every backend takes, batch 1 and sequence 1."""
-        return (TensorSpec(name=PIXELS, dtype="float32", shape=(1, 1, self.pixels)),)
+    def inputs(self) -> tuple[TensorSpec, TensorSpec]:
+        """Pixels, batch 1 and sequence 1; and the RNN's state, which PyTorch makes by itself."""
+        return (
+            TensorSpec(name=PIXELS, dtype="float32", shape=(1, 1, self.pixels)),
+            TensorSpec(name=STATE, dtype="float32", shape=(self.layers, 1, self.hidden)),
+        )
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         return (TensorSpec(name=ACTIONS, dtype="float32", shape=(1, 1, 2)),)
 
     @property
+    def name(self) -> str:
+        return BUNDLE if self.scale == 1 else f"{BUNDLE}/{self.scale}"
+
+    @property
     def identity(self) -> str:
-        name = BUNDLE if self.scale == 1 else f"{BUNDLE}/{self.scale}"
-        return f"{name} [{self.parameters} random weights]"
+        return f"{self.name} [{self.parameters_of()} random weights]"
 
 
 def weight(standin: Standin, name: str) -> np.ndarray:
@@ -214,20 +206,15 @@ def _bound(name: str, shape: tuple[int, ...]) -> float:
     return math.sqrt(gain / shape[1])
 
 
-def sample_pixels(standin: Standin) -> np.ndarray:
-    """Inputs for the parity check: float32 [SAMPLES, 1, pixels], standard normal."""
-    rng = np.random.default_rng([_SEED, standin.scale])
-    return rng.standard_normal((SAMPLES, 1, standin.pixels), dtype=np.float32)
-
-
 def golden(standin: Standin) -> dict[str, np.ndarray]:
     """Samples as `PolicyStep` takes them.
 
     Returns:
-        `pixels` float32 [SAMPLES, 1, pixels]; `state` float32 [SAMPLES, layers, hidden], zeros, for engines
-        that take it; `actions` float32 [SAMPLES, 1, 2] of `reference`.
+        `pixels` float32 [SAMPLES, 1, pixels], standard normal; `state` float32 [SAMPLES, layers, hidden], zeros,
+        for engines that take it; `actions` float32 [SAMPLES, 1, 2] of `reference`.
     """
-    pixels = sample_pixels(standin)
+    rng = np.random.default_rng([_SEED, standin.scale])
+    pixels = rng.standard_normal((SAMPLES, 1, standin.pixels), dtype=np.float32)
     return {
         PIXELS: pixels,
         STATE: np.zeros((SAMPLES, standin.layers, standin.hidden), np.float32),
@@ -245,23 +232,19 @@ def reference(standin: Standin, pixels: np.ndarray) -> np.ndarray:
     Returns:
         Actions, float64 [N, 1, 2].
     """
-    values = _linear(standin, "embed.weight", "embed.bias", pixels[:, 0].astype(np.float64))
+    values = _linear(standin, "embed.{}", pixels[:, 0].astype(np.float64))
     for layer in range(standin.layers):
         # sequence 1 from a zero state: the recurrent weights meet only zeros, their bias is still added
-        recurrent_bias = weight(standin, f"rnn.bias_hh_l{layer}")
-        values = np.tanh(
-            _linear(standin, f"rnn.weight_ih_l{layer}", f"rnn.bias_ih_l{layer}", values) + recurrent_bias
-        )
-    last = len(standin.head) - 2
-    for at in range(last + 1):
-        values = _linear(standin, f"head.{2 * at}.weight", f"head.{2 * at}.bias", values)
-        values = values if at == last else np.maximum(values, 0.0)
+        fed = _linear(standin, f"rnn.{{}}_ih_l{layer}", values)
+        values = np.tanh(fed + weight(standin, f"rnn.bias_hh_l{layer}"))
+    for at in range(len(standin.head) - 1):
+        values = _linear(standin, f"head.{2 * at}.{{}}", np.maximum(values, 0.0) if at else values)
     return values[:, None]
 
 
-def _linear(standin: Standin, matrix: str, bias: str, values: np.ndarray) -> np.ndarray:
+def _linear(standin: Standin, name: str, values: np.ndarray) -> np.ndarray:
     """Rows a few at a time: the largest matrix would take 2.5 GB in float64."""
-    weights = weight(standin, matrix)
+    weights = weight(standin, name.format("weight"))
     rows = range(0, len(weights), _REFERENCE_ROWS)
     parts = [values @ weights[row : row + _REFERENCE_ROWS].T.astype(np.float64) for row in rows]
-    return np.concatenate(parts, axis=1) + weight(standin, bias)
+    return np.concatenate(parts, axis=1) + weight(standin, name.format("bias"))

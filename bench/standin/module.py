@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from vla_edge.bench.backends.torch_session import Signature, TorchMode, TorchSession
+from vla_edge.bench.backends.torch_session import TORCH_MODES, Signature, TorchSession
 
 from .model import ACTIONS, Standin, StandinBackend, weight
 
@@ -19,12 +19,8 @@ class StandinModule(nn.Module):
         super().__init__()
         self.embed = nn.Linear(standin.pixels, standin.features)
         self.rnn = nn.RNN(standin.features, standin.hidden, standin.layers, batch_first=True)
-        pairs = list(pairwise(standin.head))
-        head: list[nn.Module] = []
-        for at, (width, out) in enumerate(pairs):
-            head.append(nn.Linear(width, out))
-            head += [nn.ReLU()] if at < len(pairs) - 1 else []
-        self.head = nn.Sequential(*head)
+        head = [part for widths in pairwise(standin.head) for part in (nn.Linear(*widths), nn.ReLU())]
+        self.head = nn.Sequential(*head[:-1])
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -50,7 +46,7 @@ def open_standin(standin: Standin, backend: StandinBackend, device: str) -> tupl
         they do not, PyTorch copies them into one at every call, and warns once.
     """
     module = build_module(standin)
-    signature = Signature(standin.inputs, standin.outputs, standin.identity)
-    session = TorchSession(module, signature, TorchMode(backend.precision, graph=backend.graph), device)
+    signature = Signature(standin.inputs[:1], standin.outputs, standin.identity)
+    session = TorchSession(module, signature, TORCH_MODES[backend.kind], device)
     blocks = {parameter.untyped_storage().data_ptr() for parameter in module.rnn.parameters()}
     return session, len(blocks) == 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from vla_edge.bench.report.types import Claim, Row, StandinReport, StandinRow
 from vla_edge.runtime.errors import InputError
 
 from .load import Protocol
-from .memory import explain_memory, total_mib
+from .memory import ITEM_BYTES, explain_memory, total_mib
 from .model import Precision, Standin, parse_standin
 
 CLAIMS: tuple[Claim, ...] = (
@@ -44,7 +44,7 @@ def standin_report(rows: Sequence[tuple[Protocol, Row]]) -> StandinReport:
     scale = scales.pop()
     explained = tuple(_explained(protocol, row) for protocol, row in rows)
     return StandinReport(
-        parameters=Standin(scale).parameters,
+        parameters=Standin(scale).parameters_of(),
         rows=explained,
         claims=CLAIMS,
         explanation=explanation(explained, scale),
@@ -78,84 +78,68 @@ def explanation(rows: Sequence[StandinRow], scale: int = 1) -> tuple[str, ...]:
 
 def _what_it_is() -> str:
     return (
-        f"The claims timed a random stand-in of {Standin().parameters:,} parameters, Linear(150528, 2048), "
+        f"The claims timed a random stand-in of {Standin().parameters_of():,} parameters, Linear(150528, 2048), "
         "nn.RNN(2048, 4096, 4 layers) and a small head, at batch 1 and sequence 1: none of the policies, "
         "and nothing here says how fast a policy is."
     )
 
 
-def _claimed_memory() -> tuple[str, ...]:
+def _claimed_memory() -> Iterator[str]:
     """One sentence for each precision, the sum beside the claim."""
-    claimed = {"fp32": CLAIMS[0].fp32_memory_mb, "fp16": CLAIMS[0].fp16_memory_mb}
-    sentences = []
-    for precision in _PRECISIONS:
+    claims = (CLAIMS[0].fp32_memory_mb, CLAIMS[0].fp16_memory_mb)
+    for precision, claimed in zip(_PRECISIONS, claims, strict=True):
         parts = explain_memory(precision, CLAIMED_SM, cublaslt=False)
         listed = " + ".join(f"{part.mib:.1f} ({part.what})" for part in parts)
-        sentences.append(
-            f"{claimed[precision]:.0f} MB in {precision.upper()}: {listed} = {total_mib(parts):.1f} MiB, "
-            f"{_off(claimed[precision], total_mib(parts))} from the sum."
+        yield (
+            f"{claimed:.0f} MB in {precision.upper()}: {listed} = {total_mib(parts):.1f} MiB, "
+            f"{_off(claimed, total_mib(parts))} from the sum."
         )
-    return (
-        *sentences,
+    yield (
         "So the unit is MiB, torch.cuda.max_memory_allocated() / 1024**2, read while stepping; all but "
-        "cuBLAS's workspace halves with the precision.",
+        "cuBLAS's workspace halves with the precision."
     )
 
 
 def _claimed_time() -> str:
-    times = {precision: _reading_ms(precision, CLAIMED_GB_S) for precision in _PRECISIONS}
-    robot = {precision: _reading_ms(precision, ROBOT_GB_S) for precision in _PRECISIONS}
+    single, half = (_reading_ms(precision, CLAIMED_GB_S) for precision in _PRECISIONS)
+    robot_single, robot_half = (_reading_ms(precision, ROBOT_GB_S) for precision in _PRECISIONS)
     return (
-        f"At batch 1 the time is that of reading every weight once: {times['fp32']:.2f} and "
-        f"{times['fp16']:.2f} ms at the {CLAIMED_GB_S} GB/s of an {CLAIMED_GPU}, which the claimed 2.50 and "
-        f"1.32 ms fit; on a {ROBOT} ({ROBOT_GB_S:g} GB/s) the stand-in itself needs {robot['fp32']:.1f} and "
-        f"{robot['fp16']:.1f} ms at least."
+        f"At batch 1 the time is that of reading every weight once: {single:.2f} and {half:.2f} ms at the "
+        f"{CLAIMED_GB_S} GB/s of an {CLAIMED_GPU}, which the claimed 2.50 and 1.32 ms fit; on a {ROBOT} "
+        f"({ROBOT_GB_S:g} GB/s) the stand-in itself needs {robot_single:.1f} and {robot_half:.1f} ms at least."
     )
 
 
 def _reading_ms(precision: Precision, gb_s: float) -> float:
-    return Standin().parameters * {"fp32": 4, "fp16": 2}[precision] / gb_s / 1e6
+    return Standin().parameters_of() * ITEM_BYTES[precision] / gb_s / 1e6
 
 
-def _measured_memory(rows: Sequence[StandinRow]) -> tuple[str, ...]:
-    sentences = []
+def _measured_memory(rows: Sequence[StandinRow]) -> Iterator[str]:
     for item in rows:
-        memory = item.row.memory
-        measured = memory.torch_allocator_peak_mib if memory else None
-        if measured is None or item.explained_mib is None:
-            continue
-        sentences.append(
-            f"{item.row.backend} ({item.protocol} protocol): {measured:.1f} MiB measured, "
-            f"{item.explained_mib:.1f} MiB from shapes, {_off(measured, item.explained_mib)} from the sum."
-        )
-    return tuple(sentences)
+        measured = item.row.memory.torch_allocator_peak_mib if item.row.memory else None
+        if measured is not None and item.explained_mib is not None:
+            yield (
+                f"{item.row.backend} ({item.protocol} protocol): {measured:.1f} MiB measured, "
+                f"{item.explained_mib:.1f} MiB from shapes, {_off(measured, item.explained_mib)} from the sum."
+            )
 
 
 def _off(measured: float, explained: float) -> str:
     return f"{100 * (measured / explained - 1):+.1f} %"
 
 
-def _speedups(rows: Sequence[StandinRow]) -> tuple[str, ...]:
+def _speedups(rows: Sequence[StandinRow]) -> Iterator[str]:
     """FP32 over FP16 for each engine and protocol that has both, right and timed."""
-    p50_ms: dict[tuple[Protocol, str], float] = {
+    p50_ms = {
         (item.protocol, parse_standin(item.row.backend).kind): item.row.step.p50_ms
         for item in rows
         if item.row.step and item.row.status == "ok"
     }
-    sentences = [
-        text
-        for protocol in dict.fromkeys(item.protocol for item in rows)
-        for engine in ("torch", "tensorrt")
-        if (text := _speedup(p50_ms, protocol, engine))
-    ]
-    return tuple(sentences)
-
-
-def _speedup(p50_ms: Mapping[tuple[Protocol, str], float], protocol: Protocol, engine: str) -> str:
-    single, half = p50_ms.get((protocol, f"{engine}-fp32")), p50_ms.get((protocol, f"{engine}-fp16"))
-    if not single or not half:
-        return ""
-    return (
-        f"FP32 to FP16 in {engine}, {protocol} protocol: {single:.3f} to {half:.3f} ms, "
-        f"{single / half:.2f} x (claimed: {CLAIMED_SPEEDUPS})."
-    )
+    for protocol in dict.fromkeys(item.protocol for item in rows):
+        for engine in ("torch", "tensorrt"):
+            single, half = (p50_ms.get((protocol, f"{engine}-{precision}")) for precision in _PRECISIONS)
+            if single and half:
+                yield (
+                    f"FP32 to FP16 in {engine}, {protocol} protocol: {single:.3f} to {half:.3f} ms, "
+                    f"{single / half:.2f} x (claimed: {CLAIMED_SPEEDUPS})."
+                )

@@ -23,7 +23,6 @@ from vla_edge.bench.standin.model import (
     golden,
     parse_standin,
     reference,
-    sample_pixels,
     standin_backends,
     weight,
 )
@@ -36,7 +35,7 @@ CPU_BACKENDS = standin_backends("cpu", scale=64)
 def test_it_has_the_parameters_of_what_was_timed() -> None:
     standin = Standin()
     assert standin.pixels == 224 * 224 * 3
-    assert standin.parameters == 438_997_250
+    assert standin.parameters_of() == 438_997_250
     assert standin.parameters_of("embed") == 150_528 * 2048 + 2048
     assert standin.parameters_of("rnn") == (2048 * 4096 + 4096**2 + 2 * 4096) + 3 * (2 * 4096**2 + 2 * 4096)
     assert standin.head == (4096, 1024, 512, 256, 2)
@@ -74,7 +73,7 @@ def test_a_weight_of_several_blocks_repeats_nothing_and_has_the_spread_it_should
 
 def test_signals_stay_alive_from_pixels_to_actions() -> None:
     """Else an error in an early layer would not show, and parity would prove nothing."""
-    pixels = sample_pixels(SMALL)
+    pixels = golden(SMALL)["pixels"]
     actions = reference(SMALL, pixels)
     assert actions.shape == (SAMPLES, 1, 2)
     assert actions.std(axis=0).min() > 0.05
@@ -136,7 +135,7 @@ def test_what_a_device_can_run_is_named() -> None:
         "standin:tensorrt-fp16",
     )
     assert parse_standin("standin/64:torch-fp16-graph").scale == 64
-    assert parse_standin("standin:torch-fp16-graph").graph
+    assert parse_standin("standin:torch-fp16-graph").kind == "torch-fp16-graph"
     assert "no policy" in WEIGHTS_ORIGIN
 
 
@@ -148,6 +147,7 @@ def test_what_a_device_can_run_is_named() -> None:
         "standin:",
         "standin:torch-fp8",
         "standin/0:torch-fp32",
+        "standin/1:torch-fp32",
         "standin/3:torch-fp32",
         "standin/128:torch-fp32",
         "standin/-2:torch-fp32",

@@ -156,9 +156,10 @@ def command(
     only when every gate is met; exit code 1 otherwise.
     """
     if list_settings:
+        from vla_edge.export.kosmos2.settings import RULES
         from vla_edge.export.settings.view import print_settings
 
-        print_settings(as_json)
+        print_settings(RULES, as_json)
         return
     if checkpoint is None:
         raise click.UsageError("Missing option '--ckpt'.")
@@ -204,8 +205,8 @@ def _export(options: ExportOptions, build: bool | None, as_json: bool, shown: li
 
 
 def _options(checkpoint: Path, precisions: tuple[str, ...], **given: Any) -> Any:
-    from vla_edge.export.kosmos2.settings import parse_options
     from vla_edge.export.kosmos2.tokens import parse_explicit_ids
+    from vla_edge.export.settings.text import parse_options
 
     from .pipeline import ExportOptions
 

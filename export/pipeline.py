@@ -28,7 +28,7 @@ from vla_edge.export.checkpoint.source_watch import SourceWatch
 from vla_edge.export.checkpoint.text_values import numbers_in
 from vla_edge.export.graph.precision import FP16, FP32, Precision
 from vla_edge.export.kosmos2.architecture import Architecture
-from vla_edge.export.kosmos2.settings import ResolvedSettings, read_settings_file, resolve_settings
+from vla_edge.export.kosmos2.settings import RULES, PolicySettings
 from vla_edge.export.kosmos2.tokens import (
     Prompts,
     build_prompts,
@@ -36,6 +36,8 @@ from vla_edge.export.kosmos2.tokens import (
     load_tokenizer,
     needs_tokenizer,
 )
+from vla_edge.export.settings.rules import ResolvedSettings
+from vla_edge.export.settings.text import read_settings_file
 from vla_edge.runtime.bundle import manifest as schema
 from vla_edge.runtime.errors import CheckpointError
 from vla_edge.runtime.files.exchange import recover
@@ -128,7 +130,7 @@ class _Job:
 
     options: ExportOptions
     checkpoint: Checkpoint
-    settings: ResolvedSettings
+    settings: ResolvedSettings[PolicySettings]
     prompts: Prompts
     inputs: dict[str, np.ndarray]
     clip_text: np.ndarray | None
@@ -168,7 +170,7 @@ def export_bundle(
     clock = _Clock()
     with clock("read"):
         checkpoint = read_checkpoint(options.checkpoint, options.weights)
-        settings = resolve_settings(
+        settings = RULES.resolve(
             checkpoint.architecture,
             checkpoint=action_normalisation(checkpoint.extra, given=_given(options)),
             file=options.settings_file,
@@ -250,7 +252,9 @@ def _shown(value: Any) -> str:
     return printable(str(value))[:100]
 
 
-def _prepare(options: ExportOptions, checkpoint: Checkpoint, settings: ResolvedSettings) -> _Job:
+def _prepare(
+    options: ExportOptions, checkpoint: Checkpoint, settings: ResolvedSettings[PolicySettings]
+) -> _Job:
     """Everything that is quick: tokens and frames."""
     from vla_edge.export.bundle.frames import golden_frames, preprocess
     from vla_edge.export.bundle.golden import make_inputs

@@ -237,9 +237,9 @@ def _torch_policy(job: Job, bundle: Bundle) -> VlaPolicy:
         return random_policy(bundle.manifest)
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
     from vla_edge.export.kosmos2.reference import build_policy
-    from vla_edge.export.kosmos2.settings import settings_from_manifest
+    from vla_edge.export.kosmos2.settings import RULES
 
-    settings = settings_from_manifest(bundle.manifest)
+    settings = RULES.from_manifest(bundle.manifest)
     checkpoint = read_checkpoint(Path(job.checkpoint), bundle.manifest.source.weights_key or None)
     return build_policy(checkpoint, settings, attention="sdpa")
 

@@ -61,9 +61,9 @@ def _candidates(manifest: Manifest) -> Iterator[VlaPolicy]:
     """Policies without weights that have the bundle's layout and number of parameters."""
     from vla_edge.export.kosmos2.reference import build_empty
     from vla_edge.export.kosmos2.sample.sizes import SIZES, sample_architecture
-    from vla_edge.export.kosmos2.settings import settings_from_manifest
+    from vla_edge.export.kosmos2.settings import RULES
 
-    settings = settings_from_manifest(manifest)
+    settings = RULES.from_manifest(manifest)
     for size in SIZES:
         arch = sample_architecture(manifest.source.layout, "transformers", size)
         policy = build_empty(arch, settings, attention="sdpa")

@@ -101,11 +101,11 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
     from vla_edge.export.bundle.parity import Measured
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
     from vla_edge.export.kosmos2.reference import build_policy
-    from vla_edge.export.kosmos2.settings import settings_from_manifest
+    from vla_edge.export.kosmos2.settings import RULES
     from vla_edge.runtime.checks.batch_error import compare
 
     source = read_checkpoint(checkpoint, bundle.manifest.source.weights_key or None)
-    policy = build_policy(source, settings_from_manifest(bundle.manifest)).half()
+    policy = build_policy(source, RULES.from_manifest(bundle.manifest)).half()
     source.file.check_unchanged()
     stages = [stage.name for stage in bundle.manifest.stages]
     worst = {name: np.zeros(2) for name in stages}

@@ -11,22 +11,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_edge.export.kosmos2.architecture import HEAD_SIZE
-
 from .parameters import Parameters, Rows
 from .precision import Precision
 from .writer import GraphWriter, Value
 
-NORM_EPSILON = 1e-5  # Kosmos-2's and CLIP's
-
 
 @dataclass(frozen=True)
 class Builder:
-    """What every layer needs at hand."""
+    """What every layer needs at hand.
+
+    Attributes:
+        graph: is written to.
+        params: the checkpoint's tensors.
+        precision: dtypes by role.
+        head_size: width of an attention head.
+        norm_epsilon: of every LayerNorm.
+    """
 
     graph: GraphWriter
     params: Parameters
     precision: Precision
+    head_size: int = 64
+    norm_epsilon: float = 1e-5
 
     def linear(self, x: Value, parts: Sequence[Rows], name: str) -> Value:
         """x @ W + b with the rows of several Linears side by side: [B, T, C] -> [B, T, sum of rows]."""
@@ -45,7 +51,7 @@ class Builder:
         )
         bias = graph.weight(f"{name}.bias", "float32", width, self.params.plain(f"{name}.bias", "float32"))
         with graph.scope(name):
-            return graph.layer_norm(graph.cast(x, "float32"), gain, bias, NORM_EPSILON)
+            return graph.layer_norm(graph.cast(x, "float32"), gain, bias, self.norm_epsilon)
 
     def residual(self, stream: Value, update: Value) -> Value:
         """stream + update in the residual's dtype."""
@@ -61,13 +67,13 @@ class Builder:
         return graph.mul(x, graph.unary("Sigmoid", graph.mul(x, graph.scalar(1.702, x.dtype))))
 
     def heads(self, x: Value) -> Value:
-        """[B, T, H*64] -> [B, H, T, 64]."""
+        """[B, T, H*size] -> [B, H, T, size]."""
         batch, tokens, width = x.shape
-        split = self.graph.reshape(x, (batch, tokens, width // HEAD_SIZE, HEAD_SIZE))
+        split = self.graph.reshape(x, (batch, tokens, width // self.head_size, self.head_size))
         return self.graph.transpose(split, (0, 2, 1, 3))
 
     def attend(self, q: Value, k: Value, v: Value, mask: Value | None) -> Value:
-        """softmax(q k^T + mask) v for q [B, H, T, 64], k and v [B, H, S, 64]; q is scaled already: [B, T, H*64].
+        """softmax(q k^T + mask) v for q [B, H, T, size], k and v [B, H, S, size]; q is scaled already: [B, T, H*size].
 
         `mask` is broadcast to [B, H, T, S], in the softmax's dtype: 0 or a large negative number.
         """
@@ -86,11 +92,12 @@ class Builder:
     ) -> Value:
         """Self-attention before its output projection: [B, T, C] -> [B, T, C].
 
-        The three projections are one matrix product. The scale 1/8 is folded into the query's weights: a
-        power of two, exact in half. With `rows`, only the first rows ask (the others answer): [B, rows, C].
+        The three projections are one matrix product. The scale, one over the root of a head's size, is folded
+        into the query's weights: for 64 a power of two, exact in half. With `rows`, only the first rows ask (the
+        others answer): [B, rows, C].
         """
         graph = self.graph
-        scaled = qkv[0].scaled(HEAD_SIZE**-0.5)
+        scaled = qkv[0].scaled(self.head_size**-0.5)
         width = qkv[0].count
         with graph.scope(name):
             if rows is None:

@@ -9,7 +9,7 @@ from typing import Any
 from vla_edge.export.screen.screen import as_text
 from vla_edge.runtime.bundle.manifest import Manifest
 
-from .settings import assumed_settings, settings_from_manifest
+from .settings import RULES, assumed_settings
 
 # What a robot does where the setting is not the training's. No gate sees any of it: the reference has the
 # same settings as the graph.
@@ -66,7 +66,7 @@ def likely(manifest: Manifest) -> dict[str, Any]:
     Raises:
         InputError: as `guesses`.
     """
-    features = set(settings_from_manifest(manifest).features)
+    features = set(RULES.from_manifest(manifest).features)
     needless = set(assumed_settings(manifest))  # what is likely for one layout may be a guess for another
     if not features & {"clip_image", "clip_text"}:
         needless |= {"clip_feature", "clip_activation"}

@@ -9,37 +9,18 @@ manifest beside the value and its origin. Nothing about the forward pass is deci
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
-from vla_edge.export.settings.text import parse_options, read_settings_file
-from vla_edge.export.settings.words import in_words
-from vla_edge.runtime.bundle.manifest import MAX_INSTRUCTIONS, Manifest, Setting
-from vla_edge.runtime.errors import InputError
+from vla_edge.export.settings.rules import SettingRules
+from vla_edge.runtime.bundle.manifest import MAX_INSTRUCTIONS, Manifest
 
 from .architecture import Architecture
 from .settings_check import check_settings
 
-__all__ = [
-    "STANDING",
-    "PolicySettings",
-    "ResolvedSettings",
-    "assumed_settings",
-    "choices_of",
-    "defaults_for",
-    "parse_options",
-    "read_settings_file",
-    "resolve_settings",
-    "settings_from_manifest",
-]
-
 Feature = Literal["text", "image_projection", "vision", "clip_image", "clip_text"]
 ProjectionAttention = Literal["full", "causal"]
-Origin = Literal["default", "checkpoint", "file", "option"]
 
 FULL_SCALE_MPS = 2.0  # training targets were action / 2.0, clipped to +-1
 ROBOT_LIMIT_MPS = 1.15
@@ -111,21 +92,6 @@ STANDING: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class ResolvedSettings:
-    """Settings for one checkpoint, and who chose each."""
-
-    values: PolicySettings
-    origins: Mapping[str, Origin]
-
-    def for_manifest(self) -> dict[str, Setting]:
-        plain = msgspec.to_builtins(self.values)
-        return {
-            name: Setting(value=plain[name], origin=self.origins[name], standing=STANDING[name])
-            for name in PolicySettings.__struct_fields__
-        }
-
-
 def defaults_for(arch: Architecture) -> dict[str, Any]:
     """The defaults that depend on the layout; all others are the fields' own."""
     features: dict[str, tuple[Feature, ...]] = {
@@ -142,50 +108,18 @@ def defaults_for(arch: Architecture) -> dict[str, Any]:
     }
 
 
-def resolve_settings(
-    arch: Architecture,
-    *,
-    checkpoint: Mapping[str, Any] | None = None,
-    file: Path | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> ResolvedSettings:
-    """Lay defaults, what the checkpoint carries, a settings file and command-line options over each other.
-
-    Args:
-        arch: the recognised architecture.
-        checkpoint: settings found in the checkpoint (`action_mean` and `action_std` become offset and scale).
-        file: a YAML or JSON file with any of the fields.
-        options: values given on the command line; they win.
-
-    Raises:
-        InputError: an unknown field, a value that does not fit, or settings that contradict the shapes.
-    """
-    layers: list[tuple[Origin, Mapping[str, Any]]] = [
-        ("default", defaults_for(arch)),
-        ("checkpoint", checkpoint or {}),
-        ("file", read_settings_file(file) if file else {}),
-        ("option", options or {}),
-    ]
-    merged: dict[str, Any] = {}
-    origins: dict[str, Origin] = dict.fromkeys(PolicySettings.__struct_fields__, "default")
-    for origin, values in layers:
-        _refuse_unknown(values, origin)
-        for name, value in values.items():
-            merged[name] = value
-            origins[name] = origin
-    given = merged.get("instructions")
-    # anything but a list is for _convert to refuse
-    if "default_instruction" not in merged and isinstance(given, (list, tuple)):
-        merged["default_instruction"] = next(iter(given), "")
-        origins["default_instruction"] = origins["instructions"]
-    values_struct = _convert(merged)
-    check_settings(arch, values_struct, origins)
-    return ResolvedSettings(values_struct, origins)
-
-
-def settings_from_manifest(manifest: Manifest) -> PolicySettings:
-    """The settings that a bundle was exported with."""
-    return _convert({name: setting.value for name, setting in manifest.settings.items()})
+RULES = SettingRules(
+    struct=PolicySettings,
+    standing=STANDING,
+    defaults=defaults_for,
+    check=check_settings,
+    by_layout={
+        "features": "by the layout: text; text, clip_image; vision, clip_image; vision, clip_image, clip_text",
+        "final_tanh": "true for the pure policy, false for hybrids",
+        "clip_activation": "gelu for open_clip's checkpoints, quick_gelu for others",
+    },
+    example="Change one: --set pooling=mean. A list: --set 'action_scale=[2.0,2.0]'. Many: --settings FILE.yaml",
+)
 
 
 def assumed_settings(manifest: Manifest) -> dict[str, Any]:
@@ -193,7 +127,7 @@ def assumed_settings(manifest: Manifest) -> dict[str, Any]:
 
     Left out are those that make no difference to this policy.
     """
-    settings = settings_from_manifest(manifest)
+    settings = RULES.from_manifest(manifest)
     needless: set[str] = set()
     if not {"text", "image_projection"} & set(settings.features):
         needless.add("projection_attention")
@@ -208,43 +142,3 @@ def assumed_settings(manifest: Manifest) -> dict[str, Any]:
         for name, setting in manifest.settings.items()
         if setting.origin == "default" and "unknown" in setting.standing and name not in needless
     }
-
-
-def _refuse_unknown(values: Mapping[str, Any], origin: str) -> None:
-    unknown = [str(name) for name in values if name not in PolicySettings.__struct_fields__]
-    if unknown:
-        known = ", ".join(PolicySettings.__struct_fields__)
-        raise InputError(f"unknown setting {unknown[0]!r} (from the {origin}).", f"Known settings: {known}.")
-
-
-def _convert(values: Mapping[str, Any]) -> PolicySettings:
-    try:
-        return msgspec.convert(dict(values), PolicySettings)
-    except msgspec.ValidationError as error:
-        name, problem = in_words(str(error), values)
-        raise InputError(problem, _hint(name)) from error
-    except (ArithmeticError, RecursionError, ValueError) as error:  # a whole number that no float holds
-        raise InputError(f"a setting does not fit: {error}.", _LOOK) from error
-
-
-_LOOK = "Look at vla-export --list-settings for the form of each value."
-
-
-def _hint(name: str) -> str:
-    """Name the choices where the error is about a field with a fixed set of them."""
-    choices = choices_of(name) if name else ()
-    return f"Choices for {name}: {', '.join(choices)}." if choices else _LOOK
-
-
-def choices_of(name: str) -> tuple[str, ...]:
-    """What a setting may be, as it is written; empty where it is free."""
-    kind = get_type_hints(PolicySettings)[name]
-    return ("true", "false") if kind is bool else tuple(map(str, _choices(kind)))
-
-
-def _choices(kind: Any) -> tuple[Any, ...]:
-    """The values of a `Literal`, or of a tuple of them; none of another type."""
-    parts = [part for part in get_args(kind) if part is not Ellipsis]
-    if get_origin(kind) is Literal:
-        return tuple(parts)
-    return next(filter(None, map(_choices, parts)), ())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vla_edge.export.kosmos2.tensors import Shape
+Shape = tuple[int, ...]
 
 CHUNK_VALUES = 1 << 20
 

@@ -7,34 +7,28 @@ from typing import Any
 
 import msgspec
 
-from vla_edge.export.kosmos2.settings import STANDING, PolicySettings, choices_of
 from vla_edge.runtime.command.json_text import json_text
 
-BY_LAYOUT = {
-    "features": "by the layout: text; text, clip_image; vision, clip_image; vision, clip_image, clip_text",
-    "final_tanh": "true for the pure policy, false for hybrids",
-    "clip_activation": "gelu for open_clip's checkpoints, quick_gelu for others",
-}
-_EXAMPLE = (
-    "Change one: --set pooling=mean. A list: --set 'action_scale=[2.0,2.0]'. Many: --settings FILE.yaml"
-)
+from .rules import SettingRules
+
+Rules = SettingRules[Any, Any]
 
 
-def settings_listed() -> list[dict[str, Any]]:
+def settings_listed(rules: Rules) -> list[dict[str, Any]]:
     """Every setting in JSON's own types: name, default, default_by_layout, choices, standing, why.
 
     `choices` is empty where a setting is free; `standing` is "exact", "likely" or "unknown".
     """
-    defaults = msgspec.to_builtins(PolicySettings())
+    defaults = msgspec.to_builtins(rules.struct())
     listed = []
-    for name, text in STANDING.items():
+    for name, text in rules.standing.items():
         head, _, why = text.partition(": ")
         listed.append(
             {
                 "name": name,
                 "default": defaults[name],
-                "default_by_layout": BY_LAYOUT.get(name),
-                "choices": list(choices_of(name)),
+                "default_by_layout": rules.by_layout.get(name),
+                "choices": list(rules.choices(name)),
                 "standing": head.split()[0].rstrip(","),
                 "why": why or text,
             }
@@ -42,14 +36,14 @@ def settings_listed() -> list[dict[str, Any]]:
     return listed
 
 
-def print_settings(as_json: bool) -> None:
+def print_settings(rules: Rules, as_json: bool) -> None:
     """Print the settings: a block each, readable at any width and in any encoding, or JSON."""
-    text = json_text(settings_listed()) if as_json else _as_text()
+    text = json_text(settings_listed(rules)) if as_json else _as_text(rules)
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, errors="backslashreplace").decode(encoding))
 
 
-def _as_text() -> str:
+def _as_text(rules: Rules) -> str:
     import shutil
 
     from vla_edge.runtime.command.streams import plus_minus
@@ -62,16 +56,15 @@ def _as_text() -> str:
         return [f"{heads[at > 0]}{line}" for at, line in enumerate(in_lines(text, width - len(heads[0])))]
 
     head = "Settings of the forward pass: what a checkpoint does not say about how it was used."
-    lines = [
-        folded(head, width),
-        folded(f"Defaults of {', '.join(BY_LAYOUT)} depend on the layout.", width),
-        "",
-    ]
-    for setting in settings_listed():
+    lines = [folded(head, width)]
+    if rules.by_layout:
+        lines.append(folded(f"Defaults of {', '.join(rules.by_layout)} depend on the layout.", width))
+    lines.append("")
+    for setting in settings_listed(rules):
         default = setting["default_by_layout"] or json_text(setting["default"], indent=None)
         lines.append(setting["name"])
         lines += wrapped("default", default)
         if setting["choices"]:
             lines += wrapped("choices", ", ".join(setting["choices"]))
         lines += wrapped(setting["standing"], setting["why"].replace("+-", plus_minus()))
-    return "\n".join([*lines, "", folded(_EXAMPLE, width)])
+    return "\n".join([*lines, "", folded(rules.example, width)])

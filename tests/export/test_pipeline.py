@@ -20,7 +20,7 @@ from known_layouts import LAYOUTS
 
 from vla_edge.export import resources
 from vla_edge.export.bundle.parity import measure_bundle, measure_graph
-from vla_edge.export.kosmos2.settings import settings_from_manifest
+from vla_edge.export.kosmos2.settings import RULES
 from vla_edge.export.pipeline import ExportOptions, Silent, export_bundle
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.errors import (
@@ -91,7 +91,7 @@ def test_the_manifest_tells_what_was_chosen_and_by_whom(tmp_path: Path, checkpoi
     manifest = export_bundle(options)[0].manifest
     assert manifest.settings["pooling"].origin == "option"
     assert manifest.settings["frame"].origin == "default"
-    assert settings_from_manifest(manifest).pooling == "mean"
+    assert RULES.from_manifest(manifest).pooling == "mean"
     assert manifest.source.weights_origin.startswith("sample: ")
     assert manifest.source.sha256 is not None
     assert manifest.source.epoch == 4

@@ -131,7 +131,8 @@ class Settings(Reader):
         return mutate_bytes(rng, data)
 
     def read(self, data: bytes) -> None:
-        from vla_edge.export.kosmos2.settings import parse_options, resolve_settings
+        from vla_edge.export.kosmos2.settings import RULES
+        from vla_edge.export.settings.text import parse_options
 
         path = self.folder / "case.yaml"
         path.write_bytes(data)
@@ -141,7 +142,7 @@ class Settings(Reader):
             lambda: {"options": parse_options([option])},
             lambda: {"options": parse_options([f"pooling={option}"])},
         ):
-            refused_or_read(lambda given=given: resolve_settings(self._arch, **given()))  # type: ignore[misc]
+            refused_or_read(lambda given=given: RULES.resolve(self._arch, **given()))  # type: ignore[misc]
 
 
 class BundleReader(Reader):

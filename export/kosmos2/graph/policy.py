@@ -12,7 +12,7 @@ from vla_edge.export.graph.layers import Builder
 from vla_edge.export.graph.parameters import Parameters
 from vla_edge.export.graph.precision import Precision
 from vla_edge.export.graph.writer import GraphWriter, Value
-from vla_edge.export.kosmos2.architecture import Architecture
+from vla_edge.export.kosmos2.architecture import HEAD_SIZE, Architecture
 from vla_edge.export.kosmos2.settings import PolicySettings
 
 from .action import write_head, write_lstm
@@ -52,7 +52,7 @@ def write_policy(
     Output: `actions` float32 [B, steps, size], before scale and offset (and `h_out`, `c_out`).
     """
     graph = GraphWriter()
-    builder = Builder(graph, Parameters(tensors), options.precision)
+    builder = Builder(graph, Parameters(tensors), options.precision, HEAD_SIZE)
     side = arch.vision.image_size
     pixels = graph.input("pixel_values", "float32", (options.batch, 3, side, side))
     features = _features(builder, pixels, arch, settings, options)

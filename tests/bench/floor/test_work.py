@@ -24,7 +24,7 @@ from vla_edge.export.kosmos2.graph.decoder import PromptShape
 from vla_edge.export.kosmos2.graph.policy import GraphOptions, write_policy
 from vla_edge.export.kosmos2.reference import build_empty
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
-from vla_edge.export.kosmos2.settings import PolicySettings, resolve_settings
+from vla_edge.export.kosmos2.settings import RULES, PolicySettings
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.errors import BundleError
 
@@ -68,7 +68,7 @@ def policy_work(
 ) -> Work:
     """The work of a sample policy's graph, written from shapes alone."""
     arch = sample_architecture(layout, "none" if layout == "pure" else form, size)
-    chosen = resolve_settings(arch, options=options).values
+    chosen = RULES.resolve(arch, options=options).values
     text = None
     if "clip_text" in chosen.features:
         text = np.zeros((len(chosen.instructions), arch.clip.embed), np.float32)
@@ -124,7 +124,7 @@ def saved_by_the_exporter(arch: Architecture) -> int:
 @pytest.mark.parametrize("size", ["tiny", "small", "full"])
 def test_the_operations_are_those_of_pytorchs_own_counter_less_what_the_exporter_folds(size: str) -> None:
     arch = sample_architecture("pure", "none", size)
-    counted = torch_operations(arch, resolve_settings(arch).values)
+    counted = torch_operations(arch, RULES.resolve(arch).values)
     assert policy_work("pure", size).operations == counted - saved_by_the_exporter(arch)
 
 

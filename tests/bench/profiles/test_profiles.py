@@ -38,7 +38,7 @@ from vla_edge.export.kosmos2.graph.decoder import PromptShape
 from vla_edge.export.kosmos2.graph.policy import GraphOptions, write_policy
 from vla_edge.export.kosmos2.reference import build_empty
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
-from vla_edge.export.kosmos2.settings import resolve_settings
+from vla_edge.export.kosmos2.settings import RULES
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtSession
 from vla_edge.runtime.errors import EngineError
@@ -50,7 +50,7 @@ HEAD = "actions.mlp.0/MatMul"
 
 def graph_of(layout: str, form: str, **choices: Any) -> onnx.GraphProto:
     arch = sample_architecture(layout, form, "tiny")
-    settings = resolve_settings(arch, options=choices).values
+    settings = RULES.resolve(arch, options=choices).values
     tensors = build_empty(arch, settings).state_dict()
     text = np.zeros((len(settings.instructions), arch.clip.embed)) if arch.clip else None
     options = GraphOptions(FP16, PromptShape(32, settings.image_start, None), clip_text=text)
@@ -95,7 +95,7 @@ def test_what_enters_and_leaves_a_stage_of_parity_is_of_that_stage(
     checkpoint_of: Callable[..., Path],
 ) -> None:
     arch = sample_architecture("hybrid-a", "transformers", "tiny")
-    settings = resolve_settings(arch).values
+    settings = RULES.resolve(arch).values
     options = GraphOptions(FP16, PromptShape(32, settings.image_start, None))
     graph = write_policy(arch, settings, build_empty(arch, settings).state_dict(), options)
     found = {name: stage_of(value.name) for name, value in graph.stages.items()}
@@ -250,10 +250,10 @@ def profile_on(device: str, folder: Path, checkpoint: Path) -> tuple[Profile, An
 
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
     from vla_edge.export.kosmos2.reference import build_policy
-    from vla_edge.export.kosmos2.settings import settings_from_manifest
+    from vla_edge.export.kosmos2.settings import RULES
 
     manifest = Bundle.open(folder).manifest
-    policy = build_policy(read_checkpoint(checkpoint), settings_from_manifest(manifest)).to(device)
+    policy = build_policy(read_checkpoint(checkpoint), RULES.from_manifest(manifest)).to(device)
     inputs = {
         spec.name: torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
         for spec in manifest.inputs

@@ -14,14 +14,8 @@ import pytest
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint
 from vla_edge.export.kosmos2.architecture import Architecture
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
-from vla_edge.export.kosmos2.settings import (
-    STANDING,
-    PolicySettings,
-    assumed_settings,
-    parse_options,
-    read_settings_file,
-    resolve_settings,
-)
+from vla_edge.export.kosmos2.settings import RULES, STANDING, PolicySettings, assumed_settings
+from vla_edge.export.settings.text import parse_options, read_settings_file
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.errors import CheckpointError, InputError
@@ -51,14 +45,14 @@ def test_every_setting_states_its_standing() -> None:
     ],
 )
 def test_defaults_follow_the_layout(layout, form, features, tanh, activation) -> None:
-    values = resolve_settings(sample_architecture(layout, form, "tiny")).values
+    values = RULES.resolve(sample_architecture(layout, form, "tiny")).values
     assert (values.features, values.final_tanh, values.clip_activation) == (features, tanh, activation)
 
 
 def test_an_option_wins_over_the_file_and_the_file_over_the_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("action_scale: [3.0, 3.0]\npooling: mean\n")
-    resolved = resolve_settings(
+    resolved = RULES.resolve(
         PURE,
         checkpoint={"action_scale": [4.0, 4.0], "action_offset": [0.1, 0.1]},
         file=file,
@@ -73,7 +67,7 @@ def test_an_option_wins_over_the_file_and_the_file_over_the_checkpoint(tmp_path:
 
 
 def test_the_first_instruction_given_becomes_the_default() -> None:
-    resolved = resolve_settings(PURE, options={"instructions": ["go left", "go right"]})
+    resolved = RULES.resolve(PURE, options={"instructions": ["go left", "go right"]})
     assert resolved.values.default_instruction == "go left"
 
 
@@ -127,12 +121,12 @@ def test_the_first_instruction_given_becomes_the_default() -> None:
 )
 def test_a_setting_that_cannot_be_meant_is_refused_in_words(options, words: str) -> None:
     with pytest.raises(InputError, match=re.escape(words)):
-        resolve_settings(PURE, options=options)
+        RULES.resolve(PURE, options=options)
 
 
 def test_widths_that_do_not_add_up_are_shown_with_their_sum() -> None:
     with pytest.raises(InputError, match=r"= \d+ wide, but feature_fusion takes \d+"):
-        resolve_settings(HYBRID, options={"features": ["text"]})
+        RULES.resolve(HYBRID, options={"features": ["text"]})
 
 
 def test_options_are_json_where_they_parse_and_text_where_not() -> None:
@@ -232,20 +226,20 @@ def test_statistics_of_another_length_than_the_output_name_the_checkpoints_key()
     with pytest.raises(
         InputError, match=r"action_scale \(the checkpoint's action_std\) has 3 values; the policy has 2"
     ):
-        resolve_settings(PURE, checkpoint={"action_scale": [1.0, 1.0, 1.0]})
+        RULES.resolve(PURE, checkpoint={"action_scale": [1.0, 1.0, 1.0]})
 
 
 def test_all_settings_that_an_odd_head_needs_are_named_at_once_with_a_command_that_works() -> None:
     odd = odd_head(3)
     with pytest.raises(InputError) as raised:
-        resolve_settings(odd)
+        RULES.resolve(odd)
     problem, hint = raised.value.problem, raised.value.hint
     assert problem == (
         "setting action_names has 2 values, action_scale has 2 values, action_offset has 2 values, "
         "action_limit has 2 values; the policy has 3 outputs."
     )
     options = [word.removeprefix("--set ") for word in re.findall(r"--set \S+", hint.replace("'", ""))]
-    resolved = resolve_settings(odd, options=parse_options(options)).values
+    resolved = RULES.resolve(odd, options=parse_options(options)).values
     assert resolved.action_names == ("linear_x", "linear_y", "linear_z")
     assert resolved.action_scale == (2.0, 2.0, 2.0)
 
@@ -253,16 +247,16 @@ def test_all_settings_that_an_odd_head_needs_are_named_at_once_with_a_command_th
 @pytest.mark.parametrize("size", [1, 2, 4, 7])
 def test_the_command_for_an_odd_head_fits_every_size(size: int) -> None:
     with pytest.raises(InputError) as raised:
-        resolve_settings(odd_head(size), options={"action_scale": [1.0] * (size + 1)})
+        RULES.resolve(odd_head(size), options={"action_scale": [1.0] * (size + 1)})
     options = [
         word.removeprefix("--set ") for word in re.findall(r"--set \S+", raised.value.hint.replace("'", ""))
     ]
-    resolved = resolve_settings(odd_head(size), options=parse_options(options)).values
+    resolved = RULES.resolve(odd_head(size), options=parse_options(options)).values
     assert len(set(resolved.action_names)) == len(resolved.action_limit) == size
 
 
 def test_settings_survive_the_way_through_a_manifest() -> None:
-    resolved = resolve_settings(HYBRID, options={"pooling": "mean"})
+    resolved = RULES.resolve(HYBRID, options={"pooling": "mean"})
     plain = msgspec.json.decode(
         msgspec.json.encode({name: setting.value for name, setting in resolved.for_manifest().items()})
     )
@@ -272,7 +266,7 @@ def test_settings_survive_the_way_through_a_manifest() -> None:
 def manifest_of(manifest: Manifest, **options: object) -> Manifest:
     """A tiny bundle's manifest with settings changed as by options."""
     arch = sample_architecture(manifest.source.layout, "transformers", "tiny")
-    settings = resolve_settings(arch, options=options).for_manifest()
+    settings = RULES.resolve(arch, options=options).for_manifest()
     return msgspec.structs.replace(manifest, settings=settings)
 
 

@@ -20,7 +20,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from vla_edge.export.kosmos2.reference import clip_instruction_ids
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
 from vla_edge.export.kosmos2.sample.tokenizer import build_tokenizer, write_tokenizer
-from vla_edge.export.kosmos2.settings import PolicySettings, resolve_settings
+from vla_edge.export.kosmos2.settings import RULES, PolicySettings
 from vla_edge.export.kosmos2.tokens import (
     build_prompts,
     find_tokenizer,
@@ -32,7 +32,7 @@ from vla_edge.export.kosmos2.tokens import (
 from vla_edge.runtime.errors import InputError
 
 ARCH = sample_architecture("pure", "none", "tiny")
-SETTINGS = resolve_settings(ARCH).values
+SETTINGS = RULES.resolve(ARCH).values
 TOKENIZER = build_tokenizer()
 IMAGE_END = SETTINGS.image_start + ARCH.image_tokens
 
@@ -88,7 +88,7 @@ def test_the_prompt_is_as_long_as_its_longest_instruction_needs() -> None:
 
 
 def test_explicit_ids_need_no_tokenizer() -> None:
-    chosen = resolve_settings(ARCH, options={"instructions": ["go"]}).values
+    chosen = RULES.resolve(ARCH, options={"instructions": ["go"]}).values
     ids = (0, 5, *[4] * ARCH.image_tokens, 6, 9, 11)
     made = prompts(settings=chosen, tokenizer=None, explicit_ids={"go": ids})
     assert made.instructions[0].token_ids == ids
@@ -104,7 +104,7 @@ def test_explicit_ids_need_no_tokenizer() -> None:
     ],
 )
 def test_ids_that_cannot_be_a_prompt_are_refused(ids, words: str) -> None:
-    chosen = resolve_settings(ARCH, options={"instructions": ["go"]}).values
+    chosen = RULES.resolve(ARCH, options={"instructions": ["go"]}).values
     with pytest.raises(InputError, match=words):
         prompts(settings=chosen, explicit_ids={"go": ids})
 
@@ -138,7 +138,7 @@ def test_reading_explicit_ids_gives_ids_or_an_input_error(text: str) -> None:
 @settings(max_examples=60, deadline=None)
 def test_any_instruction_becomes_a_prompt_or_an_input_error(text: str) -> None:
     try:
-        chosen = resolve_settings(ARCH, options={"instructions": [text]}).values
+        chosen = RULES.resolve(ARCH, options={"instructions": [text]}).values
         made = prompts(settings=chosen)
     except InputError:
         return
@@ -191,7 +191,7 @@ def test_a_template_that_doubles_the_text_is_read_past(tmp_path: Path) -> None:
 
 
 def instructed(*texts: str, **options: Any) -> PolicySettings:
-    return resolve_settings(ARCH, options={"instructions": list(texts), **options}).values
+    return RULES.resolve(ARCH, options={"instructions": list(texts), **options}).values
 
 
 @pytest.mark.parametrize(

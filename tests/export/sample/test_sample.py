@@ -23,7 +23,7 @@ from vla_edge.export.kosmos2.sample.features import recipe
 from vla_edge.export.kosmos2.sample.sizes import SIZES, SizeName, sample_architecture
 from vla_edge.export.kosmos2.sample.stream import Stream
 from vla_edge.export.kosmos2.sample.tokenizer import build_tokenizer, write_tokenizer
-from vla_edge.export.kosmos2.settings import LEFT, RIGHT, STRAIGHT, resolve_settings
+from vla_edge.export.kosmos2.settings import LEFT, RIGHT, RULES, STRAIGHT
 from vla_edge.export.kosmos2.tensors import expected_tensors
 from vla_edge.export.sample.cli import main
 from vla_edge.export.sample.draw import CHUNK_VALUES, Recipe, draw
@@ -246,7 +246,7 @@ class TestTheModelThatItIs:
     ) -> None:
         checkpoint = read_checkpoint(checkpoint_of(layout))
         assert all(bool(torch.isfinite(tensor).all()) for tensor in checkpoint.tensors.values())
-        policy = build_policy(checkpoint, resolve_settings(checkpoint.architecture).values)
+        policy = build_policy(checkpoint, RULES.resolve(checkpoint.architecture).values)
         actions = run(policy, images)["actions"]
         assert bool(torch.isfinite(actions).all())
         assert float(actions.abs().max()) < 1.5
@@ -256,7 +256,7 @@ class TestTheModelThatItIs:
         self, checkpoint_of: CheckpointOf, images: torch.Tensor
     ) -> None:
         checkpoint = read_checkpoint(checkpoint_of("pure"))
-        policy = build_policy(checkpoint, resolve_settings(checkpoint.architecture).values)
+        policy = build_policy(checkpoint, RULES.resolve(checkpoint.architecture).values)
         left, right = (run(policy, images[:2], text)["actions"] for text in (LEFT, RIGHT))
         assert float((left - right).abs().max()) > 0.02
 
@@ -264,7 +264,7 @@ class TestTheModelThatItIs:
         self, checkpoint_of: CheckpointOf, images: torch.Tensor
     ) -> None:
         checkpoint = read_checkpoint(checkpoint_of("hybrid-a"))
-        policy = build_policy(checkpoint, resolve_settings(checkpoint.architecture).values)
+        policy = build_policy(checkpoint, RULES.resolve(checkpoint.architecture).values)
         seen = _Extremes(policy)
         run(policy, images[:2])
         assert seen.norm_inputs**2 > 65504
@@ -273,7 +273,7 @@ class TestTheModelThatItIs:
 
     def test_plain_half_precision_hurts(self, checkpoint_of: CheckpointOf, images: torch.Tensor) -> None:
         checkpoint = read_checkpoint(checkpoint_of("pure"))
-        settings = resolve_settings(checkpoint.architecture).values
+        settings = RULES.resolve(checkpoint.architecture).values
         full = run(build_policy(checkpoint, settings), images)
         half = run(build_policy(checkpoint, settings).half(), images)
         assert relative(half["text"], full["text"]) > 0.03
@@ -282,7 +282,7 @@ class TestTheModelThatItIs:
         self, checkpoint_of: CheckpointOf, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         checkpoint = read_checkpoint(checkpoint_of("pure"))
-        policy = build_policy(checkpoint, resolve_settings(checkpoint.architecture).values)
+        policy = build_policy(checkpoint, RULES.resolve(checkpoint.architecture).values)
         full = run(policy, images)
 
         def rounded(x: torch.Tensor) -> torch.Tensor:

@@ -18,8 +18,9 @@ from vla_edge.export.build.verify import StageMeasure
 from vla_edge.export.bundle.gates import default_gates, judgements, missed, override
 from vla_edge.export.export_view import print_exported, print_missed
 from vla_edge.export.kosmos2.guesses import guesses, likely
-from vla_edge.export.kosmos2.settings import PolicySettings, parse_options
+from vla_edge.export.kosmos2.settings import RULES, PolicySettings
 from vla_edge.export.screen import gates as gate_view
+from vla_edge.export.settings.text import parse_options
 from vla_edge.export.settings.view import print_settings
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import Gate, Manifest, StageError
@@ -171,7 +172,7 @@ def test_settings_keep_their_hanging_indent_at_any_width(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    print_settings(as_json=False)
+    print_settings(RULES, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     # what is one word, such as a list without blanks, is as long as it is
     assert [line for line in lines if cell_len(line) > columns and len(line.split()) > 2] == []

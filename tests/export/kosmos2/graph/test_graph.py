@@ -24,7 +24,7 @@ from vla_edge.export.kosmos2.graph.decoder import PromptShape
 from vla_edge.export.kosmos2.graph.policy import GraphOptions, write_policy
 from vla_edge.export.kosmos2.reference import assign_weights, build_empty
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
-from vla_edge.export.kosmos2.settings import PolicySettings, resolve_settings
+from vla_edge.export.kosmos2.settings import RULES, PolicySettings
 from vla_edge.runtime.errors import CheckpointError
 
 LENGTH = 32
@@ -95,7 +95,7 @@ def run_graph(
 def check(
     tmp_path: Path, arch: Architecture, precision: Precision, tolerance: float, batch: int = 1, **options: Any
 ) -> None:
-    settings = resolve_settings(arch, options=options).values
+    settings = RULES.resolve(arch, options=options).values
     policy, tensors = random_policy(arch, settings)
     inputs = random_inputs(arch, settings, batch)
     wanted = policy(**inputs)
@@ -206,7 +206,7 @@ def test_patches_by_a_matrix_product_are_torchs_convolution(
 @pytest.mark.parametrize("form", ["transformers", "open_clip"])
 def test_at_full_size_patches_are_products_in_half_that_tensor_cores_take(form: str) -> None:
     arch = sample_architecture("hybrid-a", form, "full")
-    settings = resolve_settings(arch).values
+    settings = RULES.resolve(arch).values
     tensors = build_empty(arch, settings).state_dict()
     graph = write_policy(arch, settings, tensors, GraphOptions(FP16, PromptShape(LENGTH * 3, 2, None)))
     nodes = graph.model("test", "policy").graph.node
@@ -218,7 +218,7 @@ def test_at_full_size_patches_are_products_in_half_that_tensor_cores_take(form: 
 
 def test_from_a_zero_state_neither_recurrent_weights_nor_forget_gates_are_carried() -> None:
     arch = sample_architecture("pure", "none", "tiny")
-    settings = resolve_settings(arch).values
+    settings = RULES.resolve(arch).values
     _, tensors = random_policy(arch, settings)
     options = GraphOptions(FP32, PromptShape(LENGTH, 2, None))
     single = write_policy(arch, settings, tensors, options)
@@ -229,7 +229,7 @@ def test_from_a_zero_state_neither_recurrent_weights_nor_forget_gates_are_carrie
 
 def test_a_vision_only_policy_leaves_the_text_tower_behind() -> None:
     arch = sample_architecture("hybrid-b", "transformers", "tiny")
-    settings = resolve_settings(arch).values
+    settings = RULES.resolve(arch).values
     _, tensors = random_policy(arch, settings)
     graph = write_policy(arch, settings, tensors, GraphOptions(FP32, PromptShape(LENGTH, 2, None)))
     assert not any("text_model" in weight.value.name for weight in graph.weights)
@@ -238,7 +238,7 @@ def test_a_vision_only_policy_leaves_the_text_tower_behind() -> None:
 
 def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
     arch = sample_architecture("hybrid-a", "transformers", "tiny")
-    settings = resolve_settings(arch).values
+    settings = RULES.resolve(arch).values
     _, tensors = random_policy(arch, settings)
     digests = []
     for name in ("a", "b"):
@@ -256,7 +256,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
 )
 def test_a_weight_that_half_cannot_hold_is_named(tmp_path: Path, value: float, words: str) -> None:
     arch = sample_architecture("pure", "none", "tiny")
-    settings = resolve_settings(arch).values
+    settings = RULES.resolve(arch).values
     _, tensors = random_policy(arch, settings)
     tensors["rnn.weight_ih_l1"] = tensors["rnn.weight_ih_l1"].clone()
     tensors["rnn.weight_ih_l1"][0, 0] = value
@@ -269,7 +269,7 @@ def test_a_missing_or_misshapen_key_is_named_when_weights_are_assigned(
     checkpoint_of: Callable[..., Path],
 ) -> None:
     arch = sample_architecture("pure", "none", "tiny")
-    policy = build_empty(arch, resolve_settings(arch).values)
+    policy = build_empty(arch, RULES.resolve(arch).values)
     tensors = {name: torch.zeros(value.shape) for name, value in policy.state_dict().items()}
     del tensors["rnn.bias_ih_l0"]
     tensors["actions.mlp.0.bias"] = torch.zeros(3)
@@ -284,7 +284,7 @@ def test_a_missing_or_misshapen_key_is_named_when_weights_are_assigned(
 @pytest.mark.parametrize("how", ["full", "causal"])
 def test_fused_attention_gives_what_the_plain_one_gives(layout: str, how: str) -> None:
     arch = sample_architecture(layout, "transformers", "tiny")
-    settings = resolve_settings(arch, options={"projection_attention": how}).values
+    settings = RULES.resolve(arch, options={"projection_attention": how}).values
     plain, tensors = random_policy(arch, settings)
     fused = assign_weights(build_empty(arch, settings, attention="sdpa"), tensors)
     inputs = random_inputs(arch, settings, 2)
@@ -296,8 +296,7 @@ def test_fused_attention_gives_what_the_plain_one_gives(layout: str, how: str) -
 def test_a_causal_projection_is_what_transformers_does_by_default_and_another_thing() -> None:
     arch = sample_architecture("pure", "none", "tiny")
     settings = {
-        how: resolve_settings(arch, options={"projection_attention": how}).values
-        for how in ("full", "causal")
+        how: RULES.resolve(arch, options={"projection_attention": how}).values for how in ("full", "causal")
     }
     full, tensors = random_policy(arch, settings["full"])
     causal = assign_weights(build_empty(arch, settings["causal"]), tensors)
@@ -313,7 +312,7 @@ def test_a_causal_projection_is_what_transformers_does_by_default_and_another_th
 
 def test_the_splice_by_concatenation_is_what_kosmos2_itself_computes() -> None:
     arch = sample_architecture("pure", "none", "tiny")
-    settings = resolve_settings(arch).values
+    settings = RULES.resolve(arch).values
     policy, _ = random_policy(arch, settings)
     inputs = random_inputs(arch, settings, 1)
     slots = torch.zeros(1, LENGTH, dtype=torch.long)

@@ -1,1 +1,1 @@
-
+"""From a checkpoint to a bundle that was compared, and from a bundle to plans."""

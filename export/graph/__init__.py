@@ -1,1 +1,1 @@
-
+"""ONNX graphs written from shapes, every cast stated; knows no family."""

@@ -1,0 +1,1 @@
+"""Photographs for golden samples, free to use."""

@@ -1,0 +1,87 @@
+"""What the papers name is there: paths, links, modules and rooms."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("runtime", "export", "bench")
+PAPERS = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("*.md", "docs/*.md", "bench/**/*.md", "engines/*.md", "docker/*.md", "examples/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+# a path of this repository, in text, code or a link
+PATH = re.compile(
+    rf"(?<![\w./-])(?:{'|'.join((*ROOMS, 'tests', 'docs', 'docker', 'examples'))})/[\w./-]*[\w/]"
+)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+MODULE = re.compile(r"\bvla_edge(?:\.[a-z_0-9]+)+")
+
+
+def text_of(paper: Path) -> str:
+    return (ROOT / paper).read_text(encoding="utf-8")
+
+
+def anchors_of(text: str) -> set[str]:
+    """The anchors that GitHub gives to headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def packages() -> list[str]:
+    return sorted(
+        path.parent.relative_to(ROOT).as_posix()
+        for room in ROOMS
+        for path in (ROOT / room).rglob("__init__.py")
+    )
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=str)
+def test_every_path_that_a_paper_names_is_there(paper: Path) -> None:
+    found = set(PATH.findall(re.sub(r"https?://\S+", "", text_of(paper))))
+    assert sorted(path for path in found if not (ROOT / path).exists()) == []
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=str)
+def test_every_link_leads_somewhere(paper: Path) -> None:
+    broken = []
+    for target, anchor in LINK.findall(text_of(paper)):
+        there = (ROOT / paper).parent / target if target else ROOT / paper
+        if not there.exists() or (anchor and anchor not in anchors_of(there.read_text(encoding="utf-8"))):
+            broken.append(f"{target}#{anchor}" if anchor else target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=str)
+def test_every_module_that_a_paper_names_is_there(paper: Path) -> None:
+    assert sorted(name for name in set(MODULE.findall(text_of(paper))) if not is_there(name)) == []
+
+
+def is_there(name: str) -> bool:
+    """Whether this is a module, or what a module holds."""
+    parent, _, last = name.rpartition(".")
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return find_spec(parent) is not None and hasattr(import_module(parent), last)
+
+
+@pytest.mark.parametrize("package", packages())
+def test_the_map_of_rooms_has_every_package_in_its_own_words(package: str) -> None:
+    module = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+    summary = (ast.get_docstring(module) or "").partition("\n")[0]
+    assert summary, f"{package}/__init__.py says nothing"
+    row = f"| `{package}/` | {summary} |"
+    assert row in text_of(Path("CONTRIBUTING.md")).splitlines(), f"put into CONTRIBUTING.md: {row}"
+
+
+def test_the_index_has_every_page() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"^\| \[([\w.]+)\]\(\1\)", text_of(Path("docs/README.md")), re.MULTILINE))

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from vla_edge.bench.report.types import Forecast, Prediction
 from vla_edge.runtime.errors import InputError
@@ -113,20 +114,15 @@ def predict(
             f"an engine cannot need {engine_times_floor} times its floor.", "Give a positive number, or None."
         )
 
-    def row(published: Published) -> Prediction:
-        floor_ms = max(
-            work.bytes_read / published.memory_gb_s / 1e6, work.operations / published.fp16_tflops / 1e9
-        )
-        return Prediction(
-            device=published.device,
-            memory_gb_s=published.memory_gb_s,
-            fp16_tflops=published.fp16_tflops,
+    floors_ms = (max(work.times_ms(device.memory_gb_s, device.fp16_tflops)) for device in devices)
+    return tuple(
+        Prediction(
+            **asdict(device),
             floor_ms=floor_ms,
             expected_ms=None if engine_times_floor is None else floor_ms * engine_times_floor,
-            source=published.source,
         )
-
-    return tuple(row(published) for published in devices)
+        for device, floor_ms in zip(devices, floors_ms, strict=True)
+    )
 
 
 def forecast(bundle: str, work: Work, engine_times_floor: float | None) -> Forecast:

@@ -51,8 +51,7 @@ def floor_distance(work: Work, rates: Rates, precision: Arithmetic, p50_ms: floa
     rate_tflops = rate_of(rates, precision)
     if not rate_tflops or not rates.copy_gb_s:  # a rate of nothing was not measured
         return None
-    memory_ms = work.bytes_read / rates.copy_gb_s / 1e6
-    compute_ms = work.operations / rate_tflops / 1e9
+    memory_ms, compute_ms = work.times_ms(rates.copy_gb_s, rate_tflops)
     floor_ms = max(memory_ms, compute_ms)
     return FloorDistance(
         bytes_read=work.bytes_read,
@@ -91,11 +90,9 @@ def arithmetic_of(identity: Identity, backend: str) -> Arithmetic:
     Raises:
         InputError: `identity.compute` begins with nothing that is known.
     """
-    words = identity.compute.split()
-    if "tf32" in backend.split("-"):
-        return "tf32"
+    first = "tf32" if "tf32" in backend.split("-") else next(iter(identity.compute.split()), "")
     for known in _ARITHMETICS:
-        if words and words[0] == known:
+        if first == known:
             return known
     raise InputError(
         f"{backend} computes in {identity.compute!r}, which is none of {', '.join(_ARITHMETICS)}.",
@@ -117,8 +114,5 @@ def row_work(work: Work, identity: Identity, backend: str) -> Work:
 
 def rate_of(rates: Rates, precision: Arithmetic) -> float | None:
     """Measured rate of matrix products in this arithmetic, in 10^12 operations a second."""
-    return {
-        "fp32": rates.matmul_fp32_tflops,
-        "tf32": rates.matmul_tf32_tflops,
-        "fp16": rates.matmul_fp16_tflops,
-    }[precision]
+    rate: float | None = getattr(rates, f"matmul_{precision}_tflops")
+    return rate

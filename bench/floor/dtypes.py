@@ -1,62 +1,29 @@
-"""How many bits a number of each ONNX dtype takes in memory, packed as the format packs it (onnx.proto, TensorProto).
+"""How many bytes numbers of each ONNX dtype take, packed as the format packs them, and which a step reads.
 
-NumPy's item sizes would not do: it holds the numbers of fewer than eight bits in a byte each.
+NumPy's item sizes would not do: it holds the numbers of fewer than eight bits in a byte each. ONNX's own names tell
+the bits (INT4, BFLOAT16, FLOAT8E5M2; onnx.proto, TensorProto), but for three of them.
 """
 
 from __future__ import annotations
 
-BITS: dict[str, int] = {
-    "FLOAT": 32,
-    "UINT8": 8,
-    "INT8": 8,
-    "UINT16": 16,
-    "INT16": 16,
-    "INT32": 32,
-    "INT64": 64,
-    "BOOL": 8,
-    "FLOAT16": 16,
-    "DOUBLE": 64,
-    "UINT32": 32,
-    "UINT64": 64,
-    "COMPLEX64": 64,
-    "COMPLEX128": 128,
-    "BFLOAT16": 16,
-    "FLOAT8E4M3FN": 8,
-    "FLOAT8E4M3FNUZ": 8,
-    "FLOAT8E5M2": 8,
-    "FLOAT8E5M2FNUZ": 8,
-    "UINT4": 4,
-    "INT4": 4,
-    "FLOAT4E2M1": 4,
-    "FLOAT8E8M0": 8,
-    "UINT2": 2,
-    "INT2": 2,
-    "FLOAT6E2M3": 6,
-    "FLOAT6E3M2": 6,
-}
+import re
+
+_BITS_WITHOUT_NUMBER = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}
+_BITS_IN_NAME = re.compile(r"[A-Z]+(\d+)")
 # what a policy in another precision would hold in that precision; the others keep their size
 _ANY_PRECISION = frozenset({"FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"})
 
 # Operators and the inputs of theirs that say what to do (shapes, axes, bounds): an engine folds constants there when
 # it is built, and no step reads them.
-_SETTLING: dict[str, frozenset[int]] = {
-    "ConstantOfShape": frozenset({0}),
-    "CumSum": frozenset({1}),
-    "Expand": frozenset({1}),
-    "OneHot": frozenset({1}),
-    "Pad": frozenset({1, 3}),
-    "Range": frozenset({0, 1, 2}),
-    "Reshape": frozenset({1}),
-    "Resize": frozenset({1, 2, 3}),
-    "Slice": frozenset({1, 2, 3, 4}),
-    "Split": frozenset({1}),
-    "Squeeze": frozenset({1}),
-    "Tile": frozenset({1}),
-    "TopK": frozenset({1}),
-    "Trilu": frozenset({1}),
-    "Unsqueeze": frozenset({1}),
+_SECOND = "CumSum Expand OneHot Reshape Split Squeeze Tile TopK Trilu Unsqueeze"
+_SETTLING: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(_SECOND.split(), (1,)),
+    "ConstantOfShape": (0,),
+    "Pad": (1, 3),
+    "Range": (0, 1, 2),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
 }
-_REDUCING = frozenset({1})
 
 
 def dtype_name(dtype: int) -> str:
@@ -71,7 +38,9 @@ def dtype_name(dtype: int) -> str:
 
 def size_bytes(elements: int, dtype: int) -> int | None:
     """Bytes of so many numbers, packed; None of a dtype without a fixed size, or an unknown one."""
-    bits = BITS.get(dtype_name(dtype))
+    name = dtype_name(dtype)
+    told = _BITS_IN_NAME.match(name)
+    bits = int(told[1]) if told else _BITS_WITHOUT_NUMBER.get(name)
     return None if bits is None else -(-elements * bits // 8)
 
 
@@ -83,4 +52,4 @@ def follows_precision(dtype: int) -> bool:
 def is_settled(operator: str, place: int) -> bool:
     """Whether a constant at this input of an operator is folded when an engine is built."""
     reduces = str(operator).startswith("Reduce")  # bytes, where a file has no text
-    return place in (_REDUCING if reduces else _SETTLING.get(operator, frozenset()))
+    return place in ((1,) if reduces else _SETTLING.get(operator, ()))

@@ -23,11 +23,12 @@ products, so that little more than a loop over the nodes would be left to use.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import MODEL_NAME
@@ -40,27 +41,39 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-# Operators with products inside that `_COUNTERS` does not know, or with a body that runs an unknown number
+# Operators with products inside that `_PRODUCTS` does not know, or with a body that runs an unknown number
 # of times: to pass over one would make a floor that is too low look like a measured one.
-UNCOUNTED = frozenset(
-    {
-        "Attention",
-        "ConvInteger",
-        "ConvTranspose",
-        "DFT",
-        "DeformConv",
-        "Einsum",
-        "GRU",
-        "If",
-        "LSTM",
-        "Loop",
-        "MatMulInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-        "RNN",
-        "Scan",
-    }
+_UNCOUNTED = (
+    "Attention ConvInteger ConvTranspose DFT DeformConv Einsum GRU If LSTM Loop MatMulInteger QLinearConv "
+    "QLinearMatMul RNN Scan"
 )
+UNCOUNTED = frozenset(_UNCOUNTED.split())
+
+
+class Numbers(Struct, frozen=True, kw_only=True):
+    """Numbers that cross the memory.
+
+    Attributes:
+        elements: how many of FP16 to FP64 there are.
+        size_bytes: the size of these.
+        fixed_bytes: of all others, the same in every precision: integers, FP8 and less.
+    """
+
+    elements: int = 0
+    size_bytes: int = 0
+    fixed_bytes: int = 0
+
+    def in_precision(self, precision_bytes: int) -> Numbers:
+        return replace(self, size_bytes=self.elements * precision_bytes)
+
+    @classmethod
+    def sum_of(cls, items: Iterable[Numbers]) -> Numbers:
+        found = list(items)
+        return cls(
+            elements=sum(item.elements for item in found),
+            size_bytes=sum(item.size_bytes for item in found),
+            fixed_bytes=sum(item.fixed_bytes for item in found),
+        )
 
 
 class Work(Struct, frozen=True, kw_only=True):
@@ -68,58 +81,39 @@ class Work(Struct, frozen=True, kw_only=True):
 
     Attributes:
         operations: two for each multiply-add of the matrix products and convolutions.
-        weight_elements: numbers in weights of FP16 to FP64, each counted once.
-        weight_bytes: their size.
-        input_elements, input_bytes: of floating-point inputs.
-        output_elements, output_bytes: of floating-point outputs.
-        index_bytes: of integer inputs (token ids, masks).
-        fixed_bytes: of weights of any other dtype, which is the same in every precision: integers, FP8 and less.
+        weights: each counted once.
+        ends: inputs and outputs.
     """
 
     operations: int
-    weight_elements: int
-    weight_bytes: int
-    input_elements: int
-    input_bytes: int
-    output_elements: int
-    output_bytes: int
-    index_bytes: int
-    fixed_bytes: int = 0
+    weights: Numbers
+    ends: Numbers
 
     @property
     def bytes_read(self) -> int:
         """All bytes that must cross the memory: weights, inputs and outputs."""
-        return self.weight_bytes + self.fixed_bytes + self.input_bytes + self.output_bytes + self.index_bytes
+        both = Numbers.sum_of((self.weights, self.ends))
+        return both.size_bytes + both.fixed_bytes
 
     def in_precision(self, precision_bytes: int) -> Work:
         """The same work with all numbers of FP16 to FP64 in this size: 4 in FP32, 2 in FP16."""
-        return Work(
-            operations=self.operations,
-            weight_elements=self.weight_elements,
-            weight_bytes=self.weight_elements * precision_bytes,
-            input_elements=self.input_elements,
-            input_bytes=self.input_elements * precision_bytes,
-            output_elements=self.output_elements,
-            output_bytes=self.output_elements * precision_bytes,
-            index_bytes=self.index_bytes,
-            fixed_bytes=self.fixed_bytes,
-        )
+        weights, ends = (numbers.in_precision(precision_bytes) for numbers in (self.weights, self.ends))
+        return Work(operations=self.operations, weights=weights, ends=ends)
+
+    def times_ms(self, memory_gb_s: float, rate_tflops: float) -> tuple[float, float]:
+        """Milliseconds that reading and computing take at these rates, 10^9 bytes and 10^12 operations a second."""
+        return self.bytes_read / memory_gb_s / 1e6, self.operations / rate_tflops / 1e9
 
 
-def work_of(bundle: Bundle, precision_bytes: int | None = None) -> Work:
+def work_of(bundle: Bundle) -> Work:
     """Count the work of a bundle's graph; its weights are not read.
-
-    Args:
-        bundle: an opened bundle.
-        precision_bytes: size of every floating-point number; None for the graph's own dtypes.
 
     Raises:
         BundleError: the graph cannot be read, has shapes that are not fixed, or an operator whose work
             is not known.
     """
     path = bundle.folder / MODEL_NAME  # without its data file, which a check of the graph would want
-    work = count_work(_load(path), str(path))
-    return work if precision_bytes is None else work.in_precision(precision_bytes)
+    return count_work(_load(path), str(path))
 
 
 def count_work(model: onnx.ModelProto, origin: str) -> Work:
@@ -129,27 +123,13 @@ def count_work(model: onnx.ModelProto, origin: str) -> Work:
         BundleError: as for `work_of`; names `origin`.
     """
     graph = _Graph(model, origin)
-    weights = [graph.describe_weight(name, tensor) for name, tensor in graph.constants.items()]
-    given = set(graph.constants)
-    inputs = [graph.describe(value) for value in model.graph.input if value.name not in given]
-    outputs = [graph.describe(value) for value in model.graph.output]
+    ends = [value for value in model.graph.input if value.name not in graph.constants]
+    ends += model.graph.output
     return Work(
-        operations=sum(graph.operations(node) for node in model.graph.node),
-        weight_elements=sum(weight.elements for weight in weights if weight.is_float),
-        weight_bytes=sum(weight.size_bytes for weight in weights if weight.is_float),
-        input_elements=sum(item.elements for item in inputs if item.is_float),
-        input_bytes=sum(item.size_bytes for item in inputs if item.is_float),
-        output_elements=sum(item.elements for item in outputs if item.is_float),
-        output_bytes=sum(item.size_bytes for item in outputs if item.is_float),
-        index_bytes=sum(item.size_bytes for item in (*inputs, *outputs) if not item.is_float),
-        fixed_bytes=sum(weight.size_bytes for weight in weights if not weight.is_float),
+        operations=sum(map(graph.operations, model.graph.node)),
+        weights=Numbers.sum_of(graph.describe_weight(*constant) for constant in graph.constants.items()),
+        ends=Numbers.sum_of(map(graph.describe, ends)),
     )
-
-
-class _Value(Struct, frozen=True):
-    elements: int
-    size_bytes: int
-    is_float: bool
 
 
 class _Graph:
@@ -173,7 +153,7 @@ class _Graph:
             self._refuse(f"the shape of {name!r} is not known")
         return self._shapes[name]
 
-    def describe_weight(self, name: str, tensor: onnx.TensorProto) -> _Value:
+    def describe_weight(self, name: str, tensor: onnx.TensorProto) -> Numbers:
         """What a step reads of a constant: all, the rows gathered, or nothing if no step reads it."""
         whole = math.prod(self.shape(name))
         readers = [
@@ -192,23 +172,26 @@ class _Graph:
             self._refuse("the name of an operator is no text")
         if node.domain not in ("", "ai.onnx") or node.op_type in UNCOUNTED:
             self._refuse(f"the work of its operator {node.domain or 'ai.onnx'}::{node.op_type} is not known")
-        if node.op_type not in _COUNTERS:
+        if node.op_type not in _PRODUCTS:
             return 0
-        shapes = [self.shape(name) for name in node.input if name]
-        return _COUNTERS[node.op_type](node, shapes, self.shape(node.output[0]))
+        # every output number sums so many products
+        summed = _PRODUCTS[node.op_type](node, [self.shape(name) for name in node.input if name])
+        return 2 * math.prod(self.shape(node.output[0])) * summed
 
-    def describe(self, value: onnx.ValueInfoProto) -> _Value:
+    def describe(self, value: onnx.ValueInfoProto) -> Numbers:
         dtype = value.type.tensor_type.elem_type
         elements = math.prod(self.shape(value.name))
         if elements < 1:
             self._refuse(f"{value.name!r} is empty")
         return self._value(value.name, elements, dtype)
 
-    def _value(self, name: str, elements: int, dtype: int) -> _Value:
+    def _value(self, name: str, elements: int, dtype: int) -> Numbers:
         size = size_bytes(elements, dtype)
         if size is None:
             self._refuse(f"{name!r} has the dtype {dtype_name(dtype)}, whose size is not known")
-        return _Value(elements, size, follows_precision(dtype))
+        if follows_precision(dtype):
+            return Numbers(elements=elements, size_bytes=size)
+        return Numbers(fixed_bytes=size)
 
     def _constant_nodes(self, nodes: Sequence[onnx.NodeProto]) -> Iterator[tuple[str, onnx.TensorProto]]:
         """Constants that stand in nodes of their own; a number or two in an attribute are no weight."""
@@ -254,23 +237,15 @@ def _load(path: Path) -> onnx.ModelProto:
         raise BundleError(f"{path} cannot be read: {error}.", "Export the bundle again.") from error
 
 
-def _matmul(node: onnx.NodeProto, shapes: Sequence[Shape], out: Shape) -> int:
-    """[.., M, K] @ [.., K, N], as NumPy broadcasts it: every output number sums K products."""
-    return 2 * math.prod(out) * shapes[0][-1]
-
-
-def _gemm(node: onnx.NodeProto, shapes: Sequence[Shape], out: Shape) -> int:
+def _gemm(node: onnx.NodeProto, shapes: Sequence[Shape]) -> int:
     """A' @ B' + C with A [M, K], or [K, M] where `transA` is set; C is not counted."""
-    from onnx import helper
-
-    transposed = any(item.name == "transA" and helper.get_attribute_value(item) for item in node.attribute)
-    return 2 * math.prod(out) * shapes[0][0 if transposed else 1]
+    transposed = any(item.name == "transA" and item.i for item in node.attribute)
+    return shapes[0][0 if transposed else 1]
 
 
-def _conv(node: onnx.NodeProto, shapes: Sequence[Shape], out: Shape) -> int:
-    """Kernel [out channels, in channels / groups, *window]: every output number sums one kernel's products."""
-    return 2 * math.prod(out) * math.prod(shapes[1][1:])
-
-
-_Counter = Callable[["onnx.NodeProto", Sequence[Shape], Shape], int]
-_COUNTERS: Mapping[str, _Counter] = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}
+# how many products each number of an operator's output sums, from its node and the shapes of its inputs
+_PRODUCTS: Mapping[str, Callable[[onnx.NodeProto, Sequence[Shape]], int]] = {
+    "Conv": lambda node, shapes: math.prod(shapes[1][1:]),  # [out channels, in channels / groups, *window]
+    "Gemm": _gemm,
+    "MatMul": lambda node, shapes: shapes[0][-1],  # [.., M, K] @ [.., K, N]
+}

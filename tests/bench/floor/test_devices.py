@@ -9,19 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_edge.bench.floor.devices import PUBLISHED, Published, forecast, predict
-from vla_edge.bench.floor.work import Work
+from vla_edge.bench.floor.work import Numbers, Work
 from vla_edge.runtime.errors import InputError
 
 # the full-size pure policy in FP16, see test_bench_work.py
 FULL = Work(
     operations=359_451_689_984,
-    weight_elements=1_538_712_070,
-    weight_bytes=3_079_907_864,
-    input_elements=150_528,
-    input_bytes=602_112,
-    output_elements=2,
-    output_bytes=8,
-    index_bytes=640,
+    weights=Numbers(elements=1_538_712_070, size_bytes=3_079_907_864),
+    ends=Numbers(elements=150_530, size_bytes=602_120, fixed_bytes=640),
 )
 # tensor cores, their highest clock in MHz, and operations of one core in a cycle (256 multiply-adds in
 # Orin's GPU; Ada's 128 with FP32 accumulation), from the same makers' documents as the rates

@@ -10,20 +10,15 @@ from hypothesis import strategies as st
 
 from vla_edge.bench.floor.attach import _floored
 from vla_edge.bench.floor.distance import arithmetic_of, floor_distance, rate_of, row_floor, row_work
-from vla_edge.bench.floor.work import Work
+from vla_edge.bench.floor.work import Numbers, Work
 from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.report.types import Identity, Rates
 from vla_edge.runtime.errors import InputError
 
 WORK = Work(
     operations=10**9,
-    weight_elements=500,
-    weight_bytes=1000,
-    input_elements=10,
-    input_bytes=40,
-    output_elements=2,
-    output_bytes=8,
-    index_bytes=16,
+    weights=Numbers(elements=500, size_bytes=1000),
+    ends=Numbers(elements=12, size_bytes=48, fixed_bytes=16),
 )
 RATES = Rates(
     device="gpu",
@@ -51,16 +46,12 @@ def identity(backend: str, precision: str, compute: str) -> Identity:
 
 positive = st.floats(1e-3, 1e6)
 counts = st.integers(1, 10**13)
+numbers = st.builds(Numbers, elements=counts, size_bytes=counts, fixed_bytes=counts)
 works = st.builds(
     Work,
     operations=counts,
-    weight_elements=counts,
-    weight_bytes=counts,
-    input_elements=counts,
-    input_bytes=counts,
-    output_elements=counts,
-    output_bytes=counts,
-    index_bytes=counts,
+    weights=numbers,
+    ends=numbers,
 )
 rates = st.builds(
     Rates,
@@ -75,7 +66,9 @@ arithmetics = st.sampled_from(["fp32", "tf32", "fp16"])
 
 
 def test_bytes_over_bandwidth_and_operations_over_rate_in_milliseconds() -> None:
-    work = msgspec.structs.replace(WORK, operations=350 * 10**9, weight_bytes=3_100_000_000 - 64)
+    work = msgspec.structs.replace(
+        WORK, operations=350 * 10**9, weights=Numbers(size_bytes=3_100_000_000 - 64)
+    )
     found = floor_distance(work, RATES, "fp16", 62.0)
     assert found is not None
     assert found.memory_ms == pytest.approx(31.0)
@@ -99,7 +92,7 @@ def test_more_work_never_lowers_the_floor_and_a_faster_device_never_raises_it(
     work: Work, found: Rates, precision: str, times: int
 ) -> None:
     base = floor_distance(work, found, precision, 1.0).ms
-    more = msgspec.structs.replace(work, weight_bytes=work.weight_bytes * times)
+    more = msgspec.structs.replace(work, weights=Numbers.sum_of([work.weights] * times))
     more = msgspec.structs.replace(more, operations=work.operations * times)
     assert floor_distance(more, found, precision, 1.0).ms >= base
     faster = msgspec.structs.replace(found, copy_gb_s=found.copy_gb_s * times)

@@ -17,6 +17,7 @@ from known_layouts import LAYOUTS
 from onnx import TensorProto, helper
 from torch.utils.flop_counter import FlopCounterMode
 
+from vla_edge.bench.floor.dtypes import size_bytes
 from vla_edge.bench.floor.work import Work, count_work, work_of
 from vla_edge.export.graph.precision import FP16, FP32, Precision
 from vla_edge.export.kosmos2.architecture import Architecture
@@ -145,28 +146,29 @@ def test_the_full_size_hybrid_policy_reads_clip_on_top() -> None:
 @pytest.mark.parametrize(("layout", "form"), LAYOUTS)
 def test_every_layout_is_counted(layout: str, form: str) -> None:
     work = policy_work(layout, "tiny", length=32, form=form)
-    assert work.operations > work.weight_elements > 0
-    assert work.output_bytes == 4 * work.output_elements == 4 * 2
+    assert work.operations > work.weights.elements > 0
+    side = sample_architecture(layout, form, "tiny").vision.image_size
+    assert work.ends.size_bytes == 4 * work.ends.elements == 4 * (3 * side**2 + 2)
 
 
 def test_a_batch_multiplies_operations_and_inputs_but_not_the_weights() -> None:
     one, three = (policy_work("pure", "tiny", batch=batch, length=32) for batch in (1, 3))
-    assert three.input_bytes == 3 * one.input_bytes
+    assert three.ends.size_bytes == 3 * one.ends.size_bytes
     assert three.operations == 3 * one.operations
     # only the gathered embedding rows grow
-    assert 0 <= three.weight_elements - one.weight_elements <= 2 * 32 * 192
+    assert 0 <= three.weights.elements - one.weights.elements <= 2 * 32 * 192
 
 
 def test_a_graph_in_fp32_has_the_work_of_a_graph_in_fp16_read_as_fp32() -> None:
     single, half = (policy_work("hybrid-a", "tiny", precision, length=32) for precision in (FP32, FP16))
     assert single.operations == half.operations
-    assert single.weight_bytes == pytest.approx(half.in_precision(4).weight_bytes, rel=1e-4)
+    assert single.weights.size_bytes == pytest.approx(half.in_precision(4).weights.size_bytes, rel=1e-4)
 
 
 def test_a_window_of_the_lstm_reads_the_recurrent_weights_once_and_multiplies_them_at_each_step() -> None:
     arch = sample_architecture("pure", "none", "tiny")
     three, five = (policy_work("pure", "tiny", length=32, lstm="window", lstm_window=w) for w in (3, 5))
-    assert three.weight_elements == five.weight_elements
+    assert three.weights.elements == five.weights.elements
     recurrent = arch.lstm.layers * linear(2, arch.lstm.hidden, 4 * arch.lstm.hidden)
     stacked = linear(2, arch.lstm.hidden, 4 * arch.lstm.hidden)  # the second layer's input at two steps more
     assert five.operations - three.operations == recurrent + stacked
@@ -179,9 +181,8 @@ def test_a_bundle_is_counted_and_reads_nearly_its_data_file(
     bundle = Bundle.open(bundle_of(layout, form, "fp16"), verify="size")
     work = work_of(bundle)
     stored = (bundle.folder / "model.onnx.data").stat().st_size
-    assert 0.9 * stored < work.weight_bytes <= stored + (bundle.folder / "model.onnx").stat().st_size
-    assert work.output_bytes == 4 * work.output_elements
-    assert work_of(bundle, 4) == work.in_precision(4)
+    assert 0.9 * stored < work.weights.size_bytes <= stored + (bundle.folder / "model.onnx").stat().st_size
+    assert work.ends.size_bytes == 4 * work.ends.elements
 
 
 def test_no_weight_is_read_to_count_the_work(bundle_of: Callable[..., Path], tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_a_product_has_two_operations_for_each_multiply_add(
     )
     work = count_work(model, "it")
     assert work.operations == 2 * math.prod(batch) * rows * inner * columns
-    assert work.weight_bytes == 2 * inner * columns
+    assert work.weights.size_bytes == 2 * inner * columns
     moved = inner * columns + math.prod(batch) * rows * (inner + columns)
     assert work.bytes_read == 2 * moved
     assert work.in_precision(4).bytes_read == 4 * moved
@@ -238,14 +239,18 @@ def gathering(more: Sequence[onnx.NodeProto] = ()) -> onnx.ModelProto:
 
 def test_of_a_gathered_table_only_the_rows_are_read() -> None:
     work = count_work(gathering(), "it")
-    assert (work.weight_elements, work.weight_bytes, work.index_bytes) == (5 * 8, 5 * 8 * 2, 5 * 4)
+    assert (work.weights.elements, work.weights.size_bytes, work.ends.fixed_bytes) == (
+        5 * 8,
+        5 * 8 * 2,
+        5 * 4,
+    )
 
 
 def test_a_table_that_something_else_reads_too_is_read_whole() -> None:
     whole = helper.make_node("ReduceMax", ["table", "axes"], ["sums"], keepdims=0)
     model = gathering([whole])
     model.graph.initializer.append(helper.make_tensor("axes", INT64, [1], [0]))
-    assert count_work(model, "it").weight_elements == 1000 * 8
+    assert count_work(model, "it").weights.elements == 1000 * 8
 
 
 def test_a_weight_is_read_once_however_many_read_it_and_an_unused_one_never() -> None:
@@ -256,7 +261,7 @@ def test_a_weight_is_read_once_however_many_read_it_and_an_unused_one_never() ->
     ]
     square = (FLOAT, (4, 4))
     model = model_of(nodes, {"x": square}, {"y": square}, {"w": square, "spare": (FLOAT, (99, 99))})
-    assert count_work(model, "it").weight_elements == 16
+    assert count_work(model, "it").weights.elements == 16
 
 
 @pytest.mark.parametrize(
@@ -342,15 +347,19 @@ def cast_weight(dtype: int, elements: int) -> onnx.ModelProto:
 def test_a_weight_of_every_dtype_counts_as_the_format_packs_it(name: str, elements: int) -> None:
     dtype, bits = PACKED[name]
     work = count_work(cast_weight(dtype, elements), "it")
-    assert (work.fixed_bytes, work.weight_bytes) == (math.ceil(elements * bits / 8), 0)
-    assert work.bytes_read == work.fixed_bytes + 2 * 4 * elements
-    assert work.in_precision(2).bytes_read == work.fixed_bytes + 2 * 2 * elements
+    assert (work.weights.fixed_bytes, work.weights.size_bytes) == (math.ceil(elements * bits / 8), 0)
+    assert work.bytes_read == work.weights.fixed_bytes + 2 * 4 * elements
+    assert work.in_precision(2).bytes_read == work.weights.fixed_bytes + 2 * 2 * elements
 
 
 @pytest.mark.parametrize("dtype", [FLOAT, HALF, TensorProto.BFLOAT16, TensorProto.DOUBLE])
 def test_a_weight_that_follows_the_precision_has_the_size_of_the_precision(dtype: int) -> None:
     work = count_work(cast_weight(dtype, 100), "it")
-    assert (work.fixed_bytes, work.weight_elements, work.in_precision(4).weight_bytes) == (0, 100, 400)
+    assert (work.weights.fixed_bytes, work.weights.elements, work.in_precision(4).weights.size_bytes) == (
+        0,
+        100,
+        400,
+    )
 
 
 def test_an_int8_weight_behind_its_scale_counts_and_not_the_scale_alone() -> None:
@@ -361,13 +370,12 @@ def test_an_int8_weight_behind_its_scale_counts_and_not_the_scale_alone() -> Non
     weights = {"w": (TensorProto.INT8, (64, 128)), "scale": (FLOAT, ())}
     model = model_of(nodes, {"x": (FLOAT, (1, 64))}, {"y": (FLOAT, (1, 128))}, weights)
     work = count_work(model, "it")
-    assert (work.fixed_bytes, work.weight_bytes) == (8192, 4)
+    assert (work.weights.fixed_bytes, work.weights.size_bytes) == (8192, 4)
 
 
 def test_every_dtype_that_onnx_has_is_known_or_refused_by_name() -> None:
-    from vla_edge.bench.floor.dtypes import BITS
-
-    assert set(dict(TensorProto.DataType.items())) - set(BITS) == {"UNDEFINED", "STRING"}
+    unknown = {name for name, dtype in TensorProto.DataType.items() if size_bytes(8, dtype) is None}
+    assert unknown == {"UNDEFINED", "STRING"}
 
 
 @pytest.mark.parametrize(("dtype", "named"), [(0, "UNDEFINED"), (8, "STRING"), (99, "number 99")])
@@ -385,14 +393,14 @@ def test_constants_that_say_what_to_do_are_read_by_no_step(operator: str) -> Non
     node = helper.make_node(operator, ["x", "what"], ["y"])
     model = model_of([node], {"x": (FLOAT, (4,))}, {"y": (FLOAT, shapes[operator])}, {})
     model.graph.initializer.append(helper.make_tensor("what", INT64, [len(values)], values))
-    assert count_work(model, "it").fixed_bytes == 0
+    assert count_work(model, "it").weights.fixed_bytes == 0
 
 
 def test_a_table_of_integers_counts_by_its_gathered_rows() -> None:
     node = helper.make_node("Gather", ["table", "ids"], ["rows"], axis=0)
     table = {"table": (TensorProto.INT8, (1000, 8))}
     model = model_of([node], {"ids": (INT32, (5,))}, {"rows": (TensorProto.INT8, (5, 8))}, table)
-    assert count_work(model, "it").fixed_bytes == 5 * 8
+    assert count_work(model, "it").weights.fixed_bytes == 5 * 8
 
 
 @pytest.mark.parametrize(
@@ -409,7 +417,7 @@ def test_a_weight_in_a_node_of_its_own_counts_like_any_other(
     ]
     model = model_of(nodes, {"x": (FLOAT, (elements,))}, {"y": (FLOAT, (elements,))}, {})
     work = count_work(model, "it")
-    assert (work.weight_bytes, work.fixed_bytes) == counted
+    assert (work.weights.size_bytes, work.weights.fixed_bytes) == counted
 
 
 def test_sparse_weights_are_refused() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
-from vla_edge.bench.backends.backends import BACKEND_NAMES
+from vla_edge.bench.backends.load import BACKEND_NAMES
 from vla_edge.bench.compare.cli import command as compare
 from vla_edge.bench.output.render_cli import command as render
 from vla_edge.bench.summary.cli import command as summary

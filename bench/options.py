@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vla_edge.bench.measure.process import DEFAULT_WORKER
+from vla_edge.bench.measure.jobs import DEFAULT_WORKER
 
 Workload = Literal["policy", "owner-standin"]
 

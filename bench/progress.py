@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from vla_edge.bench.measure.jobs import Phase
 from vla_edge.bench.output.tables.layout import LEAST_WIDTH, fold
 from vla_edge.bench.report.types import Row
+from vla_edge.bench.watch.phases import Phase
 from vla_edge.runtime.printable import printable
 
 if TYPE_CHECKING:

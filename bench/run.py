@@ -10,16 +10,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from vla_edge.bench.backends.backends import BACKEND_NAMES, TORCH_NAMES, engines_of
 from vla_edge.bench.backends.checkpoints import CheckpointFinder, Search
+from vla_edge.bench.backends.load import BACKEND_NAMES, TORCH_NAMES, engines_of
 from vla_edge.bench.backends.random_policy import describe
 from vla_edge.bench.backends.runnable import check_paths
 from vla_edge.bench.backends.torch_session import TORCH_MODES
 from vla_edge.bench.floor.attach import with_floors
 from vla_edge.bench.floor.rates import measure_rates_apart
-from vla_edge.bench.measure.harness import Harness, Progress
+from vla_edge.bench.harness.harness import Harness, Progress
+from vla_edge.bench.harness.rows import with_agreement, with_speedups
 from vla_edge.bench.measure.jobs import Failed, Job, Measured
-from vla_edge.bench.measure.rows import may_be_wrong, with_agreement, with_speedups
+from vla_edge.bench.measure.parity import may_be_wrong
 from vla_edge.bench.report.types import (
     BundleReport,
     Machine,

@@ -10,7 +10,7 @@ from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.cuda.libcuda import LibCuda
 from vla_edge.runtime.errors import EngineError, InputError
 
-from .backends import TORCH_NAMES
+from .load import TORCH_NAMES
 from .torch_session import TORCH_MODES
 
 Device = Literal["cpu", "cuda"]

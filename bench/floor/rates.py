@@ -27,9 +27,9 @@ import msgspec
 
 from vla_edge.bench.backends.runnable import check_device
 from vla_edge.bench.backends.torch_session import prepare_torch
+from vla_edge.bench.harness.orphan import end_with_parent
+from vla_edge.bench.harness.process import kill_group, signal_name, worker_environment
 from vla_edge.bench.measure.jobs import Failed
-from vla_edge.bench.measure.orphan import end_with_parent
-from vla_edge.bench.measure.process import kill_group, signal_name, worker_environment
 from vla_edge.bench.report.types import Rates
 from vla_edge.runtime.command.console import run_command
 from vla_edge.runtime.process.cores import usable_cores

@@ -1,1 +1,1 @@
-"""One backend timed in a process of its own, and the row that comes of it."""
+"""What is timed and how: loops, statistics, errors of actions, the messages of a job. Knows of no backend."""

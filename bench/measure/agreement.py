@@ -13,10 +13,10 @@ from vla_edge.runtime.engines.session import Session
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.images.order import images_in
 
+from .parity import REFERENCE
 from .workload import ACTIONS
 
 PIXELS = "pixel_values"
-REFERENCE = "torch-fp32"
 MAX_FRAMES = 1000
 
 Actions = list[list[list[float]]]

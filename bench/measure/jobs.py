@@ -1,35 +1,21 @@
 """What the bench tells a worker process, and what the worker tells back.
 
 A job is one line of JSON on the worker's standard input; answers are JSON messages over a pipe of their
-own, since libraries print to standard output. `process.py` is the parent's side, `worker.py` the child's.
+own, since libraries print to standard output. `harness/process.py` is the parent's side, `worker.py` the child's.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 from msgspec import Struct
 
 from vla_edge.bench.report.types import Identity, Paced, Parity, Profile, PromptTime, Samples, Warmup
 from vla_edge.bench.watch.memory import HostMemory
+from vla_edge.bench.watch.phases import Phase
 
-Phase = Literal[
-    "start",
-    "import",
-    "load",
-    "first call",
-    "warm-up",
-    "measure",
-    "parity",
-    "act",
-    "paced",
-    "frames",
-    "profile",
-]
-# while latency is measured the parent keeps off the cores
-QUIET_PHASES: tuple[Phase, ...] = ("measure", "act", "paced")
-# a profile holds weights or activations twice, which no robot does
-UNCOUNTED_PHASES: tuple[Phase, ...] = ("profile",)
+DEFAULT_WORKER = (sys.executable, "-m", "vla_edge.bench.worker")
 
 
 class Job(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vla_edge.bench.measure.rows import may_be_wrong
+from vla_edge.bench.measure.parity import may_be_wrong
 from vla_edge.bench.output.tables.sections import BASELINE
 from vla_edge.bench.report.types import BundleReport, Doubt, Report, Row
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import get_args
 
-from vla_edge.bench.measure.harness import Harness
+from vla_edge.bench.harness.harness import Harness
 from vla_edge.bench.report.types import Row, StandinReport
 from vla_edge.runtime.files.staging import scratch_folder
 

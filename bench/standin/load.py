@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Literal
 
-from vla_edge.bench.backends.backends import Loaded
+from vla_edge.bench.backends.load import Loaded
 from vla_edge.bench.measure.jobs import Job
 from vla_edge.runtime.engines.onnxruntime import import_onnxruntime
 from vla_edge.runtime.engines.session import Session
@@ -56,7 +56,7 @@ def standin_job(
     )
 
 
-def import_standin_libraries(backend: str) -> None:
+def import_libraries(backend: str) -> None:
     """Import what the backend needs, so that its share of the cold start is seen apart.
 
     Raises:
@@ -72,7 +72,7 @@ def import_standin_libraries(backend: str) -> None:
         load_library("tensorrt")
 
 
-def load_standin(job: Job) -> Loaded:
+def load(job: Job) -> Loaded:
     """Make the weights and open the backend; a TensorRT plan is built on the spot.
 
     Raises:

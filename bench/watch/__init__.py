@@ -1,1 +1,1 @@
-"""Readings from outside the measuring process: memory, power, clocks, the machine."""
+"""Readings from outside the measuring process: memory, power, clocks, the machine. Stands on `report` alone."""

@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vla_edge.bench.measure.jobs import Phase
 from vla_edge.bench.report.types import Energy
 
 from .nvml import NvmlGpu
+from .phases import TIMED_PHASE, Phase
 from .rails import read_rails_w
 from .telemetry import MOST_W, number
 
-TIMED_PHASE: Phase = "measure"
 # counters move in steps of up to a tenth of a second: less would measure the step
 MIN_ENERGY_S = 0.5
 MJ_PER_J = 1000

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from bench_examples import example_report, measured_row
 
-from vla_edge.bench.backends.backends import TORCH_NAMES
 from vla_edge.bench.backends.checkpoints import Search
+from vla_edge.bench.backends.load import TORCH_NAMES
 from vla_edge.bench.measure.agreement import find_frames
 from vla_edge.bench.report.types import Report, Row
 from vla_edge.bench.run import _default_backends, _Planned, has_failure, run_bench

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vla_edge.bench.backends.backends import Loaded, load
-from vla_edge.bench.measure import worker
+from vla_edge.bench import worker
+from vla_edge.bench.backends.load import Loaded
 from vla_edge.bench.measure.agreement import Actions
 from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.report.types import Profile
@@ -123,7 +123,7 @@ def load_with_fault(job: Job) -> Loaded:
     import dataclasses
 
     fault = next((fault for fault in FAULTS if fault.__name__ == sys.argv[1]), sound)
-    loaded = load(job)
+    loaded = worker.load(job)
     for place, planted in (("profile", dying_profile), ("profile", failing_profile), ("frames", nan_frames)):
         if planted.__name__ == sys.argv[1]:
             loaded = dataclasses.replace(loaded, **{place: planted})  # type: ignore[arg-type]

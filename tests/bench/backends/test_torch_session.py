@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from vla_edge.bench.backends import backends
+from vla_edge.bench.backends import load as backends
 from vla_edge.bench.backends.torch_session import TORCH_MODES, Signature, TorchMode, TorchSession
 from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.measure.parity import ActionErrors

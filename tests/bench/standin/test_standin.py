@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vla_edge.bench.measure.parity import ActionErrors, missed_gate
 from vla_edge.bench.measure.timing import Budget
 from vla_edge.bench.measure.workload import PolicyStep
-from vla_edge.bench.standin.load import import_standin_libraries, load_standin, standin_job
+from vla_edge.bench.standin.load import import_libraries, load, standin_job
 from vla_edge.bench.standin.model import (
     GATES,
     SAMPLES,
@@ -82,7 +82,7 @@ def test_signals_stay_alive_from_pixels_to_actions() -> None:
 
 @pytest.mark.parametrize("backend", [*CPU_BACKENDS, "standin/64:torch-fp16"])
 def test_a_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> None:
-    loaded = load_standin(standin_job(backend, "owner", device="cpu", threads=1, seconds=1))
+    loaded = load(standin_job(backend, "owner", device="cpu", threads=1, seconds=1))
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
@@ -106,7 +106,7 @@ def test_a_wrong_weight_misses_the_gate(monkeypatch: pytest.MonkeyPatch) -> None
         return right[::-1].copy() if name == "rnn.weight_ih_l0" else right
 
     monkeypatch.setattr(standin_torch, "weight", wrong)
-    loaded = load_standin(standin_job("standin/64:torch-fp16", "owner", device="cpu", threads=1, seconds=1))
+    loaded = load(standin_job("standin/64:torch-fp16", "owner", device="cpu", threads=1, seconds=1))
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
@@ -172,7 +172,7 @@ def test_a_gpu_backend_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="PyTorch sees no GPU"):
-        load_standin(standin_job("standin/64:torch-fp32", "owner", device="cuda", threads=1, seconds=1))
+        load(standin_job("standin/64:torch-fp32", "owner", device="cuda", threads=1, seconds=1))
 
 
 def test_reading_its_numbers_imports_no_engine() -> None:
@@ -185,8 +185,8 @@ def test_reading_its_numbers_imports_no_engine() -> None:
 
 
 def test_imports_are_of_the_engine_asked_for() -> None:
-    import_standin_libraries("standin:torch-fp32")
-    import_standin_libraries("standin:onnxruntime-fp32")
+    import_libraries("standin:torch-fp32")
+    import_libraries("standin:onnxruntime-fp32")
     assert {"torch", "onnxruntime"} <= set(sys.modules)
 
 
@@ -203,7 +203,7 @@ def test_golden_samples_have_the_zero_state_that_engines_take() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", standin_backends("cuda", tensorrt=True, scale=8))
 def test_a_gpu_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> None:
-    loaded = load_standin(standin_job(backend, "owner", device="cuda", threads=1, seconds=1))
+    loaded = load(standin_job(backend, "owner", device="cuda", threads=1, seconds=1))
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from bench_examples import example_report
 
-from vla_edge.bench.measure.process import run_job
-from vla_edge.bench.measure.rows import row_of
+from vla_edge.bench.harness.process import run_job
+from vla_edge.bench.harness.rows import row_of
 from vla_edge.bench.output.facts import machine_facts
 from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.report.types import decode, encode

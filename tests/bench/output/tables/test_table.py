@@ -12,7 +12,7 @@ from bench_examples import example_report, full_report, full_row, measured_row, 
 from rich.cells import cell_len
 from rich.console import Console
 
-from vla_edge.bench.measure.rows import with_speedups
+from vla_edge.bench.harness.rows import with_speedups
 from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.output.tables.sections import bundle_grids, latency_grid, summary_grid

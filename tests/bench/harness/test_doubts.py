@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.bench.measure.doubts import brevity_of, doubts_of, drift_of
+from vla_edge.bench.harness.doubts import brevity_of, doubts_of, drift_of
 from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.report.types import Growth, Warmup
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 EngineName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 TORCH_NAMES: tuple[str, ...] = tuple(TORCH_MODES)
 ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
-STANDIN_PREFIX = "standin"  # of the backends of `standin/`
 BACKEND_NAMES = (*TORCH_NAMES, *ENGINE_NAMES)
 
 
@@ -84,11 +83,6 @@ def engines_of(bundle: Bundle) -> tuple[str, ...]:
 
 def import_libraries(backend: str) -> None:
     """Import what the backend needs, so that its share of the cold start is seen apart."""
-    if backend.startswith(STANDIN_PREFIX):
-        from vla_edge.bench.standin.load import import_standin_libraries
-
-        import_standin_libraries(backend)
-        return
     if backend in TORCH_NAMES:
         from vla_edge.export.libraries import import_reference
 
@@ -107,10 +101,6 @@ def load(job: Job) -> Loaded:
     Raises:
         VlaError: the bundle, the checkpoint or the engine cannot be used.
     """
-    if job.backend.startswith(STANDIN_PREFIX):
-        from vla_edge.bench.standin.load import load_standin
-
-        return load_standin(job)
     if job.backend in TORCH_NAMES:
         return _load_torch(job)
     return _load_engine(job)

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,13 +19,12 @@ from typing import IO, Literal
 import msgspec
 from msgspec import Struct
 
+from vla_edge.bench.measure.jobs import DEFAULT_WORKER, Entered, Failed, Job, Measured, Message, Profiled
 from vla_edge.bench.report.types import Memory
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.memory import MemoryWatch
+from vla_edge.bench.watch.phases import QUIET_PHASES, UNCOUNTED_PHASES, Phase
 
-from .jobs import QUIET_PHASES, UNCOUNTED_PHASES, Entered, Failed, Job, Measured, Message, Phase, Profiled
-
-DEFAULT_WORKER = (sys.executable, "-m", "vla_edge.bench.measure.worker")
 SAMPLE_INTERVAL_S = 0.05
 QUIET_INTERVAL_S = 1.0
 LOG_TAIL_BYTES = 4096

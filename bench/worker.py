@@ -1,13 +1,14 @@
 """The measuring process: one backend of one bundle, and nothing else in memory.
 
-    python -m vla_edge.bench.measure.worker FD
+    python -m vla_edge.bench.worker FD
 
 reads a `Job` from standard input, and sends `Entered` for each phase and then one `Measured` or `Failed`
-to the pipe FD. See `process.py` for the parent.
+to the pipe FD. See `harness/process.py` for the parent.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 import statistics
 import sys
@@ -16,26 +17,44 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 
-from vla_edge.bench.backends.backends import Loaded, import_libraries, load
+from vla_edge.bench.backends.load import Loaded
 from vla_edge.bench.backends.random_policy import UnknownArchitectureError
+from vla_edge.bench.harness.orphan import end_with_parent
+from vla_edge.bench.measure.agreement import Actions
+from vla_edge.bench.measure.jobs import Entered, Failed, Job, Measured, Message, Profiled
+from vla_edge.bench.measure.pace import run_paced, summarise_paced
+from vla_edge.bench.measure.parity import ActionErrors
+from vla_edge.bench.measure.timing import Budget, collect, warm_up
+from vla_edge.bench.measure.workload import PolicyStep
 from vla_edge.bench.report.types import Identity, Paced, Samples, Warmup
 from vla_edge.bench.watch.memory import read_host
+from vla_edge.bench.watch.phases import Phase
 from vla_edge.runtime.errors import VlaError
 
-from .agreement import Actions
-from .jobs import Entered, Failed, Job, Measured, Message, Phase, Profiled
-from .orphan import end_with_parent
-from .pace import run_paced, summarise_paced
-from .parity import ActionErrors
-from .timing import Budget, collect, warm_up
-from .workload import PolicyStep
-
 Load = Callable[[Job], Loaded]
+STANDIN_PREFIX = "standin"
 PREPROCESS_SHARE = 0.25  # of the budget: it varies less than a step
 PROFILE_SECONDS = 10.0  # about as long as a profile may take
+
+
+def load(job: Job) -> Loaded:
+    """Open the job's backend.
+
+    Raises:
+        VlaError: the bundle, the checkpoint or the engine cannot be used.
+    """
+    return _backends(job).load(job)
+
+
+def _backends(job: Job) -> ModuleType:
+    """What knows the job's backend: the bundles', or the stand-in's."""
+    if job.backend.startswith(STANDIN_PREFIX):
+        return importlib.import_module("vla_edge.bench.standin.load")
+    return importlib.import_module("vla_edge.bench.backends.load")
 
 
 def main(load_backend: Load = load) -> None:
@@ -77,7 +96,7 @@ def _measure(
 ) -> tuple[Loaded, PolicyStep, Measured]:
     clock = _Laps(started_ns)
     enter("import")
-    import_libraries(job.backend)
+    _backends(job).import_libraries(job.backend)
     import_s = clock.lap_s()
     enter("load")
     loaded = load_backend(job)

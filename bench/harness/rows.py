@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from vla_edge.bench.backends.backends import STANDIN_PREFIX, TORCH_NAMES
+from vla_edge.bench.measure.agreement import agreement_of
+from vla_edge.bench.measure.jobs import Failed, Measured
+from vla_edge.bench.measure.parity import REFERENCE, missed_gate
+from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.report.types import ColdStart, Latency, Row, Status
-from vla_edge.bench.watch.gpu import TIMED_PHASE, GpuWatch
+from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.memory import MemoryWatch
+from vla_edge.bench.watch.phases import TIMED_PHASE
 from vla_edge.runtime.bundle.manifest import Gate
 from vla_edge.runtime.errors import InputError
 
-from .agreement import REFERENCE, agreement_of
 from .doubts import brevity_of, doubts_of
-from .jobs import Failed, Measured
-from .parity import missed_gate
 from .process import Outcome
-from .timing import summarise
 
 BASELINES = (REFERENCE, "torch-fp16")
 
@@ -118,12 +118,6 @@ def _watched(row: Row, memory: MemoryWatch, gpu: GpuWatch | None, load_per_core:
     energy = gpu.energy(row.step.runs) if gpu else None
     notes = (*row.notes, *brevity_of(row.step, row.warmup))
     return msgspec.structs.replace(row, growth=growth, energy=energy, doubts=doubts, notes=notes)
-
-
-def may_be_wrong(row: Row) -> bool:
-    """PyTorch in anything but FP32: that is what the islands of the engines are for, and a finding."""
-    name = row.backend.removeprefix(f"{STANDIN_PREFIX}:")
-    return name in TORCH_NAMES and name != REFERENCE
 
 
 def with_agreement(

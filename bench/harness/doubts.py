@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from vla_edge.bench.measure.timing import JUDGED_CALLS
 from vla_edge.bench.report.types import Doubt, Growth, Latency, Warmup
 from vla_edge.bench.watch.gpu import GpuWatch
-
-from .timing import JUDGED_CALLS
 
 SPREAD_LIMIT = 0.25  # standard deviation over mean
 FEW_RUNS = 100  # p99 of fewer rests on a single sample

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from vla_edge.bench.harness.process import Outcome, run_job
 from vla_edge.bench.measure.jobs import Failed, Job, Measured
-from vla_edge.bench.measure.process import Outcome, run_job
 from vla_edge.bench.watch.memory import MemoryWatch
 
 LONG_S = 60.0

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from vla_edge.bench.measure.jobs import Failed, Job, Measured
 from vla_edge.bench.options import BenchOptions
 from vla_edge.bench.report.types import Row
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.machine import other_load
 from vla_edge.bench.watch.memory import MemoryWatch, open_reader
 from vla_edge.bench.watch.nvml import NvmlGpu
+from vla_edge.bench.watch.phases import Phase
 from vla_edge.runtime.bundle.manifest import Gate
 
-from .jobs import Failed, Job, Measured, Phase
 from .process import run_job
 from .rows import row_of
 

@@ -26,7 +26,7 @@ from vla_edge.bench.backends.runnable import check_device
 from vla_edge.bench.cli import SECONDS
 from vla_edge.export import images
 from vla_edge.export.bundle.names import bundle_stem
-from vla_edge.runtime.command.console import run_command
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.atomic import write_atomically
@@ -241,7 +241,7 @@ def _latency(latency: Results) -> str:
     return f"{latency['p50_ms']:.3f} / {latency['p99_ms']:.3f}"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("proof"), show_default=True)
 @click.option("--calls", type=click.IntRange(1), default=10_000, show_default=True, help="Of the soak.")

@@ -20,10 +20,8 @@ import numpy as np
 from msgspec import Struct
 
 from vla_edge.bench.backends.checkpoints import CheckpointFinder
-from vla_edge.bench.measure.parity import ActionErrors
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
-from vla_edge.runtime.bundle.manifest import StageError
-from vla_edge.runtime.command.console import run_command, stderr_console, verbose_option
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.json_text import json_text
 
 if TYPE_CHECKING:
@@ -80,11 +78,21 @@ def compare_precision(checkpoint: Path, folder: Path, samples: int | None = None
     half = measure_half(checkpoint, bundle, golden)
     gc.collect()  # the half copy of the policy, before the graph's weights come in
     graph = measure_bundle(bundle, golden)
+    stages = tuple(
+        StageComparison(
+            stage=ours.stage,
+            half_relative_l2=_or_none(plain.relative_l2),
+            half_max_abs=_or_none(plain.max_abs),
+            graph_relative_l2=_or_none(ours.relative_l2),
+            graph_max_abs=_or_none(ours.max_abs),
+        )
+        for plain, ours in zip(half.errors, graph.errors, strict=True)
+    )
     return PrecisionReport(
         bundle=bundle.identity,
         weights_origin=bundle.manifest.source.weights_origin,
         samples=len(golden["names"]),
-        stages=tuple(_side_by_side(*pair) for pair in zip(half.errors, graph.errors, strict=True)),
+        stages=stages,
         half_max_abs_mps=_or_none(half.max_abs_mps),
         graph_max_abs_mps=_or_none(graph.max_abs_mps),
     )
@@ -98,41 +106,27 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
     import torch
 
     from vla_edge.export.bundle.golden import OUTPUT_OF_STAGE, torch_inputs
-    from vla_edge.export.bundle.parity import Measured
+    from vla_edge.export.bundle.parity import measure
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
     from vla_edge.export.kosmos2.reference import build_policy
     from vla_edge.export.kosmos2.settings import RULES
-    from vla_edge.runtime.checks.batch_error import compare
 
-    source = read_checkpoint(checkpoint, bundle.manifest.source.weights_key or None)
-    policy = build_policy(source, RULES.from_manifest(bundle.manifest)).half()
+    manifest = bundle.manifest
+    source = read_checkpoint(checkpoint, manifest.source.weights_key or None)
+    policy = build_policy(source, RULES.from_manifest(manifest)).half()
     source.file.check_unchanged()
-    stages = [stage.name for stage in bundle.manifest.stages]
-    worst = {name: np.zeros(2) for name in stages}
-    actions = ActionErrors(golden["actions"], bundle.manifest.action.scale)
-    for at in range(len(golden["names"])):
+
+    def run(at: int) -> list[np.ndarray]:
         found = policy(**torch_inputs(policy, golden, at))
-        for name in stages:
-            wanted = golden["actions" if name == "action" else f"stage_{name}"][at]
-            worst[name] = np.maximum(
-                worst[name], compare(found[OUTPUT_OF_STAGE[name]].float().numpy(), wanted)
-            )
-        actions.add(at, found["actions"].float().numpy())
-    errors = tuple(
-        StageError(stage=name, relative_l2=float(worst[name][0]), max_abs=float(worst[name][1]))
-        for name in stages
-    )
-    mps = actions.summary().max_abs_mps
-    return Measured(errors, math.inf if mps is None else mps, f"torch {torch.__version__} CPU, .half()")
+        return [found[OUTPUT_OF_STAGE[stage.name]].float().numpy() for stage in manifest.stages]
+
+    engine = f"torch {torch.__version__} CPU, .half()"
+    return measure(run, golden, manifest.stages, manifest.action.scale, engine)
 
 
 def render(report: PrecisionReport) -> str:
     """The report as a Markdown table."""
     over = f"errors against PyTorch FP32 over {report.samples} samples"
-    rows = [
-        (row.stage, row.half_relative_l2, row.half_max_abs, row.graph_relative_l2, row.graph_max_abs)
-        for row in report.stages
-    ]
     return "\n".join(
         [
             f"{report.bundle}: {over}; weights: {report.weights_origin}",
@@ -140,23 +134,14 @@ def render(report: PrecisionReport) -> str:
             "| stage  | .half() relative | .half() max abs | graph relative | graph max abs |",
             "|--------|-----------------:|----------------:|---------------:|--------------:|",
             *(
-                f"| {name:<6} | {_shown(a):>16} | {_shown(b):>15} | {_shown(c):>14} | {_shown(d):>13} |"
-                for name, a, b, c, d in rows
+                f"| {row.stage:<6} | {_shown(row.half_relative_l2):>16} | {_shown(row.half_max_abs):>15} | "
+                f"{_shown(row.graph_relative_l2):>14} | {_shown(row.graph_max_abs):>13} |"
+                for row in report.stages
             ),
             "",
             f"action, m/s: {_shown(report.half_max_abs_mps)} with .half(), "
             f"{_shown(report.graph_max_abs_mps)} in the graph",
         ]
-    )
-
-
-def _side_by_side(half: StageError, graph: StageError) -> StageComparison:
-    return StageComparison(
-        stage=graph.stage,
-        half_relative_l2=_or_none(half.relative_l2),
-        half_max_abs=_or_none(half.max_abs),
-        graph_relative_l2=_or_none(graph.relative_l2),
-        graph_max_abs=_or_none(graph.max_abs),
     )
 
 
@@ -168,9 +153,7 @@ def _shown(error: float | None) -> str:
     return "NaN/inf" if error is None else f"{error:.2e}"
 
 
-@click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EPILOG
-)
+@click.command(context_settings=COMMAND_SETTINGS, epilog=EPILOG)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--samples", type=click.IntRange(1), help="Take only the first so many golden samples.")
@@ -183,9 +166,5 @@ def command(checkpoint: Path, bundle: Path, samples: int | None, as_json: bool) 
     sys.stdout.write((json_text(report) if as_json else render(report)) + "\n")
 
 
-def main() -> None:
-    run_command(command)
-
-
 if __name__ == "__main__":
-    main()
+    run_command(command)

@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.command.console import run_command
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.engines.tensorrt.plan import (
     PLANS_FOLDER,
@@ -119,7 +119,7 @@ def refusals(folder: Path) -> dict[str, str]:
     return said
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("bundle", type=click.Path(path_type=Path))
 def command(bundle: Path) -> int:
     """Show, as JSON, how the runtime refuses damaged copies of BUNDLE's TensorRT plan.

@@ -26,7 +26,7 @@ from vla_edge.bench.report.units import BYTES_PER_MIB, KIB_PER_MIB
 from vla_edge.bench.watch.memory import open_reader, read_host
 from vla_edge.bench.watch.nvml import open_gpu
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
-from vla_edge.runtime.command.console import run_command
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.cuda.device import CudaDevice, MemoryName
 from vla_edge.runtime.cuda.opening import open_device
@@ -103,21 +103,16 @@ def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
             first_act_ms = (time.perf_counter() - loaded) * 1e3
             policy.warmup()
             watch("loaded")
-            act, act_in_place, run, engine = _latencies(policy, pixels[0])
-            differing, host_kib, device_kib = _soak(policy, pixels, calls)
+            latencies = _latencies(policy, pixels[0])
+            found = _soak(policy, pixels, calls)
             return SoakReport(
                 engine_identity=f"{policy.identity}, {policy.identity.provider}",
                 load_s=loaded - start,
                 load_ms=getattr(policy.session, "load_ms", {}),
                 first_act_ms=first_act_ms,
-                act=act,
-                act_in_place=act_in_place,
-                run=run,
-                engine=engine,
+                **latencies,
                 calls=calls,
-                differing=differing,
-                host_growth_kib=host_kib,
-                device_growth_kib=device_kib,
+                **found,
                 device=_device_use(policy, watch("soaked")),
             )
 
@@ -158,40 +153,38 @@ def _device_use(policy: Policy, readings: dict[str, float | None]) -> DeviceUse 
     return DeviceUse(**readings, parts={name: size / BYTES_PER_MIB for name, size in told().items()})
 
 
-def _latencies(policy: Policy, pixels: np.ndarray) -> tuple[Latency, Latency, Latency, Latency | None]:
-    session = policy.session
-    act = _timed(lambda: policy.act_preprocessed(pixels))
-    in_place = _timed(lambda: policy.act_preprocessed(policy.pixel_values))
-    run = _timed(session.run)
-    engine_ms: Callable[[], float] | None = getattr(session, "run_engine_ms", None)
-    if engine_ms is None:
-        return act, in_place, run, None
-    samples = [engine_ms() for _ in range(SETTLING_CALLS + TIMED_CALLS)][SETTLING_CALLS:]
-    return act, in_place, run, _known(summarise(samples))
+def _latencies(policy: Policy, pixels: np.ndarray) -> dict[str, Any]:
+    """By their names in `SoakReport`."""
+    engine_ms: Callable[[], float] | None = getattr(policy.session, "run_engine_ms", None)
+    return {
+        "act": _timed(lambda: policy.act_preprocessed(pixels)),
+        "act_in_place": _timed(lambda: policy.act_preprocessed(policy.pixel_values)),
+        "run": _timed(policy.session.run),
+        "engine": summarise([engine_ms() for _ in range(SETTLING_CALLS + TIMED_CALLS)][SETTLING_CALLS:])
+        if engine_ms
+        else None,
+    }
 
 
-def _timed(step: Callable[[], object]) -> Latency:
+def _timed(step: Callable[[], object]) -> Latency | None:
     for _ in range(SETTLING_CALLS):
         step()
-    return _known(summarise(collect(step, Budget(TIMED_CALLS, 0.0, None))))
+    return summarise(collect(step, Budget(TIMED_CALLS, 0.0, None)))
 
 
-def _known(latency: Latency | None) -> Latency:
-    if latency is None:
-        raise RuntimeError("latencies of no samples")
-    return latency
-
-
-def _soak(policy: Policy, pixels: np.ndarray, calls: int) -> tuple[int, int, int | None]:
+def _soak(policy: Policy, pixels: np.ndarray, calls: int) -> dict[str, int | None]:
+    """Differing answers, and growth of memory, by their names in `SoakReport`."""
     expected = [_answer(policy, frame) for frame in pixels]
     host, device = _host_kib(), _device_free_kib(policy)
-    differing = 0
-    for call in range(calls):
-        at = call % len(pixels)
-        differing += _answer(policy, pixels[at]) != expected[at]
+    differing = sum(
+        _answer(policy, pixels[call % len(pixels)]) != expected[call % len(pixels)] for call in range(calls)
+    )
     after = _device_free_kib(policy)
-    grown = device - after if device is not None and after is not None else None
-    return differing, _host_kib() - host, grown
+    return {
+        "differing": differing,
+        "device_growth_kib": device - after if device is not None and after is not None else None,
+        "host_growth_kib": _host_kib() - host,
+    }
 
 
 def _answer(policy: Policy, pixels: np.ndarray) -> tuple[float, ...]:
@@ -210,7 +203,7 @@ def _device_free_kib(policy: Policy) -> int | None:
     return device.free_bytes() >> 10 if device is not None else None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--backend", default="auto", show_default=True, help="As for Policy.load.")
 @click.option("--calls", type=click.IntRange(1), default=10_000, show_default=True)

@@ -61,11 +61,27 @@ def measure_graph(
     """
     session = _session(folder, stages)
     shapes = {value.name: value.shape for value in session.get_inputs()}
+    tensors = [stage.tensor for stage in stages]
+
+    def run(at: int) -> Sequence[np.ndarray]:
+        return session.run(tensors, sample_inputs(golden, at, shapes, STATES))
+
+    return measure(run, golden, stages, scale, _engine_name(), progress)
+
+
+def measure(
+    run: Callable[[int], Sequence[np.ndarray]],
+    golden: dict[str, np.ndarray],
+    stages: Sequence[Stage],
+    scale: Sequence[float],
+    engine: str,
+    progress: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Measure whatever gives the stages' values, float [B, ...] each and in their order, of a golden sample."""
     worst = {stage.name: (0.0, 0.0) for stage in stages}
     worst_mps = 0.0
     for at in range(len(golden["names"])):
-        found = session.run([stage.tensor for stage in stages], sample_inputs(golden, at, shapes, STATES))
-        for stage, value in zip(stages, found, strict=True):
+        for stage, value in zip(stages, run(at), strict=True):
             wanted = golden["actions" if stage.name == "action" else f"stage_{stage.name}"][at]
             worst[stage.name] = _larger(worst[stage.name], compare(value, wanted))
             if stage.name == "action":
@@ -75,7 +91,7 @@ def measure_graph(
         StageError(stage=stage.name, relative_l2=worst[stage.name][0], max_abs=worst[stage.name][1])
         for stage in stages
     )
-    return Measured(errors, worst_mps, _engine_name())
+    return Measured(errors, worst_mps, engine)
 
 
 def _larger(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:

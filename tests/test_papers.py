@@ -8,7 +8,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+import click
 import pytest
+from command_process import COMMANDS
+
+from vla_edge.runtime.command import start
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("runtime", "export", "bench")
@@ -23,6 +27,8 @@ PATH = re.compile(
 )
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 MODULE = re.compile(r"\bvla_edge(?:\.[a-z_0-9]+)+")
+CODE = re.compile(r"```\w*\n(.*?)```|`([^`]+)`", re.DOTALL)
+RUN = re.compile(rf"(?:^|[\s/])({'|'.join(COMMANDS)}|-m vla_edge[\w.]*\w\b(?!\.))( [^`#|&;]*)?")
 
 
 def text_of(paper: Path) -> str:
@@ -71,6 +77,45 @@ def is_there(name: str) -> bool:
         return find_spec(name) is not None
     except ModuleNotFoundError:
         return find_spec(parent) is not None and hasattr(import_module(parent), last)
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=str)
+def test_every_command_that_a_paper_shows_has_the_options_given(
+    paper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = []
+    for line in code_lines(text_of(paper)):
+        for name, rest in RUN.findall(line):
+            if not (command := command_of(name, rest.split(), monkeypatch)):
+                continue
+            known = {
+                option for parameter in command.params for option in parameter.opts + parameter.secondary_opts
+            }
+            given = {word.partition("=")[0] for word in rest.split() if re.match(r"-{1,2}[a-z]", word)}
+            wrong += [f"{name} {option}" for option in given - known - {"-h", "--help"}]
+    assert wrong == []
+
+
+def code_lines(text: str) -> list[str]:
+    """Lines of fenced code and code in the text; a line that ends in a backslash goes on."""
+    blocks = [fenced or inline for fenced, inline in CODE.findall(text)]
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
+def command_of(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> click.Command | None:
+    """The command that a line starts; None for a module that has no options, such as one that prints a schema."""
+    if name.startswith("-m "):
+        module = name.removeprefix("-m ")
+    else:
+        modules: list[str] = []
+        monkeypatch.setattr(start, "launch", modules.append)
+        getattr(start, name.replace("-", "_"))()
+        (module,) = modules
+    found = [value for value in vars(import_module(module)).values() if isinstance(value, click.Command)]
+    groups = [command for command in found if isinstance(command, click.Group)]
+    if groups:
+        return groups[0].commands.get(words[0] if words else "", groups[0].default)
+    return found[0] if found else None
 
 
 @pytest.mark.parametrize("package", packages())

@@ -14,6 +14,7 @@ import numpy as np
 
 from vla_edge.bench.measure.agreement import FrameRunner, run_frames
 from vla_edge.bench.measure.jobs import Job
+from vla_edge.bench.profiles.stages import Stages
 from vla_edge.bench.report.types import Profile
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.engines.registry import PLANS_FOLDER, open_session, unread_files
@@ -142,16 +143,29 @@ def _engine_profile(job: Job, bundle: Bundle, session: Session) -> Callable[[int
     if job.backend != "onnxruntime":
         from vla_edge.bench.profiles.tensorrt import profile_plan
 
-        return partial(profile_plan, cast("TensorRtSession", session))
+        return partial(profile_plan, cast("TensorRtSession", session), _stages())
     if job.device != "cpu":
         return None  # ONNX Runtime times launches on CUDA, not kernels
     from vla_edge.bench.profiles.onnxruntime import profile_onnxruntime
 
     def profile(runs: int) -> Profile:
         session.close()  # the profiled session holds the weights once more
-        return profile_onnxruntime(bundle, runs, job.threads)
+        return profile_onnxruntime(bundle, _stages(), runs, job.threads)
 
     return profile
+
+
+def _torch_profile(job: Job, policy: VlaPolicy, session: TorchSession) -> Callable[[int], Profile]:
+    from vla_edge.bench.profiles.torch import profile_torch
+    from vla_edge.export.kosmos2.stage_names import CALLED_ALONE
+
+    return lambda runs: profile_torch(policy, session.run, job.device, runs, _stages(), CALLED_ALONE)
+
+
+def _stages() -> Stages:
+    from vla_edge.export.kosmos2.stage_names import STAGE_PATTERNS
+
+    return Stages(STAGE_PATTERNS)
 
 
 def _noise(frame: tuple[int, int]) -> np.ndarray:
@@ -192,8 +206,6 @@ def _engine_times(session: Session) -> Callable[[int], list[float]]:
 
 def _load_torch(job: Job) -> Loaded:
     """The bundle beside it gives settings and samples; its sizes are checked, its graph is not read."""
-    from vla_edge.bench.profiles.torch import profile_torch
-
     prepare_torch(job.device, job.threads)
     bundle = Bundle.open(job.bundle, verify="size")
     policy = _torch_policy(job, bundle)
@@ -209,7 +221,7 @@ def _load_torch(job: Job) -> Loaded:
         device_ms=lambda steps: session.device_ms[-steps:],
         queue_ms=lambda steps: session.queue_ms[-steps:],
         frames=_frame_runner(session, bundle, _golden_with_token_ids) if _batch(bundle) == 1 else None,
-        profile=(lambda runs: profile_torch(policy, session.run, job.device, runs)) if eager else None,
+        profile=_torch_profile(job, policy, session) if eager else None,
         torch_allocator_peak_mib=session.peak_allocated_mib,
         compile_s=lambda: session.compile_s,
         compile_notes=lambda: _compile_notes(session),

@@ -17,18 +17,19 @@ from vla_edge.runtime.engines.onnxruntime import OnnxRuntimeOptions, OnnxRuntime
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.files.staging import scratch_folder
 
-from .stages import WARMUP_RUNS, Layer, profile_of_layers
+from .stages import WARMUP_RUNS, Layer, Stages
 
 _KERNEL = "_kernel_time"  # the event of a node's computation; others are its waits
 
 
-def profile_onnxruntime(bundle: Bundle, runs: int, threads: int | None = None) -> Profile:
+def profile_onnxruntime(bundle: Bundle, stages: Stages, runs: int, threads: int | None = None) -> Profile:
     """Run the graph in a session of its own, with profiling, walking through the golden samples.
 
     It holds the weights once more: close any other session of this bundle first.
 
     Args:
         bundle: an opened bundle.
+        stages: of the policy's family.
         runs: at least 1.
         threads: as in `OnnxRuntimeOptions`.
 
@@ -48,7 +49,7 @@ def profile_onnxruntime(bundle: Bundle, runs: int, threads: int | None = None) -
             events = json.loads(session.end_profiling().read_bytes())
         finally:
             session.close()
-    return profile_of_layers("onnxruntime-profile", runs, _layers(events, runs))
+    return stages.profile_of_layers("onnxruntime-profile", runs, _layers(events, runs))
 
 
 def _layers(events: list[dict[str, Any]], runs: int) -> list[Layer]:

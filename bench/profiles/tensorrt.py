@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vla_edge.bench.report.types import Profile
 
-from .stages import WARMUP_RUNS, Layer, profile_of_layers
+from .stages import WARMUP_RUNS, Layer, Stages
+
+if TYPE_CHECKING:
+    from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
 
 _log = logging.getLogger(__name__)
 
 
-class LayeredSession(Protocol):
-    """What is asked of a TensorRT session."""
-
-    def time_layers(self, runs: int, warmup: int) -> dict[str, float]:
-        """Mean milliseconds of each layer, in the order in which they ran."""
-
-    def describe_layers(self) -> str:
-        """The engine inspector's JSON."""
-
-
-def profile_plan(session: LayeredSession, runs: int) -> Profile:
+def profile_plan(session: TensorRtSession, stages: Stages, runs: int) -> Profile:
     """Run the plan under TensorRT's profiler, on what the session's inputs hold.
 
     Kernels are timed one by one, so the total is more than the latency of a step. It may also be more
     because layers that a plan runs side by side on auxiliary streams are added up.
 
     Args:
-        session: an open `TensorRtSession`; stays usable, its CUDA graph included.
+        session: stays usable, its CUDA graph included.
+        stages: of the policy's family.
         runs: at least 1.
 
     Raises:
@@ -39,7 +33,7 @@ def profile_plan(session: LayeredSession, runs: int) -> Profile:
     times_ms = session.time_layers(runs, WARMUP_RUNS)
     nodes = layer_nodes(session.describe_layers())
     layers = [Layer(name, ms, nodes.get(name, "")) for name, ms in times_ms.items()]
-    return profile_of_layers("tensorrt-profiler", runs, layers)
+    return stages.profile_of_layers("tensorrt-profiler", runs, layers)
 
 
 def layer_nodes(information: str) -> dict[str, str]:

@@ -4,127 +4,102 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from vla_edge.bench.report.types import Profile
 
-from .stages import OTHER, WARMUP_RUNS, Source, profile_of_stages, stage_of
+from .stages import OTHER, WARMUP_RUNS, Stages
 
 if TYPE_CHECKING:
     from torch import nn
 
-# parts of a stage's module that the policy also calls by themselves
-_CALLED_ALONE = (
-    "kosmos_model.text_model.model.embed_tokens",
-    "kosmos_model.vision_model.model.post_layernorm",
-)
 _FORWARD = "forward"
 Mark = Any
+Span = tuple[str, Mark, Mark]
 
 
-def profile_torch(policy: nn.Module, run: Callable[[], object], device: str, runs: int) -> Profile:
+def profile_torch(
+    policy: nn.Module,
+    run: Callable[[], object],
+    device: str,
+    runs: int,
+    stages: Stages,
+    called_alone: Collection[str] = (),
+) -> Profile:
     """Time the policy's stages in `run`: on a GPU between CUDA events, on a CPU by the clock.
 
-    The total is the whole forward pass, without copies; what no module of a stage does (splicing the image
-    into the prompt, pooling, concatenation) is "other". A stage's time on a GPU holds the waits for
+    The total is the whole forward pass, without copies; what no module of a stage does (such as splicing an image
+    into a prompt, pooling, concatenation) is "other". A stage's time on a GPU holds the waits for
     the host in it, as a step's does. Not for a captured or compiled policy, which calls no hooks.
 
     Args:
-        policy: `vla_edge.export.kosmos2.reference.VlaPolicy`, on `device`; its hooks are removed at the end.
+        policy: on `device`; its hooks are removed at the end.
         run: one step that calls the policy once.
         device: "cpu" or "cuda".
         runs: at least 1.
+        stages: of the policy's family.
+        called_alone: modules inside a stage's that the policy also calls by themselves.
     """
-    clock = _CudaClock() if device == "cuda" else _CpuClock()
-    spans: list[tuple[str, Mark, Mark]] = []
-    with _hooks(policy, clock, spans):
+    on_gpu = device == "cuda"
+    mark = _event if on_gpu else time.perf_counter_ns
+    spans: list[Span] = []
+    parts, whole = _Borders(mark, spans), _Borders(mark, spans)
+    with ExitStack() as hooks:
+        whole.watch(policy, _FORWARD, hooks)
+        for name, module in policy.named_modules():
+            first = stages.of(name) != OTHER and stages.of(name.rpartition(".")[0]) == OTHER
+            if first or name in called_alone:
+                parts.watch(module, stages.of(name), hooks)
         for _ in range(WARMUP_RUNS):
             run()
         spans.clear()
         for _ in range(runs):
             run()
     totals_ms: dict[str, float] = defaultdict(float)
-    clock.wait()
     for stage, begin, end in spans:
-        totals_ms[stage] += clock.elapsed_ms(begin, end) / runs
+        totals_ms[stage] += _elapsed_ms(begin, end) / runs
     total_ms = totals_ms.pop(_FORWARD, 0.0)
-    return profile_of_stages(clock.source, runs, total_ms, totals_ms)
+    return stages.profile_of_stages("torch-events" if on_gpu else "torch-clock", runs, total_ms, totals_ms)
 
 
-class _CpuClock:
-    source: Source = "torch-clock"
+def _event() -> Mark:
+    import torch
 
-    def mark(self) -> Mark:
-        return time.perf_counter_ns()
-
-    def wait(self) -> None:
-        """Nothing is under way."""
-
-    def elapsed_ms(self, begin: Mark, end: Mark) -> float:
-        return float(end - begin) / 1e6
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
-class _CudaClock:
-    source: Source = "torch-events"
-
-    def mark(self) -> Mark:
-        import torch
-
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def wait(self) -> None:
-        import torch
-
-        torch.cuda.synchronize()
-
-    def elapsed_ms(self, begin: Mark, end: Mark) -> float:
-        return float(begin.elapsed_time(end))
+def _elapsed_ms(begin: Mark, end: Mark) -> float:
+    if isinstance(end, int):
+        return (end - begin) / 1e6
+    end.synchronize()
+    return float(begin.elapsed_time(end))
 
 
 class _Borders:
     """Notes when the outermost of the modules begins and ends: stages do not nest."""
 
-    def __init__(self, clock: _CpuClock | _CudaClock, spans: list[tuple[str, Mark, Mark]]) -> None:
-        self._clock = clock
+    def __init__(self, mark: Callable[[], Mark], spans: list[Span]) -> None:
+        self._mark = mark
         self._spans = spans
         self._depth = 0
         self._begin: Mark = None
 
-    def enter(self, *_: object) -> None:
-        if self._depth == 0:
-            self._begin = self._clock.mark()
-        self._depth += 1
+    def watch(self, module: nn.Module, stage: str, hooks: ExitStack) -> None:
+        """Hook on to a module, until the stack is closed."""
 
-    def leave(self, stage: str) -> Callable[..., None]:
-        def left(*_: object) -> None:
+        def enter(*_: object) -> None:
+            if self._depth == 0:
+                self._begin = self._mark()
+            self._depth += 1
+
+        def leave(*_: object) -> None:
             self._depth -= 1
             if self._depth == 0:
-                self._spans.append((stage, self._begin, self._clock.mark()))
+                self._spans.append((stage, self._begin, self._mark()))
 
-        return left
-
-
-@contextmanager
-def _hooks(
-    policy: nn.Module, clock: _CpuClock | _CudaClock, spans: list[tuple[str, Mark, Mark]]
-) -> Iterator[None]:
-    """Hooks on the policy itself and on its stages' modules, while inside."""
-    stages, whole = _Borders(clock, spans), _Borders(clock, spans)
-    modules = dict(policy.named_modules())
-    with ExitStack() as attached:
-        for name, module in modules.items():
-            if name and not _begins_a_stage(name):
-                continue
-            borders, stage = (stages, stage_of(name)) if name else (whole, _FORWARD)
-            attached.callback(module.register_forward_pre_hook(borders.enter).remove)
-            attached.callback(module.register_forward_hook(borders.leave(stage)).remove)
-        yield
-
-
-def _begins_a_stage(name: str) -> bool:
-    is_first = stage_of(name) != OTHER and stage_of(name.rpartition(".")[0]) == OTHER
-    return is_first or name in _CALLED_ALONE
+        hooks.callback(module.register_forward_pre_hook(enter).remove)
+        hooks.callback(module.register_forward_hook(leave).remove)

@@ -23,12 +23,9 @@ from vla_edge.bench.profiles.onnxruntime import profile_onnxruntime as run_onnxr
 from vla_edge.bench.profiles.stages import (
     MAX_NAME,
     OTHER,
-    STAGES,
     TOP_LAYERS,
     Layer,
-    profile_of_layers,
-    profile_of_stages,
-    stage_of,
+    Stages,
 )
 from vla_edge.bench.profiles.tensorrt import layer_nodes, profile_plan
 from vla_edge.bench.profiles.torch import profile_torch as run_torch
@@ -39,10 +36,13 @@ from vla_edge.export.kosmos2.graph.policy import GraphOptions, write_policy
 from vla_edge.export.kosmos2.reference import build_empty
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
 from vla_edge.export.kosmos2.settings import RULES
+from vla_edge.export.kosmos2.stage_names import CALLED_ALONE, STAGE_PATTERNS
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtSession
 from vla_edge.runtime.errors import EngineError
 
+STAGES = Stages(STAGE_PATTERNS)
+stage_of = STAGES.of
 VISION = "kosmos_model.vision_model.model.encoder.layers.0/Add"
 TEXT = "kosmos_model.text_model.model.layers.0/Add"
 HEAD = "actions.mlp.0/MatMul"
@@ -62,7 +62,7 @@ def stages_of(profile: Profile) -> dict[str, float]:
 
 
 def of(*layers: Layer) -> Profile:
-    return profile_of_layers("tensorrt-profiler", 1, layers)
+    return STAGES.profile_of_layers("tensorrt-profiler", 1, layers)
 
 
 @pytest.mark.parametrize(("layout", "form"), LAYOUTS)
@@ -130,6 +130,15 @@ def test_a_fused_or_renamed_layer_is_found_by_the_names_in_it(name: str, stage: 
     assert stage_of(name) == stage
 
 
+def test_a_family_without_patterns_has_no_stages_and_any_name_may_be_one() -> None:
+    assert Stages({}).of(VISION) == OTHER
+    arms = Stages({"left-arm": r"arms\.(left)", "right.arm": r"arms\.right"})
+    assert [arms.of(name) for name in ("arms.left.fc", "arms.right/Add", "charms.left")] == [
+        *arms.names,
+        OTHER,
+    ]
+
+
 def test_nodes_of_a_layer_count_before_its_name_and_neighbours_where_both_say_nothing() -> None:
     profile = of(
         Layer("__myl_0", 1.0),
@@ -150,7 +159,7 @@ def test_a_layer_of_the_whole_graph_is_charged_to_no_stage_and_stops_neighbours(
 
 def test_shares_add_up_and_the_slowest_layers_come_first() -> None:
     layers = [Layer(f"{VISION}_{at}", float(at)) for at in range(1, 51)] + [Layer(HEAD, 25.0)]
-    profile = profile_of_layers("onnxruntime-profile", 7, layers)
+    profile = STAGES.profile_of_layers("onnxruntime-profile", 7, layers)
     assert (profile.runs, profile.layers_total, profile.total_ms) == (7, 51, 1300.0)
     assert sum(stage.share for stage in profile.stages) == pytest.approx(1)
     assert len(profile.layers) == TOP_LAYERS
@@ -167,9 +176,9 @@ def test_a_layers_name_is_made_fit_for_a_report() -> None:
 
 
 def test_what_the_stages_leave_is_other_and_nothing_is_divided_by_zero() -> None:
-    found = profile_of_stages("torch-clock", 2, 10.0, {"text": 6.0})
+    found = STAGES.profile_of_stages("torch-clock", 2, 10.0, {"text": 6.0})
     assert [(x.stage, x.ms, x.share) for x in found.stages] == [("text", 6.0, 0.6), (OTHER, 4.0, 0.4)]
-    assert stages_of(profile_of_stages("torch-clock", 2, 0.0, {})) == {OTHER: 0.0}
+    assert stages_of(STAGES.profile_of_stages("torch-clock", 2, 0.0, {})) == {OTHER: 0.0}
     assert of().stages == ()
 
 
@@ -214,7 +223,7 @@ def fake_session(folder: Path) -> tuple[TensorRtSession, FakeTensorRt]:
 def test_a_plan_is_profiled_layer_by_layer(tmp_path: Path) -> None:
     session, _ = fake_session(tmp_path / "bundle")
     with session:
-        profile = profile_plan(session, runs=5)
+        profile = profile_plan(session, STAGES, runs=5)
     assert (profile.source, profile.runs, profile.total_ms) == ("tensorrt-profiler", 5, 1.0)
     assert stages_of(profile) == {"vision": 0.5, "text": 0.25, OTHER: 0.25}
     assert profile.layers[0].name == "__myl_0"
@@ -224,9 +233,11 @@ def test_onnxruntime_tells_every_stage_and_leaves_no_file(
     bundle_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    profile = run_onnxruntime(Bundle.open(bundle_of("hybrid-a", "transformers", "fp16")), 4, threads=1)
+    profile = run_onnxruntime(
+        Bundle.open(bundle_of("hybrid-a", "transformers", "fp16")), STAGES, 4, threads=1
+    )
     assert (profile.source, profile.runs) == ("onnxruntime-profile", 4)
-    assert {stage.stage for stage in profile.stages} - {OTHER} == set(STAGES)
+    assert {stage.stage for stage in profile.stages} - {OTHER} == set(STAGES.names)
     assert sum(stage.ms for stage in profile.stages) == pytest.approx(profile.total_ms)
     assert next((x.share for x in profile.stages if x.stage == OTHER), 0.0) < 0.05
     assert profile.layers_total > 100
@@ -258,7 +269,7 @@ def profile_on(device: str, folder: Path, checkpoint: Path) -> tuple[Profile, An
         spec.name: torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
         for spec in manifest.inputs
     }
-    return run_torch(policy, lambda: policy(**inputs), device, runs=4), policy
+    return run_torch(policy, lambda: policy(**inputs), device, 4, STAGES, CALLED_ALONE), policy
 
 
 @pytest.mark.parametrize(
@@ -278,7 +289,7 @@ def test_torch_tells_every_stage_and_keeps_no_hook(
 ) -> None:
     profile, policy = profile_on("cpu", bundle_of(layout, form, "fp32"), checkpoint_of(layout, form))
     assert (profile.source, profile.runs, profile.layers_total) == ("torch-clock", 4, 0)
-    assert {stage.stage for stage in profile.stages} == {*STAGES, OTHER} - missing
+    assert {stage.stage for stage in profile.stages} == {*STAGES.names, OTHER} - missing
     assert all(stage.ms > 0 for stage in profile.stages)
     assert sum(stage.share for stage in profile.stages) == pytest.approx(1)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules())
@@ -289,7 +300,7 @@ def test_a_module_inside_a_stage_is_not_counted_twice(monkeypatch: pytest.Monkey
     from torch import nn
 
     ticks = iter(range(1000))
-    monkeypatch.setattr(profile_torch._CpuClock, "mark", lambda self: next(ticks) * 1_000_000)
+    monkeypatch.setattr(profile_torch.time, "perf_counter_ns", lambda: next(ticks) * 1_000_000)
 
     class Text(nn.Module):
         def __init__(self) -> None:
@@ -310,7 +321,7 @@ def test_a_module_inside_a_stage_is_not_counted_twice(monkeypatch: pytest.Monkey
             return self.actions(text(text.model["embed_tokens"](x)))
 
     policy = Policy()
-    profile = run_torch(policy, lambda: policy(torch.zeros(1)), "cpu", runs=10)
+    profile = run_torch(policy, lambda: policy(torch.zeros(1)), "cpu", 10, STAGES, CALLED_ALONE)
     # eight marks a call, 1 ms apart: around the policy, the embedding alone, the text model, the head
     assert profile.total_ms == pytest.approx(7)
     assert stages_of(profile) == pytest.approx({"text": 2, "head": 1, OTHER: 4})
@@ -321,7 +332,7 @@ def test_a_step_that_fails_leaves_no_hook() -> None:
 
     policy = torch.nn.ModuleDict({"actions": torch.nn.Identity()})
     with pytest.raises(NotImplementedError):
-        run_torch(policy, lambda: policy(torch.zeros(1)), "cpu", runs=1)
+        run_torch(policy, lambda: policy(torch.zeros(1)), "cpu", 1, STAGES)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules())
 
 
@@ -332,7 +343,7 @@ def test_torch_on_a_gpu_is_timed_by_events(
     layout = ("hybrid-a", "transformers")
     profile, _ = profile_on("cuda", bundle_of(*layout, "fp32"), checkpoint_of(*layout))
     assert profile.source == "torch-events"
-    assert {stage.stage for stage in profile.stages} == {*STAGES, OTHER}
+    assert {stage.stage for stage in profile.stages} == {*STAGES.names, OTHER}
 
 
 @pytest.mark.gpu
@@ -344,7 +355,7 @@ def test_tensorrts_own_profiler_tells_every_stage(bundle_of: Callable[..., Path]
     with TensorRtSession(bundle) as session:
         session.run()
         before = {name: array.copy() for name, array in session.outputs.items()}
-        profile = profile_plan(session, runs=10)
+        profile = profile_plan(session, STAGES, runs=10)
         session.run()
         for name, array in session.outputs.items():
             np.testing.assert_array_equal(array, before[name])

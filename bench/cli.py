@@ -176,7 +176,7 @@ def measure(
 
     from vla_edge.bench.backends.runnable import check_backends, check_device, check_paths
     from vla_edge.bench.measure.agreement import find_frames
-    from vla_edge.bench.output.tables.table import print_report
+    from vla_edge.bench.output.terminal import print_report
     from vla_edge.bench.output.writers import JSON_NAME, prepare_folder, write_outputs
     from vla_edge.bench.report.types import check_writable, write
 

@@ -20,7 +20,6 @@ from vla_edge.bench.floor.rates import measure_rates_apart
 from vla_edge.bench.harness.harness import Harness, Progress
 from vla_edge.bench.harness.rows import with_agreement, with_speedups
 from vla_edge.bench.measure.jobs import Failed, Job, Measured
-from vla_edge.bench.measure.parity import may_be_wrong
 from vla_edge.bench.report.types import (
     BundleReport,
     Machine,
@@ -127,7 +126,7 @@ def has_failure(report: Report) -> bool:
     rows = [row for bundle in report.bundles for row in bundle.rows]
     if report.standin:
         rows += [entry.row for entry in report.standin.rows]
-    wrong = any(row.status == "wrong" and not may_be_wrong(row) for row in rows)
+    wrong = any(row.status == "wrong" and not row.may_be_wrong for row in rows)
     if all(row.status == "skipped" for row in rows):
         return True
     return wrong or bool(report.refused) or any(row.status == "failed" for row in rows)

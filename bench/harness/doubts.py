@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vla_edge.bench.measure.timing import JUDGED_CALLS
-from vla_edge.bench.report.types import Doubt, Growth, Latency, Warmup
+from vla_edge.bench.report.types import JUDGED_CALLS, Doubt, Growth, Latency, Warmup
 from vla_edge.bench.watch.gpu import GpuWatch
 
 SPREAD_LIMIT = 0.25  # standard deviation over mean

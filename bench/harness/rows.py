@@ -9,9 +9,9 @@ import numpy as np
 
 from vla_edge.bench.measure.agreement import agreement_of
 from vla_edge.bench.measure.jobs import Failed, Measured
-from vla_edge.bench.measure.parity import REFERENCE, missed_gate
+from vla_edge.bench.measure.parity import missed_gate
 from vla_edge.bench.measure.timing import summarise
-from vla_edge.bench.report.types import ColdStart, Latency, Row, Status
+from vla_edge.bench.report.types import BASELINE, ColdStart, Latency, Row, Status
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.memory import MemoryWatch
 from vla_edge.bench.watch.phases import TIMED_PHASE
@@ -21,7 +21,7 @@ from vla_edge.runtime.errors import InputError
 from .doubts import brevity_of, doubts_of
 from .process import Outcome
 
-BASELINES = (REFERENCE, "torch-fp16")
+BASELINES = (BASELINE, "torch-fp16")
 
 
 def row_of(
@@ -130,7 +130,7 @@ def with_agreement(
         actions: by backend, as `run_frames` returns them; empty where no frames were given.
         scale: m/s per unit of action, per component.
     """
-    reference = actions.get(REFERENCE)
+    reference = actions.get(BASELINE)
     return tuple(_agreeing(row, actions.get(row.backend), reference, scale) for row in rows)
 
 
@@ -139,11 +139,11 @@ def _agreeing(row: Row, actions: list | None, reference: list | None, scale: Seq
         return row
     if reference and not np.isfinite(reference).all():
         note = (
-            f"the frames' actions have nothing to be compared with: {REFERENCE} gave some that are not finite"
+            f"the frames' actions have nothing to be compared with: {BASELINE} gave some that are not finite"
         )
         return msgspec.structs.replace(row, notes=(*row.notes, note))
     if not reference:
-        note = f"the frames' actions have nothing to be compared with: no row {REFERENCE}"
+        note = f"the frames' actions have nothing to be compared with: no row {BASELINE}"
         return msgspec.structs.replace(row, notes=(*row.notes, note))
     try:
         return msgspec.structs.replace(row, agreement=agreement_of(actions, reference, scale))
@@ -161,7 +161,7 @@ def with_speedups(rows: Sequence[Row]) -> tuple[Row, ...]:
     def ratio(row: Row, baseline: str) -> float | None:
         if row.step is None or row.status != "ok" or baseline not in p50_ms:
             return None
-        if row.parity is None and row.backend != REFERENCE:
+        if row.parity is None and row.backend != BASELINE:
             return None
         return p50_ms[baseline] / row.step.p50_ms
 

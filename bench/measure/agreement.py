@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_edge.bench.report.types import Agreement
+from vla_edge.bench.report.types import BASELINE, Agreement
 from vla_edge.runtime.bundle.bundle import Bundle, sample_inputs
 from vla_edge.runtime.engines.session import Session
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.images.order import images_in
 
-from .parity import REFERENCE
 from .workload import ACTIONS
 
 PIXELS = "pixel_values"
@@ -98,7 +97,7 @@ def agreement_of(actions: Actions, reference: Actions, scale: Sequence[float]) -
         raise InputError(f"frame {at} gave an action that is not finite.", "Look at what it shows.")
     return Agreement(
         frames=len(errors),
-        reference=REFERENCE,
+        reference=BASELINE,
         max_mps=float(errors.max()),
         mean_mps=float(errors.mean()),
         error_mps=tuple(errors.tolist()),

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vla_edge.bench.report.types import LARGEST_NUMBER, Parity, Row
+from vla_edge.bench.report.types import LARGEST_NUMBER, Parity
 from vla_edge.runtime.bundle.manifest import Gate
 from vla_edge.runtime.checks.gates import judge
 from vla_edge.runtime.checks.relative import relative_l2
-
-REFERENCE = "torch-fp32"
 
 
 class ActionErrors:
@@ -65,12 +63,6 @@ def missed_gate(parity: Parity, gates: Sequence[Gate]) -> str:
         if gate.stage == "action" and not judged.passed:
             return _missed(gate, judged.measured)
     return ""
-
-
-def may_be_wrong(row: Row) -> bool:
-    """PyTorch in anything but FP32: that is what the islands of the engines are for, and a finding."""
-    name = row.backend.rpartition(":")[2]  # the stand-in's are called standin:torch-fp16
-    return name.startswith("torch-") and name != REFERENCE
 
 
 def _missed(gate: Gate, measured: float | None) -> str:

@@ -9,7 +9,7 @@ from statistics import median
 
 import numpy as np
 
-from vla_edge.bench.report.types import Latency, Warmup
+from vla_edge.bench.report.types import JUDGED_CALLS, Latency, Warmup
 
 MIN_RUNS = 20
 # p99 of 2000 samples rests on 20 of them; more would only make small policies take longer
@@ -17,11 +17,10 @@ MAX_RUNS = 2000
 # a step so slow that MIN_RUNS do not fit this many budgets is reported with fewer
 OVERTIME_FACTOR = 5
 
-WARMUP_WINDOW_CALLS = 5
+WARMUP_WINDOW_CALLS = JUDGED_CALLS // 2
 WARMUP_MIN_CALLS = 3
 WARMUP_MAX_CALLS = 200
 WARMUP_AGREEMENT = 0.05
-JUDGED_CALLS = 2 * WARMUP_WINDOW_CALLS  # fewer are neither steady nor unsteady
 
 Step = Callable[[], object]
 Clock = Callable[[], int]

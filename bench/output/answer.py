@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vla_edge.bench.measure.parity import may_be_wrong
-from vla_edge.bench.output.tables.sections import BASELINE
-from vla_edge.bench.report.types import BundleReport, Doubt, Report, Row
+from vla_edge.bench.report.types import BASELINE, BundleReport, Doubt, Report, Row
 
 from .facts import UNFINISHED, device_name
 from .format import (
@@ -123,7 +121,7 @@ def alarms(report: Report) -> tuple[Remark, ...]:
         Remark(f"{backend_label(row)} of {clipped(bundle.name)}", row.status, clipped(row.reason, TEXT_LIMIT))
         for bundle in report.bundles
         for row in bundle.rows
-        if row.status == "failed" or (row.status == "wrong" and not may_be_wrong(row))
+        if row.status == "failed" or (row.status == "wrong" and not row.may_be_wrong)
     ]
     refused = [
         Remark(clipped(refused.path), "refused", clipped(refused.reason, TEXT_LIMIT))

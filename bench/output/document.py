@@ -67,7 +67,7 @@ def _everything(report: Report) -> Iterator[Block]:
     if report.standin:
         yield from _standin(report.standin)
     for grid in forecast_grids(report.forecasts):
-        yield from _table(grid)
+        yield from table(grid)
 
 
 def _what_else(report: Report) -> Iterator[Words]:
@@ -122,7 +122,7 @@ def _summary(bundle: BundleReport, told: Collection[tuple[str, str]]) -> Iterato
         Line(line.cells, "best") if row is best else line
         for row, line in zip(bundle.rows, grid.lines, strict=True)
     )
-    yield from _table(replace(grid, lines=lines, caption=SUMMARY))
+    yield from table(replace(grid, lines=lines, caption=SUMMARY))
     yield from _remarks(
         item for item in remarks(bundle.rows) if item.grave and (item.kind, item.text) not in told
     )
@@ -131,7 +131,7 @@ def _summary(bundle: BundleReport, told: Collection[tuple[str, str]]) -> Iterato
 def _details(bundle: BundleReport) -> Iterator[Block]:
     yield from (BLANK, Words(f"{_name(bundle)}: more figures", "title"))
     for grid in bundle_grids(bundle):
-        yield from _table(grid.without_weights(bundle.weights_origin))
+        yield from table(grid.without_weights(bundle.weights_origin))
     yield from _remarks(item for item in remarks(bundle.rows) if not item.grave)
 
 
@@ -144,7 +144,7 @@ def _standin_summary(standin: StandinReport) -> Iterator[Block]:
     yield from (BLANK, _standin_title(standin))
     grid = standin_grid(standin)
     if grid.lines:
-        yield from _table(grid)
+        yield from table(grid)
     yield from _remarks(item for item in remarks(entry.row for entry in standin.rows) if item.grave)
 
 
@@ -152,7 +152,7 @@ def _standin(standin: StandinReport) -> Iterator[Block]:
     yield from (BLANK, _standin_title(standin))
     for grid in (standin_grid(standin), claims_grid(standin)):
         if grid.lines:
-            yield from _table(grid)
+            yield from table(grid)
     rows: tuple[Row, ...] = tuple(item.row for item in standin.rows)
     found = tuple(remarks(rows))
     yield from _remarks(item for item in found if item.grave)
@@ -160,7 +160,7 @@ def _standin(standin: StandinReport) -> Iterator[Block]:
     yield from (Words(f"- {printable(clipped(text, TEXT_LIMIT))}", "quiet") for text in standin.explanation)
 
 
-def _table(grid: Grid) -> Iterator[Block]:
+def table(grid: Grid) -> Iterator[Block]:
     yield from (BLANK, Words(grid.caption, "caption"), grid)
     yield from (Words(f"[{at}] {text}", "quiet") for at, text in enumerate(grid.footnotes, 1))
 

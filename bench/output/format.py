@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
+from collections.abc import Sequence
+from functools import partial
 from typing import TypeGuard
 
-from vla_edge.bench.report.types import (
-    Agreement,
-    ColdStart,
-    FloorDistance,
-    Latency,
-    Memory,
-    Options,
-    Paced,
-    Parity,
-    Row,
-)
+from vla_edge.bench.report.types import Options, Parity, Row
+from vla_edge.runtime.printable import one_line
 
 NOTHING = "-"
 # letters of what files name, past which a mark stands for the rest: of a name, and of a sentence
@@ -26,7 +18,6 @@ TEXT_LIMIT = 2000
 CUT = "…"
 # past these a figure is no time, no size and no ratio; written out it could have 300 digits
 LARGEST, SMALLEST = 1e12, -1e12
-REPLACEMENT = "\ufffd"
 TRAINED = "checkpoint"
 
 _ENGINES = {
@@ -44,7 +35,6 @@ _WORDS = {
     "tf32": "TF32",
     "graph": "CUDA graph",
 }
-_LINE_BREAK = re.compile(r"\r\n|[\r\n\t\v\f\x85\u2028\u2029]")
 # what a table's cell says of a status: what must not be overlooked stands in capitals
 _STATUS_WORDS = {"wrong": "WRONG", "failed": "FAILED"}
 
@@ -66,6 +56,16 @@ def fixed(value: float | None, digits: int) -> str:
     return f"{value:,.{digits}f}" if known(value) else NOTHING
 
 
+mebibytes = partial(fixed, digits=0)
+tenths = partial(fixed, digits=1)
+seconds = partial(fixed, digits=2)
+
+
+def giga(value: float | None) -> str:
+    """Bytes or operations in billions."""
+    return significant(None if value is None else value / 1e9)
+
+
 def exponent(value: float | None) -> str:
     """Two digits and an exponent, for errors; a plain 0 where there is none."""
     if value is None or not math.isfinite(value):
@@ -80,14 +80,17 @@ def share(value: float) -> str:
     return f"{value:.1%}" if 0 < value < 0.01 else f"{value:.0%}"
 
 
-def floor_p50_ms(floor: FloorDistance) -> float:
-    """What `times_floor` was taken of: the device alone where it was timed, else the step."""
-    return floor.ms * floor.times_floor
-
-
 def factor(value: float | None) -> str:
     """A ratio as a table shows it."""
     return f"{value:.2f}" if known(value) else NOTHING
+
+
+def general(value: float) -> str:
+    return f"{value:g}"
+
+
+def count(value: int) -> str:
+    return f"{value:,}"
 
 
 def times(value: float) -> str:
@@ -109,68 +112,25 @@ def metres_per_second(value: float) -> str:
 def plain_error(parity: Parity | None) -> str:
     """The largest difference in m/s as a decimal, where one can be read."""
     if parity is None or not parity.finite or parity.max_abs_mps is None:
-        return error_cells(parity)[0]
+        return largest_error(parity)
     return metres_per_second(parity.max_abs_mps).split(" ")[0]
 
 
-def latency_cells(step: Latency | None) -> tuple[str, ...]:
-    """p50, p90, p99, maximum, standard deviation in ms, and calls a second."""
-    if step is None:
-        return (NOTHING,) * 6
-    values = (step.p50_ms, step.p90_ms, step.p99_ms, step.max_ms, step.std_ms)
-    return (*map(significant, values), significant(step.fps))
+def largest_error(parity: Parity | None) -> str:
+    """The largest difference in m/s."""
+    return _error(parity, parity and parity.max_abs_mps)
 
 
-def start_cells(start: ColdStart | None) -> tuple[str, ...]:
-    """Interpreter, import, load, first step and their total, in s."""
-    if start is None:
-        return (NOTHING,) * 5
-    seconds = (start.interpreter_s, start.import_s, start.load_s, start.first_call_s, start.total_s)
-    return tuple(fixed(value, 2) for value in seconds)
+def relative_error(parity: Parity | None) -> str:
+    return _error(parity, parity and parity.relative_l2)
 
 
-def error_cells(parity: Parity | None) -> tuple[str, str]:
-    """Largest difference in m/s, and relative L2."""
-    if parity is None:
-        return NOTHING, NOTHING
-    if not parity.finite:
-        return "NaN/inf", "NaN/inf"
-    return exponent(parity.max_abs_mps), exponent(parity.relative_l2)
+def _error(parity: Parity | None, value: float | None) -> str:
+    return exponent(value) if parity is None or parity.finite else "NaN/inf"
 
 
-def memory_cells(memory: Memory | None) -> tuple[str, str, str]:
-    """Peaks in MiB: host anonymous, host resident, device."""
-    if memory is None:
-        return NOTHING, NOTHING, NOTHING
-    values = (memory.host_anonymous_peak_mib, memory.host_peak_mib, memory.device_peak_mib)
-    anonymous, resident, device = (fixed(value, 0) for value in values)
-    return anonymous, resident, device
-
-
-def paced_cells(paced: Paced) -> tuple[str, ...]:
-    """Rate, deadline, p50, p99, p99 of waking late, ticks, misses, longest run of them."""
-    return (
-        f"{paced.rate_hz:g}",
-        significant(paced.deadline_ms),
-        significant(paced.latency.p50_ms),
-        significant(paced.latency.p99_ms),
-        significant(paced.wake.p99_ms),
-        f"{paced.ticks:,}",
-        f"{paced.misses:,}",
-        f"{paced.longest_run_of_misses:,}",
-    )
-
-
-def agreement_cells(agreement: Agreement) -> tuple[str, ...]:
-    """Frames, reference, largest, mean and last difference in m/s."""
-    last = agreement.error_mps[-1] if agreement.error_mps else None
-    return (
-        f"{agreement.frames:,}",
-        agreement.reference,
-        exponent(agreement.max_mps),
-        exponent(agreement.mean_mps),
-        exponent(last),
-    )
+def last_error(errors_mps: Sequence[float]) -> str:
+    return exponent(errors_mps[-1] if errors_mps else None)
 
 
 def status_word(status: str) -> str:
@@ -179,7 +139,7 @@ def status_word(status: str) -> str:
 
 def weights_word(origin: str) -> str:
     """Whether the weights are real, in one word: "checkpoint", "sample", "random"."""
-    return clipped(origin.split(":", 1)[0].strip(), 24) or "unknown"
+    return printable(clipped(origin.split(":", 1)[0].strip(), 24)) or "unknown"
 
 
 def weights_name(origin: str) -> str:
@@ -192,7 +152,7 @@ def other_weights(row_origin: str, origin: str) -> str:
     word = weights_word(row_origin)
     if word == weights_word(origin):
         return ""
-    return weights_name(row_origin) if word == TRAINED else f"{printable(word)} weights"
+    return weights_name(row_origin) if word == TRAINED else f"{word} weights"
 
 
 def has_trained_weights(origin: str) -> bool:
@@ -200,51 +160,35 @@ def has_trained_weights(origin: str) -> bool:
     return weights_word(origin) == TRAINED
 
 
-def computes(row: Row) -> str:
-    """The arithmetic that really ran, in one word."""
-    return row.identity.compute.split(" ")[0] if row.identity else NOTHING
-
-
 def backend_label(row: Row) -> str:
     """A backend as a person calls it: "torch-fp16-graph" is "PyTorch FP16 CUDA graph".
 
     An engine has its graph's precision, and what it was computed in where that is another.
     """
-    kind = backend_kind(row.backend)
-    engine = next((name for name in _ENGINES if re.match(rf"{name}(-|$)", kind)), None)
+    engine = next((name for name in _ENGINES if re.match(rf"{name}(-|$)", row.kind)), None)
     if engine is None:
         return clipped(row.backend)
-    rest = kind[len(engine) :].strip("-")
+    rest = row.kind[len(engine) :].strip("-")
     words = [_WORDS.get(word, word) for word in rest.split("-")] if rest else []
     if row.identity and engine != "torch" and row.identity.precision not in rest:
         words.append(_WORDS.get(row.identity.precision, row.identity.precision))
     label = clipped(" ".join([_ENGINES[engine], *words]))
-    computed = computes(row)
-    if row.identity and engine != "torch" and computed != row.identity.precision:
-        return f"{label} (in {_WORDS.get(computed, computed)})"
+    if row.identity and engine != "torch" and row.identity.computes != row.identity.precision:
+        return f"{label} (in {_WORDS.get(row.identity.computes, row.identity.computes)})"
     return label
 
 
-def backend_kind(name: str) -> str:
-    """A backend's name without the workload that may stand before it: "torch-fp32" of "x:torch-fp32"."""
-    return name.rpartition(":")[2]
-
-
-def is_torch(name: str) -> bool:
-    """Whether a backend is PyTorch in some form, and no engine."""
-    return backend_kind(name).startswith("torch")
-
-
 def printable(text: str) -> str:
-    """Text on one line, without control, formatting and surrogate characters, each replaced by a mark.
+    """Text on one line in which nothing commands a terminal, turns a word round or makes an SVG unreadable.
 
-    Names in a report come from files: an escape sequence must not reach a terminal, a bidirectional override
-    must not turn a word round, and a control character must not make an SVG unreadable.
+    Names in a report come from files. Line breaks, which sentences may have, become blanks; see `one_line`.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    text = _LINE_BREAK.sub(" ", text)
-    return "".join(REPLACEMENT if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in text)
+    return one_line(" ".join(re.split(r"\r\n|[\r\n\t\v\f\x85\u2028\u2029]", text)))
+
+
+def name(text: str | None) -> str:
+    """A name as a table or a sentence shows it."""
+    return NOTHING if text is None else printable(clipped(text))
 
 
 def clipped(text: str, limit: int = NAME_LIMIT) -> str:

@@ -14,8 +14,8 @@ from vla_edge.bench.output.plots.standin_plots import standin_plots
 from vla_edge.bench.output.plots.svg import Drawing, render
 from vla_edge.bench.output.tables.grid import Grid
 from vla_edge.bench.output.tables.other_grids import claims_grid, forecast_grids, standin_grid
-from vla_edge.bench.output.tables.sections import BASELINE, bundle_grids, summary_grid
-from vla_edge.bench.report.types import BundleReport, Report, Row
+from vla_edge.bench.output.tables.sections import bundle_grids, summary_grid
+from vla_edge.bench.report.types import BASELINE, BundleReport, Report, Row
 
 from .answer import alarms, baseline_in_doubt, bundle_headline, fastest, gain_in_words, headline, listed
 from .document import QUICK

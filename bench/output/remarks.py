@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from vla_edge.bench.measure.timing import JUDGED_CALLS
-from vla_edge.bench.report.types import Doubt, Row
+from vla_edge.bench.report.types import JUDGED_CALLS, Doubt, Row
 
-from .format import TEXT_LIMIT, backend_label, clipped, computes, printable
+from .format import TEXT_LIMIT, backend_label, clipped, printable
 
 # what a short run brings with it; all other doubts are about something odd
 QUIET_DOUBTS = ("few-runs",)
@@ -54,7 +53,7 @@ def row_remarks(row: Row) -> Iterator[Remark]:
     if row.warmup and not row.warmup.stable and row.warmup.calls >= JUDGED_CALLS and not told:
         yield remark("doubt: warm-up", f"still not steady after {row.warmup.calls} warm-up calls")
     yield from (remark("note", doubt.text) for doubt in row.doubts if doubt.kind in QUIET_DOUBTS)
-    if row.identity and computes(row) != row.identity.precision:
+    if row.identity and row.identity.computes != row.identity.precision:
         yield remark("note", f"a graph of {row.identity.precision}, computed in {row.identity.compute}")
     yield from (remark("note", note) for note in row.notes)
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from vla_edge.bench.report.file import JSON_NAME
 from vla_edge.bench.report.types import Report, check_writable, encode
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.errors import InputError
@@ -14,12 +15,7 @@ from vla_edge.runtime.files.atomic import write_all_atomically
 
 from .marks import refuse_foreign
 
-JSON_NAME, CSV_NAME, MARKDOWN_NAME, PAGE_NAME = OUTPUT_NAMES = (
-    "report.json",
-    "report.csv",
-    "report.md",
-    "report.html",
-)
+OUTPUT_NAMES = (JSON_NAME, "report.csv", "report.md", "report.html")
 PAGE_LIBRARIES = ("jinja2", "matplotlib")
 
 
@@ -58,14 +54,11 @@ def write_outputs(report: Report, folder: Path) -> tuple[Path, ...]:
     from .markdown import to_markdown
     from .page import to_page
 
-    contents = {
-        folder / JSON_NAME: encode(report),
-        folder / CSV_NAME: to_csv(report).encode(),
-        folder / MARKDOWN_NAME: to_markdown(report).encode(),
-        folder / PAGE_NAME: to_page(report).encode(),
-    }
-    write_all_atomically({path: partial(_write, data) for path, data in contents.items()})
-    return tuple(contents)
+    texts = (make(report).encode() for make in (to_csv, to_markdown, to_page))
+    paths = tuple(folder / name for name in OUTPUT_NAMES)
+    contents = zip(paths, (encode(report), *texts), strict=True)
+    write_all_atomically({path: partial(_write, data) for path, data in contents})
+    return paths
 
 
 def _write(data: bytes, file: BinaryIO) -> None:

@@ -7,16 +7,15 @@ import shlex
 import stat
 from pathlib import Path
 
-from vla_edge.bench.output.format import printable
-from vla_edge.bench.output.writers import JSON_NAME
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.printable import one_line
 
 from .types import Report, decode
 
 # a report of thirty backends with `MOST_SAMPLES` of every figure
 LARGEST_BYTES = 256 << 20
-PARTIAL_NAME = "report.partial.json"
+JSON_NAME, PARTIAL_NAME = "report.json", "report.partial.json"
 
 
 def read_report(path: Path) -> Report:
@@ -28,7 +27,7 @@ def read_report(path: Path) -> Report:
     Raises:
         InputError: no such file, not a regular one, too large to be a report, or none of this schema version.
     """
-    shown = printable(str(path))
+    shown = one_line(str(path))
     try:
         if path.is_dir():
             path = _in_folder(path)
@@ -46,16 +45,16 @@ def _in_folder(folder: Path) -> Path:
         return path
     if (folder / MANIFEST_NAME).is_file():
         raise InputError(
-            f"{printable(str(folder))} is a bundle, no report: it has no {JSON_NAME}.",
-            f"Measure it with: vla-bench {shlex.quote(printable(str(folder)))} --out report/",
+            f"{one_line(str(folder))} is a bundle, no report: it has no {JSON_NAME}.",
+            f"Measure it with: vla-bench {shlex.quote(one_line(str(folder)))} --out report/",
         )
     if (folder / PARTIAL_NAME).is_file():
         raise InputError(
-            f"{printable(str(folder))} has no {JSON_NAME}, only the {PARTIAL_NAME} of a bench that did not end.",
+            f"{one_line(str(folder))} has no {JSON_NAME}, only the {PARTIAL_NAME} of a bench that did not end.",
             "Name that file, or run the bench again.",
         )
     raise InputError(
-        f"{printable(str(folder))} has no {JSON_NAME}.",
+        f"{one_line(str(folder))} has no {JSON_NAME}.",
         "Name the folder that was given to vla-bench with --out, or the file of its --json.",
     )
 
@@ -66,12 +65,12 @@ def _read(path: Path) -> bytes:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InputError(
-                f"{printable(str(path))} is no bench report: it is no regular file.", "Name another file."
+                f"{one_line(str(path))} is no bench report: it is no regular file.", "Name another file."
             )
         data = file.read(LARGEST_BYTES + 1)
     if len(data) > LARGEST_BYTES:
         raise InputError(
-            f"{printable(str(path))} is no bench report: it has more than {LARGEST_BYTES >> 20} MiB.",
+            f"{one_line(str(path))} is no bench report: it has more than {LARGEST_BYTES >> 20} MiB.",
             "Name another file.",
         )
     return data

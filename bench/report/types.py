@@ -19,11 +19,15 @@ from msgspec import Meta, Struct
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.atomic import write_atomically
+from vla_edge.runtime.printable import one_line
 
 from .brief_json import brief_json
 
 SCHEMA_VERSION = 2
 LONGEST_WORDS = 500
+# what a speed-up is over, and what every error is to
+BASELINE = "torch-fp32"
+JUDGED_CALLS = 10  # fewer of a warm-up are neither steady nor unsteady
 
 Status = Literal["ok", "wrong", "failed", "skipped"]
 DeviceMethod = Literal["nvml-process", "nvml-device-growth", "mem-available"]
@@ -75,6 +79,11 @@ class Machine(_Base, frozen=True):
     python: str
     # library -> installed version; those not installed are absent
     versions: dict[str, str]
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that figures of --device cuda are from."""
+        return self.gpus[0] if self.gpus else None
 
 
 class Latency(_Base, frozen=True):
@@ -170,6 +179,11 @@ class Identity(_Base, frozen=True):
     precision: str
     compute: str
     bundle: str
+
+    @property
+    def computes(self) -> str:
+        """The arithmetic in one word: "fp32" of "fp32 (widened)"."""
+        return self.compute.split(" ")[0]
 
 
 class Parity(_Base, frozen=True):
@@ -289,6 +303,11 @@ class FloorDistance(_Base, frozen=True):
     ms: Milliseconds
     times_floor: Number
 
+    @property
+    def p50_ms(self) -> float:
+        """What `times_floor` was taken of."""
+        return self.ms * self.times_floor
+
 
 class Doubt(_Base, frozen=True):
     """A reason not to trust a row's figures as they are; "few-runs" stands in older reports only, now a note."""
@@ -333,6 +352,21 @@ class Row(_Base, frozen=True):
     compile_s: Seconds | None = None
     doubts: tuple[Doubt, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The backend without the workload that may stand before it: "torch-fp32" of "x:torch-fp32"."""
+        return self.backend.rpartition(":")[2]
+
+    @property
+    def is_torch(self) -> bool:
+        """Whether this is PyTorch in some form, and no engine."""
+        return self.kind.startswith("torch")
+
+    @property
+    def may_be_wrong(self) -> bool:
+        """PyTorch in anything but FP32: that is what the islands of the engines are for, and a finding."""
+        return self.is_torch and self.kind != BASELINE
 
 
 class BundleReport(_Base, frozen=True):
@@ -405,6 +439,17 @@ class StandinRow(_Base, frozen=True):
     # predicted from shapes, and the parts of it
     explained_mib: Number | None
     parts: tuple[MemoryPart, ...] = ()
+
+    @property
+    def allocated_mib(self) -> float | None:
+        """What PyTorch's allocator held: shapes explain nothing else of a process."""
+        return self.row.memory.torch_allocator_peak_mib if self.row.memory else None
+
+    @property
+    def off_by(self) -> float | None:
+        """How much more was held than explained, as a part of 1."""
+        held_mib = self.allocated_mib
+        return held_mib / self.explained_mib - 1 if held_mib is not None and self.explained_mib else None
 
 
 class Claim(_Base, frozen=True):
@@ -505,9 +550,9 @@ def decode(data: bytes, origin: str) -> Report:
     try:
         return msgspec.json.decode(data, type=Report)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        reason = _what_else(data) or _printable(str(error))[:LONGEST_WORDS]
+        reason = _what_else(data) or one_line(str(error))[:LONGEST_WORDS]
         raise InputError(
-            f"{_printable(origin)} is not a bench report: {reason}.",
+            f"{one_line(origin)} is not a bench report: {reason}.",
             "Name the report.json that vla-bench wrote with --out, or the file of its --json.",
         ) from error
 
@@ -532,16 +577,9 @@ def _what_else(data: bytes) -> str:
         is_manifest = head.parity is not None and head.files is not None
         return "it is a bundle's manifest" if is_manifest else "it has none of a report's figures"
     if head.schema_version != SCHEMA_VERSION:
-        version = _printable(str(head.schema_version))[:LONGEST_WORDS]
+        version = one_line(str(head.schema_version))[:LONGEST_WORDS]
         return f"its schema_version is {version}, and this vla-bench reads {SCHEMA_VERSION}"
     return ""
-
-
-def _printable(words: str) -> str:
-    """Names out of a file, without what would steer a terminal."""
-    from vla_edge.bench.output.format import printable
-
-    return printable(words)
 
 
 def json_schema() -> dict[str, Any]:

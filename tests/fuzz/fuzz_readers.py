@@ -324,11 +324,11 @@ class Reports(Reader):
 
     def read(self, data: bytes) -> None:
 
-        from vla_edge.bench.compare.cli import print_comparison
         from vla_edge.bench.compare.rows import compare
+        from vla_edge.bench.compare.table import print_comparison
         from vla_edge.bench.output.csv_table import to_csv
         from vla_edge.bench.output.markdown import to_markdown
-        from vla_edge.bench.output.tables.table import print_report
+        from vla_edge.bench.output.terminal import print_report
         from vla_edge.bench.report.file import read_report
 
         path = self.folder / "case.json"

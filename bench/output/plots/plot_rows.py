@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vla_edge.bench.output.format import backend_label, is_torch, printable
+from vla_edge.bench.output.format import backend_label, printable
 from vla_edge.bench.output.remarks import real_doubts
 from vla_edge.bench.report.types import Row
 
@@ -20,7 +20,7 @@ def role_of(row: Row) -> str:
     """Which colour a row has: wrong before anything else."""
     if row.status == "wrong":
         return "wrong"
-    return "torch" if is_torch(row.backend) else "engine"
+    return "torch" if row.is_torch else "engine"
 
 
 def heading_of(row: Row, figure: str) -> Heading:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vla_edge.bench.output.format import clipped, floor_p50_ms, printable, share, significant, times
+from vla_edge.bench.output.format import clipped, printable, share, significant, times
 from vla_edge.bench.report.types import BundleReport, Latency, Row
 
 from .drawable import drawable_rows, first_names
@@ -109,7 +109,7 @@ def floor_plot(rows: Sequence[Row]) -> Plot | None:
     def draw(canvas: Canvas) -> Figure:
         headings = [heading_of(row, f"{times(row.floor.times_floor)} × floor") for row in shown if row.floor]
         frame = Lanes(canvas, headings, BAR_PX, "ms")
-        measured = [(row.floor, floor_p50_ms(row.floor), INK[role_of(row)]) for row in shown if row.floor]
+        measured = [(row.floor, row.floor.p50_ms, INK[role_of(row)]) for row in shown if row.floor]
         values = [
             value for floor, p50_ms, _ in measured for value in (floor.memory_ms, floor.compute_ms, p50_ms)
         ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from vla_edge.bench.output.format import NOTHING, backend_label, clipped, printable, weights_word
+from vla_edge.bench.output.format import NOTHING, backend_label, name, printable, significant, weights_word
 from vla_edge.bench.report.types import Row
 
 WEIGHTS = "weights"
@@ -16,6 +18,21 @@ class Line:
 
     cells: tuple[str, ...]
     status: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a table says of each of its items.
+
+    Attributes:
+        heading: of the column.
+        path: where an item has the value, such as "memory.device_peak_mib"; "" is the item itself.
+        form: how the value is written, which may be None.
+    """
+
+    heading: str
+    path: str
+    form: Callable[[Any], str] = significant
 
 
 @dataclass(frozen=True)
@@ -41,34 +58,64 @@ class Grid:
     def without_weights(self, origin: str) -> Grid:
         """The same without the column of the weights' kind, where all lines have what is said above the table."""
         word = printable(weights_word(origin))
-        if WEIGHTS not in self.words:
-            return self
-        at = self.words.index(WEIGHTS)
-        if any(line.cells[at] != word for line in self.lines):
-            return self
-        lines = tuple(Line((*line.cells[:at], *line.cells[at + 1 :]), line.status) for line in self.lines)
-        return replace(self, words=(*self.words[:at], *self.words[at + 1 :]), lines=lines)
+        at = self.words.index(WEIGHTS) if WEIGHTS in self.words else -1
+        return self.without(at) if at > 0 and all(line.cells[at] == word for line in self.lines) else self
 
     def without_empty(self) -> Grid:
         """The same without the figures that no line has."""
-        first = len(self.words)
-        columns = range(first, len(self.headings))
-        kept = [at for at in columns if any(line.cells[at] != NOTHING for line in self.lines)]
-        lines = tuple(
-            Line((*line.cells[:first], *(line.cells[at] for at in kept)), line.status) for line in self.lines
-        )
-        return replace(self, figures=tuple(self.headings[at] for at in kept), lines=lines)
+        columns = range(len(self.words), len(self.headings))
+        return self.without(*(at for at in columns if all(line.cells[at] == NOTHING for line in self.lines)))
+
+    def without(self, *columns: int) -> Grid:
+        """The same without some columns."""
+
+        def left(cells: Sequence[str], first: int = 0) -> tuple[str, ...]:
+            return tuple(cell for at, cell in enumerate(cells, first) if at not in columns)
+
+        lines = tuple(Line(left(line.cells), line.status) for line in self.lines)
+        return replace(self, words=left(self.words), figures=left(self.figures, len(self.words)), lines=lines)
 
     @property
     def headings(self) -> tuple[str, ...]:
         return (*self.words, *self.figures)
 
 
-def row_line(row: Row, cells: tuple[str, ...], *, marked: bool = True) -> Line:
-    """A row's line, of the backend and more cells.
+def table_of(
+    key: str,
+    caption: str,
+    items: Iterable[object],
+    words: Sequence[Column],
+    figures: Sequence[Column],
+    *,
+    kind: str = "status",
+) -> Grid:
+    """A table with a line for each item; `kind` is where an item has the line's status, "" for nowhere."""
+    columns = (*words, *figures)
+    lines = tuple(
+        Line(
+            tuple(column.form(held(item, column.path)) for column in columns),
+            held(item, kind) if kind else "",
+        )
+        for item in items
+    )
+    return Grid(key, caption, _headings(words), _headings(figures), lines)
 
-    `marked` has a wrong one say so beside its name, for tables without a result column.
-    """
-    name, *others = (printable(clipped(cell)) for cell in (backend_label(row), *cells[1:]))
-    mark = " (WRONG)" if marked and row.status == "wrong" else ""
-    return Line((f"{name}{mark}", *others), row.status)
+
+def _headings(columns: Sequence[Column]) -> tuple[str, ...]:
+    return tuple(column.heading for column in columns)
+
+
+def held(item: Any, path: str) -> Any:
+    """What an item of a report holds at a path; None where a part on the way is None."""
+    for part in filter(None, path.split(".")):
+        item = None if item is None else getattr(item, part)
+    return item
+
+
+def label(row: Row) -> str:
+    return name(backend_label(row))
+
+
+def marked_label(row: Row) -> str:
+    """A row's name that says where it is wrong, for tables without a result column."""
+    return f"{label(row)}{' (WRONG)' * (row.status == 'wrong')}"

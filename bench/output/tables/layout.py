@@ -7,12 +7,12 @@ are too long take more than one line. Rows that share the first part of their na
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from rich.cells import cell_len, chop_cells
 
-from .grid import Grid, Line
+from .grid import Grid
 
 GAP = "  "
 # the names' share of a width that is too small for all columns, and what names and other texts are never below
@@ -25,11 +25,10 @@ LEAST_WIDTH = 30
 
 @dataclass(frozen=True)
 class TextLine:
-    """One line of a laid out table: `role` is "head", "rule", "group" or "" for a row, whose `status` it has."""
+    """One line of a laid out table: `kind` is "head", "rule" or "group", or a row's status."""
 
     text: str
-    role: str = ""
-    status: str = ""
+    kind: str = ""
 
 
 def lay_out(grid: Grid, width: int | None = None, rule: str = "-") -> Iterator[TextLine]:
@@ -43,7 +42,7 @@ def lay_out(grid: Grid, width: int | None = None, rule: str = "-") -> Iterator[T
     if room is not None and len(key) > 1 and _sum(widths, range(len(widths))) > room:
         shared = min(key, key=lambda at: _changes(grid, at))
         groups = [f"{grid.headings[shared]}: {line.cells[shared]}" for line in grid.lines]
-        grid = _without(grid, shared)
+        grid = grid.without(shared)
         key, widths = key[:-1], _widths(grid)
     if room is not None:
         _fit_names(widths, key, room)
@@ -64,11 +63,6 @@ def _changes(grid: Grid, at: int) -> int:
     """How often a column's text is another than in the line above."""
     texts = [line.cells[at] for line in grid.lines]
     return sum(one != other for one, other in pairwise(texts))
-
-
-def _without(grid: Grid, at: int) -> Grid:
-    lines = tuple(Line((*line.cells[:at], *line.cells[at + 1 :]), line.status) for line in grid.lines)
-    return replace(grid, words=(*grid.words[:at], *grid.words[at + 1 :]), lines=lines)
 
 
 def _key(grid: Grid) -> list[int]:
@@ -160,7 +154,7 @@ def _rows(
             yield from (
                 TextLine(text, "group") for text in fold(group, max(_sum(widths, columns), LEAST_KEY))
             )
-        yield from (TextLine(text, "", line.status) for text in lines(line.cells))
+        yield from (TextLine(text, line.status) for text in lines(line.cells))
 
 
 def _placed(text: str, width: int, *, right: bool) -> str:

@@ -2,74 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from vla_edge.bench.output.format import (
     NOTHING,
     TEXT_LIMIT,
     clipped,
-    error_cells,
     factor,
-    fixed,
-    memory_cells,
+    giga,
+    largest_error,
+    mebibytes,
+    name,
     printable,
-    significant,
     status_word,
 )
-from vla_edge.bench.report.types import Forecast, Prediction, StandinReport, StandinRow
+from vla_edge.bench.report.types import Claim, Forecast, Prediction, StandinReport
 
-from .grid import Grid, Line, row_line
-from .sections import GIGA
+from .grid import Column, Grid, label, table_of
+
+_STANDIN_WORDS = (
+    Column("backend", "row", label),
+    Column("protocol", "protocol", name),
+    Column("result", "row.status", status_word),
+)
+_STANDIN = (
+    Column("p50", "row.step.p50_ms"),
+    Column("p99", "row.step.p99_ms"),
+    Column("FPS", "row.step.fps"),
+    Column("x FP32", "row.speedup_over_torch_fp32", factor),
+    Column("max m/s", "row.parity", largest_error),
+    Column("allocator", "allocated_mib", mebibytes),
+    Column("explained", "explained_mib", mebibytes),
+    Column("off by", "off_by", lambda part: NOTHING if part is None else f"{part:+.1%}"),
+    Column("device", "row.memory.device_peak_mib", mebibytes),
+)
+_CLAIMS = (
+    Column("FP32 ms", "fp32_ms"),
+    Column("FP16 ms", "fp16_ms"),
+    Column("FP32 / FP16", "", lambda claim: factor(_speedup(claim))),
+    Column("FP32 MB", "fp32_memory_mb", mebibytes),
+    Column("FP16 MB", "fp16_memory_mb", mebibytes),
+)
+_FORECAST = (
+    Column("predicted ms", "expected_ms"),
+    Column("at least ms", "floor_ms"),
+    Column("GB/s", "memory_gb_s"),
+    Column("FP16 TFLOPS", "fp16_tflops"),
+)
 
 
 def standin_grid(standin: StandinReport) -> Grid:
     """The stand-in: what PyTorch's allocator held beside what the bytes of its shapes explain."""
-    figures = ("p50", "p99", "FPS", "x FP32", "max m/s", "allocator", "explained", "off by", "device")
-
-    def cells(item: StandinRow) -> tuple[str, ...]:
-        row, step, memory = item.row, item.row.step, item.row.memory
-        allocated_mib = memory.torch_allocator_peak_mib if memory else None
-        return (
-            row.backend,
-            item.protocol,
-            status_word(row.status),
-            *((significant(step.p50_ms), significant(step.p99_ms), significant(step.fps)) if step else "---"),
-            factor(row.speedup_over_torch_fp32),
-            error_cells(row.parity)[0],
-            fixed(allocated_mib, 0),
-            fixed(item.explained_mib, 0),
-            _off_by(allocated_mib, item.explained_mib),
-            memory_cells(memory)[2],
-        )
-
-    lines = tuple(row_line(item.row, cells(item), marked=False) for item in standin.rows)
     caption = "The random stand-in, one step, ms; peak memory of PyTorch's allocator and of the device, MiB"
-    return Grid("standin", caption, ("backend", "protocol", "result"), figures, lines).without_empty()
-
-
-def _off_by(measured: float | None, explained: float | None) -> str:
-    return NOTHING if measured is None or not explained else f"{measured / explained - 1:+.1%}"
+    return table_of(
+        "standin", caption, standin.rows, _STANDIN_WORDS, _STANDIN, kind="row.status"
+    ).without_empty()
 
 
 def claims_grid(standin: StandinReport) -> Grid:
     """The published table, with its speed-up beside the one measured here."""
-    lines = tuple(
-        Line(
-            (
-                printable(clipped(claim.model)),
-                significant(claim.fp32_ms),
-                significant(claim.fp16_ms),
-                factor(claim.fp32_ms / claim.fp16_ms if claim.fp16_ms else None),
-                fixed(claim.fp32_memory_mb, 0),
-                fixed(claim.fp16_memory_mb, 0),
-            )
-        )
-        for claim in standin.claims
-    )
     caption = "Published for this stand-in under the names of models; not measured here"
-    figures = ("FP32 ms", "FP16 ms", "FP32 / FP16", "FP32 MB", "FP16 MB")
-    return Grid("claims", caption, ("published as",), figures, lines)
+    return table_of(
+        "claims", caption, standin.claims, (Column("published as", "model", name),), _CLAIMS, kind=""
+    )
+
+
+def _speedup(claim: Claim) -> float | None:
+    return claim.fp32_ms / claim.fp16_ms if claim.fp16_ms else None
 
 
 def forecast_grids(forecasts: Sequence[Forecast]) -> tuple[Grid, ...]:
@@ -79,33 +79,20 @@ def forecast_grids(forecasts: Sequence[Forecast]) -> tuple[Grid, ...]:
     """
     sources = tuple(dict.fromkeys(_source(row) for forecast in forecasts for row in forecast.rows))
     number = {source: at for at, source in enumerate(sources, 1)}
-    grids = [_forecast_grid(forecast, number) for forecast in forecasts]
-    return tuple(
-        replace(grid, footnotes=sources if grid is grids[-1] else ()).without_empty() for grid in grids
-    )
+    device = Column("device", "", lambda row: f"{name(row.device)} [{number[_source(row)]}]")
+    grids = [
+        table_of("forecast", _caption(forecast), forecast.rows, (device,), _FORECAST, kind="").without_empty()
+        for forecast in forecasts
+    ]
+    return (*grids[:-1], *(replace(grid, footnotes=sources) for grid in grids[-1:]))
 
 
 def _source(row: Prediction) -> str:
     return printable(clipped(row.source, TEXT_LIMIT))
 
 
-def _forecast_grid(forecast: Forecast, number: Mapping[str, int]) -> Grid:
-    lines = tuple(
-        Line(
-            (
-                f"{printable(clipped(row.device))} [{number[_source(row)]}]",
-                significant(row.expected_ms),
-                significant(row.floor_ms),
-                significant(row.memory_gb_s),
-                significant(row.fp16_tflops),
-            )
-        )
-        for row in forecast.rows
+def _caption(forecast: Forecast) -> str:
+    return (
+        f"PREDICTION for {name(forecast.bundle)}, ms a step, from published figures; measured on none of these "
+        f"({giga(forecast.bytes_read)} GB read, {giga(forecast.operations)} GFLOP)"
     )
-    caption = (
-        f"PREDICTION for {printable(clipped(forecast.bundle))}, ms a step, from published figures; measured on none "
-        f"of these ({significant(forecast.bytes_read / GIGA)} GB read, "
-        f"{significant(forecast.operations / GIGA)} GFLOP)"
-    )
-    figures = ("predicted ms", "at least ms", "GB/s", "FP16 TFLOPS")
-    return Grid("forecast", caption, ("device",), figures, lines)

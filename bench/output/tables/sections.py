@@ -1,307 +1,198 @@
-"""The tables of a bundle."""
+"""The tables of a bundle: what stands in each, and where a row of the report has it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from vla_edge.bench.output.format import (
-    NOTHING,
-    agreement_cells,
-    computes,
-    error_cells,
+    count,
+    exponent,
     factor,
-    fixed,
-    floor_p50_ms,
-    latency_cells,
-    memory_cells,
-    paced_cells,
+    general,
+    giga,
+    largest_error,
+    last_error,
+    mebibytes,
+    name,
     plain_error,
+    relative_error,
+    seconds,
     share,
     significant,
-    start_cells,
     status_word,
+    tenths,
     weights_word,
 )
-from vla_edge.bench.report.types import BundleReport, Row
+from vla_edge.bench.report.types import BundleReport, LayerTime, PromptTime, Row, StageTime
 
-from .grid import WEIGHTS, Grid, row_line
+from .grid import WEIGHTS, Column, Grid, label, marked_label, table_of
 
-GIGA = 1e9
-BASELINE, HALF = "torch-fp32", "torch-fp16"
 LAYERS_SHOWN = 10
 PROMPTS_SHOWN = 12
+
+_RESULT = (
+    Column("backend", "", label),
+    Column("result", "status", status_word),
+    Column(WEIGHTS, "weights_origin", weights_word),
+)
+_BACKEND = (Column("backend", "", marked_label), Column(WEIGHTS, "weights_origin", weights_word))
+_PART = (
+    Column("backend", "row", marked_label),
+    Column(WEIGHTS, "row.weights_origin", weights_word),
+    Column("stage", "part.stage", name),
+)
+_OVER_FP32 = Column("x FP32", "speedup_over_torch_fp32", factor)
+_PART_TIMES = (Column("mean", "part.ms"), Column("of profile", "part.share", share))
+
+_SUMMARY = (
+    Column("p50 ms", "step.p50_ms"),
+    _OVER_FP32,
+    Column("error m/s", "parity", plain_error),
+    Column("p99 ms", "step.p99_ms"),
+    Column("device MiB", "memory.device_peak_mib", mebibytes),
+    Column("host MiB", "memory.host_anonymous_peak_mib", mebibytes),
+    Column("J a step", "energy.joules_per_step"),
+)
+_LATENCY = (
+    Column("p50", "step.p50_ms"),
+    Column("p90", "step.p90_ms"),
+    Column("p99", "step.p99_ms"),
+    Column("max", "step.max_ms"),
+    Column("std", "step.std_ms"),
+    Column("FPS", "step.fps"),
+    Column("GPU p50", "device.p50_ms"),
+    _OVER_FP32,
+    Column("x FP16", "speedup_over_torch_fp16", factor),
+)
+_CHECKS = (
+    Column("max m/s", "parity", largest_error),
+    Column("relative", "parity", relative_error),
+    Column("host anonymous", "memory.host_anonymous_peak_mib", mebibytes),
+    Column("host resident", "memory.host_peak_mib", mebibytes),
+    Column("device", "memory.device_peak_mib", mebibytes),
+)
+_START = (
+    Column("act p50", "act.p50_ms"),
+    Column("act p99", "act.p99_ms"),
+    Column("preprocess p50", "preprocess.p50_ms"),
+    Column("interpreter", "cold_start.interpreter_s", seconds),
+    Column("import", "cold_start.import_s", seconds),
+    Column("load", "cold_start.load_s", seconds),
+    Column("first step", "cold_start.first_call_s", seconds),
+    Column("total", "cold_start.total_s", seconds),
+    Column("of it compile", "compile_s", seconds),
+)
+_PACED = (
+    Column("rate Hz", "paced.rate_hz", general),
+    Column("deadline", "paced.deadline_ms"),
+    Column("p50", "paced.latency.p50_ms"),
+    Column("p99", "paced.latency.p99_ms"),
+    Column("woken late p99", "paced.wake.p99_ms"),
+    Column("ticks", "paced.ticks", count),
+    Column("misses", "paced.misses", count),
+    Column("longest run", "paced.longest_run_of_misses", count),
+)
+_ENERGY = (Column("J a step", "energy.joules_per_step"), Column("mean W", "energy.mean_power_w"))
+_FLOOR = (
+    Column("GB read", "floor.bytes_read", giga),
+    Column("GFLOP", "floor.operations", giga),
+    Column("memory", "floor.memory_ms"),
+    Column("compute", "floor.compute_ms"),
+    Column("floor", "floor.ms"),
+    Column("measured p50", "floor.p50_ms"),
+    Column("x floor", "floor.times_floor", factor),
+)
+_AGREEMENT = (
+    Column("frames", "agreement.frames", count),
+    Column("max", "agreement.max_mps", exponent),
+    Column("mean", "agreement.mean_mps", exponent),
+    Column("last frame", "agreement.error_mps", last_error),
+)
+_GROWTH = (
+    Column("steps", "growth.steps", count),
+    Column("host anonymous", "growth.host_anonymous_mib", tenths),
+    Column("device", "growth.device_mib", tenths),
+)
+
+
+class Part(NamedTuple):
+    """A stage or a layer of a row's profile."""
+
+    row: Row
+    part: StageTime | LayerTime
 
 
 def bundle_grids(bundle: BundleReport) -> tuple[Grid, ...]:
     """The tables of a bundle that have something to show; latency is always the first."""
+    rows = bundle.rows
+    profiles = [(row, row.profile) for row in rows if row.profile]
+    stages = [Part(row, stage) for row, profile in profiles for stage in profile.stages]
+    layers = [Part(row, layer) for row, profile in profiles for layer in profile.layers[:LAYERS_SHOWN]]
+    height, width = bundle.frame
+    start = f"Policy.act from a {width}x{height} frame, ms; from process start to the first step, s"
+    paced = "A loop at a fixed rate that sleeps in between, from tick to answer, ms"
+    methods = ", ".join(sorted({row.energy.method for row in rows if row.energy}))
+    energy = f"Energy of the whole device while steps were timed, idle power included ({methods})"
+    floor = (
+        "The least time that this device could take, by its measured rates, ms; "
+        "measured is the GPU alone where it was timed, else the step"
+    )
+    profile = "Where one step's time goes, ms; measured apart, since profiling slows it"
+    computes = Column("computes", "identity.computes", name)
+    source, layer = Column("measured by", "row.profile.source", name), Column("layer", "part.name", name)
+    against = Column("against", "agreement.reference", name)
+    checks = "Error against the golden actions; peak memory, MiB"
     grids = (
-        latency_grid(bundle.rows),
-        checks_grid(bundle.rows),
-        start_grid(bundle),
-        _paced_grid(bundle.rows),
-        _energy_grid(bundle.rows),
-        _floor_grid(bundle.rows),
-        _stage_grid(bundle.rows),
-        _layer_grid(bundle.rows),
-        _prompt_grid(bundle.rows),
-        _agreement_grid(bundle.rows),
-        _growth_grid(bundle.rows),
+        latency_grid(rows),
+        table_of("checks", checks, rows, (*_BACKEND, computes), _CHECKS),
+        table_of("start", start, rows, _BACKEND, _START),
+        _grid("paced", paced, rows, _PACED),
+        _grid("energy", energy, rows, _ENERGY),
+        _grid("floor", floor, rows, _FLOOR),
+        table_of("stages", profile, stages, (*_PART, source), _PART_TIMES, kind="row.status"),
+        table_of(
+            "layers",
+            "Slowest layers, mean ms a step",
+            layers,
+            (*_PART, layer),
+            _PART_TIMES,
+            kind="row.status",
+        ),
+        _grid("prompts", "One step by the instruction's length, p50 in ms", rows, _prompt_columns(rows)),
+        _grid("agreement", "Actions on your own frames, difference in m/s", rows, _AGREEMENT, against),
+        _grid("growth", "What the process held more after the timed steps than before, MiB", rows, _GROWTH),
     )
     return tuple(grid.without_empty() for grid in grids if grid.lines)
 
 
-def summary_grid(rows: Iterable[Row]) -> Grid:
+def summary_grid(rows: Sequence[Row]) -> Grid:
     """What matters most of each backend, in one line."""
-
-    rows = tuple(rows)
-    compared = not any(row.backend == BASELINE and row.status == "wrong" for row in rows)
-
-    def cells(row: Row) -> tuple[str, ...]:
-        anonymous, _, device = memory_cells(row.memory)
-        step = row.step
-        return (
-            row.backend,
-            status_word(row.status),
-            weights_word(row.weights_origin),
-            significant(step.p50_ms if step else None),
-            factor(row.speedup_over_torch_fp32 if compared else None),
-            plain_error(row.parity),
-            significant(step.p99_ms if step else None),
-            device,
-            anonymous,
-            significant(row.energy.joules_per_step if row.energy else None),
-        )
-
-    figures = ("p50 ms", "x FP32", "error m/s", "p99 ms", "device MiB", "host MiB", "J a step")
-    lines = tuple(row_line(row, cells(row), marked=False) for row in rows)
-    words = ("backend", "result", WEIGHTS)
-    return Grid("summary", "One policy step; host: anonymous memory", words, figures, lines).without_empty()
+    caption = "One policy step; host: anonymous memory"
+    return table_of("summary", caption, rows, _RESULT, _sound(_SUMMARY, rows)).without_empty()
 
 
-def latency_grid(rows: Iterable[Row]) -> Grid:
-    figures = ("p50", "p90", "p99", "max", "std", "FPS", "GPU p50", "x FP32", "x FP16")
-    rows = tuple(rows)
-    # a report written by an older version may have a ratio to these
-    wrong = {row.backend for row in rows if row.status == "wrong"}
-
-    def cells(row: Row) -> tuple[str, ...]:
-        on_gpu = significant(row.device.p50_ms) if row.device else NOTHING
-        gains = ((BASELINE, row.speedup_over_torch_fp32), (HALF, row.speedup_over_torch_fp16))
-        ratios = (NOTHING if name in wrong else factor(ratio) for name, ratio in gains)
-        return (
-            row.backend,
-            status_word(row.status),
-            weights_word(row.weights_origin),
-            *latency_cells(row.step),
-            on_gpu,
-            *ratios,
-        )
-
-    lines = tuple(row_line(row, cells(row), marked=False) for row in rows)
+def latency_grid(rows: Sequence[Row]) -> Grid:
     caption = "One policy step on preprocessed input, ms"
-    return Grid("latency", caption, ("backend", "result", "weights"), figures, lines)
+    return table_of("latency", caption, rows, _RESULT, _sound(_LATENCY, rows))
 
 
-def checks_grid(rows: Iterable[Row]) -> Grid:
-    figures = ("max m/s", "relative", "host anonymous", "host resident", "device")
-    lines = tuple(
-        row_line(
-            row,
-            (
-                row.backend,
-                weights_word(row.weights_origin),
-                computes(row),
-                *error_cells(row.parity),
-                *memory_cells(row.memory),
-            ),
-        )
-        for row in rows
-    )
-    caption = "Error against the golden actions; peak memory, MiB"
-    return Grid("checks", caption, ("backend", "weights", "computes"), figures, lines)
+def _sound(figures: Iterable[Column], rows: Iterable[Row]) -> list[Column]:
+    """The figures without ratios to a PyTorch that is wrong, which a report of an older version may have."""
+    wrong = {f"speedup_over_{row.backend.replace('-', '_')}" for row in rows if row.status == "wrong"}
+    return [column for column in figures if column.path not in wrong]
 
 
-def start_grid(bundle: BundleReport) -> Grid:
-    height, width = bundle.frame
-    figures = (
-        "act p50",
-        "act p99",
-        "preprocess p50",
-        "interpreter",
-        "import",
-        "load",
-        "first step",
-        "total",
-        "of it compile",
-    )
-
-    def cells(row: Row) -> tuple[str, ...]:
-        act = (row.act.p50_ms, row.act.p99_ms) if row.act else (None, None)
-        return (
-            *map(significant, (*act, row.preprocess.p50_ms if row.preprocess else None)),
-            *start_cells(row.cold_start),
-            fixed(row.compile_s, 2),
-        )
-
-    caption = f"Policy.act from a {width}x{height} frame, ms; from process start to the first step, s"
-    return _grid("start", caption, figures, bundle.rows, cells)
+def _grid(key: str, caption: str, rows: Iterable[Row], figures: Sequence[Column], *words: Column) -> Grid:
+    """A table with a line for each row that has what the table is called after."""
+    return table_of(key, caption, [row for row in rows if getattr(row, key)], (*_BACKEND, *words), figures)
 
 
-def _grid(
-    key: str,
-    caption: str,
-    figures: tuple[str, ...],
-    rows: Iterable[Row],
-    cells: Callable[[Row], tuple[str, ...]],
-    has: Callable[[Row], object] = lambda row: True,
-) -> Grid:
-    """A table of backend, weights and figures, with a line for each row that `has` what it shows."""
-    lines = tuple(
-        row_line(row, (row.backend, weights_word(row.weights_origin), *cells(row)))
-        for row in rows
-        if has(row)
-    )
-    return Grid(key, caption, ("backend", "weights"), figures, lines)
-
-
-def _paced_grid(rows: Iterable[Row]) -> Grid:
-    figures = (
-        "rate Hz",
-        "deadline",
-        "p50",
-        "p99",
-        "woken late p99",
-        "ticks",
-        "misses",
-        "longest run",
-    )
-    caption = "A loop at a fixed rate that sleeps in between, from tick to answer, ms"
-    return _grid(
-        "paced",
-        caption,
-        figures,
-        rows,
-        lambda row: paced_cells(row.paced) if row.paced else (),
-        lambda row: row.paced,
-    )
-
-
-def _energy_grid(rows: Iterable[Row]) -> Grid:
-    def cells(row: Row) -> tuple[str, ...]:
-        energy = row.energy
-        return (significant(energy.joules_per_step), significant(energy.mean_power_w)) if energy else ()
-
-    caption = "Energy of the whole device while steps were timed, idle power included"
-    grid = _grid("energy", caption, ("J a step", "mean W"), rows, cells, lambda row: row.energy)
-    methods = sorted({row.energy.method for row in rows if row.energy})
-    return replace(grid, caption=f"{caption} ({', '.join(methods)})")
-
-
-def _floor_grid(rows: Iterable[Row]) -> Grid:
-    figures = ("GB read", "GFLOP", "memory", "compute", "floor", "measured p50", "x floor")
-
-    def cells(row: Row) -> tuple[str, ...]:
-        floor = row.floor
-        if floor is None:
-            return ()
-        return (
-            significant(floor.bytes_read / GIGA),
-            significant(floor.operations / GIGA),
-            *map(significant, (floor.memory_ms, floor.compute_ms, floor.ms)),
-            significant(floor_p50_ms(floor)),
-            factor(floor.times_floor),
-        )
-
-    caption = (
-        "The least time that this device could take, by its measured rates, ms; "
-        "measured is the GPU alone where it was timed, else the step"
-    )
-    return _grid("floor", caption, figures, rows, cells, lambda row: row.floor)
-
-
-def _stage_grid(rows: Iterable[Row]) -> Grid:
-    lines = tuple(
-        row_line(
-            row,
-            (
-                row.backend,
-                weights_word(row.weights_origin),
-                stage.stage,
-                row.profile.source,
-                significant(stage.ms),
-                share(stage.share),
-            ),
-        )
-        for row in rows
-        if row.profile
-        for stage in row.profile.stages
-    )
-    caption = "Where one step's time goes, ms; measured apart, since profiling slows it"
-    return Grid(
-        "stages", caption, ("backend", "weights", "stage", "measured by"), ("mean", "of profile"), lines
-    )
-
-
-def _layer_grid(rows: Iterable[Row]) -> Grid:
-    lines = tuple(
-        row_line(
-            row,
-            (
-                row.backend,
-                weights_word(row.weights_origin),
-                layer.stage,
-                layer.name,
-                significant(layer.ms),
-                share(layer.share),
-            ),
-        )
-        for row in rows
-        if row.profile
-        for layer in row.profile.layers[:LAYERS_SHOWN]
-    )
-    caption = "Slowest layers, mean ms a step"
-    return Grid("layers", caption, ("backend", "weights", "stage", "layer"), ("mean", "of profile"), lines)
-
-
-def _prompt_grid(rows: Iterable[Row]) -> Grid:
-    rows = tuple(rows)
+def _prompt_columns(rows: Iterable[Row]) -> list[Column]:
     lengths = sorted({prompt.tokens for row in rows for prompt in row.prompts})[:PROMPTS_SHOWN]
-
-    def cells(row: Row) -> tuple[str, ...]:
-        p50_ms = {prompt.tokens: prompt.p50_ms for prompt in row.prompts}
-        return tuple(significant(p50_ms.get(length)) for length in lengths)
-
-    caption = "One step by the instruction's length, p50 in ms"
-    figures = tuple(f"{length} tokens" for length in lengths)
-    return _grid("prompts", caption, figures, rows, cells, lambda row: row.prompts)
+    return [Column(f"{length} tokens", "prompts", partial(_p50_of, length)) for length in lengths]
 
 
-def _agreement_grid(rows: Iterable[Row]) -> Grid:
-    lines = tuple(
-        row_line(row, (row.backend, weights_word(row.weights_origin), cells[1], cells[0], *cells[2:]))
-        for row in rows
-        if row.agreement
-        for cells in (agreement_cells(row.agreement),)
-    )
-    caption = "Actions on your own frames, difference in m/s"
-    return Grid(
-        "agreement",
-        caption,
-        ("backend", "weights", "against"),
-        ("frames", "max", "mean", "last frame"),
-        lines,
-    )
-
-
-def _growth_grid(rows: Iterable[Row]) -> Grid:
-    def cells(row: Row) -> tuple[str, ...]:
-        growth = row.growth
-        if growth is None:
-            return ()
-        return f"{growth.steps:,}", fixed(growth.host_anonymous_mib, 1), fixed(growth.device_mib, 1)
-
-    caption = "What the process held more after the timed steps than before, MiB"
-    return _grid(
-        "growth", caption, ("steps", "host anonymous", "device"), rows, cells, lambda row: row.growth
-    )
+def _p50_of(tokens: int, prompts: Iterable[PromptTime]) -> str:
+    return significant(next((prompt.p50_ms for prompt in prompts if prompt.tokens == tokens), None))

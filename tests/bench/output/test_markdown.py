@@ -88,7 +88,7 @@ def test_generated_weights_are_said_and_trained_ones_are_not_denied() -> None:
         ("[here](http://example.com)", "\\[here\\](http://example.com)"),
         ("`code` *bold*", "\\`code\\` \\*bold\\*"),
         ("torch_fp16 _x_", "torch_fp16 \\_x\\_"),
-        ("a\x1b[31mred", "a\ufffd\\[31mred"),
+        ("a\x1b[31mred", "a\\\\x1b\\[31mred"),
     ],
 )
 def test_a_name_cannot_be_markup(name: str, shown: str) -> None:

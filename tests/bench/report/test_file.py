@@ -126,7 +126,7 @@ MANIFEST = b'{"schema_version": 1, "name": "policy", "parity": {}, "files": []}'
         ),
         (
             WRITTEN.replace(b'"schema_version": 2', b'"schema_version": "x\\u001b[2J"'),
-            "its schema_version is x\ufffd[2J, and this vla-bench reads 2",
+            "its schema_version is x\\x1b[2J, and this vla-bench reads 2",
         ),
     ],
 )

@@ -16,11 +16,11 @@ from vla_edge.bench.harness.rows import with_speedups
 from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.output.tables.sections import bundle_grids, latency_grid, summary_grid
-from vla_edge.bench.output.tables.table import print_report
+from vla_edge.bench.output.terminal import print_report
 from vla_edge.bench.report.types import Doubt, Report, decode
 
 GOLDEN = Path(__file__).with_name("golden_report.txt")
-KEPT = Path(__file__).parents[4] / "bench" / "results"
+KEPT = Path(__file__).parents[3] / "bench" / "results"
 WIDTHS = (40, 60, 80, 100, 120, 160, 240)
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -131,12 +131,8 @@ def run_steps(name: str, to_run: Iterable[Step], folder: Path) -> Results:
             continue
         click.echo(f"{name}: {step.name} ...", err=True)
         results[step.name] = _run(step)
-        _keep(results, path)
+        write_atomically(path, lambda file: file.write(json_text(results).encode()))
     return results
-
-
-def _keep(results: Results, path: Path) -> None:
-    write_atomically(path, lambda file: file.write(json_text(results).encode()))
 
 
 def _run(step: Step) -> Results:

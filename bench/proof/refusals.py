@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -31,8 +32,6 @@ from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.files.staging import staging_folder
 
-OTHER_SM = 53
-OTHER_VERSION = "10.0.1"
 CUT_BYTES = 100
 
 
@@ -50,28 +49,19 @@ def flip_bit(plan: Path) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def claim_other_sm(plan: Path) -> None:
-    """Let the side file name another GPU architecture."""
-    _change_machine(plan, sm=OTHER_SM)
-
-
-def claim_other_version(plan: Path) -> None:
-    """Let the side file name another TensorRT."""
-    _change_machine(plan, version=OTHER_VERSION)
+def claim(plan: Path, **changes: object) -> None:
+    """Let the side file name another machine, by fields of `Machine`."""
+    record: PlanRecord = read_record(plan, plan.parent.parent)
+    machine = msgspec.structs.replace(record.machine, **changes)
+    record_path(plan).write_bytes(encode_record(msgspec.structs.replace(record, machine=machine)))
 
 
 FAULTS: Mapping[str, Callable[[Path], None]] = {
     "truncated": truncate,
     "one bit flipped": flip_bit,
-    "other SM": claim_other_sm,
-    "other TensorRT": claim_other_version,
+    "other SM": partial(claim, sm=53),
+    "other TensorRT": partial(claim, version="10.0.1"),
 }
-
-
-def _change_machine(plan: Path, **changes: object) -> None:
-    record: PlanRecord = read_record(plan, plan.parent.parent)
-    machine = msgspec.structs.replace(record.machine, **changes)
-    record_path(plan).write_bytes(encode_record(msgspec.structs.replace(record, machine=machine)))
 
 
 @contextmanager

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+from trt_fakes import FakeDevice, FakeTensorRt, fake_library
 
 from vla_edge.bench.standin.model import Precision, Standin, golden, weight
 from vla_edge.bench.standin.plan import (
@@ -15,8 +19,10 @@ from vla_edge.bench.standin.plan import (
     open_tensorrt,
     write_graph,
 )
+from vla_edge.export.build import target as target_module
 from vla_edge.export.build.contents import plan_contents
-from vla_edge.export.build.target import open_target
+from vla_edge.export.build.target import Target, open_target
+from vla_edge.runtime.engines.tensorrt.session import machine_of
 from vla_edge.runtime.errors import EngineError
 
 SMALL = Standin(64)
@@ -103,6 +109,42 @@ def test_the_temporary_graph_is_gone_after_loading(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
     session.run()
     session.close()
+    with pytest.raises(EngineError, match="The session is closed"):
+        session.run()
+
+
+def test_a_plan_that_an_earlier_process_left_runs_from_memory_and_is_freed_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TensorRT's part played: what the real one does is tested on a GPU, see `test_standin.py`."""
+    log: list[str] = []
+    device = FakeDevice(log, sm=90)
+    trt = FakeTensorRt(device, SimpleNamespace(inputs=SMALL.inputs, outputs=SMALL.outputs))
+
+    @contextmanager
+    def here(*_: object) -> Iterator[Target]:
+        library = fake_library(trt)
+        yield Target(library, machine_of(library, device), device, "")
+        device.close()
+
+    monkeypatch.setattr(target_module, "open_target", here)
+    (tmp_path / "standin-64-fp16.plan").write_bytes(b"the plan")
+    session, engine_ms, build_s = open_tensorrt(SMALL, "fp16", tmp_path)
+    assert (trt.seen, build_s) == (b"the plan", None)
+    assert {name: array.shape for name, array in session.inputs.items()} == {
+        "pixels": (1, 1, 2352),
+        "state": (4, 1, 64),
+    }
+    session.inputs["pixels"][...] = 1.0
+    session.run()
+    assert session.outputs["actions"].any()
+    assert engine_ms() > 0
+    assert (session.identity.precision, session.identity.provider) == (
+        "fp16",
+        "plan built in this run, CUDA graph",
+    )
+    session.close()
+    assert device.live == {}
     with pytest.raises(EngineError, match="The session is closed"):
         session.run()
 

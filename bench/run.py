@@ -13,7 +13,7 @@ from pathlib import Path
 from vla_edge.bench.backends.checkpoints import CheckpointFinder, Search
 from vla_edge.bench.backends.load import BACKEND_NAMES, TORCH_NAMES, engines_of
 from vla_edge.bench.backends.random_policy import describe
-from vla_edge.bench.backends.runnable import check_paths
+from vla_edge.bench.backends.runnable import check_paths, needs_gpu
 from vla_edge.bench.backends.torch_session import TORCH_MODES
 from vla_edge.bench.floor.attach import with_floors
 from vla_edge.bench.floor.rates import measure_rates_apart
@@ -250,7 +250,7 @@ def _obstacle(name: str, item: _Planned, options: BenchOptions) -> str:
         return f"the bundle has no plan for it: vla-build {item.bundle.folder} --backend {name}"
     if name in TORCH_MODES and TORCH_MODES[name].needs_gpu and options.device == "cpu":
         return f"{TORCH_MODES[name].how if TORCH_MODES[name].graph else 'TF32'} needs --device cuda"
-    if name.startswith("tensorrt") and options.device == "cpu":
+    if needs_gpu(name) and options.device == "cpu":
         return "a TensorRT plan needs --device cuda"
     return ""
 

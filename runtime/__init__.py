@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vla_edge.runtime.bundle.bundle import Bundle, find_bundles, load_golden
     from vla_edge.runtime.control.controller import Command, Controller, ControllerOptions
     from vla_edge.runtime.control.stop_on_exit import stop_on_exit
-    from vla_edge.runtime.engines.registry import open_session
+    from vla_edge.runtime.engines.choice import open_session
 
     from .action import Action
     from .errors import (
@@ -49,7 +49,7 @@ _HOME = {
     "VlaError": "errors",
     "find_bundles": "bundle.bundle",
     "load_golden": "bundle.bundle",
-    "open_session": "engines.registry",
+    "open_session": "engines.choice",
     "stop_on_exit": "control.stop_on_exit",
 }
 

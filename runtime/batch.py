@@ -13,7 +13,7 @@ import numpy as np
 from vla_edge.runtime.bundle.bundle import Bundle, Verification
 from vla_edge.runtime.bundle.graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
 from vla_edge.runtime.bundle.manifest import Manifest
-from vla_edge.runtime.engines.registry import Backend, EngineIdentity, Session
+from vla_edge.runtime.engines.session import EngineIdentity, Session
 
 from .action import Action, ActionDecoder
 from .errors import ImageError, InputError, NonFiniteActionError
@@ -53,7 +53,7 @@ class BatchPolicy:
     def load(
         cls,
         folder: str | os.PathLike[str],
-        backend: Backend = "auto",
+        backend: str = "auto",
         verify: Verification = "full",
         *,
         channels: Channels = "rgb",

@@ -9,13 +9,14 @@ from typing import Any
 from vla_edge.runtime.bundle.bundle import Bundle, Verification, require_known
 from vla_edge.runtime.bundle.graph_check import PIXELS, check_graph
 from vla_edge.runtime.bundle.manifest import Manifest
-from vla_edge.runtime.engines.registry import Backend, Session, choose_backend, open_session, unread_files
+from vla_edge.runtime.engines.choice import open_session, unread_files
+from vla_edge.runtime.engines.session import Session
 from vla_edge.runtime.process.exclusive_use import ExclusiveUse
 
 
 def open_checked(
     folder: str | os.PathLike[str],
-    backend: Backend,
+    backend: str,
     verify: Verification,
     options: Mapping[str, Any],
     batch: int | None = 1,
@@ -25,7 +26,7 @@ def open_checked(
     bundle = Bundle.open(folder, "size")
     check_graph(bundle.manifest, batch)
     if verify == "full":
-        bundle.check_hashes(unread=unread_files(choose_backend(bundle) if backend == "auto" else backend))
+        bundle.check_hashes(unread=unread_files(bundle, backend))
     return bundle, open_session(bundle, backend, **options)
 
 

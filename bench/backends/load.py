@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.profiles.stages import Stages
 from vla_edge.bench.report.types import Profile
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
-from vla_edge.runtime.engines.registry import PLANS_FOLDER, open_session, unread_files
+from vla_edge.runtime.engines.choice import open_session, unread_files
+from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.session import Session
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_of
 
 from .torch_session import TORCH_MODES, TorchSession, prepare_torch
 
@@ -27,10 +29,8 @@ if TYPE_CHECKING:
     from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
     from vla_edge.runtime.policy import Policy
 
-EngineName = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 TORCH_NAMES: tuple[str, ...] = tuple(TORCH_MODES)
-ENGINE_NAMES: tuple[str, ...] = get_args(EngineName)
-BACKEND_NAMES = (*TORCH_NAMES, *ENGINE_NAMES)
+BACKEND_NAMES = (*TORCH_NAMES, *ENGINES)
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,9 @@ class Loaded:
 
 
 def engines_of(bundle: Bundle) -> tuple[str, ...]:
-    """ONNX Runtime for every bundle, and each TensorRT that the bundle has plans of."""
-    plans = [path.name for path in (bundle.folder / PLANS_FOLDER).glob("*.plan")]
-    # plans are named <backend>-<version>-sm<NN>.plan
-    kinds = {plan.rsplit("-", 2)[0] for plan in plans}
-    return tuple(name for name in ENGINE_NAMES if name == "onnxruntime" or name in kinds)
+    """Those that read its graph, and those that it has plans of."""
+    kinds = {backend_of(path.name) for path in (bundle.folder / PLANS_FOLDER).glob("*.plan")}
+    return tuple(name for name, engine in ENGINES.items() if engine.reads == "graph" or name in kinds)
 
 
 def import_libraries(backend: str) -> None:
@@ -90,10 +88,7 @@ def import_libraries(backend: str) -> None:
         import_reference()
         return
     importlib.import_module("vla_edge.runtime.policy")
-    if backend == "onnxruntime":
-        importlib.import_module("vla_edge.runtime.engines.onnxruntime").import_onnxruntime()
-    else:
-        importlib.import_module("vla_edge.runtime.engines.tensorrt.library").load_library(backend)
+    ENGINES[backend].load_library()
 
 
 def load(job: Job) -> Loaded:
@@ -113,11 +108,11 @@ def _load_engine(job: Job) -> Loaded:
 
     start = time.perf_counter()
     bundle = Bundle.open(job.bundle, verify="size")
-    name = cast(EngineName, job.backend)
-    bundle.check_hashes(unread=unread_files(name))
+    bundle.check_hashes(unread=unread_files(bundle, job.backend))
     checked_s = time.perf_counter() - start
-    options = {"threads": job.threads, "provider": job.device} if name == "onnxruntime" else {}
-    session = open_session(bundle, name, **options)
+    on_cpu = "cpu" in ENGINES[job.backend].devices
+    options = {"threads": job.threads, "provider": job.device} if on_cpu else {}
+    session = open_session(bundle, job.backend, **options)
     manifest = bundle.manifest
     batch = _batch(bundle)
     policy = Policy(bundle, session) if batch == 1 else None
@@ -133,17 +128,26 @@ def _load_engine(job: Job) -> Loaded:
         device_ms=_engine_times(session),
         preprocess=_preparing(bundle, pixels) if policy else None,
         frames=_frame_runner(session, bundle, load_golden) if policy else None,
-        profile=_engine_profile(job, bundle, session),
+        profile=_PROFILES.get(job.backend, _no_profile)(job, bundle, session),
         load_split_s={"check": checked_s, **{step: spent / 1e3 for step, spent in split_ms.items()}},
         notes=() if policy else (f"no act column: Policy.act takes one frame, this bundle {batch}",),
     )
 
 
-def _engine_profile(job: Job, bundle: Bundle, session: Session) -> Callable[[int], Profile] | None:
-    if job.backend != "onnxruntime":
-        from vla_edge.bench.profiles.tensorrt import profile_plan
+_Profile = Callable[[int], Profile]
 
-        return partial(profile_plan, cast("TensorRtSession", session), _stages())
+
+def _no_profile(job: Job, bundle: Bundle, session: Session) -> None:
+    """An engine that cannot be asked what its time went into."""
+
+
+def _profile_of_plan(job: Job, bundle: Bundle, session: Session) -> _Profile:
+    from vla_edge.bench.profiles.tensorrt import profile_plan
+
+    return partial(profile_plan, cast("TensorRtSession", session), _stages())
+
+
+def _profile_of_onnxruntime(job: Job, bundle: Bundle, session: Session) -> _Profile | None:
     if job.device != "cpu":
         return None  # ONNX Runtime times launches on CUDA, not kernels
     from vla_edge.bench.profiles.onnxruntime import profile_onnxruntime
@@ -153,6 +157,14 @@ def _engine_profile(job: Job, bundle: Bundle, session: Session) -> Callable[[int
         return profile_onnxruntime(bundle, _stages(), runs, job.threads)
 
     return profile
+
+
+# Where the time of an engine's step goes, by its name in the registry.
+_PROFILES: dict[str, Callable[[Job, Bundle, Session], _Profile | None]] = {
+    "onnxruntime": _profile_of_onnxruntime,
+    "tensorrt": _profile_of_plan,
+    "tensorrt-rtx": _profile_of_plan,
+}
 
 
 def _torch_profile(job: Job, policy: VlaPolicy, session: TorchSession) -> Callable[[int], Profile]:

@@ -8,14 +8,13 @@ from typing import Literal
 
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.cuda.libcuda import LibCuda
+from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.errors import EngineError, InputError
 
 from .load import TORCH_NAMES
 from .torch_session import TORCH_MODES
 
 Device = Literal["cpu", "cuda"]
-# the package of an engine, which is its extra's name with other signs
-PACKAGES = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 def check_device(device: Device) -> None:
@@ -85,15 +84,15 @@ def check_backends(names: Sequence[str], device: Device) -> None:
                 f"--backends {name} needs a GPU, and this bench runs on the CPU.",
                 "Use --device cuda on a machine that has one, or leave that backend out.",
             )
-        if name in PACKAGES:
-            require(name, PACKAGES[name])
+        if name in ENGINES:
+            require(name, ENGINES[name].package)
     if device == "cuda" and "onnxruntime" in names:
         _check_onnxruntime()
 
 
 def needs_gpu(name: str) -> bool:
     """Whether a backend of the bench runs on no CPU."""
-    return TORCH_MODES[name].needs_gpu if name in TORCH_NAMES else name.startswith("tensorrt")
+    return TORCH_MODES[name].needs_gpu if name in TORCH_NAMES else "cpu" not in ENGINES[name].devices
 
 
 def _check_onnxruntime() -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeGuard
 
 from vla_edge.bench.report.types import Options, Parity, Row
+from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.printable import one_line
 
 NOTHING = "-"
@@ -20,12 +21,9 @@ CUT = "…"
 LARGEST, SMALLEST = 1e12, -1e12
 TRAINED = "checkpoint"
 
-_ENGINES = {
-    "onnxruntime": "ONNX Runtime",
-    "tensorrt-rtx": "TensorRT-RTX",
-    "tensorrt": "TensorRT",
-    "torch": "PyTorch",
-}
+# By the beginnings of backends' names; the longest first: one engine's name begins like another's.
+_LABELS = {name: engine.label for name, engine in ENGINES.items()} | {"torch": "PyTorch"}
+_ENGINES = {name: _LABELS[name] for name in sorted(_LABELS, key=len, reverse=True)}
 _WORDS = {
     "compile": "compiled",
     "cpu": "CPU",

@@ -30,6 +30,7 @@ from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.cuda.device import CudaDevice, MemoryName
 from vla_edge.runtime.cuda.opening import open_device
+from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.policy import Policy
 
 SAMPLES = 3
@@ -126,7 +127,7 @@ def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], 
     """
     readings: dict[str, float | None] = {}
     index = options.get("device_index", 0)
-    on_gpu = backend.startswith("tensorrt")
+    on_gpu = "cpu" not in ENGINES[backend].devices
     with open_gpu(index) if on_gpu else nullcontext() as gpu:
         memory = open_reader(gpu) if on_gpu else None
         if memory is None:

@@ -11,6 +11,7 @@ from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stde
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--candidate", type=click.Path(path_type=Path), help="Another ONNX file instead of a TensorRT engine."
 )
-@click.option(
-    "--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]), default="tensorrt", show_default=True
-)
+@click.option("--backend", type=click.Choice([*LIBRARIES]), default=DEFAULT_BACKEND, show_default=True)
 @click.option(
     "--device", "device_index", type=click.IntRange(0), default=0, show_default=True, help="CUDA's index."
 )

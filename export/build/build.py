@@ -14,26 +14,29 @@ import msgspec
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.cuda.device import MemoryName
+from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
 from vla_edge.runtime.engines.tensorrt.plan import (
     CHUNK_BYTES,
-    PLANS_FOLDER,
     RECORD_VERSION,
-    REJECTED_SUFFIX,
     BuildFacts,
     PlanFile,
     PlanRecord,
     PlanVerification,
-    backend_option,
     check_record,
     encode_record,
     find_plan,
     hash_plan,
     model_files,
     open_plan,
-    plan_path,
     read_record,
-    record_path,
     require_verified,
+)
+from vla_edge.runtime.engines.tensorrt.plan_names import (
+    PLANS_FOLDER,
+    REJECTED_SUFFIX,
+    backend_option,
+    plan_path,
+    record_path,
 )
 from vla_edge.runtime.engines.tensorrt.session import runtime_cache_path
 from vla_edge.runtime.errors import EngineError, ParityError
@@ -173,8 +176,8 @@ def open_timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> 
     """The bundle's measured kernel times for this target, or none where the options say so."""
     default = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
     path = options.timing_cache_path or default.with_suffix(".timing")
-    # TensorRT-RTX compiles on the target and times nothing: its timing cache is deprecated and empty.
-    wanted = options.timing_cache and options.backend == "tensorrt"
+    # Where nothing is timed, as by TensorRT-RTX, the timing cache is deprecated and empty.
+    wanted = options.timing_cache and not LIBRARIES[options.backend].compiles_at_load
     return TimingCache(path if wanted else None, f"{target.machine.backend} {target.machine.version}")
 
 

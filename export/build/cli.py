@@ -9,6 +9,7 @@ import click
 
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 
 @click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]), default="tensorrt", show_default=True
-)
+@click.option("--backend", type=click.Choice([*LIBRARIES]), default=DEFAULT_BACKEND, show_default=True)
 @click.option(
     "--device", "device_index", type=click.IntRange(0), default=0, show_default=True, help="CUDA's index."
 )

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend
 from vla_edge.runtime.engines.tensorrt.plan import Contents
 
 # The text of a TensorRT-RTX plan, as version 1.7 writes it: one line per tensor and per call.
@@ -36,12 +37,12 @@ def engine_contents(information: str) -> Contents | None:
     return _contents("engine", kinds, dtypes)
 
 
-def plan_contents(backend: str, plan: Any) -> Contents | None:
+def plan_contents(backend: Backend, plan: Any) -> Contents | None:
     """From the text inside a TensorRT-RTX plan: calls by kind, intermediate tensors by dtype.
 
     That text is not documented: None where it does not look as known.
     """
-    if backend != "tensorrt-rtx":
+    if not LIBRARIES[backend].compiles_at_load:
         return None
     with memoryview(plan).cast("B") as image:
         # Fused kernels are named after the operations in them: __myl_CastMulMean_0x... is a "kernel".

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_edge.runtime.cuda.device import MemoryName
-from vla_edge.runtime.engines.tensorrt.library import Backend
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, Backend
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class BuildOptions:
         ignore_memory: do not warn of little memory.
     """
 
-    backend: Backend = "tensorrt"
+    backend: Backend = DEFAULT_BACKEND
     device_index: int = 0
     memory: MemoryName = "cuda-bindings"
     sm: int | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vla_edge.runtime.cuda.device import CudaDevice, MemoryName
 from vla_edge.runtime.cuda.opening import open_device
-from vla_edge.runtime.engines.tensorrt.library import Backend, Library, load_library
+from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend, Library, load_library
 from vla_edge.runtime.engines.tensorrt.plan import Machine
 from vla_edge.runtime.engines.tensorrt.session import machine_of
 from vla_edge.runtime.errors import EngineError, InputError
@@ -46,7 +46,8 @@ def open_target(
         EngineError: no TensorRT; no GPU where one is needed; a capability that TensorRT-RTX does not build for.
         InputError: `sm` with a library that builds only for the GPU that is there.
     """
-    if sm is not None and backend != "tensorrt-rtx":
+    builds_for_others = LIBRARIES[backend].compiles_at_load
+    if sm is not None and not builds_for_others:
         raise InputError(
             f"--sm {sm} cannot be asked of {backend}: it builds for the GPU that it runs on.",
             "Run vla-build on the target, or use --backend tensorrt-rtx.",
@@ -58,14 +59,14 @@ def open_target(
         device = open_device(device_index, memory)
     except EngineError as error:
         if sm is None:
-            raise (_no_gpu(error) if building and backend == "tensorrt-rtx" else error) from error
+            raise (_no_gpu(error) if building and builds_for_others else error) from error
         yield _elsewhere(library, sm, "")
         return
     try:
         if sm is not None and sm != device.info.sm:
             yield _elsewhere(library, sm, f" (here: {device.info})")
         else:
-            if backend == "tensorrt-rtx":
+            if builds_for_others:
                 _check_sm(library, device.info.sm)
             yield Target(library, machine_of(library, device), device, "")
     finally:

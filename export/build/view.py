@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from vla_edge.export.screen import gates as gate_view
-from vla_edge.export.screen.screen import ENGINE_NAMES, escape, one_line, prose, result_console, say, size
+from vla_edge.export.screen.screen import escape, one_line, prose, result_console, say, size
 from vla_edge.runtime.bundle.manifest import Gate, Manifest
 from vla_edge.runtime.checks.gates import Judgement, judge
+from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
 from vla_edge.runtime.engines.tensorrt.plan import (
-    PLANS_FOLDER,
     Check,
     PlanRecord,
     PlanVerification,
-    backend_option,
 )
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_option
 
 if TYPE_CHECKING:
     from .build import BuildResult
@@ -91,7 +91,7 @@ def facts(record: PlanRecord) -> list[str]:
     machine, build = record.machine, record.build
     dtypes = ", ".join(f"{name} {count}" for name, count in record.contents.dtypes.items())
     return [
-        f"{ENGINE_NAMES[machine.backend]} {one_line(machine.version)}, SM {dotted(machine.sm)}, "
+        f"{LIBRARIES[machine.backend].label} {one_line(machine.version)}, SM {dotted(machine.sm)}, "
         f"{one_line(machine.gpu or 'GPU not here')}",
         f"built in {build.seconds:.1f} s, host memory {build.peak_host_mib} MiB, "
         f"timing cache {one_line(build.timing_cache)}",

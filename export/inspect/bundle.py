@@ -16,12 +16,14 @@ from vla_edge.export.kosmos2.guesses import guesses, likely
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, Setting
 from vla_edge.runtime.engines.tensorrt.plan import (
-    PLANS_FOLDER,
-    RECORD_SUFFIX,
-    REJECTED_SUFFIX,
     PlanRecord,
     model_files,
     read_record,
+)
+from vla_edge.runtime.engines.tensorrt.plan_names import (
+    PLANS_FOLDER,
+    RECORD_SUFFIX,
+    REJECTED_SUFFIX,
     record_path,
 )
 from vla_edge.runtime.errors import BundleError, EngineError, InputError

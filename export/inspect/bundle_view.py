@@ -14,7 +14,6 @@ from vla_edge.export.build import view as build_view
 from vla_edge.export.bundle.gates import judgements
 from vla_edge.export.screen import gates as gate_view
 from vla_edge.export.screen.screen import (
-    ENGINE_NAMES,
     as_text,
     escape,
     one_line,
@@ -27,6 +26,7 @@ from vla_edge.export.screen.screen import (
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.command.streams import plus_minus
+from vla_edge.runtime.engines.registry import ENGINES
 
 from .bundle import BundleReport, Certainty, FileLine, PlanLine, SettingLine
 from .bundle_diff import Difference
@@ -161,11 +161,11 @@ def _here_title(here: Here) -> str:
 
 def _name(here: Here, backend: str) -> str:
     engine = next(engine for engine in here.engines if engine.backend == backend)
-    return f"{ENGINE_NAMES[backend]} {one_line(engine.version)}"
+    return f"{ENGINES[backend].label} {one_line(engine.version)}"
 
 
 def _engine(engine: Engine) -> str:
-    name = ENGINE_NAMES[engine.backend]
+    name = ENGINES[engine.backend].label
     if not engine.version:
         return f"{name}: {_reason(engine, name)}"
     how = f"plan {one_line(engine.plan)}" if engine.plan else "on the CPU"
@@ -257,7 +257,7 @@ def _plan(line: PlanLine) -> str:
         return f"[red]{one_line(line.name)}: not usable[/]"
     machine = line.record.machine
     word = "[red]rejected[/] " if line.rejected else ""
-    name = f"{ENGINE_NAMES[machine.backend]} {one_line(machine.version)}"
+    name = f"{ENGINES[machine.backend].label} {one_line(machine.version)}"
     return (
         f"{word}{name}, SM {build_view.dotted(machine.sm)}, {one_line(machine.gpu or 'built without its GPU')}, "
         f"{size(line.record.size_bytes)}{', SHA-256 right' if line.hashed else ''}\n"
@@ -305,5 +305,5 @@ def _runs(report: BundleReport) -> str:
     if report.here is None:
         return "damaged"
     if report.here.default:
-        return ENGINE_NAMES[report.here.default]
-    return f"if asked: {ENGINE_NAMES[report.here.asked]}" if report.here.asked else "no"
+        return ENGINES[report.here.default].label
+    return f"if asked: {ENGINES[report.here.asked].label}" if report.here.asked else "no"

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.cuda.device import DeviceInfo
 from vla_edge.runtime.cuda.opening import open_device
-from vla_edge.runtime.engines.onnxruntime import import_onnxruntime
-from vla_edge.runtime.engines.registry import choose_backend
-from vla_edge.runtime.engines.tensorrt.library import BACKENDS, load_library
+from vla_edge.runtime.engines import registry
+from vla_edge.runtime.engines.choice import choose_backend
+from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.tensorrt.plan import Machine, find_plan, require_verified
 from vla_edge.runtime.errors import EngineError
-
-ONNXRUNTIME = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class ThisMachine:
     """What can run bundles here.
 
     Attributes:
-        engines: ONNX Runtime, TensorRT, TensorRT-RTX.
+        engines: all in the registry.
         gpu: the first GPU; None where there is none, or no TensorRT to run on it.
         gpu_problem: why there is none; empty where nothing asked.
     """
@@ -75,8 +73,8 @@ class Here:
 
 def this_machine() -> ThisMachine:
     """Look at the libraries and the first GPU; nothing of a bundle is loaded."""
-    engines = (_onnxruntime(), *map(_tensorrt, BACKENDS))
-    if all(engine.problem for engine in engines[1:]):
+    engines = tuple(map(_installed, ENGINES.values()))
+    if all(engine.problem for engine in engines if ENGINES[engine.backend].reads == "plans"):
         return ThisMachine(engines, None, "")
     try:
         device = open_device()
@@ -91,25 +89,18 @@ def runs_here(bundle: Bundle, machine: ThisMachine) -> Here:
     engines = tuple(_engine(bundle, installed, machine) for installed in machine.engines)
     asked = next((engine.backend for engine in engines if not engine.problem), "")
     try:
-        default: str = choose_backend(bundle)
+        default = choose_backend(bundle)
     except EngineError as error:
         return Here(engines, "", error.problem, asked)
     problem = next(engine.problem for engine in engines if engine.backend == default)
     return Here(engines, "", problem, asked) if problem else Here(engines, default, "", "")
 
 
-def _onnxruntime() -> Installed:
+def _installed(engine: registry.Engine) -> Installed:
     try:
-        return Installed(ONNXRUNTIME, str(import_onnxruntime().__version__), "")
+        return Installed(engine.name, engine.load_library(), "")
     except EngineError as error:
-        return Installed(ONNXRUNTIME, "", error.problem)
-
-
-def _tensorrt(backend: str) -> Installed:
-    try:
-        return Installed(backend, load_library(backend).version, "")  # type: ignore[arg-type]
-    except EngineError as error:
-        return Installed(backend, "", error.problem)
+        return Installed(engine.name, "", error.problem)
 
 
 def _engine(bundle: Bundle, installed: Installed, machine: ThisMachine) -> Engine:
@@ -118,7 +109,7 @@ def _engine(bundle: Bundle, installed: Installed, machine: ThisMachine) -> Engin
 
     if installed.problem:
         return refused(installed.problem)
-    if installed.backend == ONNXRUNTIME:
+    if ENGINES[installed.backend].reads == "graph":
         return Engine(installed.backend, installed.version, None, "")
     if machine.gpu is None:
         return refused(machine.gpu_problem)

@@ -14,7 +14,6 @@ from rich.table import Table
 from vla_edge.runtime.printable import printable
 
 MIB = 1 << 20
-ENGINE_NAMES = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 # Where there is no terminal to ask; a file is read in a window of about this width.
 PIPE_WIDTH = 110
 _BLANKS_AT_END = re.compile(r"(?<! ) +$", re.MULTILINE)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vla_edge.runtime.engines.tensorrt.plan import backend_option, read_record
 from vla_edge.runtime.errors import EngineError
+
+from .tensorrt.library import DEFAULT_BACKEND
+from .tensorrt.plan import read_record
+from .tensorrt.plan_names import backend_of, backend_option
 
 
 def is_unchecked(plan: Path, folder: Path) -> bool:
@@ -32,7 +35,7 @@ def unchecked_warning(folder: Path, plans: Sequence[str]) -> str:
         plans: their file names, at least one.
     """
     one = len(plans) == 1
-    option = backend_option("tensorrt-rtx" if plans[0].startswith("tensorrt-rtx-") else "tensorrt")
+    option = backend_option(backend_of(plans[0]) or DEFAULT_BACKEND)
     return (
         f"{folder} runs on the CPU: its {'plan' if one else 'plans'} {', '.join(plans)} "
         f"{'was' if one else 'were'} never checked, and this machine has no NVIDIA GPU to run "

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .tensorrt.plan_names import PLANS_FOLDER, backend_option
+
 # What the kernel's drivers show: a desktop's or server's cards, a Jetson's GPU (by its generation), WSL's.
 _DEVICES = ("dev/nvidia[0-9]*", "dev/nvgpu", "dev/nvhost-gpu", "usr/lib/wsl/lib/libcuda.so.1")
 
@@ -30,9 +32,9 @@ def idle_gpu_warning(folder: Path, installed: Sequence[str]) -> str:
         folder: of the bundle.
         installed: the TensorRT backends that this Python finds, the usual one first.
     """
-    rejected = sorted(path.name for path in (folder / "plans").glob("*.plan.rejected"))
+    rejected = sorted(path.name for path in (folder / PLANS_FOLDER).glob("*.plan.rejected"))
     why = f"its plan was rejected ({', '.join(rejected)})" if rejected else "it has no TensorRT plan"
-    option = " --backend tensorrt-rtx" if installed and installed[0] == "tensorrt-rtx" else ""
+    option = backend_option(installed[0]) if installed else ""
     hint = f"build one here: vla-build {folder}{option}"
     if not installed:
         hint = f"TensorRT is not installed for this Python; install it (README), then {hint}"

@@ -13,6 +13,7 @@ import click
 from vla_edge.runtime.command.console import run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.errors import ImageError, InputError
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.version import VERSION
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--instruction", metavar="TEXT", help="What to do; the bundle's default if not given.")
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]),
+    type=click.Choice(["auto", *ENGINES]),
     default="auto",
     show_default=True,
     help="Engine. auto: TensorRT where the bundle has a plan (one that was checked, or a GPU is here), else ONNX "

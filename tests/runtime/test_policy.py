@@ -16,7 +16,7 @@ from PIL import Image
 
 from vla_edge.runtime import Bundle, Policy, Preprocessor, open_session
 from vla_edge.runtime.batch import BatchPolicy
-from vla_edge.runtime.engines.registry import Session
+from vla_edge.runtime.engines.session import Session
 from vla_edge.runtime.errors import (
     BundleError,
     EngineError,

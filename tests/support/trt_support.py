@@ -27,9 +27,8 @@ from vla_edge.runtime.engines.tensorrt.plan import (
     encode_record,
     hash_plan,
     model_files,
-    plan_path,
-    record_path,
 )
+from vla_edge.runtime.engines.tensorrt.plan_names import plan_path, record_path
 
 LENGTH, WIDTH, VOCABULARY, SIDE, STEPS, SIZE = 16, 64, 32, 16, 1, 2
 SAMPLES = 8

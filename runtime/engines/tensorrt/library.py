@@ -15,19 +15,48 @@ from typing import Any, Literal
 from vla_edge.runtime.errors import EngineError, InputError
 
 Backend = Literal["tensorrt", "tensorrt-rtx"]
-BACKENDS: tuple[Backend, ...] = ("tensorrt", "tensorrt-rtx")
-_MODULES: dict[Backend, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_INSTALL: dict[Backend, str] = {
-    "tensorrt": (
-        "Desktop: pip install tensorrt-cu12 (or -cu13 for driver 580 and later). "
-        "Jetson: JetPack 6.1 or later brings it (sudo apt install python3-libnvinfer); "
-        "a virtual environment needs --system-site-packages to see it."
-    ),
-    "tensorrt-rtx": "pip install tensorrt-rtx (desktop GPUs of compute capability 7.5 to 12.x; not for Jetson).",
-}
+DEFAULT_BACKEND: Backend = "tensorrt"  # of the commands
 OLDEST_TENSORRT = 10
 
 _log = logging.getLogger("vla_edge.tensorrt")
+
+
+@dataclass(frozen=True)
+class LibraryFacts:
+    """What is known of a library before it is imported.
+
+    Attributes:
+        label: its name for people.
+        module: its name for Python.
+        install: how to get it.
+        compiles_at_load: kernels are compiled where a plan is loaded. So it builds for GPUs that are not here,
+            times none of them, and its plans are partly text.
+    """
+
+    label: str
+    module: str
+    install: str
+    compiles_at_load: bool
+
+
+LIBRARIES: dict[Backend, LibraryFacts] = {
+    "tensorrt": LibraryFacts(
+        label="TensorRT",
+        module="tensorrt",
+        install=(
+            "Desktop: pip install tensorrt-cu12 (or -cu13 for driver 580 and later). "
+            "Jetson: JetPack 6.1 or later brings it (sudo apt install python3-libnvinfer); "
+            "a virtual environment needs --system-site-packages to see it."
+        ),
+        compiles_at_load=False,
+    ),
+    "tensorrt-rtx": LibraryFacts(
+        label="TensorRT-RTX",
+        module="tensorrt_rtx",
+        install="pip install tensorrt-rtx (desktop GPUs of compute capability 7.5 to 12.x; not for Jetson).",
+        compiles_at_load=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -53,28 +82,29 @@ class Library:
         return _recorder_class(self.trt)()
 
 
-def load_library(backend: Backend = "tensorrt") -> Library:
+def load_library(backend: Backend = DEFAULT_BACKEND) -> Library:
     """Import TensorRT.
 
     Raises:
         EngineError: it is not installed, cannot be loaded, or is older than 10.
         InputError: another backend's name.
     """
-    if backend not in _MODULES:
-        raise InputError(f"Unknown backend {backend!r}.", f"Use one of {', '.join(BACKENDS)}.")
-    name = _MODULES[backend]
+    if backend not in LIBRARIES:
+        raise InputError(f"Unknown backend {backend!r}.", f"Use one of {', '.join(LIBRARIES)}.")
+    facts = LIBRARIES[backend]
+    name = facts.module
     try:
         trt = import_module(name)
     # A wheel without its libraries, or libraries of another version, fail in the dynamic linker's words.
     except (ImportError, OSError) as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == name
         problem = "is not installed" if absent else f"cannot be loaded: {error}"
-        raise EngineError(f"{_title(backend)} {problem}.", _INSTALL[backend]) from error
+        raise EngineError(f"{facts.label} {problem}.", facts.install) from error
     if not hasattr(trt, "__version__"):  # any folder of that name can be imported
         where = ", ".join(getattr(trt, "__path__", [name]))
         raise EngineError(
-            f"{_title(backend)} cannot be loaded: {where} holds something else of that name.",
-            f"Move it away, or run elsewhere. {_INSTALL[backend]}",
+            f"{facts.label} cannot be loaded: {where} holds something else of that name.",
+            f"Move it away, or run elsewhere. {facts.install}",
         )
     library = Library(backend, trt, trt.__version__)
     check_version(library)
@@ -92,10 +122,6 @@ def check_version(library: Library) -> None:
             f"TensorRT {library.version} is too old: it cannot build strongly typed networks.",
             "Move to TensorRT 10.3 or later: JetPack 6.1 or later on a Jetson, pip install tensorrt-cu12 elsewhere.",
         )
-
-
-def _title(backend: Backend) -> str:
-    return "TensorRT" if backend == "tensorrt" else "TensorRT-RTX"
 
 
 @cache

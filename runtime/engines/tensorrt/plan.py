@@ -27,16 +27,14 @@ from vla_edge.runtime.bundle.manifest import Count, FileEntry, Name, Positive, S
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.files.regular_file import open_regular, read_regular
 
+from .library import DEFAULT_BACKEND, Backend
 from .plan_header import read_header
+from .plan_names import REJECTED_SUFFIX, backend_of, backend_option, plan_path, record_path
 
 _log = logging.getLogger(__name__)
 
-PLANS_FOLDER = "plans"
-RECORD_SUFFIX = ".json"
-REJECTED_SUFFIX = ".rejected"
 RECORD_VERSION: Literal[1] = 1
 CHUNK_BYTES = 64 << 20
-_DEFAULT_BACKEND = "tensorrt"  # of the commands
 _MAX_RECORD_BYTES = 8 << 20
 _MAX_HASH_THREADS = 8
 
@@ -52,7 +50,7 @@ class Machine(_Base, frozen=True):
     are None where the plan was built for a GPU that was not there.
     """
 
-    backend: Literal["tensorrt", "tensorrt-rtx"]
+    backend: Backend
     version: Name
     sm: Positive
     gpu: str | None
@@ -150,20 +148,6 @@ class PlanFile:
         return _build(self.folder, self.record.machine.backend)
 
 
-def backend_option(backend: str) -> str:
-    """What a command needs to mean this backend: nothing for its default."""
-    return "" if backend == _DEFAULT_BACKEND else f" --backend {backend}"
-
-
-def plan_path(bundle_folder: Path, backend: str, version: str, sm: int) -> Path:
-    """Where the plan of a TensorRT version and GPU architecture lies."""
-    return bundle_folder / PLANS_FOLDER / f"{backend}-{version}-sm{sm}.plan"
-
-
-def record_path(plan: Path) -> Path:
-    return plan.with_name(plan.name + RECORD_SUFFIX)
-
-
 def encode_record(record: PlanRecord) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
@@ -178,7 +162,7 @@ def read_record(plan: Path, folder: Path) -> PlanRecord:
     Raises:
         EngineError: it is missing, damaged, or of another version.
     """
-    path, hint = record_path(plan), _build(folder, _backend_of(plan))
+    path, hint = record_path(plan), _build(folder, backend_of(plan.name) or DEFAULT_BACKEND)
     try:
         data = read_regular(path, _MAX_RECORD_BYTES)
     except FileNotFoundError as error:
@@ -359,11 +343,6 @@ def _no_plan(bundle: Bundle, path: Path, machine: Machine) -> EngineError:
 
 def _build(folder: Path, backend: str) -> str:
     return f"Build it on this machine: vla-build {folder}{backend_option(backend)}"
-
-
-def _backend_of(plan: Path) -> str:
-    """By its name, where there is no side file to ask."""
-    return "tensorrt-rtx" if plan.name.startswith("tensorrt-rtx-") else _DEFAULT_BACKEND
 
 
 def _dotted(sm: int) -> str:

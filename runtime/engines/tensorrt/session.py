@@ -24,7 +24,7 @@ from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.process.forked import HomeProcess
 
 from .engine import Engine, check_tensors, tensor_specs
-from .library import Backend, Library, load_library
+from .library import DEFAULT_BACKEND, Backend, Library, load_library
 from .plan import Machine, PlanFile, check_record, find_plan, open_plan, read_record, require_verified
 from .profiler import layer_profiler
 from .runner import EngineRunner
@@ -48,7 +48,7 @@ class TensorRtOptions:
         allow_unverified: run a plan whose golden samples were not checked. For the check itself.
     """
 
-    backend: Backend = "tensorrt"
+    backend: Backend = DEFAULT_BACKEND
     device_index: int = 0
     memory: MemoryName = "cuda-bindings"
     graph: bool = True

@@ -35,9 +35,8 @@ from vla_edge.runtime.engines.tensorrt.plan import (
     PlanVerification,
     encode_record,
     model_files,
-    plan_path,
-    record_path,
 )
+from vla_edge.runtime.engines.tensorrt.plan_names import plan_path, record_path
 
 Inspect = Callable[..., tuple[int, str, str]]
 BundleOf = Callable[..., Path]
@@ -233,9 +232,7 @@ class TestWhereItRuns:
     ) -> None:
         found = {engine.backend.replace("-", "_") for engine in machine.engines if engine.version}
         monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in found else None)
-        monkeypatch.setattr(
-            "vla_edge.runtime.engines.registry.has_nvidia_gpu", lambda: machine.gpu is not None
-        )
+        monkeypatch.setattr("vla_edge.runtime.engines.choice.has_nvidia_gpu", lambda: machine.gpu is not None)
         add_plan(copy, sm, passed)
         here = runs_here(Bundle.unchecked(copy), machine)
         assert (here.default, here.asked) == ("", "onnxruntime")
@@ -245,7 +242,7 @@ class TestWhereItRuns:
     def test_a_plan_for_a_gpu_elsewhere_that_nobody_checked_is_not_asked_for_here(
         self, monkeypatch: pytest.MonkeyPatch, copy: Path, machine: ThisMachine
     ) -> None:
-        monkeypatch.setattr("vla_edge.runtime.engines.registry.has_nvidia_gpu", lambda: False)
+        monkeypatch.setattr("vla_edge.runtime.engines.choice.has_nvidia_gpu", lambda: False)
         add_plan(copy, 89, passed=None)
         here = runs_here(Bundle.unchecked(copy), machine)
         assert (here.default, here.problem) == ("onnxruntime", "")

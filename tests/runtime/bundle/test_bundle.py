@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vla_edge.runtime.bundle.bundle import Bundle, find_bundles
-from vla_edge.runtime.engines.registry import unread_files
+from vla_edge.runtime.engines.choice import unread_files
 from vla_edge.runtime.errors import BundleError, InputError
 
 Edit = Callable[..., None]
@@ -162,9 +162,9 @@ def test_an_engine_hashes_what_it_reads_and_no_more(tiny_bundle: Path, backend: 
     bundle = Bundle.open(tiny_bundle, "size")
     if found:
         with pytest.raises(BundleError, match=r"model\.onnx\.data was changed"):
-            bundle.check_hashes(unread=unread_files(backend))
+            bundle.check_hashes(unread=unread_files(bundle, backend))
     else:
-        bundle.check_hashes(unread=unread_files(backend))
+        bundle.check_hashes(unread=unread_files(bundle, backend))
 
 
 def test_sizes_alone_do_not_find_a_flipped_bit(tiny_bundle: Path) -> None:

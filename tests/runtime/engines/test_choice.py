@@ -11,7 +11,7 @@ from trt_support import make_plan
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines import unused_gpu
-from vla_edge.runtime.engines.registry import choose_backend, open_session
+from vla_edge.runtime.engines.choice import choose_backend, open_session
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.policy import Policy
 
@@ -45,7 +45,7 @@ def test_with_plans_onnxruntime_runs_when_asked_for(tiny_bundle: Path) -> None:
 
 def test_an_unknown_backend_lists_the_known_ones(pristine_bundle: Path) -> None:
     with pytest.raises(InputError) as raised:
-        open_session(Bundle.open(pristine_bundle), "openvino")  # type: ignore[arg-type]
+        open_session(Bundle.open(pristine_bundle), "openvino")
     assert raised.value.problem == "backend 'openvino' is not known."
     assert raised.value.hint == "Use one of auto, onnxruntime, tensorrt, tensorrt-rtx."
 
@@ -93,7 +93,7 @@ def machine_with(monkeypatch: pytest.MonkeyPatch, *modules: str, gpu: bool = Tru
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: name in modules if name in known else find(name)
     )
-    monkeypatch.setattr("vla_edge.runtime.engines.registry.has_nvidia_gpu", lambda: gpu)
+    monkeypatch.setattr("vla_edge.runtime.engines.choice.has_nvidia_gpu", lambda: gpu)
 
 
 @pytest.mark.parametrize(

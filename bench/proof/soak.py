@@ -98,7 +98,7 @@ def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
     pixels = load_golden(Bundle.open(folder, "size"))["pixel_values"][:SAMPLES]
     with _watched(backend, options) as watch:
         start = time.perf_counter()
-        with Policy.load(folder, backend, **options) as policy:  # type: ignore[arg-type]
+        with Policy.load(folder, backend, **options) as policy:
             loaded = time.perf_counter()
             policy.act_preprocessed(pixels[0])
             first_act_ms = (time.perf_counter() - loaded) * 1e3

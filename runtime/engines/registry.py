@@ -6,12 +6,12 @@ Read by the help of commands, so nothing heavy is imported here: what an engine 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from vla_edge.runtime.command.extras import is_installed
 from vla_edge.runtime.errors import InputError
 
 from .tensorrt.library import LIBRARIES, Backend, load_library
@@ -48,7 +48,7 @@ class Engine:
 
     def is_installed(self) -> bool:
         """Whether its package is found; it is not imported."""
-        return importlib.util.find_spec(self.package) is not None
+        return is_installed(self.package)
 
 
 def make_options(kind: type[Any], options: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from trt_support import make_plan
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines import unused_gpu
 from vla_edge.runtime.engines.choice import choose_backend, open_session
+from vla_edge.runtime.engines.registry import Engine
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.policy import Policy
 
@@ -86,13 +87,7 @@ def test_a_driver_without_a_card_is_no_gpu(tmp_path: Path) -> None:
 
 def machine_with(monkeypatch: pytest.MonkeyPatch, *modules: str, gpu: bool = True) -> None:
     """This Python finds these TensorRTs, and the machine has a GPU or none."""
-    import importlib.util
-
-    find = importlib.util.find_spec
-    known = ("tensorrt", "tensorrt_rtx")
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: name in modules if name in known else find(name)
-    )
+    monkeypatch.setattr(Engine, "is_installed", lambda engine: engine.package in modules)
     monkeypatch.setattr("vla_edge.runtime.engines.choice.has_nvidia_gpu", lambda: gpu)
 
 

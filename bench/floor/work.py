@@ -23,7 +23,7 @@ products, so that little more than a loop over the nodes would be left to use.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -66,13 +66,11 @@ class Numbers(Struct, frozen=True, kw_only=True):
     def in_precision(self, precision_bytes: int) -> Numbers:
         return replace(self, size_bytes=self.elements * precision_bytes)
 
-    @classmethod
-    def sum_of(cls, items: Iterable[Numbers]) -> Numbers:
-        found = list(items)
-        return cls(
-            elements=sum(item.elements for item in found),
-            size_bytes=sum(item.size_bytes for item in found),
-            fixed_bytes=sum(item.fixed_bytes for item in found),
+    def __add__(self, other: Numbers) -> Numbers:
+        return Numbers(
+            elements=self.elements + other.elements,
+            size_bytes=self.size_bytes + other.size_bytes,
+            fixed_bytes=self.fixed_bytes + other.fixed_bytes,
         )
 
 
@@ -92,7 +90,7 @@ class Work(Struct, frozen=True, kw_only=True):
     @property
     def bytes_read(self) -> int:
         """All bytes that must cross the memory: weights, inputs and outputs."""
-        both = Numbers.sum_of((self.weights, self.ends))
+        both = self.weights + self.ends
         return both.size_bytes + both.fixed_bytes
 
     def in_precision(self, precision_bytes: int) -> Work:
@@ -127,8 +125,8 @@ def count_work(model: onnx.ModelProto, origin: str) -> Work:
     ends += model.graph.output
     return Work(
         operations=sum(map(graph.operations, model.graph.node)),
-        weights=Numbers.sum_of(graph.describe_weight(*constant) for constant in graph.constants.items()),
-        ends=Numbers.sum_of(map(graph.describe, ends)),
+        weights=sum((graph.describe_weight(*constant) for constant in graph.constants.items()), Numbers()),
+        ends=sum(map(graph.describe, ends), Numbers()),
     )
 
 

@@ -92,7 +92,7 @@ def test_more_work_never_lowers_the_floor_and_a_faster_device_never_raises_it(
     work: Work, found: Rates, precision: str, times: int
 ) -> None:
     base = floor_distance(work, found, precision, 1.0).ms
-    more = msgspec.structs.replace(work, weights=Numbers.sum_of([work.weights] * times))
+    more = msgspec.structs.replace(work, weights=sum([work.weights] * times, Numbers()))
     more = msgspec.structs.replace(more, operations=work.operations * times)
     assert floor_distance(more, found, precision, 1.0).ms >= base
     faster = msgspec.structs.replace(found, copy_gb_s=found.copy_gb_s * times)

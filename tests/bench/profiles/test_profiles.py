@@ -232,10 +232,9 @@ def test_a_plan_is_profiled_layer_by_layer(tmp_path: Path) -> None:
 def test_onnxruntime_tells_every_stage_and_leaves_no_file(
     bundle_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bundle = Bundle.open(bundle_of("hybrid-a", "transformers", "fp16"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    profile = run_onnxruntime(
-        Bundle.open(bundle_of("hybrid-a", "transformers", "fp16")), STAGES, 4, threads=1
-    )
+    profile = run_onnxruntime(bundle, STAGES, 4, threads=1)
     assert (profile.source, profile.runs) == ("onnxruntime-profile", 4)
     assert {stage.stage for stage in profile.stages} - {OTHER} == set(STAGES.names)
     assert sum(stage.ms for stage in profile.stages) == pytest.approx(profile.total_ms)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import get_args
 
 from vla_edge.bench.harness.harness import Harness
 from vla_edge.bench.report.types import Row, StandinReport
+from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.files.staging import scratch_folder
 
 from .load import Protocol, standin_job
@@ -23,7 +23,7 @@ def bench_standin(harness: Harness) -> Iterator[StandinReport]:
     """
     options = harness.options
     rows: list[tuple[Protocol, Row]] = []
-    names = standin_backends(options.device, tensorrt=find_spec("tensorrt") is not None)
+    names = standin_backends(options.device, tensorrt=ENGINES["tensorrt"].is_installed())
     with scratch_folder("vla-bench") as scratch:
         for protocol in get_args(Protocol):
             for name in names:

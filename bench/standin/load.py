@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 from vla_edge.bench.backends.load import Loaded
 from vla_edge.bench.measure.jobs import Job
-from vla_edge.runtime.engines.onnxruntime import import_onnxruntime
+from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.session import Session
-from vla_edge.runtime.engines.tensorrt.library import load_library
 
 from .model import ACTIONS, BUNDLE, PIXELS, STATE, Standin, StandinBackend, golden, parse_standin
 
@@ -66,10 +65,8 @@ def import_libraries(backend: str) -> None:
     engine = parse_standin(backend).engine
     if engine == "torch":
         importlib.import_module("vla_edge.bench.standin.module")
-    elif engine == "onnxruntime":
-        import_onnxruntime()
     else:
-        load_library("tensorrt")
+        ENGINES[engine].load_library()
 
 
 def load(job: Job) -> Loaded:

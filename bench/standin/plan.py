@@ -41,8 +41,7 @@ def write_graph(standin: Standin, precision: Precision, folder: Path) -> Path:
     [1, 1, 2]. Weights and arithmetic are of `precision`; the casts are in the graph.
 
     Args:
-        standin: which size.
-        precision: "fp32" or "fp16".
+        standin, precision: what to write.
         folder: an empty one, with room for the weights.
 
     Returns:
@@ -121,14 +120,9 @@ def open_onnxruntime(standin: Standin, precision: Precision, threads: int) -> St
         host_work()
         np.copyto(outputs[ACTIONS], opened[0].run([ACTIONS], inputs)[0])
 
+    device = f"cpu ({threads} threads)"
     identity = EngineIdentity(
-        backend="onnxruntime",
-        version=ort.__version__,
-        device=f"cpu ({threads} threads)",
-        provider=provider,
-        precision=precision,
-        compute="fp32",
-        bundle=standin.identity,
+        "onnxruntime", ort.__version__, device, provider, precision, "fp32", standin.identity
     )
     return StandinSession(identity, inputs, outputs, run, opened.clear)
 
@@ -136,12 +130,7 @@ def open_onnxruntime(standin: Standin, precision: Precision, threads: int) -> St
 def open_tensorrt(
     standin: Standin, precision: Precision, scratch: Path | None = None
 ) -> tuple[StandinSession, Callable[[], float], float | None]:
-    """A plan for the GPU of this machine, run from memory.
-
-    Args:
-        standin: which size.
-        precision: "fp32" or "fp16".
-        scratch: see `find_or_build`.
+    """A plan for the GPU of this machine, run from memory; for `scratch` see `find_or_build`.
 
     Returns:
         The session, what runs its engine alone for the GPU milliseconds, and `find_or_build`'s seconds.
@@ -165,14 +154,10 @@ def open_tensorrt(
         inputs, outputs = (tensor_specs(engine.engine, mode) for mode in ("input", "output"))
         runner = EngineRunner(target.device, engine.context, inputs, outputs, reported=engine.reported)
         owned.callback(runner.close)
+        provider = f"plan built in this {'run' if build_s is None else 'process'}, {runner.mode}"
+        library, device = target.library, str(target.device.info)
         identity = EngineIdentity(
-            backend=target.library.backend,
-            version=target.library.version,
-            device=str(target.device.info),
-            provider=f"plan built in this {'run' if build_s is None else 'process'}, {runner.mode}",
-            precision=precision,
-            compute=precision,
-            bundle=standin.identity,
+            library.backend, library.version, device, provider, precision, precision, standin.identity
         )
         session = StandinSession(identity, runner.inputs, runner.outputs, runner.run, owned.pop_all().close)
         return session, runner.run_engine_ms, build_s
@@ -186,9 +171,7 @@ def find_or_build(
     Strongly typed, TF32 off, as for the policies.
 
     Args:
-        standin: which size.
-        precision: "fp32" or "fp16".
-        target: what to build with and for.
+        standin, precision, target: what to build, with what, and for which GPU.
         scratch: a private folder of this run, whose plans nobody else wrote; None to keep nothing.
 
     Returns:

@@ -23,6 +23,11 @@ CLAIMED_SPEEDUPS = "1.88 and 1.92"
 # workspace back
 CLAIMED_GPU, CLAIMED_SM, CLAIMED_GB_S = "RTX A5000", 86, 768
 ROBOT, ROBOT_GB_S = "Jetson Orin NX 16 GB", 102.4
+_WHAT_IT_IS = (
+    f"The claims timed a random stand-in of {Standin().parameters_of():,} parameters, Linear(150528, 2048), "
+    "nn.RNN(2048, 4096, 4 layers) and a small head, at batch 1 and sequence 1: none of the policies, "
+    "and nothing here says how fast a policy is."
+)
 _SM = re.compile(r"\(sm([0-9]{2,3})\)")
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 
@@ -73,15 +78,7 @@ def explanation(rows: Sequence[StandinRow], scale: int = 1) -> tuple[str, ...]:
             f"This stand-in has its widths divided by {scale}: nothing of it compares with the claims.",
             *_measured_memory(rows),
         )
-    return (_what_it_is(), *_claimed_memory(), _claimed_time(), *_measured_memory(rows), *_speedups(rows))
-
-
-def _what_it_is() -> str:
-    return (
-        f"The claims timed a random stand-in of {Standin().parameters_of():,} parameters, Linear(150528, 2048), "
-        "nn.RNN(2048, 4096, 4 layers) and a small head, at batch 1 and sequence 1: none of the policies, "
-        "and nothing here says how fast a policy is."
-    )
+    return (_WHAT_IT_IS, *_claimed_memory(), _claimed_time(), *_measured_memory(rows), *_speedups(rows))
 
 
 def _claimed_memory() -> Iterator[str]:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from vla_edge.bench.output.remarks import real_doubts
-from vla_edge.bench.report.types import BundleReport, Report, Row
+from vla_edge.bench.report.types import Report, Row
 from vla_edge.runtime.errors import InputError
 
+from .differences import differences, workload_of
 from .stats import Ratio, centred, quantile_ratio, rank_test
 
 # a p99 of fewer is little but the maximum
@@ -106,14 +107,14 @@ def compare(
     return Comparison(
         threshold=threshold,
         tail_threshold=tail_threshold,
-        warnings=(*_differences(before, after), *_doubts_of_rows(rows)),
+        warnings=(*differences(before, after), *_doubts_of_rows(rows)),
         rows=rows,
     )
 
 
 def _keyed_rows(report: Report) -> Iterator[tuple[Key, Row]]:
     """Every row under what it ran; of two with one name the second is number 1."""
-    named = [(_workload(bundle), row) for bundle in report.bundles for row in bundle.rows]
+    named = [(workload_of(bundle), row) for bundle in report.bundles for row in bundle.rows]
     if report.standin:
         named += [(f"stand-in, {item.protocol} protocol", item.row) for item in report.standin.rows]
     seen: dict[tuple[str, str], int] = {}
@@ -121,10 +122,6 @@ def _keyed_rows(report: Report) -> Iterator[tuple[Key, Row]]:
         count = seen.setdefault((workload, row.backend), 0)
         seen[workload, row.backend] += 1
         yield (workload, row.backend, count), row
-
-
-def _workload(bundle: BundleReport) -> str:
-    return bundle.name if bundle.batch == 1 else f"{bundle.name}, batch {bundle.batch}"
 
 
 def _compare_rows(key: Key, before: Row | None, after: Row | None, limits: Limits) -> RowComparison:
@@ -308,55 +305,3 @@ def _verdict(worse: Sequence[str], better: Sequence[str], speed: _Speed, limits:
     low, high = speed.p50.low or 0.0, speed.p50.high or math.inf
     within = 1 / (1 + limits.threshold) <= low and high <= 1 + limits.threshold
     return "unchanged" if within else "unclear"
-
-
-def _differences(before: Report, after: Report) -> Iterator[str]:
-    """Why the two reports may not be comparable at all."""
-    old, new = before.machine, after.machine
-    pairs: list[tuple[str, object, object]] = [
-        ("CPU", old.cpu, new.cpu),
-        ("board", old.board, new.board),
-        ("usable cores", old.cores_usable, new.cores_usable),
-        ("GPU", _gpus(before), _gpus(after)),
-        ("device", before.options.device, after.options.device),
-        ("threads", before.options.threads, after.options.threads),
-    ]
-    for name, one, other in pairs:
-        if one != other:
-            yield f"different {name}: {one or 'none'} before, {other or 'none'} after"
-    for report, word in ((before, "before"), (after, "after")):
-        if not report.complete:
-            yield f"the report {word} is unfinished: rows are missing"
-        if report.summarised:
-            most = report.summarised.most_of_a_series
-            yield (
-                f"the report {word} is a summary with at most {most:,} samples of a row: p50 and p99 are those of "
-                "all, but the interval of p50 is wider, the U test weaker, and p99 is not judged"
-            )
-    names = sorted({*old.versions, *new.versions} - {"vla-edge"})
-    changed = [
-        f"{name} {old.versions.get(name, 'none')} to {new.versions.get(name, 'none')}"
-        for name in names
-        if old.versions.get(name) != new.versions.get(name)
-    ]
-    if changed:
-        yield f"different libraries: {', '.join(changed)}"
-    yield from _bundle_differences(before, after)
-
-
-def _gpus(report: Report) -> str:
-    return ", ".join(
-        f"{gpu.name or 'unnamed'} (driver {gpu.driver or 'unknown'})" for gpu in report.machine.gpus
-    )
-
-
-def _bundle_differences(before: Report, after: Report) -> Iterator[str]:
-    old = {_workload(bundle): bundle for bundle in before.bundles}
-    for bundle in after.bundles:
-        other = old.get(_workload(bundle))
-        if other and other.weights_origin != bundle.weights_origin:
-            yield (
-                f"{bundle.name}: different weights: {other.weights_origin} before, {bundle.weights_origin} after"
-            )
-        if other and other.parameters != bundle.parameters:
-            yield f"{bundle.name}: {other.parameters:,} parameters before, {bundle.parameters:,} after"

@@ -13,7 +13,7 @@ from typing import Any
 
 from vla_edge.bench.report.types import Gpu, Machine
 from vla_edge.bench.report.units import BYTES_PER_MIB
-from vla_edge.runtime.process.cores import usable_cores
+from vla_edge.runtime.process.cores import allowed_cpus, usable_cores
 
 from .nvml import NvmlGpu, gpu_count, open_nvml
 from .telemetry import MOST_BYTES, MOST_COUNT, MOST_MHZ, MOST_W, number, reading, text, whole_number
@@ -72,8 +72,7 @@ def _busy_share() -> float:
     import psutil
 
     busy = psutil.cpu_percent(interval=LOOK_S, percpu=True)
-    ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(busy))
-    used = [busy[core] for core in ours if core < len(busy)] or busy
+    used = [busy[cpu] for cpu in allowed_cpus() if cpu < len(busy)] or busy
     return sum(used) / len(used) / 100
 
 

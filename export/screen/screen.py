@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from vla_edge.runtime.printable import printable
+from vla_edge.runtime import printable
 
 MIB = 1 << 20
 # Where there is no terminal to ask; a file is read in a window of about this width.
@@ -46,12 +46,12 @@ def prose(console: Console, text: str, style: str = "") -> None:
 
 def escape(text: str) -> str:
     """A text from a file, so that neither rich nor the terminal takes it for a command."""
-    return escape_markup(printable(text))
+    return escape_markup(printable.printable(text))
 
 
 def one_line(text: object) -> str:
     """As `escape`, for a text that must not break its line."""
-    return escape_markup(printable(str(text)).replace("\n", "\\n"))
+    return escape_markup(printable.one_line(str(text)))
 
 
 def plain_table(titles: Sequence[str], right: Sequence[str] = ()) -> Table:

@@ -19,6 +19,7 @@ from vla_edge.runtime.files.digest import sha256_of_open
 from vla_edge.runtime.files.regular_file import is_link, open_regular, read_regular, regular_size
 from vla_edge.runtime.files.staging import OLD_SUFFIX, PARTIAL_SUFFIX, target_of
 from vla_edge.runtime.printable import one_line
+from vla_edge.runtime.process.cores import usable_cores
 
 from .external_data import MAX_MODEL_BYTES, check_external_data
 from .golden import golden_limit_bytes, load_golden, sample_inputs
@@ -279,7 +280,7 @@ def _limit_bytes(path: str, manifest: Manifest) -> int:
 def _check_hashes(paths: dict[str, Path], files: tuple[FileEntry, ...]) -> None:
     """Hash all files, several at a time: hashlib lets other threads run while it works."""
     largest_first = sorted(files, key=lambda entry: -entry.size_bytes)
-    with ThreadPoolExecutor(max_workers=max(1, min(len(files), os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(max_workers=max(1, min(len(files), usable_cores()))) as pool:
         digests = pool.map(_sha256, [paths[entry.path] for entry in largest_first])
         for entry, digest in zip(largest_first, digests, strict=True):
             if digest != entry.sha256:

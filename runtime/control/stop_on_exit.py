@@ -207,7 +207,7 @@ class StopOnExit:
         """Call the stop until it returns.
 
         Returns:
-            Its last error if it never did, and what else was raised host_work, such as by a signal's handler.
+            Its last error if it never did, and what else was raised meanwhile, such as by a signal's handler.
         """
         failure, interrupt = None, None
         # Not for ever: the other thread's stop may hang, and this one may not.

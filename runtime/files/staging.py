@@ -132,7 +132,7 @@ def leftovers(folder: Path, suffix: str = PARTIAL_SUFFIX) -> Iterator[Path]:
     except OSError:  # not to be listed: what lies there is not ours to tidy
         return
     for path in found:
-        with suppress(OSError):  # gone host_work, not ours, a living one's, or a file system without locks
+        with suppress(OSError):  # gone meanwhile, not ours, a living one's, or a file system without locks
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from .control_groups import group_folders
@@ -19,10 +19,13 @@ def usable_cores(root: Path = Path("/")) -> int:
     Args:
         root: where `proc` and `sys` are; another one in tests.
     """
-    every = range(os.cpu_count() or 1)
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else every
-    cores, quota = _physical(allowed, root), cpu_quota(root)
+    cores, quota = _physical(allowed_cpus(), root), cpu_quota(root)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def allowed_cpus() -> Collection[int]:
+    """Numbers of the logical CPUs that this process may run on, two or more of a physical core among them."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:

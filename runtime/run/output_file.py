@@ -14,8 +14,8 @@ import click
 
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import ImageError, InputError
-from vla_edge.runtime.files.atomic import sync_folder
-from vla_edge.runtime.files.staging import PARTIAL_SUFFIX, new_file, remove_leftovers
+from vla_edge.runtime.files.atomic import staging_file, sync_folder
+from vla_edge.runtime.files.staging import PARTIAL_SUFFIX
 from vla_edge.runtime.files.writable import refuse_unwritable
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.process.interrupts import uninterrupted
@@ -72,9 +72,10 @@ def result_file(path: Path | None, names: Sequence[str]) -> Iterator[Write]:
         yield lambda result: None
         return
     check_output(path)
-    remove_leftovers(path.parent)
-    staged, binary = new_file(path)
-    with io.TextIOWrapper(binary, "utf-8", errors="backslashreplace", newline="") as file:
+    with (
+        staging_file(path) as (staged, binary),
+        io.TextIOWrapper(binary, "utf-8", errors="backslashreplace", newline="") as file,
+    ):
         write = _Counted(_WRITERS[path.suffix.lower()](file, names))
         try:
             yield write
@@ -84,8 +85,6 @@ def result_file(path: Path | None, names: Sequence[str]) -> Iterator[Write]:
                 with uninterrupted():
                     _keep(file, staged, path)
             raise
-        finally:
-            staged.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

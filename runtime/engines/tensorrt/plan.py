@@ -26,6 +26,7 @@ from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import Count, FileEntry, Name, Positive, Sha256
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.files.regular_file import open_regular, read_regular
+from vla_edge.runtime.process.cores import usable_cores
 
 from .library import DEFAULT_BACKEND, Backend
 from .plan_header import read_header
@@ -281,7 +282,7 @@ def hash_plan(image: memoryview) -> tuple[str, tuple[str, ...]]:
 
 
 def _hash_threads() -> int:
-    return min(_MAX_HASH_THREADS, os.cpu_count() or 1)
+    return min(_MAX_HASH_THREADS, usable_cores())
 
 
 def _check_size(plan: PlanFile, size: int) -> None:

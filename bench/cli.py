@@ -6,21 +6,23 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+import msgspec
 
 from vla_edge.bench.backends.load import BACKEND_NAMES
 from vla_edge.bench.compare.cli import command as compare
+from vla_edge.bench.options.flags import flags
+from vla_edge.bench.options.options import Device, Options, Workload
 from vla_edge.bench.output.render_cli import command as render
 from vla_edge.bench.summary.cli import command as summary
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.extras import require
-from vla_edge.runtime.command.finite import FiniteFloat
+from vla_edge.runtime.process.cores import usable_cores
 from vla_edge.runtime.version import VERSION
 
 from .default_group import DefaultGroup
-from .options import BenchOptions, Workload
 
 if TYPE_CHECKING:
     from vla_edge.bench.report.types import Report
@@ -52,10 +54,7 @@ Exit codes: 0 all engines right; 1 an engine is wrong, a backend or bundle faile
 use; 130 Ctrl-C.
 """
 
-DEVICES = ("cpu", "cuda")
-SECONDS = FiniteFloat(0, 86_400, min_open=True)  # at most a day
 QUICK_SECONDS = 2.0
-MOST_RUNS = 100_000  # what a report holds of each figure
 
 
 @click.command(
@@ -74,68 +73,12 @@ MOST_RUNS = 100_000  # what a report holds of each figure
     "without it the same architecture is timed with random weights.",
 )
 @click.option(
-    "--workload",
-    "workloads",
-    multiple=True,
-    type=click.Choice(get_args(Workload)),
-    default=("policy",),
-    show_default=True,
-    help="What is timed (repeatable): the bundles' policies, or the random stand-in of the published figures.",
-)
-@click.option(
-    "--backends",
-    multiple=True,
-    type=click.Choice(BACKEND_NAMES),
-    metavar="NAME",
-    help="Run only this backend (repeatable), one of those below. Default: all but torch-compile "
-    "(max-autotune), which compiles for minutes, and on a CPU no compiler.",
-)
-@click.option(
-    "--device", type=click.Choice(DEVICES), help="Where all backends run. Default: cuda if there is a GPU."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    help="CPU threads of each backend. Default: the physical cores, within a container's quota.",
-)
-@click.option(
-    "--quick",
-    is_flag=True,
-    help="Two seconds a backend; no compilers, profiles, paced loop or rates of the device.",
-)
-@click.option("--runs", type=click.IntRange(1, MOST_RUNS), help="Take exactly this many samples.")
-@click.option(
-    "--seconds",
-    type=SECONDS,
-    default=8.0,
-    show_default=True,
-    help="Time for the samples of one backend, 20 to 2000 of them.",
-)
-@click.option(
-    "--warmup", type=click.IntRange(0), help="Calls before sampling. Default: until the times are steady."
-)
-@click.option(
-    "--rate",
-    "rate_hz",
-    type=FiniteFloat(0, 1000),
-    default=10.0,
-    show_default=True,
-    help="Steps a second of the paced loop, which sleeps in between and counts deadline misses; 0 for none.",
-)
-@click.option(
     "--images",
     type=click.Path(path_type=Path),
     help="Folder of your own frames, in the order of their names: how far each engine's actions are "
     "from PyTorch FP32's, frame by frame.",
 )
-@click.option(
-    "--time-limit",
-    "time_limit_s",
-    type=SECONDS,
-    default=900.0,
-    show_default=True,
-    help="Seconds after which a backend's process is killed.",
-)
+@flags(Options, choices={"backends": BACKEND_NAMES, "workloads": get_args(Workload)})
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -150,16 +93,13 @@ MOST_RUNS = 100_000  # what a report holds of each figure
 @verbose_option
 @click.version_option(VERSION)
 def measure(
+    engines: Path,
+    checkpoints: tuple[Path, ...],
     images: Path | None,
-    device: Literal["cpu", "cuda"] | None,
-    threads: int | None,
-    quick: bool,
-    seconds: float,
-    rate_hz: float,
     out: Path | None,
     json_path: Path | None,
     full: bool,
-    **choices: Any,
+    **asked: Any,
 ) -> int:
     """Compare every bundle in ENGINES with PyTorch on this device.
 
@@ -170,8 +110,7 @@ def measure(
     Also `vla-bench compare A B`, `vla-bench render REPORT.json` and `vla-bench summary REPORT.json`; each has
     its own --help.
     """
-    _require_packages(choices["backends"])
-    import msgspec
+    _require_packages(asked["backends"])
     from rich.console import Console
 
     from vla_edge.bench.backends.runnable import check_backends, check_device, check_paths
@@ -183,37 +122,38 @@ def measure(
     from .progress import ConsoleProgress
     from .run import has_failure, run_bench
 
-    chosen_device = device or default_device()
-    check_device(chosen_device)
-    check_backends(choices["backends"], chosen_device)
+    asked["device"] = asked["device"] or default_device()
+    check_device(asked["device"])
+    check_backends(asked["backends"], asked["device"])
     if json_path is not None:
         check_writable(json_path)
     if out is not None:
         prepare_folder(out)
-    options = BenchOptions(
-        device=chosen_device,
-        threads=threads or default_threads(),
-        seconds=min(seconds, QUICK_SECONDS) if quick else seconds,
-        rate_hz=None if quick else rate_hz or None,
-        images=find_frames(images) if images else (),
-        quick=quick,
-        **choices,
-    )
-    check_paths((options.engines, *options.checkpoints, *options.images))
+    frames = find_frames(images) if images else ()
+    check_paths((engines, *checkpoints, *frames))
+    options = _options(asked, engines=str(engines), images=tuple(map(str, frames)))
     target = out / JSON_NAME if out is not None else json_path
     with _partial_report(target) as keep:
         with ConsoleProgress(stderr_console()) as progress:
-            report = run_bench(options, progress, keep)
+            report = run_bench(options, progress, keep, checkpoints)
         # files first: whoever reads the tables may close the pipe
         if json_path is not None:
             write(report, json_path)
         written = write_outputs(report, out) if out is not None else ()
     # on the screen as it was typed; what may be passed on says nothing of the machine's folders
-    typed = msgspec.structs.replace(report.options, engines=str(options.engines))
+    typed = msgspec.structs.replace(report.options, engines=options.engines)
     print_report(msgspec.structs.replace(report, options=typed), Console(), full=full)
     for path in written:
         click.echo(path)
     return int(has_failure(report))
+
+
+def _options(asked: dict[str, Any], **places: Any) -> Options:
+    """Those asked for, with what is left to this machine, and to --quick."""
+    options = Options(**{**asked, "threads": asked["threads"] or usable_cores()}, **places)
+    if options.quick:
+        return msgspec.structs.replace(options, seconds=min(options.seconds, QUICK_SECONDS), rate_hz=None)
+    return msgspec.structs.replace(options, rate_hz=options.rate_hz or None)
 
 
 @contextmanager
@@ -244,7 +184,7 @@ def _partial_report(target: Path | None) -> Iterator[Callable[[Report], None]]:
 command = DefaultGroup(measure, (compare, render, summary))
 
 
-def default_device() -> Literal["cpu", "cuda"]:
+def default_device() -> Device:
     """ "cuda" where CUDA or NVML finds a GPU, and on a Jetson.
 
     NVML alone would not do: it may be missing, or tell nothing, where a GPU is. Nor would CUDA: a GPU that it does not
@@ -258,13 +198,6 @@ def default_device() -> Literal["cpu", "cuda"]:
         return "cuda"
     with open_nvml() as nvml:
         return "cuda" if nvml is not None and gpu_count(nvml) > 0 else "cpu"
-
-
-def default_threads() -> int:
-    """The cores that this process may use."""
-    from vla_edge.runtime.process.cores import usable_cores
-
-    return usable_cores()
 
 
 def _require_packages(backends: tuple[str, ...]) -> None:

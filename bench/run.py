@@ -10,6 +10,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from vla_edge.bench.backends.checkpoints import CheckpointFinder, Search
 from vla_edge.bench.backends.load import BACKEND_NAMES, TORCH_NAMES, engines_of
 from vla_edge.bench.backends.random_policy import describe
@@ -19,11 +21,11 @@ from vla_edge.bench.floor.attach import with_floors
 from vla_edge.bench.floor.rates import measure_rates_apart
 from vla_edge.bench.harness.harness import Harness, Progress
 from vla_edge.bench.harness.rows import with_agreement, with_speedups
-from vla_edge.bench.measure.jobs import Failed, Job, Measured
+from vla_edge.bench.measure.jobs import DEFAULT_WORKER, Failed, Job, Measured
+from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import (
     BundleReport,
     Machine,
-    Options,
     Rates,
     Refused,
     Report,
@@ -38,13 +40,10 @@ from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME
 from vla_edge.runtime.errors import VlaError
 from vla_edge.runtime.version import VERSION
 
-from .no_bundles import no_bundles
-from .options import BenchOptions
+from .no_bundles import ENGINES, no_bundles
 
 FRAME = (480, 640)  # height and width of a small camera's picture
-PROFILE_RUNS = 20
 READ_HERE = (GOLDEN_NAME, MODEL_NAME)
-PACED_SECONDS = 3.0
 # Inductor times 22 kernels for each shape of a matrix product, 23 s a shape on an H200
 SLOW_COMPILE_MODE = "max-autotune"
 
@@ -60,7 +59,11 @@ class _Planned:
 
 
 def run_bench(
-    options: BenchOptions, progress: Progress, keep: Callable[[Report], None] = lambda report: None
+    options: Options,
+    progress: Progress,
+    keep: Callable[[Report], None] = lambda report: None,
+    checkpoints: Sequence[Path] = (),
+    worker: Sequence[str] = DEFAULT_WORKER,
 ) -> Report:
     """Measure every bundle, and the stand-in where it was asked for.
 
@@ -68,15 +71,17 @@ def run_bench(
         options: what to measure, and how.
         progress: is told of each row.
         keep: given the report so far after each row, not complete, so that an end in the middle loses little.
+        checkpoints: given by the user, for PyTorch's rows.
+        worker: the command that runs one backend.
 
     Raises:
         InputError: no bundle there, or a checkpoint that belongs to none.
     """
     machine = describe_machine()  # before anything of ours keeps it busy
-    planned, refused = _plan(options) if "policy" in options.workloads else ([], [])
+    planned, refused = _plan(options, checkpoints) if "policy" in options.workloads else ([], [])
     done: list[BundleReport] = []
     with open_gpu() if options.device == "cuda" else nullcontext() as gpu:
-        harness = Harness(options, gpu, progress)
+        harness = Harness(options, gpu, progress, worker)
         for item in planned:
             for bundle in _bench_bundle(item, harness):
                 keep(_report(options, machine, (*done, bundle), refused, complete=False))
@@ -90,7 +95,7 @@ def run_bench(
 
 
 def _report(
-    options: BenchOptions,
+    options: Options,
     machine: Machine,
     bundles: Sequence[BundleReport],
     refused: Sequence[Refused],
@@ -103,7 +108,11 @@ def _report(
         tool=f"vla-edge {VERSION}",
         created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         machine=machine,
-        options=_reported(options),
+        options=msgspec.structs.replace(
+            options,
+            engines=_shown(Path(options.engines or ENGINES).absolute()),
+            images=tuple(Path(image).name for image in options.images),
+        ),
         bundles=tuple(bundles),
         refused=tuple(refused),
         rates=rates,
@@ -132,13 +141,13 @@ def has_failure(report: Report) -> bool:
     return wrong or bool(report.refused) or any(row.status == "failed" for row in rows)
 
 
-def _plan(options: BenchOptions) -> tuple[list[_Planned], list[Refused]]:
+def _plan(options: Options, checkpoints: Sequence[Path]) -> tuple[list[_Planned], list[Refused]]:
     """Open every bundle and find its checkpoint, before the first minute is spent on measuring."""
-    finder = CheckpointFinder(options.checkpoints)
+    finder = CheckpointFinder(checkpoints)
     planned: list[_Planned] = []
     refused: list[Refused] = []
     wants_torch = bool(set(TORCH_NAMES).intersection(options.backends or BACKEND_NAMES))
-    for folder in _folders(options.engines):
+    for folder in _folders(Path(options.engines or ENGINES)):
         try:
             check_paths((folder,))
             bundle = Bundle.open(folder, verify="size")
@@ -200,7 +209,7 @@ def _shown(folder: Path) -> str:
     return str(folder.relative_to(here)) if folder.is_relative_to(here) else folder.name
 
 
-def _default_backends(item: _Planned, options: BenchOptions) -> tuple[str, ...]:
+def _default_backends(item: _Planned, options: Options) -> tuple[str, ...]:
     """Everything there is, less what this device cannot do and what compiles for minutes."""
     compiles = options.device == "cuda" and not options.quick
     names = [
@@ -224,17 +233,9 @@ def _bench_backend(name: str, item: _Planned, harness: Harness) -> tuple[Row, li
     job = Job(
         backend=name,
         bundle=str(item.bundle.folder),
-        checkpoint=str(item.checkpoint.path) if is_torch and item.checkpoint.path else None,
-        device=options.device,
-        threads=options.threads,
+        options=msgspec.structs.replace(options, images=()) if random else options,
         frame=FRAME,
-        runs=options.runs,
-        seconds=options.seconds,
-        warmup=options.warmup,
-        rate_hz=options.rate_hz,
-        paced_seconds=min(PACED_SECONDS, options.seconds),
-        images=tuple(str(path) for path in options.images) if not random else (),
-        profile_runs=0 if options.quick else PROFILE_RUNS,
+        checkpoint=str(item.checkpoint.path) if is_torch and item.checkpoint.path else None,
     )
     notes = _notes(item, random) if is_torch else ()
     if not any(gate.stage == "action" for gate in manifest.parity.gates):
@@ -244,7 +245,7 @@ def _bench_backend(name: str, item: _Planned, harness: Harness) -> tuple[Row, li
     return row, [[[math.nan if x is None else x for x in step] for step in frame] for frame in actions]
 
 
-def _obstacle(name: str, item: _Planned, options: BenchOptions) -> str:
+def _obstacle(name: str, item: _Planned, options: Options) -> str:
     """Why a backend is not even tried, or ""."""
     if name not in (*TORCH_NAMES, *engines_of(item.bundle)):
         return f"the bundle has no plan for it: vla-build {item.bundle.folder} --backend {name}"
@@ -259,20 +260,3 @@ def _notes(item: _Planned, random: bool) -> tuple[str, ...]:
     if random:
         return (f"random weights, so its actions are not compared: {item.checkpoint.reason}",)
     return (item.checkpoint.note,) if item.checkpoint.note else ()
-
-
-def _reported(options: BenchOptions) -> Options:
-    return Options(
-        device=options.device,
-        threads=options.threads,
-        runs=options.runs,
-        seconds=options.seconds,
-        warmup=options.warmup,
-        time_limit_s=options.time_limit_s,
-        backends=options.backends,
-        workloads=options.workloads,
-        rate_hz=options.rate_hz,
-        images=tuple(path.name for path in options.images),
-        quick=options.quick,
-        engines=_shown(options.engines.absolute()),
-    )

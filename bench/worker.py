@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,7 @@ from vla_edge.bench.measure.pace import run_paced, summarise_paced
 from vla_edge.bench.measure.parity import ActionErrors
 from vla_edge.bench.measure.timing import Budget, collect, warm_up
 from vla_edge.bench.measure.workload import PolicyStep
+from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import Identity, Paced, Samples, Warmup
 from vla_edge.bench.watch.memory import read_host
 from vla_edge.bench.watch.phases import Phase
@@ -38,6 +39,8 @@ from vla_edge.runtime.errors import VlaError
 Load = Callable[[Job], Loaded]
 STANDIN_PREFIX = "standin"
 PREPROCESS_SHARE = 0.25  # of the budget: it varies less than a step
+PROFILE_RUNS = 20
+PACED_SECONDS = 3.0
 PROFILE_SECONDS = 10.0  # about as long as a profile may take
 
 
@@ -87,7 +90,7 @@ def _answer(job: Job, load_backend: Load, started_ns: int, send: Callable[[Messa
     send(measured)
     if measured.profile_follows:
         send(Entered("profile"))
-        send(_profile(loaded, step, _profile_runs(job, measured.samples)))
+        send(_profile(loaded, step, _profile_runs(measured.samples)))
     loaded.close()
 
 
@@ -108,11 +111,11 @@ def _measure(
     enter("first call")
     step()
     first_call_s = clock.lap_s()
-    budget = Budget(job.runs, job.seconds, job.warmup)
+    budget = Budget(job.options.runs, job.options.seconds, job.options.warmup)
     warmup, samples = _sample(loaded, step, errors, budget, enter)
-    paced, samples = _pace(step, job, samples, enter)
+    paced, samples = _pace(step, job.options, samples, enter)
     step.check(errors)
-    actions, notes = _run_frames(loaded, job, enter)
+    actions, notes = _run_frames(loaded, job.options.images, enter)
     measured = Measured(
         identity=msgspec.convert(loaded.session.identity, Identity, from_attributes=True),
         samples=samples,
@@ -131,7 +134,7 @@ def _measure(
         paced=paced,
         frame_actions=tuple(tuple(tuple(map(_finite, each)) for each in frame) for frame in actions),
         notes=(*loaded.notes, *loaded.compile_notes(), *notes),
-        profile_follows=bool(job.profile_runs and loaded.profile),
+        profile_follows=bool(loaded.profile) and not job.options.quick,
     )
     return loaded, step, measured
 
@@ -172,35 +175,38 @@ def _sample(
 
 
 def _pace(
-    step: PolicyStep, job: Job, samples: Samples, enter: Callable[[Phase], None]
+    step: PolicyStep, options: Options, samples: Samples, enter: Callable[[Phase], None]
 ) -> tuple[Paced | None, Samples]:
     """The loop at a fixed rate, of the step, which every backend has."""
-    if not job.rate_hz:
+    rate_hz = options.rate_hz
+    if not rate_hz:
         return None, samples
     enter("paced")
-    ticks = max(1, round(job.rate_hz * job.paced_seconds))
-    paced = run_paced(step, job.rate_hz, ticks)
+    ticks = max(1, round(rate_hz * min(PACED_SECONDS, options.seconds)))
+    paced = run_paced(step, rate_hz, ticks)
     changed = msgspec.structs.replace(samples, paced_ms=paced.latency_ms, wake_ms=paced.wake_ms)
     return summarise_paced(paced), changed
 
 
-def _run_frames(loaded: Loaded, job: Job, enter: Callable[[Phase], None]) -> tuple[Actions, tuple[str, ...]]:
+def _run_frames(
+    loaded: Loaded, images: Sequence[str], enter: Callable[[Phase], None]
+) -> tuple[Actions, tuple[str, ...]]:
     """The actions, or a note: what was measured before stands."""
-    if not job.images or loaded.frames is None:
+    if not images or loaded.frames is None:
         return [], ()
     enter("frames")
     try:
-        return loaded.frames([Path(image) for image in job.images]), ()
+        return loaded.frames([Path(image) for image in images]), ()
     except VlaError as error:
         return [], (f"the frames gave no actions: {error.problem}",)
 
 
-def _profile_runs(job: Job, samples: Samples) -> int:
-    """As many as asked for, unless steps are so slow that it would take long."""
+def _profile_runs(samples: Samples) -> int:
+    """As many as tell enough, unless steps are so slow that it would take long."""
     if not samples.step_ms:
-        return job.profile_runs
+        return PROFILE_RUNS
     fitting = round(PROFILE_SECONDS * 1e3 / statistics.median(samples.step_ms))
-    return min(job.profile_runs, max(1, fitting))
+    return min(PROFILE_RUNS, max(1, fitting))
 
 
 def _profile(loaded: Loaded, step: PolicyStep, runs: int) -> Profiled:

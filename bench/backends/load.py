@@ -111,7 +111,7 @@ def _load_engine(job: Job) -> Loaded:
     bundle.check_hashes(unread=unread_files(bundle, job.backend))
     checked_s = time.perf_counter() - start
     on_cpu = "cpu" in ENGINES[job.backend].devices
-    options = {"threads": job.threads, "provider": job.device} if on_cpu else {}
+    options = {"threads": job.options.threads, "provider": job.options.device} if on_cpu else {}
     session = open_session(bundle, job.backend, **options)
     manifest = bundle.manifest
     batch = _batch(bundle)
@@ -148,13 +148,13 @@ def _profile_of_plan(job: Job, bundle: Bundle, session: Session) -> _Profile:
 
 
 def _profile_of_onnxruntime(job: Job, bundle: Bundle, session: Session) -> _Profile | None:
-    if job.device != "cpu":
+    if job.options.device != "cpu":
         return None  # ONNX Runtime times launches on CUDA, not kernels
     from vla_edge.bench.profiles.onnxruntime import profile_onnxruntime
 
     def profile(runs: int) -> Profile:
         session.close()  # the profiled session holds the weights once more
-        return profile_onnxruntime(bundle, _stages(), runs, job.threads)
+        return profile_onnxruntime(bundle, _stages(), runs, job.options.threads)
 
     return profile
 
@@ -171,7 +171,7 @@ def _torch_profile(job: Job, policy: VlaPolicy, session: TorchSession) -> Callab
     from vla_edge.bench.profiles.torch import profile_torch
     from vla_edge.export.kosmos2.stage_names import CALLED_ALONE
 
-    return lambda runs: profile_torch(policy, session.run, job.device, runs, _stages(), CALLED_ALONE)
+    return lambda runs: profile_torch(policy, session.run, job.options.device, runs, _stages(), CALLED_ALONE)
 
 
 def _stages() -> Stages:
@@ -218,11 +218,11 @@ def _engine_times(session: Session) -> Callable[[int], list[float]]:
 
 def _load_torch(job: Job) -> Loaded:
     """The bundle beside it gives settings and samples; its sizes are checked, its graph is not read."""
-    prepare_torch(job.device, job.threads)
+    prepare_torch(job.options.device, job.options.threads)
     bundle = Bundle.open(job.bundle, verify="size")
     policy = _torch_policy(job, bundle)
     mode = TORCH_MODES[job.backend]
-    session = TorchSession(policy, bundle, mode, job.device)
+    session = TorchSession(policy, bundle, mode, job.options.device)
     eager = not mode.graph and mode.compile_mode is None
     return Loaded(
         session=session,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vla_edge.bench.measure.jobs import Failed, Job, Measured
-from vla_edge.bench.options import BenchOptions
+from vla_edge.bench.measure.jobs import DEFAULT_WORKER, Failed, Job, Measured
+from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import Row
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.machine import other_load
@@ -32,26 +32,26 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Harness:
-    """The run's options, the GPU where NVML knows one, and who is told of each row."""
+    """The run's options, the GPU where NVML knows one, who is told of each row, and what runs a backend."""
 
-    options: BenchOptions
+    options: Options
     gpu: NvmlGpu | None
     progress: Progress
+    worker: Sequence[str] = DEFAULT_WORKER
 
     def run(
         self, job: Job, origin: str, gates: Sequence[Gate] | None, notes: Sequence[str] = ()
     ) -> tuple[Row, Measured | Failed]:
         """Run a job in a process of its own and make its row."""
-        on_gpu = job.device == "cuda"
+        on_gpu = job.options.device == "cuda"
         memory = MemoryWatch(open_reader(self.gpu) if on_gpu else None)
         gpu = GpuWatch(self.gpu if on_gpu else None)
         load = other_load()
         outcome = run_job(
             job,
-            time_limit_s=self.options.time_limit_s,
             watch=memory,
             gpu=gpu,
-            worker=self.options.worker,
+            worker=self.worker,
             on_phase=self.progress.phase,
         )
         row = row_of(job.backend, origin, outcome, gates, memory, gpu, load, notes)

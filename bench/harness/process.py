@@ -43,20 +43,18 @@ class Outcome(Struct, frozen=True):
 def run_job(
     job: Job,
     *,
-    time_limit_s: float,
     watch: MemoryWatch,
     gpu: GpuWatch | None = None,
     worker: Sequence[str] = DEFAULT_WORKER,
     on_phase: Callable[[Phase], None] = lambda phase: None,
 ) -> Outcome:
-    """Run one job and wait for its end, at most `time_limit_s`.
+    """Run one job and wait for its end, at most `job.options.time_limit_s`.
 
     The process leads a group of its own. What is left of the group is killed on the way out, also when
     the caller is interrupted.
 
     Args:
         job: what to measure.
-        time_limit_s: wall-clock seconds for the whole process.
         watch: samples the process's memory while it runs.
         gpu: samples the device meanwhile.
         worker: the command of the worker; the number of the answer pipe is appended.
@@ -69,7 +67,7 @@ def run_job(
             process = _spawn(job, worker, sender.fileno(), log)
         try:
             watches = [watch.sample, *([gpu.sample] if gpu else [])]
-            result = _Follower(process, receiver, log, watches, on_phase).follow(time_limit_s)
+            result = _Follower(process, receiver, log, watches, on_phase).follow(job.options.time_limit_s)
         finally:
             kill_group(process)
     if isinstance(result, Failed):
@@ -86,7 +84,7 @@ def _spawn(job: Job, worker: Sequence[str], answer_fd: int, log: IO[bytes]) -> s
         stderr=log,
         pass_fds=(answer_fd,),
         start_new_session=True,
-        env=worker_environment(job.device, job.threads),
+        env=worker_environment(job.options.device, job.options.threads),
     )
     # a worker that has ended already is found by the follower, with its exit code
     with suppress(BrokenPipeError):

@@ -7,10 +7,10 @@ own, since libraries print to standard output. `harness/process.py` is the paren
 from __future__ import annotations
 
 import sys
-from typing import Literal
 
 from msgspec import Struct
 
+from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import Identity, Paced, Parity, Profile, PromptTime, Samples, Warmup
 from vla_edge.bench.watch.memory import HostMemory
 from vla_edge.bench.watch.phases import Phase
@@ -22,32 +22,20 @@ class Job(Struct, frozen=True, kw_only=True):
     """What a worker is to measure.
 
     Attributes:
-        backend: one of `backends.BACKEND_NAMES`, or of the stand-in.
+        backend: one of `backends.load.BACKEND_NAMES`, or of the stand-in.
         bundle: folder of the bundle, or `standin.BUNDLE`.
-        checkpoint: for the torch backends; None for random weights.
+        options: of the run.
         frame: height and width of the frame for `Policy.act`.
-        runs, seconds, warmup: see `vla_edge.bench.measure.timing.Budget`.
-        rate_hz: of the paced loop; None for none.
-        paced_seconds: how long it runs.
-        images: frames of the user's own.
-        profile_runs: steps to profile at most; 0 for none.
+        checkpoint: for the torch backends; None for random weights.
         scratch: a private folder that the jobs of one run share; None for none.
         spawned_ns: `time.monotonic_ns()` just before the process was started.
     """
 
     backend: str
     bundle: str
-    checkpoint: str | None
-    device: Literal["cpu", "cuda"]
-    threads: int
+    options: Options
     frame: tuple[int, int]
-    runs: int | None
-    seconds: float
-    warmup: int | None
-    rate_hz: float | None = None
-    paced_seconds: float = 0.0
-    images: tuple[str, ...] = ()
-    profile_runs: int = 0
+    checkpoint: str | None = None
     scratch: str | None = None
     spawned_ns: int = 0
 

@@ -23,10 +23,10 @@ from typing import Any
 import click
 
 from vla_edge.bench.backends.runnable import check_device
-from vla_edge.bench.cli import SECONDS
 from vla_edge.export import images
 from vla_edge.export.bundle.names import bundle_stem
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
+from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.atomic import write_atomically
@@ -243,7 +243,7 @@ def _latency(latency: Results) -> str:
 @click.option("--calls", type=click.IntRange(1), default=10_000, show_default=True, help="Of the soak.")
 @click.option(
     "--seconds",
-    type=SECONDS,
+    type=FiniteFloat(0, 86_400, min_open=True),
     default=2.0,
     show_default=True,
     help="For the samples of each backend of the bench.",

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from vla_edge.bench.options.options import MOST_SAMPLES, Options
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.atomic import write_atomically
@@ -32,7 +33,6 @@ JUDGED_CALLS = 10  # fewer of a warm-up are neither steady nor unsteady
 Status = Literal["ok", "wrong", "failed", "skipped"]
 DeviceMethod = Literal["nvml-process", "nvml-device-growth", "mem-available"]
 # A report may come from anywhere: bounds far beyond what is measured, so that no figure of one can overflow.
-MOST_SAMPLES = 100_000
 LARGEST_NUMBER = 1e100
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Number = Annotated[float, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
@@ -476,25 +476,6 @@ class Refused(_Base, frozen=True):
 
     path: str
     reason: str
-
-
-class Options(_Base, frozen=True):
-    """What was asked for; null means the documented default."""
-
-    device: Literal["cpu", "cuda"]
-    threads: Annotated[int, Meta(gt=0)]
-    runs: Count | None
-    seconds: Seconds
-    warmup: Count | None
-    time_limit_s: Seconds
-    backends: tuple[str, ...]
-    workloads: tuple[str, ...] = ("policy",)
-    rate_hz: Number | None = None
-    # names of the user's own frames
-    images: tuple[str, ...] = ()
-    quick: bool = False
-    # the bundle or folder of bundles that was given, without the machine's folders above it; null in older reports
-    engines: str | None = None
 
 
 class Summarised(_Base, frozen=True):

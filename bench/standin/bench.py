@@ -28,16 +28,7 @@ def bench_standin(harness: Harness) -> Iterator[StandinReport]:
         for protocol in get_args(Protocol):
             for name in names:
                 harness.progress.begin(f"owner-standin, {protocol}'s protocol", name)
-                job = standin_job(
-                    name,
-                    protocol,
-                    device=options.device,
-                    threads=options.threads,
-                    seconds=options.seconds,
-                    runs=options.runs,
-                    warmup=options.warmup,
-                    scratch=scratch,
-                )
+                job = standin_job(name, protocol, options, scratch)
                 row, _ = harness.run(job, WEIGHTS_ORIGIN, GATES[parse_standin(name).precision])
                 rows.append((protocol, row))
                 harness.progress.end(row)

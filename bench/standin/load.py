@@ -6,8 +6,11 @@ import importlib
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from vla_edge.bench.backends.load import Loaded
 from vla_edge.bench.measure.jobs import Job
+from vla_edge.bench.options.options import Options
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.session import Session
 
@@ -19,38 +22,22 @@ OWNER_WARMUP, OWNER_RUNS = 3, 30
 FRAME = (224, 224)
 
 
-def standin_job(
-    backend: str,
-    protocol: Protocol,
-    *,
-    device: Literal["cpu", "cuda"],
-    threads: int,
-    seconds: float,
-    runs: int | None = None,
-    warmup: int | None = None,
-    scratch: Path | None = None,
-) -> Job:
+def standin_job(backend: str, protocol: Protocol, options: Options, scratch: Path | None = None) -> Job:
     """A job for the worker.
 
     Args:
         backend: of `standin.standin_backends`.
         protocol: "owner" for 3 warm-ups and 30 runs, "bench" for as many as the policies get.
-        device: where it runs.
-        threads: on the CPU.
-        seconds, runs, warmup: of our protocol, see `measure.Budget`; the owner's has its own.
+        options: of the run; the stand-in has no paced loop and sees no frames.
         scratch: see `plan.find_or_build`.
     """
-    owner = protocol == "owner"
+    own = {"runs": OWNER_RUNS, "warmup": OWNER_WARMUP} if protocol == "owner" else {}
+    options = msgspec.structs.replace(options, images=(), rate_hz=None, **own)
     return Job(
         backend=backend,
         bundle=BUNDLE,
-        checkpoint=None,
-        device=device,
-        threads=threads,
+        options=options,
         frame=FRAME,
-        runs=OWNER_RUNS if owner else runs,
-        seconds=seconds,
-        warmup=OWNER_WARMUP if owner else warmup,
         scratch=str(scratch) if scratch else None,
     )
 
@@ -99,7 +86,7 @@ def _open(standin: Standin, backend: StandinBackend, job: Job) -> tuple[Session,
     from .plan import open_onnxruntime, open_tensorrt
 
     if backend.engine == "onnxruntime":
-        return open_onnxruntime(standin, backend.precision, job.threads), {}
+        return open_onnxruntime(standin, backend.precision, job.options.threads), {}
     scratch = Path(job.scratch) if job.scratch else None
     session, engine_ms, build_s = open_tensorrt(standin, backend.precision, scratch)
     built = (
@@ -119,8 +106,8 @@ def _open_torch(standin: Standin, backend: StandinBackend, job: Job) -> tuple[Se
 
     from .module import open_standin
 
-    prepare_torch(job.device, job.threads)
-    session, flattened = open_standin(standin, backend, job.device)
+    prepare_torch(job.options.device, job.options.threads)
+    session, flattened = open_standin(standin, backend, job.options.device)
     return session, {
         "device_ms": lambda steps: session.device_ms[-steps:],
         "queue_ms": lambda steps: session.queue_ms[-steps:],

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from vla_edge.bench.measure.jobs import Job
-from vla_edge.bench.options import BenchOptions
+from vla_edge.bench.options.options import Options
 
 PLANTED_WORKER = Path(__file__).parents[1] / "support" / "planted_worker.py"
+
+SHORT = Options(device="cpu", threads=1, runs=30, seconds=1.0, warmup=3, rate_hz=None, quick=True)
 
 
 class Quiet:
@@ -49,33 +52,20 @@ def job(bundle: Path) -> Job:
     return Job(
         backend="onnxruntime",
         bundle=str(bundle),
-        checkpoint=None,
-        device="cpu",
-        threads=1,
+        options=SHORT,
         frame=(48, 64),
-        runs=30,
-        seconds=1.0,
-        warmup=3,
     )
 
 
 @pytest.fixture
-def options(bundle: Path) -> Callable[..., BenchOptions]:
+def options(bundle: Path) -> Callable[..., Options]:
     """Options of a short run on the ONNX Runtime engine."""
 
-    def make(**changes: Any) -> BenchOptions:
-        values: dict[str, Any] = {
-            "engines": bundle,
-            "device": "cpu",
-            "threads": 1,
-            "runs": 30,
-            "seconds": 1.0,
-            "warmup": 3,
-            "backends": ("onnxruntime",),
-            "rate_hz": None,
-            "quick": True,
-        }
-        return BenchOptions(**{**values, **changes})
+    def make(**changes: Any) -> Options:
+        values = {"engines": bundle, "backends": ("onnxruntime",), **changes}
+        values["engines"] = str(values["engines"])
+        values["images"] = tuple(map(str, values.get("images", ())))
+        return msgspec.structs.replace(SHORT, **values)
 
     return make
 

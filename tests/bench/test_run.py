@@ -27,7 +27,7 @@ def row_with(options, planted, quiet) -> Callable[[str], Row]:
     """The engine's row of a run with a fault planted in its worker."""
 
     def run(fault: str) -> Row:
-        report = run_bench(options(worker=planted(fault), time_limit_s=10.0), quiet)
+        report = run_bench(options(time_limit_s=10.0), quiet, worker=planted(fault))
         (row,) = report.bundles[0].rows
         assert has_failure(report) == (row.status != "ok")
         return row
@@ -85,7 +85,7 @@ def test_a_slow_engine_is_seen_to_be_slow(row_with) -> None:
 
 def test_one_bad_backend_does_not_end_the_run(options, planted, quiet, bundle_of) -> None:
     report = run_bench(
-        options(engines=bundle_of("pure", "none", "fp32").parent, worker=planted("crash")), quiet
+        options(engines=bundle_of("pure", "none", "fp32").parent), quiet, worker=planted("crash")
     )
     assert [row.status for bundle in report.bundles for row in bundle.rows] == ["failed"] * len(
         report.bundles
@@ -162,7 +162,7 @@ def test_the_users_own_frames_are_compared_with_pytorch(options, quiet, checkpoi
     images = find_frames(IMAGES)
     checkpoint = checkpoint_of("pure", "none")
     report = run_bench(
-        options(images=images, checkpoints=(checkpoint,), backends=("torch-fp32", "onnxruntime")), quiet
+        options(images=images, backends=("torch-fp32", "onnxruntime")), quiet, checkpoints=(checkpoint,)
     )
     torch, engine = report.bundles[0].rows
     assert torch.agreement.max_mps == 0

@@ -146,7 +146,7 @@ def example_report() -> Report:
             versions={"vla-edge": "0.1.0", "torch": "2.11.0"},
         ),
         options=Options(
-            device="cpu", threads=2, runs=None, seconds=8.0, warmup=None, time_limit_s=900.0, backends=()
+            device="cpu", threads=2, runs=None, seconds=8.0, warmup=None, time_limit_s=900.0, rate_hz=None
         ),
         bundles=(
             BundleReport(

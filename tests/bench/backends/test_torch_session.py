@@ -55,6 +55,10 @@ def torch_job(job: Job, checkpoint_of: Callable[..., Path]) -> Job:
     return msgspec.structs.replace(job, backend="torch-fp32", checkpoint=checkpoint)
 
 
+def on_gpu(job: Job) -> Job:
+    return msgspec.structs.replace(job, options=msgspec.structs.replace(job.options, device="cuda"))
+
+
 def test_fp32_gives_the_golden_actions(torch_job: Job) -> None:
     found = parity_of(torch_job)
     assert (found.samples, found.finite) == (10, True)
@@ -98,13 +102,13 @@ def test_a_step_copies_inputs_in_and_actions_out(torch_job: Job) -> None:
 def test_a_run_without_a_gpu_says_so(torch_job: Job, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="PyTorch sees no GPU"):
-        backends.load(msgspec.structs.replace(torch_job, device="cuda"))
+        backends.load(on_gpu(torch_job))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["torch-fp32", "torch-fp16"])
 def test_a_gpu_run_times_every_forward_pass_apart_from_the_copies(torch_job: Job, backend: str) -> None:
-    loaded = backends.load(msgspec.structs.replace(torch_job, backend=backend, device="cuda"))
+    loaded = backends.load(on_gpu(msgspec.structs.replace(torch_job, backend=backend)))
     step = PolicyStep(loaded.session, loaded.golden(), loaded.state)
     for _ in range(12):
         step()

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,10 +18,15 @@ from vla_edge.bench.watch.memory import MemoryWatch
 LONG_S = 60.0
 
 
+def asking(job: Job, **changes: Any) -> Job:
+    return msgspec.structs.replace(job, options=msgspec.structs.replace(job.options, **changes))
+
+
 @pytest.fixture
 def run(job: Job, planted: Callable[[str], tuple[str, ...]]) -> Callable[..., Outcome]:
     def run_planted(fault: str, time_limit_s: float = LONG_S) -> Outcome:
-        return run_job(job, time_limit_s=time_limit_s, watch=MemoryWatch(None), worker=planted(fault))
+        limited = asking(job, time_limit_s=time_limit_s)
+        return run_job(limited, watch=MemoryWatch(None), worker=planted(fault))
 
     return run_planted
 
@@ -42,7 +48,7 @@ def is_alive(pid: int) -> bool:
 
 def test_an_engine_is_measured_in_every_phase_with_its_memory(job: Job) -> None:
     phases: list[str] = []
-    outcome = run_job(job, time_limit_s=LONG_S, watch=MemoryWatch(None), on_phase=phases.append)
+    outcome = run_job(job, watch=MemoryWatch(None), on_phase=phases.append)
     measured = outcome.result
     assert isinstance(measured, Measured)
     assert phases == ["import", "load", "first call", "warm-up", "measure", "parity", "act"]
@@ -57,8 +63,8 @@ def test_an_engine_is_measured_in_every_phase_with_its_memory(job: Job) -> None:
 
 
 def test_every_golden_sample_is_checked_however_few_runs_there_are(job: Job) -> None:
-    short = msgspec.structs.replace(job, runs=2, warmup=0)
-    measured = run_job(short, time_limit_s=LONG_S, watch=MemoryWatch(None)).result
+    short = asking(job, runs=2, warmup=0)
+    measured = run_job(short, watch=MemoryWatch(None)).result
     assert isinstance(measured, Measured)
     assert (measured.parity.samples, measured.parity.calls, len(measured.samples.step_ms)) == (10, 10, 2)
 
@@ -107,28 +113,27 @@ def test_what_libraries_print_is_not_taken_for_an_answer(run) -> None:
     ],
 )
 def test_a_profile_that_fails_costs_no_figure(job: Job, planted, fault: str, note: str) -> None:
-    profiled = msgspec.structs.replace(job, profile_runs=2)
-    measured = run_job(profiled, time_limit_s=LONG_S, watch=MemoryWatch(None), worker=planted(fault)).result
+    profiled = asking(job, quick=False)
+    measured = run_job(profiled, watch=MemoryWatch(None), worker=planted(fault)).result
     assert isinstance(measured, Measured)
     assert (len(measured.samples.step_ms), measured.profile) == (30, None)
     assert measured.notes[-1].startswith(note)
 
 
 def test_a_profile_that_is_there_comes_after_the_figures(job: Job) -> None:
-    profiled = msgspec.structs.replace(job, profile_runs=2)
-    measured = run_job(profiled, time_limit_s=LONG_S, watch=MemoryWatch(None)).result
+    profiled = asking(job, quick=False)
+    measured = run_job(profiled, watch=MemoryWatch(None)).result
     assert isinstance(measured, Measured)
     assert measured.profile is not None
 
 
 def test_frames_of_nan_and_a_paced_loop_of_nan_are_answers(job: Job, planted) -> None:
     """JSON has no NaN, and a policy would refuse to act: neither may cost the row."""
-    watched = msgspec.structs.replace(job, images=("frame.png",), rate_hz=200.0, paced_seconds=0.05)
+    watched = asking(job, images=("frame.png",), rate_hz=200.0, seconds=0.05)
     for fault in ("nan_frames", "nan"):
         worker = planted(fault)
-        images = watched.images if fault == "nan_frames" else ()
-        asked = msgspec.structs.replace(watched, images=images)
-        measured = run_job(asked, time_limit_s=LONG_S, watch=MemoryWatch(None), worker=worker).result
+        asked = watched if fault == "nan_frames" else asking(watched, images=())
+        measured = run_job(asked, watch=MemoryWatch(None), worker=worker).result
         assert isinstance(measured, Measured)
         assert measured.paced is not None
         assert measured.parity.finite == (fault == "nan_frames")
@@ -137,19 +142,19 @@ def test_frames_of_nan_and_a_paced_loop_of_nan_are_answers(job: Job, planted) ->
 
 def test_a_frame_that_cannot_be_read_is_a_note(job: Job, tmp_path) -> None:
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n")
-    asked = msgspec.structs.replace(job, images=(str(tmp_path / "cut.png"),))
-    measured = run_job(asked, time_limit_s=LONG_S, watch=MemoryWatch(None)).result
+    asked = asking(job, images=(str(tmp_path / "cut.png"),))
+    measured = run_job(asked, watch=MemoryWatch(None)).result
     assert isinstance(measured, Measured)
     assert "the frames gave no actions" in measured.notes[-1]
     assert "cut.png" in measured.notes[-1]
 
 
 def test_a_worker_that_cannot_start_is_a_reason(job: Job) -> None:
-    outcome = run_job(job, time_limit_s=LONG_S, watch=MemoryWatch(None), worker=("false",))
+    outcome = run_job(job, watch=MemoryWatch(None), worker=("false",))
     assert reason_of(outcome) == "ended with exit code 1 in phase 'start' without a result"
 
 
 def test_a_damaged_bundle_is_a_reason_in_the_bundle_s_words(job: Job, tmp_path) -> None:
     empty = msgspec.structs.replace(job, bundle=str(tmp_path))
-    outcome = run_job(empty, time_limit_s=LONG_S, watch=MemoryWatch(None))
+    outcome = run_job(empty, watch=MemoryWatch(None))
     assert "is not a bundle: it has no manifest.json" in reason_of(outcome)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vla_edge.bench.measure.parity import ActionErrors, missed_gate
 from vla_edge.bench.measure.timing import Budget
 from vla_edge.bench.measure.workload import PolicyStep
+from vla_edge.bench.options.options import Options
 from vla_edge.bench.standin.load import import_libraries, load, standin_job
 from vla_edge.bench.standin.model import (
     GATES,
@@ -82,7 +83,7 @@ def test_signals_stay_alive_from_pixels_to_actions() -> None:
 
 @pytest.mark.parametrize("backend", [*CPU_BACKENDS, "standin/64:torch-fp16"])
 def test_a_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> None:
-    loaded = load(standin_job(backend, "owner", device="cpu", threads=1, seconds=1))
+    loaded = load(standin_job(backend, "owner", Options(device="cpu", threads=1, seconds=1)))
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
@@ -106,7 +107,7 @@ def test_a_wrong_weight_misses_the_gate(monkeypatch: pytest.MonkeyPatch) -> None
         return right[::-1].copy() if name == "rnn.weight_ih_l0" else right
 
     monkeypatch.setattr(standin_torch, "weight", wrong)
-    loaded = load(standin_job("standin/64:torch-fp16", "owner", device="cpu", threads=1, seconds=1))
+    loaded = load(standin_job("standin/64:torch-fp16", "owner", Options(device="cpu", threads=1, seconds=1)))
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
@@ -116,13 +117,14 @@ def test_a_wrong_weight_misses_the_gate(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_owners_protocol_is_three_warm_ups_and_thirty_runs() -> None:
-    job = standin_job("standin:torch-fp32", "owner", device="cpu", threads=2, seconds=8)
-    assert (job.bundle, job.checkpoint, job.warmup, job.runs) == ("standin", None, 3, 30)
-    budget = Budget(job.runs, job.seconds, job.warmup)
+    job = standin_job("standin:torch-fp32", "owner", Options(device="cpu", threads=2, seconds=8))
+    asked = job.options
+    assert (job.bundle, job.checkpoint, asked.warmup, asked.runs) == ("standin", None, 3, 30)
+    budget = Budget(asked.runs, asked.seconds, asked.warmup)
     assert not budget.is_spent(29, 1e9)
     assert budget.is_spent(30, 0)
-    bench = standin_job("standin:torch-fp32", "bench", device="cpu", threads=2, seconds=8)
-    assert (bench.warmup, bench.runs) == (None, None)
+    bench = standin_job("standin:torch-fp32", "bench", Options(device="cpu", threads=2, seconds=8))
+    assert (bench.options.warmup, bench.options.runs) == (None, None)
 
 
 def test_what_a_device_can_run_is_named() -> None:
@@ -172,7 +174,7 @@ def test_a_gpu_backend_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="PyTorch sees no GPU"):
-        load(standin_job("standin/64:torch-fp32", "owner", device="cuda", threads=1, seconds=1))
+        load(standin_job("standin/64:torch-fp32", "owner", Options(device="cuda", threads=1, seconds=1)))
 
 
 def test_reading_its_numbers_imports_no_engine() -> None:
@@ -203,7 +205,7 @@ def test_golden_samples_have_the_zero_state_that_engines_take() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", standin_backends("cuda", tensorrt=True, scale=8))
 def test_a_gpu_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> None:
-    loaded = load(standin_job(backend, "owner", device="cuda", threads=1, seconds=1))
+    loaded = load(standin_job(backend, "owner", Options(device="cuda", threads=1, seconds=1)))
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
@@ -216,8 +218,8 @@ def test_a_gpu_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str)
 
 
 def test_the_protocol_of_the_published_figures_is_fixed_and_ours_is_what_was_asked_for() -> None:
-    asked = {"device": "cpu", "threads": 1, "seconds": 1.0, "runs": 7, "warmup": 2}
-    owner = standin_job("standin:torch-fp32", "owner", **asked)
-    ours = standin_job("standin:torch-fp32", "bench", **asked)
+    asked = Options(device="cpu", threads=1, seconds=1.0, runs=7, warmup=2)
+    owner = standin_job("standin:torch-fp32", "owner", asked).options
+    ours = standin_job("standin:torch-fp32", "bench", asked).options
     assert (owner.warmup, owner.runs) == (3, 30)
     assert (ours.warmup, ours.runs) == (2, 7)

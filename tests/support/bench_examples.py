@@ -433,7 +433,7 @@ def stretched_report(value: float) -> Report:
 
     def stretch(item: object, key: str = "") -> object:
         if isinstance(item, dict):
-            return {name: stretch(part, name) for name, part in item.items()}
+            return {name: part if name == "options" else stretch(part, name) for name, part in item.items()}
         if isinstance(item, list):
             return [stretch(part, key) for part in item]
         if not isinstance(item, float):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -127,24 +127,21 @@ def _watched(backend: str, options: dict[str, Any]) -> Iterator[Callable[[str], 
     """
     readings: dict[str, float | None] = {}
     index = options.get("device_index", 0)
-    on_gpu = "cpu" not in ENGINES[backend].devices
-    with open_gpu(index) if on_gpu else nullcontext() as gpu:
-        memory = open_reader(gpu) if on_gpu else None
-        if memory is None:
-            yield lambda moment: readings
-            return
-        device = open_device(index, options.get("memory", "cuda-bindings"))
+    with ExitStack() as opened:
+        memory = None
+        if backend in ENGINES and "cpu" not in ENGINES[backend].devices:
+            memory = open_reader(opened.enter_context(open_gpu(index)))
+        if memory is not None:
+            opened.enter_context(closing(open_device(index, options.get("memory", "cuda-bindings"))))
 
         def read(moment: str) -> dict[str, float | None]:
-            memory.sample(os.getpid())
-            readings[moment] = memory.peak_mib
+            if memory is not None:
+                memory.sample(os.getpid())
+                readings[moment] = memory.peak_mib
             return readings
 
-        try:
-            read("context")
-            yield read
-        finally:
-            device.close()
+        read("context")
+        yield read
 
 
 def _device_use(policy: Policy, readings: dict[str, float | None]) -> DeviceUse | None:

@@ -57,6 +57,12 @@ def test_an_answer_that_changes_in_one_bit_is_counted(
     assert json.loads(capsys.readouterr().out)["differing"] >= 2
 
 
+def test_auto_is_an_engine_too(bundle_of: Callable[..., Path]) -> None:
+    report = soak(bundle_of("pure", "none", "fp32"), "auto", 1)
+    assert "onnxruntime" in report.engine_identity
+    assert report.device is None
+
+
 def test_options_that_only_tensorrt_knows_are_refused_by_name(bundle_of: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="graph"):
         soak(bundle_of("pure", "none", "fp32"), "onnxruntime", 1, graph=False)

@@ -198,8 +198,8 @@ def _bundle_report(item: _Planned, rows: tuple[Row, ...]) -> BundleReport:
         weights_origin=manifest.source.weights_origin,
         frame=FRAME,
         rows=rows,
-        batch=manifest.inputs[0].shape[0],
-        prompt_length=manifest.prompt.length,
+        batch=manifest.batch,
+        prompt_length=manifest.prompt.length if manifest.prompt else 0,
     )
 
 

@@ -24,7 +24,6 @@ from vla_edge.export.screen.screen import (
     size,
 )
 from vla_edge.runtime.bundle.manifest import Manifest
-from vla_edge.runtime.opening import frames_at_a_time
 
 ACTION = "action"
 _SAMPLE = "sample: "
@@ -40,7 +39,7 @@ def print_exported(folder: Path, manifest: Manifest, seconds: Mapping[str, float
     quoted = escape(shlex.quote(str(folder)))
     say(console, f"next: vla-run {quoted} {_images(manifest)}")
     say(console, f"on the robot: vla-build {quoted}\n")
-    console.print(gate_view.gate_table(gates.judgements(manifest.parity)))
+    console.print(gate_view.gate_table(gates.judgements(manifest)))
     _print_guesses(console, manifest)
     spent = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     prose(console, f"\nseconds: {spent}", "dim")
@@ -51,7 +50,7 @@ def print_missed(manifest: Manifest) -> None:
     console = result_console()
     say(console, f"[bold red]{one_line(manifest.name)} was not kept: gates missed[/]")
     prose(console, _answer(manifest) + "\n")
-    console.print(gate_view.gate_table(gates.judgements(manifest.parity)))
+    console.print(gate_view.gate_table(gates.judgements(manifest)))
 
 
 def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float
     return {
         "folder": str(folder) if folder else None,
         "plan": None,
-        "passed": all(judged.passed for judged in gates.judgements(manifest.parity)),
+        "passed": all(judged.passed for judged in gates.judgements(manifest)),
         "seconds": dict(seconds),
         "precision": manifest.precision,
         "parity": manifest.parity,
@@ -69,7 +68,7 @@ def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float
 
 
 def gates_json(manifest: Manifest) -> list[dict[str, Any]]:
-    """Each gate with the number that it judges; `unit` is "m/s" or "relative"."""
+    """Each gate with the number that it judges; `unit` is the action's, such as "m/s", or "relative"."""
     return [
         {
             "stage": judged.gate.stage,
@@ -78,21 +77,22 @@ def gates_json(manifest: Manifest) -> list[dict[str, Any]]:
             "limit": judged.gate.limit,
             "passed": judged.passed,
         }
-        for judged in gates.judgements(manifest.parity)
+        for judged in gates.judgements(manifest)
     ]
 
 
 def _images(manifest: Manifest) -> str:
-    batch = frames_at_a_time(manifest)
+    batch = manifest.batch
     return "IMAGE" if batch == 1 else f"FOLDER  (its images, {batch} at a time)"
 
 
 def _answer(manifest: Manifest) -> str:
     """How far the action is from the reference's, as its gate judges it."""
     parity = manifest.parity
-    action = next((judged for judged in gates.judgements(parity) if judged.gate.stage == ACTION), None)
+    action = next((judged for judged in gates.judgements(manifest) if judged.gate.stage == ACTION), None)
     if action is None:  # of a manifest without that gate
-        return f"action within {parity.max_abs_mps:.2g} m/s of {one_line(parity.reference)}, no gate"
+        found = f"{parity.max_abs:.2g} {one_line(manifest.action.unit)}"
+        return f"action within {found} of {one_line(parity.reference)}, no gate"
     how = "within " if action.passed else ""
     return f"action {how}{gate_view.sentence(action)}; against {one_line(parity.reference)}, {parity.samples} images"
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 import numpy as np
 
 from vla_edge.export.bundle import gates
@@ -386,7 +387,7 @@ def stages_of(graph: GraphWriter) -> tuple[schema.Stage, ...]:
 
 
 def _check_gates(manifest: schema.Manifest, target: Path) -> None:
-    missed = gates.missed(manifest.parity.gates, manifest.parity.errors, manifest.parity.max_abs_mps)
+    missed = gates.missed(manifest.parity, manifest.action.unit)
     if missed:
         raise gates.GatesMissedError(
             f"{target.name} differs too much from the PyTorch FP32 policy: {'; '.join(missed)}.",
@@ -408,14 +409,18 @@ def _manifest(
     values = job.settings.values
     state = (("h_in", "h_out"), ("c_in", "c_out")) if values.lstm == "carried" else ()
     return schema.Manifest(
-        schema_version=1,
+        schema_version=schema.SCHEMA_VERSION,
         name=job.options.target(precision.name).name,
         created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         source=_source(job.checkpoint, source_sha256),
+        architecture=schema.Architecture(
+            family="kosmos2", values=msgspec.json.decode(msgspec.json.encode(job.arch))
+        ),
         settings=job.settings.for_manifest(),
-        inputs=tuple(_spec(value) for value in graph.inputs),
-        outputs=tuple(_spec(value) for value in graph.outputs),
+        inputs=tuple(_input(value) for value in graph.inputs),
+        outputs=tuple(_output(value) for value in graph.outputs),
         stages=stages,
+        cuts=(),
         preprocessing=job.preprocessing,
         prompt=job.prompts.prompt,
         instructions=job.prompts.instructions,
@@ -423,7 +428,7 @@ def _manifest(
         runtime=schema.Runtime(frame=values.frame, state=state),
         action=schema.ActionSpec(
             names=values.action_names,
-            unit="m/s",
+            units=("m/s",) * len(values.action_names),
             scale=values.action_scale,
             offset=values.action_offset,
             limit=values.action_limit,
@@ -447,7 +452,7 @@ def _parity(measured: Measured, samples: int, asked: tuple[schema.Gate, ...]) ->
         samples=samples,
         gates=asked,
         errors=measured.errors,
-        max_abs_mps=measured.max_abs_mps,
+        max_abs=measured.max_abs,
     )
 
 
@@ -467,8 +472,22 @@ def _source(checkpoint: Checkpoint, sha256: str) -> schema.Source:
     )
 
 
-def _spec(value: Any) -> schema.TensorSpec:
-    return schema.TensorSpec(name=value.name, dtype=value.dtype, shape=value.shape)
+_ROLES: dict[str, schema.InputRole] = {
+    "pixel_values": "pixels",
+    "input_ids": "token_ids",
+    "attention_mask": "attention_mask",
+    "instruction_index": "instruction_index",
+}
+
+
+def _input(value: Any) -> schema.Input:
+    role = _ROLES.get(value.name, "state")
+    return schema.Input(name=value.name, dtype=value.dtype, shape=value.shape, role=role)
+
+
+def _output(value: Any) -> schema.Output:
+    role: schema.OutputRole = "actions" if value.name == "actions" else "state"
+    return schema.Output(name=value.name, dtype=value.dtype, shape=value.shape, role=role)
 
 
 def _tools() -> dict[str, str]:

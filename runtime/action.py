@@ -23,23 +23,25 @@ class Action:
 
     Attributes:
         names: of the components.
-        values: the command now, m/s, clamped to the limits: `chunk[0]`.
+        units: of the components, such as "m/s".
+        values: the command now, each component in its unit, clamped to the limits: `chunk[0]`.
         raw: the graph's own output for it, before scale, offset and limits.
         clamped: whether a limit changed a value of `values`.
         held: whether this is the episode's first action, repeated (policies trained on first frames).
-        chunk: all steps that the policy predicts, m/s, clamped; [steps][components].
-        instruction: that was followed.
+        chunk: all steps that the policy predicts, clamped; [steps][components].
+        instruction: that was followed; None of a policy without text.
         engine: that computed it.
         timings_ms: "preprocess", "engine" and "total", wall clock.
     """
 
     names: tuple[str, ...]
+    units: tuple[str, ...]
     values: tuple[float, ...]
     raw: tuple[float, ...]
     clamped: bool
     held: bool
     chunk: tuple[tuple[float, ...], ...]
-    instruction: str
+    instruction: str | None
     engine: EngineIdentity
     timings_ms: dict[str, float]
 
@@ -51,10 +53,14 @@ class Action:
         raise AttributeError(f"the action has no component {name!r}; it has {', '.join(names)}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON types; `action` maps names to m/s."""
+        """Everything as plain JSON types: `action` maps names to values, `units` to what these are in.
+
+        `unit` is that of all components, None where they differ.
+        """
         return {
             "action": dict(zip(self.names, self.values, strict=True)),
-            "unit": "m/s",
+            "unit": self.units[0] if len(set(self.units)) == 1 else None,
+            "units": dict(zip(self.names, self.units, strict=True)),
             "raw": list(self.raw),
             "clamped": self.clamped,
             "held": self.held,
@@ -72,17 +78,22 @@ class ActionDecoder:
     """
 
     def __init__(self, spec: ActionSpec) -> None:
-        self._names = spec.names
+        self._names, self._units = spec.names, spec.units
         self._scale, self._offset, self._limit = spec.scale, spec.offset, spec.limit
 
     def __call__(
-        self, output: np.ndarray, *, instruction: str, engine: EngineIdentity, timings_ms: dict[str, float]
+        self,
+        output: np.ndarray,
+        *,
+        instruction: str | None,
+        engine: EngineIdentity,
+        timings_ms: dict[str, float],
     ) -> Action:
         """Make the action of one call.
 
         Args:
             output: the graph's `actions` for one frame, float32 [steps, components]; copied.
-            instruction: that was followed.
+            instruction: that was followed, if any.
             engine: that computed it.
             timings_ms: kept as it is.
 
@@ -94,6 +105,7 @@ class ActionDecoder:
         chunk = tuple(self._clamp(command) for command in commands)
         return Action(
             names=self._names,
+            units=self._units,
             values=chunk[0],
             raw=tuple(steps[0]),
             clamped=chunk[0] != commands[0],
@@ -104,15 +116,16 @@ class ActionDecoder:
             timings_ms=timings_ms,
         )
 
-    def _command(self, step: list[float], instruction: str) -> tuple[float, ...]:
-        """Scaled and shifted: m/s, not clamped yet."""
+    def _command(self, step: list[float], instruction: str | None) -> tuple[float, ...]:
+        """Scaled and shifted, not clamped yet."""
         scaling = zip(step, self._scale, self._offset, strict=True)
         command = tuple([value * scale + offset for value, scale, offset in scaling])
         if all(map(math.isfinite, command)):
             return command
         shown = dict(zip(self._names, step, strict=True))
+        told = "" if instruction is None else f" for {instruction!r}"
         raise NonFiniteActionError(
-            f"the engine returned an action that is not finite: {shown} for {instruction!r}.",
+            f"the engine returned an action that is not finite: {shown}{told}.",
             "Stop the robot. Look at the frame that caused it, then call reset() before the next act().",
         )
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from vla_edge.runtime.bundle.bundle import Bundle, Verification
-from vla_edge.runtime.bundle.graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
-from vla_edge.runtime.bundle.manifest import Manifest
-from vla_edge.runtime.engines.session import EngineIdentity, Session
-
-from .action import Action, ActionDecoder
+from .action import Action
 from .errors import ImageError, InputError, NonFiniteActionError
-from .instructions import EncodedInstruction, InstructionEncoder
-from .opening import frames_at_a_time, one_at_a_time, open_checked
-from .preprocess import Channels, Frame, Preprocessor, check_channels
+from .instructions import EncodedInstruction
+from .opening import OpenedPolicy
+from .preprocess import Frame
 
 _LOOK = "Look at that frame; the next call starts afresh."
 
 
-class BatchPolicy:
+class BatchPolicy(OpenedPolicy):
     """A policy on frames that have nothing to do with each other: every frame is an episode of its own.
 
     For recorded frames. A robot acts on one frame at a time, with `Policy`. One thread and one process at a time,
@@ -40,47 +33,12 @@ class BatchPolicy:
         BundleError: the manifest describes a graph that this class cannot feed.
     """
 
-    def __init__(self, bundle: Bundle, session: Session, channels: Channels = "rgb") -> None:
-        check_graph(bundle.manifest, batch=None)
-        self._bundle = bundle
-        self._session = session
-        self._preprocess = Preprocessor(bundle.manifest.preprocessing, channels)
-        self._instructions = InstructionEncoder(bundle)
-        self._decode = ActionDecoder(bundle.manifest.action)
-        self._turn = one_at_a_time("BatchPolicy")
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | os.PathLike[str],
-        backend: str = "auto",
-        verify: Verification = "full",
-        *,
-        channels: Channels = "rgb",
-        **options: Any,
-    ) -> BatchPolicy:
-        """Open a bundle, check it, and load it into an engine; arguments and errors as of `Policy.load`."""
-        check_channels(channels)
-        bundle, session = open_checked(folder, backend, verify, options, batch=None)
-        try:
-            return cls(bundle, session, channels)
-        except BaseException:
-            session.close()
-            raise
+    _takes = None
 
     @property
     def batch(self) -> int:
         """How many frames the engine takes at a time."""
-        return frames_at_a_time(self._bundle.manifest)
-
-    @property
-    def identity(self) -> EngineIdentity:
-        """The engine that runs."""
-        return self._session.identity
-
-    @property
-    def manifest(self) -> Manifest:
-        return self._bundle.manifest
+        return self._bundle.manifest.batch
 
     def warmup(self, runs: int = 3) -> None:
         """Act on empty frames, result unused, so that the first `act` is as fast as later ones.
@@ -90,7 +48,7 @@ class BatchPolicy:
         """
         with self._turn:
             self._feed(self._instructions.encode(None))
-            self._session.inputs[PIXELS].fill(0)
+            self._pixels.fill(0)
             for _ in range(runs):
                 self._session.run()
 
@@ -99,7 +57,8 @@ class BatchPolicy:
 
         Args:
             frames: 1 to `batch` of them, each as for `Policy.act`. Places that are left over are run empty.
-            instruction: one that the bundle holds; None for its default. The same for all frames.
+            instruction: one that the bundle holds; None for its default, and for a policy without text. The same
+                for all frames.
 
         Returns:
             One for each frame, in their order. `timings_ms` are those of the whole call.
@@ -124,26 +83,6 @@ class BatchPolicy:
                 refused.get(at) or self._action(at, chosen, dict(timings_ms)) for at in range(len(listed))
             ]
 
-    def close(self) -> None:
-        """Free the engine. Calling it again does nothing; nor does calling it in a forked child.
-
-        Raises:
-            EngineError: another thread is using the policy.
-        """
-        if self._turn.closed or not self._turn.home.here:
-            return
-        with self._turn:
-            self._turn.closed = True
-            self._session.close()
-
-    def __enter__(self) -> BatchPolicy:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _listed(self, frames: Sequence[Frame]) -> list[Frame]:
         if not isinstance(frames, (Sequence, np.ndarray)) or isinstance(frames, (str, bytes)):
             raise InputError(
@@ -160,20 +99,14 @@ class BatchPolicy:
         return list(frames)
 
     def _feed(self, chosen: EncodedInstruction) -> None:
-        inputs = self._session.inputs
-        for name, value in zip(
-            PROMPT_INPUTS, (chosen.input_ids, chosen.attention_mask, chosen.index), strict=True
-        ):
-            if name in inputs:
-                inputs[name][:] = value
-        for source, _ in self._bundle.manifest.runtime.state:
-            inputs[source].fill(0)
+        self._write_prompt(chosen)
+        for source, _ in self._state:
+            source.fill(0)
 
     def _prepare(self, frames: Sequence[Frame]) -> dict[int, ImageError]:
         """Write the frames' pixels; what is no frame leaves its place empty."""
-        pixels = self._session.inputs[PIXELS]
-        pixels.fill(0)
-        refused = {at: self._refusal(frame, pixels[at]) for at, frame in enumerate(frames)}
+        self._pixels.fill(0)
+        refused = {at: self._refusal(frame, self._pixels[at]) for at, frame in enumerate(frames)}
         return {at: error for at, error in refused.items() if error}
 
     def _refusal(self, frame: Frame, out: Any) -> ImageError | None:
@@ -184,15 +117,15 @@ class BatchPolicy:
         return None
 
     def _action(self, at: int, chosen: EncodedInstruction, timings_ms: dict[str, float]) -> Action:
-        outputs, engine = self._session.outputs, self._session.identity
+        engine = self._session.identity
         try:
             action = self._decode(
-                outputs[ACTIONS][at], instruction=chosen.text, engine=engine, timings_ms=timings_ms
+                self._actions[at], instruction=chosen.text, engine=engine, timings_ms=timings_ms
             )
         except NonFiniteActionError as error:
             raise NonFiniteActionError(f"frame {at} of the batch: {error.problem}", _LOOK) from error
-        for _, target in self._bundle.manifest.runtime.state:  # float32 [layers, batch, hidden]
-            if not np.isfinite(outputs[target][:, at]).all():
+        for _, target in self._state:  # float32 [layers, batch, hidden]
+            if not np.isfinite(target[:, at]).all():
                 raise NonFiniteActionError(
                     f"frame {at} of the batch: the engine returned a state that is not finite.", _LOOK
                 )

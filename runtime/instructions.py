@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.bundle.manifest import TOKENIZER_NAME, Instruction
+from vla_edge.runtime.bundle.manifest import TOKENIZER_NAME, InputRole, Instruction, Prompt
 from vla_edge.runtime.bundle.manifest_checks import normal_text
 from vla_edge.runtime.bundle.special_tokens import SpecialTokens
 from vla_edge.runtime.bundle.tokenizer_file import (
@@ -39,16 +39,46 @@ class EncodedInstruction:
     """An instruction as the graph's inputs hold it.
 
     Attributes:
-        text: as declared, or as given.
-        input_ids: int32 [L], padded on the right.
-        attention_mask: int32 [L], 1 for tokens.
-        index: among the declared instructions; None for a new one.
+        text: as declared, or as given; None for a policy without text.
+        fed: what goes into the input of each role: "token_ids" int32 [L], padded on the right; "attention_mask"
+            int32 [L], 1 for tokens; "instruction_index", among the declared ones, not there for a new one.
     """
 
-    text: str
-    input_ids: np.ndarray
-    attention_mask: np.ndarray
-    index: int | None
+    text: str | None
+    fed: Mapping[InputRole, np.ndarray | int]
+
+
+def instructions_of(bundle: Bundle) -> InstructionEncoder | NoInstructions:
+    """What turns an instruction into what the bundle's graph is fed."""
+    prompt = bundle.manifest.prompt
+    return NoInstructions(bundle.manifest.name) if prompt is None else InstructionEncoder(bundle, prompt)
+
+
+class NoInstructions:
+    """Of a policy without text: it does the one thing that it was trained for.
+
+    Args:
+        name: of the bundle.
+    """
+
+    texts: tuple[str, ...] = ()
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._nothing = EncodedInstruction(None, {})
+
+    def encode(self, text: str | None) -> EncodedInstruction:
+        """Nothing, for None.
+
+        Raises:
+            InstructionError: an instruction was given.
+        """
+        if text is None:
+            return self._nothing
+        raise InstructionError(
+            f"the bundle {self._name!r} holds a policy without text, which takes no instruction; {text!r} was given.",
+            "Leave the instruction out.",
+        )
 
 
 class InstructionEncoder:
@@ -59,17 +89,19 @@ class InstructionEncoder:
 
     Args:
         bundle: an opened bundle.
+        prompt: of its manifest.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, prompt: Prompt) -> None:
         self._manifest = bundle.manifest
+        self._prompt = prompt
         self._tokenizer_path = bundle.folder / TOKENIZER_NAME
         self._tokenizer_sha256 = next(
             (entry.sha256 for entry in bundle.manifest.files if entry.path == TOKENIZER_NAME), ""
         )
-        full = self._manifest.prompt.vocabulary == "full" and bundle.has(TOKENIZER_NAME)
-        # Where CLIP's text feature is used, the graph holds it for the declared instructions only.
-        indexed = any(tensor.name == "instruction_index" for tensor in self._manifest.inputs)
+        full = prompt.vocabulary == "full" and bundle.has(TOKENIZER_NAME)
+        # A graph that takes an index holds the features of the declared instructions only.
+        indexed = self._manifest.input_of("instruction_index") is not None
         self._takes_new_text = full and not indexed
         self._declared = {
             normal_text(each.text): self._padded(each.text, each.graph_ids, at)
@@ -124,7 +156,7 @@ class InstructionEncoder:
         what it is; otherwise this tokenizer works differently here, and a guess would move the robot.
         """
         default = self._default
-        start_of_text = self._manifest.prompt.image_start + self._manifest.prompt.image_tokens + 1
+        start_of_text = self._prompt.image_start + self._prompt.image_tokens + 1
         if (
             self._ids(normal_text(default.text)) != default.token_ids
             or default.graph_ids != default.token_ids
@@ -150,7 +182,7 @@ class InstructionEncoder:
         return next(each for each in self._manifest.instructions if each.text == wanted)
 
     def _ids(self, text: str) -> tuple[int, ...]:
-        prompt = self._manifest.prompt
+        prompt = self._prompt
         slots = " ".join(["<image>"] * prompt.image_tokens)
         filled = prompt.template.replace("{image_tokens}", slots).replace("{instruction}", text)
         try:
@@ -183,7 +215,7 @@ class InstructionEncoder:
             raise BundleError(f"{path} is not a tokenizer: {error}.", "Export the bundle again.") from error
 
     def _padded(self, text: str, ids: Iterable[int], index: int | None) -> EncodedInstruction:
-        prompt = self._manifest.prompt
+        prompt = self._prompt
         tokens = np.fromiter(ids, np.int32)
         if len(tokens) > prompt.length:
             raise InstructionError(
@@ -195,11 +227,12 @@ class InstructionEncoder:
                 f"{text!r} has a token beyond the {prompt.vocabulary_rows} embedding rows.",
                 "Use a declared instruction.",
             )
-        input_ids = np.full(prompt.length, prompt.pad_id, np.int32)
-        input_ids[: len(tokens)] = tokens
+        token_ids = np.full(prompt.length, prompt.pad_id, np.int32)
+        token_ids[: len(tokens)] = tokens
         attention_mask = np.zeros(prompt.length, np.int32)
         attention_mask[: len(tokens)] = 1
-        return EncodedInstruction(text, input_ids, attention_mask, index)
+        fed: dict[InputRole, np.ndarray | int] = {"token_ids": token_ids, "attention_mask": attention_mask}
+        return EncodedInstruction(text, fed if index is None else {**fed, "instruction_index": index})
 
 
 def _nearest(text: str, declared: Iterable[str]) -> str | None:

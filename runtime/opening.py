@@ -1,46 +1,146 @@
-"""What `Policy` and `BatchPolicy` share: a bundle checked, and opened in an engine for one thread."""
+"""What `Policy` and `BatchPolicy` share: a bundle checked, opened in an engine, and closed, for one thread."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
 
 from vla_edge.runtime.bundle.bundle import Bundle, Verification, require_known
-from vla_edge.runtime.bundle.graph_check import PIXELS, check_graph
+from vla_edge.runtime.bundle.graph_check import check_graph
 from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.engines.choice import open_session, unread_files
-from vla_edge.runtime.engines.session import Session
+from vla_edge.runtime.engines.session import EngineIdentity, Session
 from vla_edge.runtime.process.exclusive_use import ExclusiveUse
 
+from .action import ActionDecoder
+from .instructions import EncodedInstruction, instructions_of
+from .preprocess import Channels, Preprocessor, check_channels
 
-def open_checked(
+_Opened = TypeVar("_Opened", bound="OpenedPolicy")
+
+
+class OpenedPolicy:
+    """A bundle in an engine, and its buffers by what they are for.
+
+    Args:
+        bundle: an opened bundle.
+        session: that bundle in an engine; the policy closes it.
+        channels: see `load`.
+
+    Raises:
+        BundleError: the manifest describes a graph that this class cannot feed.
+        InputError: another batch than this class takes, or unknown channels.
+    """
+
+    _takes: ClassVar[int | None]  # frames at a time; None is as many as the graph does
+
+    def __init__(self, bundle: Bundle, session: Session, channels: Channels = "rgb") -> None:
+        manifest = bundle.manifest
+        pixels = check_graph(manifest, self._takes)
+        self._bundle = bundle
+        self._session = session
+        self._preprocess = Preprocessor(manifest.preprocessing, channels)
+        self._instructions = instructions_of(bundle)
+        self._decode = ActionDecoder(manifest.action)
+        self._pixels = session.inputs[pixels.name]
+        self._actions = session.outputs[manifest.actions.name]
+        state = manifest.runtime.state
+        self._state = [(session.inputs[source], session.outputs[target]) for source, target in state]
+        self._prompt = [
+            (session.inputs[tensor.name], tensor.role)
+            for tensor in manifest.inputs
+            if tensor.role not in ("pixels", "state")
+        ]
+        self._turn = ExclusiveUse(
+            busy=(
+                "this policy is in use by another thread.",
+                "Give each thread its own policy, or take turns with a lock.",
+            ),
+            closed=("this policy is closed.", f"Load it again with {type(self).__name__}.load."),
+        )
+
+    @classmethod
+    def load(
+        cls: type[_Opened],
+        folder: str | os.PathLike[str],
+        backend: str = "auto",
+        verify: Verification = "full",
+        *,
+        channels: Channels = "rgb",
+        **options: Any,
+    ) -> _Opened:
+        """Open a bundle, check it, and load it into an engine.
+
+        Args:
+            folder: the bundle.
+            backend: see `open_session`.
+            verify: "full" hashes every file that this engine reads, before it is read (a plan by its own
+                side file, which is checked always); "size" compares sizes only.
+            channels: the order of colours in the arrays that `act` will get: "bgr" for OpenCV's (`cv2.imread`,
+                `VideoCapture.read`), which as "rgb" give another action without an error. Files and Pillow
+                images say themselves which channel is which.
+            **options: of the engine, such as `threads=4` for ONNX Runtime.
+
+        Raises:
+            BundleError: the bundle is missing, incomplete, damaged, or not one for this class.
+            EngineError: the engine is missing or cannot run it.
+            InputError: an unknown option or order of channels, or a bundle of another batch than 1 for `Policy`.
+        """
+        check_channels(channels)
+        bundle, session = _open_checked(folder, backend, verify, options, cls._takes)
+        try:
+            return cls(bundle, session, channels)
+        except BaseException:
+            session.close()
+            raise
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """The engine that runs."""
+        return self._session.identity
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._bundle.manifest
+
+    def close(self) -> None:
+        """Free the engine. Calling it again does nothing; nor does calling it in a forked child.
+
+        Raises:
+            EngineError: another thread is using the policy.
+        """
+        if self._turn.closed or not self._turn.home.here:
+            return
+        with self._turn:
+            self._turn.closed = True
+            self._session.close()
+
+    def __enter__(self: _Opened) -> _Opened:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write_prompt(self, chosen: EncodedInstruction) -> None:
+        """Into every row of the batch."""
+        for buffer, role in self._prompt:
+            buffer[:] = chosen.fed[role]
+
+
+def _open_checked(
     folder: str | os.PathLike[str],
     backend: str,
     verify: Verification,
     options: Mapping[str, Any],
-    batch: int | None = 1,
+    batch: int | None,
 ) -> tuple[Bundle, Session]:
-    """Open a bundle, check it, and load it into an engine; `Policy.load` tells arguments and errors."""
     require_known(verify)
     bundle = Bundle.open(folder, "size")
     check_graph(bundle.manifest, batch)
     if verify == "full":
         bundle.check_hashes(unread=unread_files(bundle, backend))
     return bundle, open_session(bundle, backend, **options)
-
-
-def one_at_a_time(kind: str) -> ExclusiveUse:
-    """The turn of a policy whose engine's buffers belong to one call at a time; `kind` is its class."""
-    return ExclusiveUse(
-        busy=(
-            "this policy is in use by another thread.",
-            "Give each thread its own policy, or take turns with a lock.",
-        ),
-        closed=("this policy is closed.", f"Load it again with {kind}.load."),
-    )
-
-
-def frames_at_a_time(manifest: Manifest) -> int:
-    """The batch of a bundle: the first axis of its pixels; 1 where it takes none, which `check_graph` refuses."""
-    return next((tensor.shape[0] for tensor in manifest.inputs if tensor.name == PIXELS and tensor.shape), 1)

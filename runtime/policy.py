@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 
-from vla_edge.runtime.bundle.bundle import Bundle, Verification
-from vla_edge.runtime.bundle.graph_check import ACTIONS, PIXELS, PROMPT_INPUTS, check_graph
-from vla_edge.runtime.bundle.manifest import Manifest
-from vla_edge.runtime.engines.session import EngineIdentity, HostWork, Session, nothing
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.session import HostWork, Session, nothing
 
-from .action import Action, ActionDecoder
+from .action import Action
 from .errors import EngineError, ImageError, InstructionError, NonFiniteActionError
-from .instructions import EncodedInstruction, InstructionEncoder
-from .opening import one_at_a_time, open_checked
-from .preprocess import Channels, Frame, Preprocessor, check_channels
+from .instructions import EncodedInstruction
+from .opening import OpenedPolicy
+from .preprocess import Channels, Frame
 
 
-class Policy:
+class Policy(OpenedPolicy):
     """An exported policy, loaded and ready to act.
 
     Not thread safe: the engine's buffers belong to one call at a time. A call from a second thread while
@@ -45,58 +40,15 @@ class Policy:
         InputError: the bundle's batch is not 1, or unknown channels.
     """
 
+    _takes = 1
+
     def __init__(self, bundle: Bundle, session: Session, channels: Channels = "rgb") -> None:
-        manifest = bundle.manifest
-        check_graph(manifest)
-        self._bundle = bundle
-        self._session = session
-        self._preprocess = Preprocessor(manifest.preprocessing, channels)
-        self._instructions = InstructionEncoder(bundle)
-        self._decode = ActionDecoder(manifest.action)
-        self._pixels = session.inputs[PIXELS]
-        self._output = session.outputs[ACTIONS][0]
-        state = manifest.runtime.state
-        self._state = [(session.inputs[source], session.outputs[target]) for source, target in state]
-        self._holds_first = manifest.runtime.frame == "first"
+        super().__init__(bundle, session, channels)
+        self._output = self._actions[0]
+        self._holds_first = bundle.manifest.runtime.frame == "first"
         self._held: Action | None = None
         self._bound: EncodedInstruction | None = None
         self._refusal = ""  # why it does not go on before `reset`
-        self._turn = one_at_a_time("Policy")
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | os.PathLike[str],
-        backend: str = "auto",
-        verify: Verification = "full",
-        *,
-        channels: Channels = "rgb",
-        **options: Any,
-    ) -> Policy:
-        """Open a bundle, check it, and load it into an engine.
-
-        Args:
-            folder: the bundle.
-            backend: see `open_session`.
-            verify: "full" hashes every file that this engine reads, before it is read (a plan by its own
-                side file, which is checked always); "size" compares sizes only.
-            channels: the order of colours in the arrays that `act` will get: "bgr" for OpenCV's (`cv2.imread`,
-                `VideoCapture.read`), which as "rgb" give another action without an error. Files and Pillow
-                images say themselves which channel is which.
-            **options: of the engine, such as `threads=4` for ONNX Runtime.
-
-        Raises:
-            BundleError: the bundle is missing, incomplete, damaged, or not one for this class.
-            EngineError: the engine is missing or cannot run it.
-            InputError: an unknown option or order of channels, or a bundle of another batch than 1.
-        """
-        check_channels(channels)
-        bundle, session = open_checked(folder, backend, verify, options)
-        try:
-            return cls(bundle, session, channels)
-        except BaseException:
-            session.close()
-            raise
 
     @property
     def session(self) -> Session:
@@ -113,17 +65,8 @@ class Policy:
         return self._pixels
 
     @property
-    def identity(self) -> EngineIdentity:
-        """The engine that runs."""
-        return self._session.identity
-
-    @property
-    def manifest(self) -> Manifest:
-        return self._bundle.manifest
-
-    @property
     def instructions(self) -> tuple[str, ...]:
-        """The declared instructions."""
+        """The declared instructions; none of a policy without text."""
         return self._instructions.texts
 
     def warmup(self, runs: int = 3) -> None:
@@ -151,12 +94,12 @@ class Policy:
         Args:
             frame: uint8 [height, width, 3] of any size, RGB unless loaded with channels="bgr"; a Pillow image; or
                 the path of an image file.
-            instruction: one that the bundle holds; None for its default.
+            instruction: one that the bundle holds; None for its default, and for a policy without text.
 
         Returns:
-            The action, m/s, within the manifest's limits. For a policy trained on first frames: the action
-            of the first frame since `reset`, marked as held; later frames must still be frames, since a dead
-            camera is to stop the robot.
+            The action, each component in its unit, within the manifest's limits. For a policy trained on first
+            frames: the action of the first frame since `reset`, marked as held; later frames must still be
+            frames, since a dead camera is to stop the robot.
 
         Raises:
             ImageError: not an RGB image.
@@ -210,26 +153,6 @@ class Policy:
             self._held = None
             self._refusal = ""
 
-    def close(self) -> None:
-        """Free the engine. Calling it again does nothing; nor does calling it in a forked child.
-
-        Raises:
-            EngineError: another thread is using the policy.
-        """
-        if self._turn.closed or not self._turn.home.here:
-            return
-        with self._turn:
-            self._turn.closed = True
-            self._session.close()
-
-    def __enter__(self) -> Policy:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _accept(self, instruction: str | None) -> EncodedInstruction:
         if self._refusal:
             raise EngineError(
@@ -279,12 +202,8 @@ class Policy:
         """Write the prompt, unless the buffers hold it from the last call."""
         if chosen is self._bound:
             return
-        inputs = self._session.inputs
-        values = (chosen.input_ids, chosen.attention_mask, chosen.index)
         self._bound = None  # an interrupt would leave half a prompt
-        for name, value in zip(PROMPT_INPUTS, values, strict=True):
-            if name in inputs:
-                inputs[name][0] = value
+        self._write_prompt(chosen)
         self._bound = chosen
 
     def _carry_state(self) -> None:

@@ -269,6 +269,7 @@ def _state_inputs(bundle: Bundle) -> frozenset[str]:
 def _golden_with_token_ids(bundle: Bundle) -> dict[str, np.ndarray]:
     """The samples as the torch policy takes them: the tokenizer's ids, not rows of a reduced embedding."""
     golden = load_golden(bundle)
-    if bundle.manifest.prompt.vocabulary == "full" or "input_ids" not in golden:
+    rows, prompt = bundle.manifest.input_of("token_ids"), bundle.manifest.prompt
+    if rows is None or prompt is None or prompt.vocabulary == "full":
         return golden
-    return {**golden, "input_ids": golden["token_ids"]}
+    return {**golden, rows.name: golden["token_ids"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.errors import EngineError
@@ -11,6 +11,7 @@ from vla_edge.runtime.errors import EngineError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vla_edge.export.kosmos2.architecture import LayoutName
     from vla_edge.export.kosmos2.reference import VlaPolicy
 
 SEED = 0
@@ -65,7 +66,7 @@ def _candidates(manifest: Manifest) -> Iterator[VlaPolicy]:
 
     settings = RULES.from_manifest(manifest)
     for size in SIZES:
-        arch = sample_architecture(manifest.source.layout, "transformers", size)
+        arch = sample_architecture(cast("LayoutName", manifest.source.layout), "transformers", size)
         policy = build_empty(arch, settings, attention="sdpa")
         if sum(parameter.numel() for parameter in policy.parameters()) == manifest.source.parameters:
             yield policy

@@ -57,9 +57,9 @@ def missed_gate(parity: Parity, gates: Sequence[Gate]) -> str:
     """
     if not parity.finite:
         return "actions are NaN or infinite"
-    values = {"max_abs_mps": parity.max_abs_mps, "relative_l2": parity.relative_l2}
+    values = {"max_abs": parity.max_abs_mps, "relative_l2": parity.relative_l2}
     for gate in gates:
-        judged = judge(gate, values[gate.metric])
+        judged = judge(gate, values[gate.metric], "m/s")
         if gate.stage == "action" and not judged.passed:
             return _missed(gate, judged.measured)
     return ""
@@ -67,7 +67,7 @@ def missed_gate(parity: Parity, gates: Sequence[Gate]) -> str:
 
 def _missed(gate: Gate, measured: float | None) -> str:
     """By how much, in the user's words: three digits where two would make an error look like what is allowed."""
-    if gate.metric == "max_abs_mps":
+    if gate.metric == "max_abs":
         form, allowed = "{} m/s", f"{gate.limit:g} m/s"
     else:
         form, allowed = "{} of its size", f"{gate.limit:g}"

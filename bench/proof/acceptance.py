@@ -229,7 +229,7 @@ def _build(record: Results) -> str:
 
 
 def _action_error(record: Results) -> str:
-    errors = [sample["max_abs_mps"] for sample in record["verification"]["samples"]]
+    errors = [sample["max_abs"] for sample in record["verification"]["samples"]]
     return "not finite" if None in errors or not errors else f"{max(errors):.3g}"
 
 

@@ -93,8 +93,8 @@ def compare_precision(checkpoint: Path, folder: Path, samples: int | None = None
         weights_origin=bundle.manifest.source.weights_origin,
         samples=len(golden["names"]),
         stages=stages,
-        half_max_abs_mps=_or_none(half.max_abs_mps),
-        graph_max_abs_mps=_or_none(graph.max_abs_mps),
+        half_max_abs_mps=_or_none(half.max_abs),
+        graph_max_abs_mps=_or_none(graph.max_abs),
     )
 
 

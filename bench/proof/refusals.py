@@ -21,12 +21,9 @@ import msgspec
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
 from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.engines.tensorrt.plan import (
-    PlanRecord,
-    encode_record,
-    read_record,
-)
+from vla_edge.runtime.engines.tensorrt.plan import read_record
 from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, record_path
+from vla_edge.runtime.engines.tensorrt.record import PlanRecord, encode_record
 from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.files.staging import staging_folder

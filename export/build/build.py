@@ -17,13 +17,8 @@ from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
 from vla_edge.runtime.engines.tensorrt.plan import (
     CHUNK_BYTES,
-    RECORD_VERSION,
-    BuildFacts,
     PlanFile,
-    PlanRecord,
-    PlanVerification,
     check_record,
-    encode_record,
     find_plan,
     hash_plan,
     model_files,
@@ -37,6 +32,13 @@ from vla_edge.runtime.engines.tensorrt.plan_names import (
     backend_option,
     plan_path,
     record_path,
+)
+from vla_edge.runtime.engines.tensorrt.record import (
+    RECORD_VERSION,
+    BuildFacts,
+    PlanRecord,
+    PlanVerification,
+    encode_record,
 )
 from vla_edge.runtime.engines.tensorrt.session import runtime_cache_path
 from vla_edge.runtime.errors import EngineError, ParityError

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend
-from vla_edge.runtime.engines.tensorrt.plan import Contents
+from vla_edge.runtime.engines.tensorrt.record import Contents
 
 # The text of a TensorRT-RTX plan, as version 1.7 writes it: one line per tensor and per call.
 _TEXT_TENSOR = re.compile(rb"\n\s+tensor=\{(?![^\n]*is_scratchspace=1)[^\n]*? type=(\w+) \}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_edge.runtime.engines.tensorrt.library import Library
-from vla_edge.runtime.engines.tensorrt.plan import Contents
+from vla_edge.runtime.engines.tensorrt.record import Contents
 from vla_edge.runtime.errors import EngineError, InputError
 
 from .contents import network_contents, plan_contents

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vla_edge.runtime.cuda.device import CudaDevice, MemoryName
 from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend, Library, load_library
-from vla_edge.runtime.engines.tensorrt.plan import Machine
+from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.engines.tensorrt.session import machine_of
 from vla_edge.runtime.errors import EngineError, InputError
 

@@ -11,11 +11,13 @@ import numpy as np
 
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.bundle.bundle import sample_inputs as bundle_samples
-from vla_edge.runtime.bundle.manifest import Gate, Manifest
+from vla_edge.runtime.bundle.manifest import Gate, Manifest, Metric
 from vla_edge.runtime.checks.batch_error import compare
+from vla_edge.runtime.checks.gates import Judgement
 from vla_edge.runtime.checks.gates import judge as judge_gate
 from vla_edge.runtime.cuda.device import MemoryName
-from vla_edge.runtime.engines.tensorrt.plan import Check, Contents, PlanFile, PlanVerification, SampleError
+from vla_edge.runtime.engines.tensorrt.plan import PlanFile
+from vla_edge.runtime.engines.tensorrt.record import Check, Contents, PlanVerification, SampleError
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtSession
 
 from .contents import engine_contents
@@ -32,11 +34,16 @@ class StageMeasure:
 
     Attributes:
         relative_l2: ||value - reference|| / ||reference||, of the worst row of the batch.
-        max_abs: the largest difference; of the action in m/s, after its scale and before its limits.
+        max_abs: the largest difference; of the action in its components' own units, after its scale and before its
+            limits.
     """
 
     relative_l2: float
     max_abs: float
+
+    def of(self, metric: Metric) -> float:
+        """The error in a gate's metric."""
+        return self.max_abs if metric == "max_abs" else self.relative_l2
 
 
 Arrays = Mapping[str, np.ndarray]
@@ -64,7 +71,8 @@ def verify_plan(
         )
         contents = engine_contents(session.describe_layers())
         engine = f"{session.identity} {session.identity.provider}"
-    return judge(bundle.manifest.parity.gates, golden["names"].tolist(), measures, engine), contents
+    names, manifest = golden["names"].tolist(), bundle.manifest
+    return judge(manifest.parity.gates, names, measures, engine, manifest.action.unit), contents
 
 
 def run_samples(
@@ -111,16 +119,19 @@ def sample_inputs(manifest: Manifest, golden: Arrays, at: int) -> dict[str, np.n
 
 
 def judge(
-    gates: Sequence[Gate], names: Sequence[str], measures: Sequence[Measures], engine: str
+    gates: Sequence[Gate], names: Sequence[str], measures: Sequence[Measures], engine: str, unit: str
 ) -> PlanVerification:
-    """Hold the worst measure of each visible stage against its gate."""
-    checks = tuple(
-        _check(gate, measures) for gate in gates if all(gate.stage in measure for measure in measures)
-    )
+    """Hold the worst measure of each visible stage against its gate; that of the action is in `unit`."""
+    judged = [
+        judge_gate(gate, _worst(gate, measures), unit)
+        for gate in gates
+        if all(gate.stage in measure for measure in measures)
+    ]
+    checks = tuple(map(check_of, judged))
     samples = tuple(
         SampleError(
             name=name,
-            max_abs_mps=_finite(measure[ACTION].max_abs),
+            max_abs=_finite(measure[ACTION].max_abs),
             relative_l2=_finite(measure[ACTION].relative_l2),
         )
         for name, measure in zip(names, measures, strict=True)
@@ -128,7 +139,7 @@ def judge(
     passed = any(check.stage == ACTION for check in checks) and all(check.passed for check in checks)
     return PlanVerification(
         passed=passed,
-        note=_note(checks, passed, len(samples)),
+        note=_note(judged, passed, len(samples)),
         engine=engine,
         samples=samples,
         checks=checks,
@@ -149,34 +160,28 @@ def _measure(value: np.ndarray, reference: np.ndarray, stage: str, manifest: Man
     return StageMeasure(*compare(value, reference, manifest.action.scale if stage == ACTION else 1.0))
 
 
-def _check(gate: Gate, measures: Sequence[Measures]) -> Check:
-    attribute = "max_abs" if gate.metric == "max_abs_mps" else "relative_l2"
-    worst = max(getattr(measure[gate.stage], attribute) for measure in measures)
-    judged = judge_gate(gate, worst)
+def _worst(gate: Gate, measures: Sequence[Measures]) -> float:
+    return max(measure[gate.stage].of(gate.metric) for measure in measures)
+
+
+def check_of(judged: Judgement) -> Check:
+    """As a side file keeps it."""
+    gate = judged.gate
     return Check(
         stage=gate.stage,
         metric=gate.metric,
+        unit=judged.unit,
         limit=gate.limit,
         measured=judged.measured,
         passed=judged.passed,
     )
 
 
-def _note(checks: Sequence[Check], passed: bool, samples: int) -> str:
-    texts = [
-        f"{check.stage} {_text(check.measured)} m/s, gate {check.limit:g} m/s"
-        if check.metric == "max_abs_mps"
-        else f"{check.stage} {_text(check.measured)} relative, gate {check.limit:g}"
-        for check in checks
-        if check.passed == passed
-    ]
+def _note(judged: Sequence[Judgement], passed: bool, samples: int) -> str:
+    texts = [str(each) for each in judged if each.passed == passed]
     if not texts:
         return "the manifest has no gate for the action."
     return f"{'; '.join(texts)} ({samples} samples)."
-
-
-def _text(value: float | None) -> str:
-    return "NaN or infinite" if value is None else f"{value:.3g}"
 
 
 def _finite(value: float) -> float | None:

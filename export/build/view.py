@@ -5,19 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from vla_edge.export.screen import gates as gate_view
 from vla_edge.export.screen.screen import escape, one_line, prose, result_console, say, size
 from vla_edge.runtime.bundle.manifest import Gate, Manifest
 from vla_edge.runtime.checks.gates import Judgement, judge
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
-from vla_edge.runtime.engines.tensorrt.plan import (
-    Check,
-    PlanRecord,
-    PlanVerification,
-)
 from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_option
+from vla_edge.runtime.engines.tensorrt.record import Check, PlanRecord, PlanVerification
 
 if TYPE_CHECKING:
     from .build import BuildResult
@@ -56,7 +52,7 @@ def print_stages(errors: Mapping[str, StageMeasure], manifest: Manifest) -> None
     """The error of each stage against its gate in the manifest."""
     table = gate_view.gate_table(
         [
-            judge(gate, error.max_abs if gate.metric == "max_abs_mps" else error.relative_l2)
+            judge(gate, error.of(gate.metric), manifest.action.unit)
             for gate in manifest.parity.gates
             if (error := errors.get(gate.stage))
         ]
@@ -77,13 +73,13 @@ def verdict(verification: PlanVerification) -> str:
 
 def judgements(verification: PlanVerification) -> tuple[Judgement, ...]:
     """The gates that a plan was held against."""
-    judged = ((check, judge(_gate(check), check.measured)) for check in verification.checks)
-    return tuple(Judgement(each.gate, each.measured, each.passed and check.passed) for check, each in judged)
+    return tuple(map(_judgement, verification.checks))
 
 
-def _gate(check: Check) -> Gate:
-    # of a side file, which knows names where a manifest knows a choice of them
-    return Gate(stage=cast(Any, check.stage), metric=cast(Any, check.metric), limit=check.limit)
+def _judgement(check: Check) -> Judgement:
+    gate = Gate(stage=check.stage, metric=check.metric, limit=check.limit)
+    judged = judge(gate, check.measured, check.unit)
+    return Judgement(gate, judged.measured, judged.passed and check.passed, check.unit)
 
 
 def facts(record: PlanRecord) -> list[str]:

@@ -11,25 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vla_edge.runtime.bundle.manifest import Gate, Manifest, Parity, StageError, StageName
+from vla_edge.runtime.bundle.manifest import Gate, Manifest, Parity
 from vla_edge.runtime.checks.gates import Judgement, judge
 from vla_edge.runtime.errors import InputError, ParityError
 
-STAGES: tuple[StageName, ...] = ("vision", "text", "clip", "fusion", "action")
+STAGES = ("vision", "text", "clip", "fusion", "action")
 STAGE_LIMITS = {"fp16": 0.03, "fp32": 1e-3}  # relative L2
 _A_NUMBER = "Give a number above 0, such as action=0.02 (m/s) or text=0.03 (relative)."
-ACTION_LIMITS_MPS = {"fp16": 0.02, "fp32": 1e-3}
+ACTION_LIMITS = {"fp16": 0.02, "fp32": 1e-3}
 
 
 def default_gates(precision: str, stages: Sequence[str]) -> tuple[Gate, ...]:
-    """A relative gate for each stage and one in m/s for the action."""
+    """A relative gate for each stage, and one for the action in the units of its components."""
     limit = STAGE_LIMITS[precision]
     gates = [
         Gate(stage=name, metric="relative_l2", limit=limit)
         for name in STAGES
         if name in stages and name != "action"
     ]
-    return (*gates, Gate(stage="action", metric="max_abs_mps", limit=ACTION_LIMITS_MPS[precision]))
+    return (*gates, Gate(stage="action", metric="max_abs", limit=ACTION_LIMITS[precision]))
 
 
 def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
@@ -75,22 +75,20 @@ class GatesMissedError(ParityError):
         self.manifest = manifest
 
 
-def judgements(parity: Parity) -> tuple[Judgement, ...]:
-    """Each gate of a manifest and the number that it judges: of the action in m/s, after scaling."""
-    return judge_all(parity.gates, parity.errors, parity.max_abs_mps)
+def judgements(manifest: Manifest) -> tuple[Judgement, ...]:
+    """Each gate of a manifest and the number that it judges."""
+    return judge_all(manifest.parity, manifest.action.unit)
 
 
-def missed(gates: Sequence[Gate], errors: Sequence[StageError], max_abs_mps: float) -> list[str]:
-    """A sentence for each gate that is missed; NaN misses every gate."""
-    return [str(each) for each in judge_all(gates, errors, max_abs_mps) if not each.passed]
-
-
-def judge_all(
-    gates: Sequence[Gate], errors: Sequence[StageError], max_abs_mps: float
-) -> tuple[Judgement, ...]:
-    """Each gate in turn; one whose stage has no error is missed."""
-    relative = {error.stage: error.relative_l2 for error in errors}
+def judge_all(parity: Parity, unit: str) -> tuple[Judgement, ...]:
+    """Each gate in turn, that of the action in `unit`; one whose stage has no error is missed."""
+    relative = {error.stage: error.relative_l2 for error in parity.errors}
     return tuple(
-        judge(gate, max_abs_mps if gate.metric == "max_abs_mps" else relative.get(gate.stage))
-        for gate in gates
+        judge(gate, parity.max_abs if gate.metric == "max_abs" else relative.get(gate.stage), unit)
+        for gate in parity.gates
     )
+
+
+def missed(parity: Parity, unit: str) -> list[str]:
+    """A sentence for each gate that is missed; NaN misses every gate."""
+    return [str(each) for each in judge_all(parity, unit) if not each.passed]

@@ -25,10 +25,10 @@ STATES = ("h_in", "c_in")  # the graph's names for a carried state
 
 @dataclass(frozen=True)
 class Measured:
-    """Errors over all samples: per stage, and of the action in m/s."""
+    """Errors over all samples: per stage, and of any component of the action in its own unit."""
 
     errors: tuple[StageError, ...]
-    max_abs_mps: float
+    max_abs: float
     engine: str
 
 
@@ -52,7 +52,7 @@ def measure_graph(
         folder: holds the graph and its data file; a temporary graph is written beside them and removed.
         golden: inputs and references (see `golden.py`).
         stages: which tensors to compare.
-        scale: m/s per unit of action, per component.
+        scale: from graph output to a component's unit, per component.
         progress: called after each sample.
 
     Raises:
@@ -79,19 +79,19 @@ def measure(
 ) -> Measured:
     """Measure whatever gives the stages' values, float [B, ...] each and in their order, of a golden sample."""
     worst = {stage.name: (0.0, 0.0) for stage in stages}
-    worst_mps = 0.0
+    worst_scaled = 0.0
     for at in range(len(golden["names"])):
         for stage, value in zip(stages, run(at), strict=True):
             wanted = golden["actions" if stage.name == "action" else f"stage_{stage.name}"][at]
             worst[stage.name] = _larger(worst[stage.name], compare(value, wanted))
             if stage.name == "action":
-                worst_mps = max(worst_mps, compare(value, wanted, scale)[1])
+                worst_scaled = max(worst_scaled, compare(value, wanted, scale)[1])
         progress()
     errors = tuple(
         StageError(stage=stage.name, relative_l2=worst[stage.name][0], max_abs=worst[stage.name][1])
         for stage in stages
     )
-    return Measured(errors, worst_mps, engine)
+    return Measured(errors, worst_scaled, engine)
 
 
 def _larger(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:

@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, decode, encode
+from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, encode
+from vla_edge.runtime.bundle.manifest_file import decode
 from vla_edge.runtime.errors import BundleError, InputError, ResourceError
 from vla_edge.runtime.files.atomic import sync_folder
 from vla_edge.runtime.files.digest import sha256_of

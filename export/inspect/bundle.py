@@ -15,17 +15,14 @@ from typing import Any, Literal
 from vla_edge.export.kosmos2.guesses import guesses, likely
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, Setting
-from vla_edge.runtime.engines.tensorrt.plan import (
-    PlanRecord,
-    model_files,
-    read_record,
-)
+from vla_edge.runtime.engines.tensorrt.plan import model_files, read_record
 from vla_edge.runtime.engines.tensorrt.plan_names import (
     PLANS_FOLDER,
     RECORD_SUFFIX,
     REJECTED_SUFFIX,
     record_path,
 )
+from vla_edge.runtime.engines.tensorrt.record import PlanRecord
 from vla_edge.runtime.errors import BundleError, EngineError, InputError
 from vla_edge.runtime.files.digest import sha256_of_open
 from vla_edge.runtime.files.regular_file import open_regular, regular_size

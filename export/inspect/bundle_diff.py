@@ -55,15 +55,14 @@ def _fields(manifest: Manifest) -> Iterator[tuple[str, Any]]:
         yield f"setting {name}, chosen by", setting.origin
     yield "instructions", [instruction.text for instruction in manifest.instructions]
     yield "default instruction", manifest.default_instruction
-    yield "prompt length", manifest.prompt.length
-    yield "vocabulary", manifest.prompt.vocabulary
+    yield "prompt length", manifest.prompt.length if manifest.prompt else _MISSING
+    yield "vocabulary", manifest.prompt.vocabulary if manifest.prompt else _MISSING
     for spec in (*manifest.inputs, *manifest.outputs):
         yield f"tensor {spec.name}", f"{spec.dtype} {list(spec.shape)}"
     yield "precision", manifest.precision.achieved
     yield "kept in float32", list(manifest.precision.float32_islands)
-    for judged in judgements(manifest.parity):
-        unit = " m/s" if judged.unit == "m/s" else ""
-        yield f"error {judged.gate.stage}{unit}", judged.measured
-        yield f"gate {judged.gate.stage}{unit}", judged.gate.limit
+    for judged in judgements(manifest):
+        yield f"error {judged.gate.stage}{judged.suffix}", judged.measured
+        yield f"gate {judged.gate.stage}{judged.suffix}", judged.gate.limit
     for name, version in manifest.tools.items():
         yield f"made by {name}", version

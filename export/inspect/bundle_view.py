@@ -24,7 +24,7 @@ from vla_edge.export.screen.screen import (
     size,
 )
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.bundle.manifest import Manifest
+from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest
 from vla_edge.runtime.command.streams import plus_minus
 from vla_edge.runtime.engines.registry import ENGINES
 
@@ -65,7 +65,7 @@ def print_bundle(report: BundleReport) -> None:
         f"[bold]errors[/] against {one_line(manifest.parity.reference)}, {manifest.parity.samples} images, "
         f"by {one_line(manifest.parity.engine)}"
     )
-    errors.add(gate_view.gate_table(judgements(manifest.parity)))
+    errors.add(gate_view.gate_table(judgements(manifest)))
     _add(tree, _plans_title(report.plans), map(_plan, report.plans))
     _add(tree, _files_title(report), map(_file, report.files))
     console.print(tree)
@@ -140,9 +140,9 @@ def _headline(manifest: Manifest) -> str:
 
 def action_error(manifest: Manifest) -> str:
     """Such as "action within 0.0053 m/s of 0.02 m/s allowed, 3.8x room"."""
-    judged = next((each for each in judgements(manifest.parity) if each.gate.stage == _ACTION), None)
+    judged = next((each for each in judgements(manifest) if each.gate.stage == _ACTION), None)
     if judged is None:
-        return f"action within {manifest.parity.max_abs_mps:.2g} m/s, no gate"
+        return f"action within {manifest.parity.max_abs:.2g} {one_line(manifest.action.unit)}, no gate"
     return f"action {'within ' if judged.passed else ''}{gate_view.sentence(judged)}"
 
 
@@ -213,6 +213,8 @@ def _short(value: object) -> str:
 
 
 def _instructions_title(manifest: Manifest) -> str:
+    if manifest.prompt is None:
+        return "[bold]instructions[/]: none, a policy without text"
     fixed = manifest.prompt.vocabulary == "declared"
     which = "no others can be followed" if fixed else "others can be followed too"
     return f"[bold]instructions[/]: {len(manifest.instructions)}, {which}"
@@ -230,11 +232,19 @@ def _tensors(manifest: Manifest) -> Iterator[str]:
     for title, specs in (("in", manifest.inputs), ("out", manifest.outputs)):
         for spec in specs:
             yield f"{title}: {one_line(spec.name)} {spec.dtype} {escape(str(list(spec.shape)))}"
-    action = manifest.action
-    limits = ", ".join(
+    yield f"action: {one_line(_limits(manifest.action))}"
+
+
+def _limits(action: ActionSpec) -> str:
+    """Such as "linear_x ±1.15, linear_y ±1.15 m/s": a unit stands once for those that follow each other in it."""
+    shown = [
         f"{name} {plus_minus()}{limit:g}" for name, limit in zip(action.names, action.limit, strict=True)
+    ]
+    nexts = (*action.units[1:], "")
+    return ", ".join(
+        text if unit == following else f"{text} {unit}"
+        for text, unit, following in zip(shown, action.units, nexts, strict=True)
     )
-    yield f"action: {one_line(limits)} {one_line(action.unit)}"
 
 
 def _precision(manifest: Manifest) -> tuple[str, Iterator[str]]:
@@ -288,7 +298,7 @@ def _cells(report: BundleReport) -> tuple[str, ...]:
     if report.bundle is None:
         return (name, "", "", "", "damaged", "")
     manifest = report.bundle.manifest
-    judged = next((each for each in judgements(manifest.parity) if each.gate.stage == _ACTION), None)
+    judged = next((each for each in judgements(manifest) if each.gate.stage == _ACTION), None)
     error = f"{gate_view.error(judged)}, {gate_view.limit(judged)}" if judged else "no gate"
     plans = ", ".join(
         f"SM {build_view.dotted(line.record.machine.sm)}{' rejected' if line.rejected else ''}"

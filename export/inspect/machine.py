@@ -10,7 +10,8 @@ from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines import registry
 from vla_edge.runtime.engines.choice import choose_backend
 from vla_edge.runtime.engines.registry import ENGINES
-from vla_edge.runtime.engines.tensorrt.plan import Machine, find_plan, require_verified
+from vla_edge.runtime.engines.tensorrt.plan import find_plan, require_verified
+from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.errors import EngineError
 
 

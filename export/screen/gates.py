@@ -47,7 +47,7 @@ def gate_table(judgements: Sequence[Judgement]) -> Table:
     table = plain_table(_TITLES, right=_TITLES[1:])
     for judged in judgements:
         style = "" if judged.passed else "bold red"
-        allowed = f"{judged.gate.limit:g} {judged.unit}"
+        allowed = f"{judged.gate.limit:g} {one_line(judged.unit)}"
         left = room(judged).removesuffix(" room")
         table.add_row(one_line(judged.gate.stage), error(judged), allowed, left, style=style)
     return table
@@ -60,7 +60,7 @@ def _ratio(judged: Judgement) -> float | None:
 
 def _with_unit(figure: str, judged: Judgement) -> str:
     """A figure without a unit is relative."""
-    return f"{figure} m/s" if judged.unit == "m/s" else figure
+    return f"{figure}{one_line(judged.suffix)}"
 
 
 def _times(ratio: float) -> str:

@@ -32,8 +32,8 @@ from .manifest import (
     WEIGHTS_NAME,
     FileEntry,
     Manifest,
-    decode,
 )
+from .manifest_file import decode
 from .tokenizer_file import MAX_TOKENIZER_BYTES
 
 __all__ = ["Bundle", "Verification", "find_bundles", "load_golden", "require_known", "sample_inputs"]

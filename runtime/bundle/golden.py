@@ -64,10 +64,11 @@ def load_golden(bundle: Bundle) -> dict[str, np.ndarray]:
     """The golden samples: inputs, stage features and actions of the PyTorch FP32 policy.
 
     Returns:
-        `names` unicode [N]; one array [N, ...] per graph input, without its batch axis (carried state
-        [layers, B, hidden] becomes [N, layers, hidden]); `actions` float32 [N, steps, size];
-        `stage_<name>` float32 [N, ...] per stage that the manifest lists. `input_ids`, `token_ids` and
-        `attention_mask` int32 [N, L] and `instruction_index` int32 [N] may be there without an input.
+        `names` unicode [N]; one array [N, ...] per graph input by its name, without its batch axis (carried state
+        [layers, B, hidden] becomes [N, layers, hidden]); `actions` float32 [N, steps, size], whatever the graph
+        calls them; `stage_<name>` float32 [N, ...] per stage that the manifest lists. Of a policy with a prompt,
+        `input_ids`, `token_ids` and `attention_mask` int32 [N, L] and `instruction_index` int32 [N] may be there
+        without an input.
 
     Raises:
         BundleError: not an archive of plain arrays, or names, dtypes or shapes are not the manifest's.
@@ -226,17 +227,20 @@ def _read(archive: zipfile.ZipFile, member: _Member) -> np.ndarray:
 
 def _golden_shapes(manifest: Manifest) -> tuple[_Shapes, _Shapes]:
     """Dtype and shape of one sample of each array: those that must be there, and those that may be."""
-    length = (manifest.prompt.length,)
-    optional: _Shapes = dict.fromkeys(("input_ids", "token_ids", "attention_mask"), ("int32", length))
-    optional["instruction_index"] = ("int32", ())
-    state_inputs = {source for source, _ in manifest.runtime.state}
-    state_outputs = {target for _, target in manifest.runtime.state}
+    optional: _Shapes = {}
+    if manifest.prompt:
+        length = (manifest.prompt.length,)
+        optional |= dict.fromkeys(("input_ids", "token_ids", "attention_mask"), ("int32", length))
+        optional["instruction_index"] = ("int32", ())
     required: _Shapes = {}
-    for tensor in (*manifest.inputs, *manifest.outputs):
-        if tensor.name in state_inputs:  # [layers, B, hidden]: the batch is its second axis
-            required[tensor.name] = (tensor.dtype, (tensor.shape[0], *tensor.shape[2:]))
-        elif tensor.name not in state_outputs:
-            required[tensor.name] = (tensor.dtype, tensor.shape[1:])
+    for tensor in manifest.inputs:
+        # of carried state, [layers, B, hidden], the batch is the second axis
+        tail = (tensor.shape[0], *tensor.shape[2:]) if tensor.role == "state" else tensor.shape[1:]
+        required[tensor.name] = (tensor.dtype, tail)
+    for output in manifest.outputs:
+        if output.role != "state":
+            name = "actions" if output.role == "actions" else output.name
+            required[name] = (output.dtype, output.shape[1:])
     stages = (stage for stage in manifest.stages if stage.name != "action")
     required |= {f"stage_{stage.name}": ("float32", stage.shape[1:]) for stage in stages}
     return required, optional

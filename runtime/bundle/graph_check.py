@@ -4,54 +4,42 @@ from __future__ import annotations
 
 from vla_edge.runtime.errors import BundleError, InputError
 
-from .manifest import Manifest
-
-PIXELS = "pixel_values"
-ACTIONS = "actions"
-# Inputs that a policy fills from an instruction; all others but pixels must be carried state.
-PROMPT_INPUTS = ("input_ids", "attention_mask", "instruction_index")
+from .manifest import Input, InputRole, Manifest
 
 
-def check_graph(manifest: Manifest, batch: int | None = 1) -> None:
+def check_graph(manifest: Manifest, batch: int | None = 1) -> Input:
     """What a policy needs of a graph, beyond what every manifest says.
 
     Args:
         manifest: of the bundle.
         batch: how many frames at a time; None for as many as the graph takes.
 
+    Returns:
+        The input for pixels.
+
     Raises:
         BundleError: the manifest describes a graph that cannot be fed.
         InputError: another batch.
     """
-    inputs = {tensor.name: tensor.shape for tensor in manifest.inputs}
-    outputs = {tensor.name: tensor.shape for tensor in manifest.outputs}
-    sources = {source for source, _ in manifest.runtime.state}
-    unknown = inputs.keys() - sources - {PIXELS, *PROMPT_INPUTS}
-    if PIXELS not in inputs or ACTIONS not in outputs or unknown:
-        raise _not_for_policy(
-            manifest, f"inputs {sorted(inputs)} and outputs {sorted(outputs)}", f"{PIXELS} and {ACTIONS}"
-        )
-    taken = inputs[PIXELS][0]
+    pixels = manifest.input_of("pixels")
+    if pixels is None or any(tensor.role == "other" for tensor in manifest.inputs):
+        found = ", ".join(f"{tensor.name} ({tensor.role})" for tensor in manifest.inputs)
+        raise _not_for_policy(manifest, f"the inputs {found}", "pixels, and others that it knows")
+    taken = pixels.shape[0]
     if batch is not None and taken != batch:
         raise InputError(
             f"the bundle {manifest.name!r} takes {taken} frames at a time; a policy acts on one.",
             "Export it with --batch 1; vla-run takes folders of frames with it; or drive it through open_session.",
         )
     size = (manifest.preprocessing.height, manifest.preprocessing.width)
-    prompt = (taken, manifest.prompt.length)
-    wanted = {PIXELS: (taken, 3, *size), "input_ids": prompt, "attention_mask": prompt}
-    wanted["instruction_index"] = (taken,)
-    for name, shape in wanted.items():
-        if inputs.get(name, shape) != shape:
-            raise _not_for_policy(manifest, f"{name} {list(inputs[name])}", list(shape))
-    components = len(manifest.action.names)
-    if len(outputs[ACTIONS]) != 3 or outputs[ACTIONS][::2] != (taken, components):
-        raise _not_for_policy(manifest, f"{ACTIONS} {list(outputs[ACTIONS])}", [taken, "steps", components])
-    for source, target in manifest.runtime.state:
-        if source not in inputs or inputs[source] != outputs.get(target):
-            raise _not_for_policy(
-                manifest, f"state {source} -> {target}", "an input and an output of one shape"
-            )
+    wanted: dict[InputRole, tuple[int, ...]] = {"pixels": (taken, 3, *size), "instruction_index": (taken,)}
+    if manifest.prompt:
+        wanted["token_ids"] = wanted["attention_mask"] = (taken, manifest.prompt.length)
+    for tensor in manifest.inputs:
+        shape = wanted.get(tensor.role, tensor.shape)
+        if tensor.shape != shape:
+            raise _not_for_policy(manifest, f"{tensor.name} {list(tensor.shape)}", list(shape))
+    return pixels
 
 
 def _not_for_policy(manifest: Manifest, found: str, wanted: object) -> BundleError:

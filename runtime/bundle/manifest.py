@@ -1,8 +1,8 @@
 """The manifest of a bundle: types, validation, and the published JSON Schema.
 
 `manifest.json` is the contract between an export and everything that later runs it. It is input from
-outside: `decode` accepts only what these types describe (unknown fields are refused), and raises
-`BundleError` naming the field. `engines/README.md` is the prose form of this file.
+outside: `manifest_file.decode` accepts only what these types describe (unknown fields are refused), and
+upgrades what was written before (`manifest_v1`). `engines/README.md` is the prose form of this file.
 
 The types are msgspec structs: decoding and validating takes well under a millisecond, and
 `python -m vla_edge.runtime.bundle.manifest` prints the JSON Schema that they imply.
@@ -16,11 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from vla_edge.runtime.errors import BundleError
-
-from .manifest_checks import contradictions
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[2] = 2
 MANIFEST_NAME = "manifest.json"
 MODEL_NAME = "model.onnx"
 WEIGHTS_NAME = "model.onnx.data"
@@ -31,7 +27,15 @@ MAX_INSTRUCTIONS = 1000  # as many as an export declares
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
-StageName = Literal["vision", "text", "clip", "fusion", "action"]
+# Also part of an array's name in golden.npz, and typed in `--gate STAGE=LIMIT`.
+StageName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+Unit = Annotated[str, Meta(min_length=1, max_length=32)]
+# What an input is for: the runtime fills it by this, whatever the graph calls it. "other" is for whoever drives the
+# graph himself; a policy refuses it.
+InputRole = Literal["pixels", "token_ids", "attention_mask", "instruction_index", "state", "other"]
+OutputRole = Literal["actions", "state", "other"]
+Metric = Literal["relative_l2", "max_abs"]
+ACTION_STAGE = "action"  # of gates and errors: the graph's actions, in a component's own unit
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
 # Later code allocates by these numbers, so each has a largest value; sums are bounded by manifest_checks.
@@ -57,7 +61,7 @@ class Source(_Base, frozen=True):
     sha256: Sha256 | None
     epoch: Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)] | None
     val_mae: float | None
-    layout: Literal["pure", "hybrid-a", "hybrid-b", "hybrid-c"]
+    layout: Name  # as the family of the policy names it
     layout_reasons: tuple[str, ...]
     parameters: Annotated[int, Meta(gt=0, le=1 << 32)]
     # "checkpoint", or for a generated sample "sample: ..." so that no figure from random weights passes as real
@@ -77,12 +81,38 @@ class Setting(_Base, frozen=True):
     standing: str
 
 
+class Architecture(_Base, frozen=True):
+    """The policy's shapes as its family tells them, so that nobody guesses them from a number of parameters."""
+
+    family: Name
+    values: dict[Name, Any]
+
+
 class TensorSpec(_Base, frozen=True):
-    """An input or output of the graph. Shapes are static."""
+    """A tensor of the graph. Shapes are static."""
 
     name: Name
     dtype: Literal["float32", "float16", "int32"]
     shape: Shape
+
+
+class Input(TensorSpec, frozen=True):
+    """An input of the graph, and what is fed to it."""
+
+    role: InputRole
+
+
+class Output(TensorSpec, frozen=True):
+    """An output of the graph, and what it is."""
+
+    role: OutputRole
+
+
+class Cut(_Base, frozen=True):
+    """Where the graph may be cut in two: all tensors that cross from the first part to the second."""
+
+    name: StageName
+    tensors: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=64)]
 
 
 class Stage(_Base, frozen=True):
@@ -94,7 +124,7 @@ class Stage(_Base, frozen=True):
 
 
 class Preprocessing(_Base, frozen=True):
-    """From an RGB frame to `pixel_values`, float32 [batch, 3, height, width]."""
+    """From an RGB frame to the input of role "pixels", float32 [batch, 3, height, width]."""
 
     height: Pixels
     width: Pixels
@@ -109,16 +139,21 @@ class Preprocessing(_Base, frozen=True):
 
 
 class ActionSpec(_Base, frozen=True):
-    """From the graph's `actions`, float32 [batch, steps, size], to commands.
+    """From the graph's actions, float32 [batch, steps, size], to commands.
 
-    command = clip(output * scale + offset, -limit, +limit), per component.
+    command = clip(output * scale + offset, -limit, +limit), per component, in the unit of that component.
     """
 
     names: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
-    unit: Literal["m/s"]
+    units: tuple[Unit, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     limit: tuple[Annotated[float, Meta(gt=0)], ...]
+
+    @property
+    def unit(self) -> str:
+        """What a figure over all components is in: "m/s", or "m/s or rad/s" where each is in its own unit."""
+        return " or ".join(dict.fromkeys(self.units))
 
 
 class Instruction(_Base, frozen=True):
@@ -155,10 +190,13 @@ class Runtime(_Base, frozen=True):
 
 
 class Gate(_Base, frozen=True):
-    """The largest error that a stage may have: `relative` = ||x - ref|| / ||ref||, or absolute m/s for actions."""
+    """The largest error that a stage may have: ||x - ref|| / ||ref||, or of the action any component's, in its unit.
+
+    `stage` is a declared one, or "action".
+    """
 
     stage: StageName
-    metric: Literal["relative_l2", "max_abs_mps"]
+    metric: Metric
     limit: Annotated[float, Meta(gt=0)]
 
 
@@ -171,14 +209,18 @@ class StageError(_Base, frozen=True):
 
 
 class Parity(_Base, frozen=True):
-    """Errors of the written file against the PyTorch FP32 policy."""
+    """Errors of the written file against the PyTorch FP32 policy.
+
+    `max_abs` is the largest error of any component of the action, each in its own unit, after the scale and before
+    the limits.
+    """
 
     reference: str
     engine: str
     samples: Annotated[int, Meta(gt=0, le=1 << 20)]
     gates: Annotated[tuple[Gate, ...], Meta(max_length=32)]
     errors: tuple[StageError, ...]
-    max_abs_mps: float
+    max_abs: float
 
 
 class Precision(_Base, frozen=True):
@@ -197,18 +239,22 @@ class FileEntry(_Base, frozen=True):
 
 
 class Manifest(_Base, frozen=True):
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: Name
     created_utc: Name
     source: Source
+    # None in bundles that were written before it was recorded
+    architecture: Architecture | None
     settings: dict[str, Setting]
-    inputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=64)]
-    outputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=64)]
+    inputs: Annotated[tuple[Input, ...], Meta(min_length=1, max_length=64)]
+    outputs: Annotated[tuple[Output, ...], Meta(min_length=1, max_length=64)]
     stages: Annotated[tuple[Stage, ...], Meta(max_length=64)]
+    cuts: Annotated[tuple[Cut, ...], Meta(max_length=64)]
     preprocessing: Preprocessing
-    prompt: Prompt
-    instructions: Annotated[tuple[Instruction, ...], Meta(min_length=1, max_length=MAX_INSTRUCTIONS)]
-    default_instruction: Name
+    # None of a policy without text, which has no instructions either
+    prompt: Prompt | None
+    instructions: Annotated[tuple[Instruction, ...], Meta(max_length=MAX_INSTRUCTIONS)]
+    default_instruction: Name | None
     runtime: Runtime
     action: ActionSpec
     precision: Precision
@@ -216,35 +262,20 @@ class Manifest(_Base, frozen=True):
     tools: dict[str, str]
     files: Annotated[tuple[FileEntry, ...], Meta(max_length=64)]
 
+    def input_of(self, role: InputRole) -> Input | None:
+        """The first input of a role; of "state" and "other" there may be several."""
+        return next((tensor for tensor in self.inputs if tensor.role == role), None)
 
-def decode(data: bytes, origin: str = MANIFEST_NAME) -> Manifest:
-    """Validate the bytes of a manifest.
+    @property
+    def batch(self) -> int:
+        """How many frames a run takes; 1 where it takes none, which a policy refuses."""
+        pixels = self.input_of("pixels")
+        return pixels.shape[0] if pixels else 1
 
-    Args:
-        data: the content of `manifest.json`.
-        origin: what to call the file in errors.
-
-    Raises:
-        BundleError: not JSON, another schema version, or a field that does not fit; names the field.
-    """
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise BundleError(
-            f"{origin} has {len(data)} bytes, a manifest at most {MAX_MANIFEST_BYTES}.", "Export it again."
-        )
-    version = _schema_version(data, origin)
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{origin} has schema version {version!r}; this runtime reads version {SCHEMA_VERSION}.",
-            "Export the checkpoint again with this version of vla-edge, or install the version that wrote the bundle.",
-        )
-    try:
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise BundleError(
-            f"{origin} is not a valid manifest: {error}.", "It was damaged or edited; export it again."
-        ) from error
-    _check_consistency(manifest, origin)
-    return manifest
+    @property
+    def actions(self) -> Output:
+        """The output that holds the actions: every manifest that was read has one."""
+        return next(tensor for tensor in self.outputs if tensor.role == "actions")
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -261,29 +292,6 @@ def json_schema() -> dict[str, Any]:
         "title": "vla-edge bundle manifest",
         **schema,
     }
-
-
-def _schema_version(data: bytes, origin: str) -> Any:
-    try:
-        head = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(
-            f"{origin} is not JSON: {error}.", "It was damaged or truncated; export it again."
-        ) from error
-    if not isinstance(head, dict):
-        raise BundleError(
-            f"{origin} is not a manifest: it holds a JSON {type(head).__name__}.",
-            "Point at a folder that vla-export wrote.",
-        )
-    return head.get("schema_version")
-
-
-def _check_consistency(manifest: Manifest, origin: str) -> None:
-    """What the types alone cannot say."""
-    for problem in contradictions(manifest):
-        raise BundleError(
-            f"{origin} contradicts itself: {problem}.", "It was damaged or edited; export it again."
-        )
 
 
 if __name__ == "__main__":

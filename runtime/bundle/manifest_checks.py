@@ -10,28 +10,26 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from vla_edge.runtime.printable import one_line
 
-if TYPE_CHECKING:
-    from .manifest import Manifest, TensorSpec
+from .manifest import ACTION_STAGE, InputRole, Manifest, Prompt, TensorSpec
 
-PIXELS = "pixel_values"
-ACTIONS = "actions"
 MAX_IO_BYTES = 512 << 20  # inputs and outputs of one call; 64 frames of 224 pixels take 38 MiB
 MAX_STAGE_BYTES = 1 << 30
 MAX_PROMPT_TOKENS = 1 << 24  # of all instructions together, padded
 MAX_NORMALISED = 1e4  # a pixel in standard deviations: beyond it half precision overflows at once
 MAX_SETTING_LEVELS = 16  # an export writes at most a list
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int32": 4}
-# What the runtime writes into these, whatever a manifest says.
-_KNOWN_INPUTS = {
-    PIXELS: ("float32", 4),
-    "input_ids": ("int32", 2),
+# What the runtime writes into inputs of these roles: dtype, and how many axes.
+_FILLED: dict[InputRole, tuple[str, int]] = {
+    "pixels": ("float32", 4),
+    "token_ids": ("int32", 2),
     "attention_mask": ("int32", 2),
     "instruction_index": ("int32", 1),
 }
+# Arrays of golden.npz beside those of the inputs: references, and the tokenizer's own ids.
+_GOLDEN_ARRAYS = ("names", "actions", "token_ids")
 
 
 def normal_text(text: str) -> str:
@@ -50,15 +48,19 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
     for key, setting in manifest.settings.items():
         if _is_deeper(setting.value, MAX_SETTING_LEVELS):
             yield f"setting {one_line(key)[:200]} is nested deeper than {MAX_SETTING_LEVELS} levels"
+    if manifest.architecture and _is_deeper(manifest.architecture.values, MAX_SETTING_LEVELS):
+        yield f"architecture.values are nested deeper than {MAX_SETTING_LEVELS} levels"
     yield from _action(manifest)
     yield from _preprocessing(manifest)
     yield from _instructions(manifest)
-    yield from _prompt(manifest)
+    yield from _prompt(manifest, manifest.prompt) if manifest.prompt else _no_prompt(manifest)
     yield from _tensors(manifest)
+    yield from _roles(manifest)
     yield from _state(manifest)
     if len({_batch(manifest, tensor) for tensor in (*manifest.inputs, *manifest.outputs)}) > 1:
         yield "its inputs and outputs are of several batch sizes"
     yield from _stages_and_gates(manifest)
+    yield from _cuts(manifest)
     if twice := _twice(entry.path for entry in manifest.files):
         yield f"a file is listed twice ({twice!r})"
 
@@ -66,8 +68,14 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
 def _shown_names(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """What commands print in lines and columns of their own."""
     yield "name", manifest.name
+    yield "source.layout", manifest.source.layout
+    if manifest.architecture:
+        yield "architecture.family", manifest.architecture.family
     yield from (("action.names", name) for name in manifest.action.names)
+    yield from (("action.units", unit) for unit in manifest.action.units)
     yield from (("a setting's name", name) for name in manifest.settings)
+    yield from (("a stage's name", stage.name) for stage in manifest.stages)
+    yield from (("a cut's name", cut.name) for cut in manifest.cuts)
 
 
 def _is_deeper(value: object, levels: int) -> bool:
@@ -86,11 +94,13 @@ def _is_deeper(value: object, levels: int) -> bool:
 def _action(manifest: Manifest) -> Iterator[str]:
     action = manifest.action
     size = len(action.names)
-    for field in ("scale", "offset", "limit"):
+    for field in ("units", "scale", "offset", "limit"):
         if len(getattr(action, field)) != size:
             yield f"action.{field} has {len(getattr(action, field))} values for {size} action names"
     if twice := _twice(action.names):
         yield f"two components of the action are named {twice!r}"
+    if any(unit.strip() != unit for unit in action.units):
+        yield "action.units has space around a unit"
     if 0.0 in action.scale:
         yield "action.scale has a zero, so that the policy would have no say in that component"
 
@@ -110,7 +120,7 @@ def _preprocessing(manifest: Manifest) -> Iterator[str]:
 
 def _instructions(manifest: Manifest) -> Iterator[str]:
     texts = [instruction.text for instruction in manifest.instructions]
-    if manifest.default_instruction not in texts:
+    if manifest.default_instruction not in texts and (texts or manifest.default_instruction):
         yield f"default_instruction {manifest.default_instruction!r} is not among the instructions"
     if not all(map(normal_text, texts)):
         yield "an instruction is empty"
@@ -119,8 +129,17 @@ def _instructions(manifest: Manifest) -> Iterator[str]:
         yield f"an instruction is listed twice ({', '.join(map(repr, same))})"
 
 
-def _prompt(manifest: Manifest) -> Iterator[str]:
-    prompt = manifest.prompt
+def _no_prompt(manifest: Manifest) -> Iterator[str]:
+    if manifest.instructions:
+        yield "it has instructions and no prompt"
+    for tensor in manifest.inputs:
+        if tensor.role in ("token_ids", "attention_mask", "instruction_index"):
+            yield f"{_shown(tensor)} is fed from a prompt, and it has none"
+
+
+def _prompt(manifest: Manifest, prompt: Prompt) -> Iterator[str]:
+    if not manifest.instructions:
+        yield "it has a prompt and no instructions"
     least = prompt.image_start + prompt.image_tokens
     full = prompt.vocabulary == "full"
     if least > prompt.length:
@@ -151,18 +170,29 @@ def _tensors(manifest: Manifest) -> Iterator[str]:
     if size_bytes > MAX_IO_BYTES:
         yield f"its inputs and outputs take {size_bytes} bytes, a call at most {MAX_IO_BYTES}"
     for tensor in manifest.inputs:
-        dtype, rank = _KNOWN_INPUTS.get(tensor.name, (tensor.dtype, len(tensor.shape)))
+        dtype, rank = _FILLED.get(tensor.role, (tensor.dtype, len(tensor.shape)))
         if (tensor.dtype, len(tensor.shape)) != (dtype, rank):
             yield f"{_shown(tensor)} has to be {dtype} of rank {rank}"
-    actions = next((tensor for tensor in manifest.outputs if tensor.name == ACTIONS), None)
-    if actions is None:
-        yield f"it has no output {ACTIONS!r}"
-    elif (
-        actions.dtype != "float32"
-        or len(actions.shape) != 3
-        or actions.shape[2] != len(manifest.action.names)
-    ):
-        yield f"{_shown(actions)} has to be float32 [batch, steps, {len(manifest.action.names)}]"
+        if tensor.name in _GOLDEN_ARRAYS or tensor.name.startswith("stage_"):
+            yield f"an input is named {tensor.name!r}, as another array of the golden samples"
+    actions = [tensor for tensor in manifest.outputs if tensor.role == "actions"]
+    if len(actions) != 1:
+        yield f"{len(actions)} of its outputs are the actions"
+    size = len(manifest.action.names)
+    for output in actions:
+        if output.dtype != "float32" or len(output.shape) != 3 or output.shape[2] != size:
+            yield f"{_shown(output)} has to be float32 [batch, steps, {size}]"
+
+
+def _roles(manifest: Manifest) -> Iterator[str]:
+    """Carried state is what `runtime.state` pairs, and an input that is filled is there once."""
+    if twice := _twice(tensor.role for tensor in manifest.inputs if tensor.role in _FILLED):
+        yield f"two inputs have the role {twice!r}"
+    carried = {name for pair in manifest.runtime.state for name in pair}
+    roles = {tensor.name: tensor.role for tensor in manifest.inputs}
+    for name, role in {**roles, **{tensor.name: tensor.role for tensor in manifest.outputs}}.items():
+        if (role == "state") != (name in carried):
+            yield f"runtime.state and the role {role!r} of {name!r} do not fit each other"
 
 
 def _state(manifest: Manifest) -> Iterator[str]:
@@ -171,8 +201,6 @@ def _state(manifest: Manifest) -> Iterator[str]:
     for source, target in manifest.runtime.state:
         if source not in inputs or target not in outputs:
             yield f"runtime.state names {(source, target)}, which the graph does not have"
-        elif source in _KNOWN_INPUTS or target == ACTIONS:
-            yield f"runtime.state carries {(source, target)}, which is no state"
         elif (inputs[source].dtype, inputs[source].shape) != (outputs[target].dtype, outputs[target].shape):
             yield f"runtime.state carries {_shown(outputs[target])} to {_shown(inputs[source])}"
         elif inputs[source].dtype != "float32" or len(inputs[source].shape) != 3:
@@ -189,11 +217,28 @@ def _stages_and_gates(manifest: Manifest) -> Iterator[str]:
     if size_bytes > MAX_STAGE_BYTES:
         yield f"its stages take {size_bytes} bytes, at most {MAX_STAGE_BYTES}"
     for stage in manifest.stages:
-        if stage.name == "action" and stage.tensor != ACTIONS:
-            yield f"the stage 'action' is the tensor {stage.tensor!r} instead of {ACTIONS!r}"
-    for gate in manifest.parity.gates:
-        if (gate.metric == "max_abs_mps") != (gate.stage == "action"):
+        actions = {tensor.name for tensor in manifest.outputs if tensor.role == "actions"}
+        if stage.name == ACTION_STAGE and stage.tensor not in actions:
+            yield f"the stage {ACTION_STAGE!r} is the tensor {stage.tensor!r}, not the graph's actions"
+    known = {ACTION_STAGE, *(stage.name for stage in manifest.stages)}
+    parity = manifest.parity
+    for told in [gate.stage for gate in parity.gates] + [error.stage for error in parity.errors]:
+        if told not in known:
+            yield f"parity tells of a stage {told!r} that it does not list"
+    for gate in parity.gates:
+        if (gate.metric == "max_abs") != (gate.stage == ACTION_STAGE):
             yield f"the gate of stage {gate.stage!r} is in {gate.metric}"
+
+
+def _cuts(manifest: Manifest) -> Iterator[str]:
+    if twice := _twice(cut.name for cut in manifest.cuts):
+        yield f"the cut {twice!r} is listed twice"
+    for cut in manifest.cuts:
+        if twice := _twice(tensor.name for tensor in cut.tensors):
+            yield f"the cut {cut.name!r} names the tensor {twice!r} twice"
+        size_bytes = sum(map(bytes_of, cut.tensors))
+        if size_bytes > MAX_IO_BYTES:
+            yield f"the tensors of the cut {cut.name!r} take {size_bytes} bytes, at most {MAX_IO_BYTES}"
 
 
 def bytes_of(tensor: TensorSpec) -> int:

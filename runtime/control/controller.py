@@ -58,7 +58,7 @@ class Command:
 
     Attributes:
         names: of the components.
-        values: m/s; all zero when stopped.
+        values: each component in its unit (`Policy.manifest.action.units`); all zero when stopped.
         stopped: whether this is a stop of the controller (a policy may ask for zeros too: then it is False).
         reason: why it is one; empty otherwise.
         action: what the policy said; None where it failed or was late.

@@ -18,7 +18,7 @@ class ControllerOptions:
     """What counts as a fault.
 
     Attributes:
-        limits: largest absolute value per component, m/s; None takes the manifest's. Never wider than those.
+        limits: largest absolute value per component, in its unit; None takes the manifest's. Never wider than those.
         deadline_ms: longest time from the frame's capture (or the call, where that is not told) to the command.
             A command that comes later is not passed on: the robot stops. Choose it by how far the robot may
             drive on what it saw (speed times deadline), and above the slowest step of this machine (p99 of
@@ -56,12 +56,13 @@ class ControllerOptions:
 
 
 def limits_of(options: ControllerOptions, manifest: Manifest) -> tuple[float, ...]:
-    """The limit of each component, m/s.
+    """The limit of each component, in its unit.
 
     Raises:
         InputError: one of an unknown component, not positive, or wider than the manifest's.
     """
-    widest = dict(zip(manifest.action.names, manifest.action.limit, strict=True))
+    action = manifest.action
+    widest = dict(zip(action.names, action.limit, strict=True))
     asked: dict[str, float] = {}
     for name, value in (options.limits or {}).items():
         if name not in widest:
@@ -70,13 +71,14 @@ def limits_of(options: ControllerOptions, manifest: Manifest) -> tuple[float, ..
             )
         limit = finite_number(value)
         if limit is None or not 0 < limit <= widest[name]:
+            unit = action.units[action.names.index(name)]
             raise InputError(
-                f"The limit {shown(value)} m/s of {name} is not within 0 and the manifest's "
-                f"{widest[name]:g} m/s.",
+                f"The limit {shown(value)} {unit} of {name} is not within 0 and the manifest's "
+                f"{widest[name]:g} {unit}.",
                 "Choose a smaller one; a wider one needs another export.",
             )
         asked[name] = limit
-    return tuple(asked.get(name, widest[name]) for name in manifest.action.names)
+    return tuple(asked.get(name, widest[name]) for name in action.names)
 
 
 def check_options(options: ControllerOptions) -> float:

@@ -137,7 +137,7 @@ def command(
         limit.next()
         table = None if as_json else Table(policy.manifest, policy.identity)
         results = _results(policy, paths, instruction, reset_each=reset_each, strict=strict, swapped=bgr)
-        with result_file(output, policy.manifest.action.names) as write:
+        with result_file(output, policy.manifest.action) as write:
             failures = _show(results, write, table, limit)
     return 1 if failures else 0
 
@@ -151,10 +151,9 @@ def _loaded(
 
     from vla_edge.runtime.batch import BatchPolicy
     from vla_edge.runtime.bundle.bundle import Bundle
-    from vla_edge.runtime.opening import frames_at_a_time
     from vla_edge.runtime.policy import Policy
 
-    batch = frames_at_a_time(Bundle.open(bundle, "size").manifest)
+    batch = Bundle.open(bundle, "size").manifest.batch
     if batch > 1 and one_by_one:
         raise InputError(
             f"{bundle} takes {batch} frames at a time, each an episode of its own: --sequence needs one at a time.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.process.interrupts import uninterrupted
 
 from .images import Result
+
+if TYPE_CHECKING:
+    from vla_edge.runtime.bundle.manifest import ActionSpec
 
 # a spreadsheet would run a text that begins so as a formula, some also where the sign is a wide one
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -55,14 +58,14 @@ def check_output(path: Path) -> None:
 
 
 @contextmanager
-def result_file(path: Path | None, names: Sequence[str]) -> Iterator[Write]:
+def result_file(path: Path | None, action: ActionSpec) -> Iterator[Write]:
     """Yields what to call with each result; at the end the file appears, replacing an earlier one.
 
     What is there when the work ends early (Ctrl-C, a fault of the engine) is kept as `PATH.partial`.
 
     Args:
         path: ends in .csv, .jsonl or .ndjson; None writes nothing.
-        names: of the action's components.
+        action: its components and their units.
 
     Raises:
         InputError: as `check_output`.
@@ -76,7 +79,7 @@ def result_file(path: Path | None, names: Sequence[str]) -> Iterator[Write]:
         staging_file(path) as (staged, binary),
         io.TextIOWrapper(binary, "utf-8", errors="backslashreplace", newline="") as file,
     ):
-        write = _Counted(_WRITERS[path.suffix.lower()](file, names))
+        write = _Counted(_WRITERS[path.suffix.lower()](file, action))
         try:
             yield write
             _publish(file, staged, path)
@@ -113,16 +116,18 @@ class _Counted:
         self.count += 1
 
 
-def _json_lines(file: IO[str], names: Sequence[str]) -> Write:
+def _json_lines(file: IO[str], action: ActionSpec) -> Write:
     def write(result: Result) -> None:
         file.write(json_text(as_fields(result), indent=None) + "\n")
 
     return write
 
 
-def _csv(file: IO[str], names: Sequence[str]) -> Write:
+def _csv(file: IO[str], action: ActionSpec) -> Write:
     """A row an image; the columns are the same for all. Of a policy of several steps the command now."""
-    values = [f"{name}_mps" for name in names]
+    values = [
+        f"{name}_{unit.replace('/', 'p')}" for name, unit in zip(action.names, action.units, strict=True)
+    ]
     columns = ["image", "instruction", *values, "limited", "held", "total_ms", "error"]
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writerow({column: _text(column) for column in columns})
@@ -134,7 +139,7 @@ def _csv(file: IO[str], names: Sequence[str]) -> Write:
             row["error"] = _text(found.problem)
         else:
             row |= dict(zip(values, found.values, strict=True))
-            row |= {"instruction": _text(found.instruction), "total_ms": found.timings_ms["total"]}
+            row |= {"instruction": _text(found.instruction or ""), "total_ms": found.timings_ms["total"]}
             row |= {"limited": str(found.clamped).lower(), "held": str(found.held).lower()}
         writer.writerow(row)
 

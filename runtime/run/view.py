@@ -38,11 +38,11 @@ class Table:
     """
 
     def __init__(self, manifest: Manifest, identity: EngineIdentity) -> None:
-        from vla_edge.runtime.opening import frames_at_a_time
-
         self._manifest, self._identity = manifest, identity
-        self._batch = frames_at_a_time(manifest)
-        self._heads = [f"{one_line(name)} m/s" for name in manifest.action.names]
+        self._batch = manifest.batch
+        action = manifest.action
+        heads = zip(action.names, action.units, strict=True)
+        self._heads = [f"{one_line(name)} {one_line(unit)}" for name, unit in heads]
         self._widths = [max(len(head), len("-0.0000")) + 2 for head in self._heads]
         self._total_ms: list[float] = []
 
@@ -65,9 +65,8 @@ class Table:
         """What the figures rest on."""
         done = len(self._total_ms)
         if done:
-            limits = sorted(set(self._manifest.action.limit))
             for line in (
-                f"{_count(done, 'image')}; limited to {', '.join(f'{plus_minus()}{limit:g}' for limit in limits)} m/s; "
+                f"{_count(done, 'image')}; limited to {self._limits()}; "
                 f"p50 {statistics.median(self._total_ms):.1f} ms {self._unit_of_time()}",
                 one_line(f"{self._identity}; {self._identity.compute}"),
             ):
@@ -75,14 +74,25 @@ class Table:
         if failures:
             click.echo(f"{_count(failures, 'image')} of {done + failures} could not be used.", err=True)
 
+    def _limits(self) -> str:
+        """Such as "±1.15 m/s", or "±1.15 m/s, ±0.5 rad/s"."""
+        limits: dict[str, set[float]] = {}
+        for unit, limit in zip(self._manifest.action.units, self._manifest.action.limit, strict=True):
+            limits.setdefault(one_line(unit), set()).add(limit)
+        return ", ".join(
+            f"{', '.join(f'{plus_minus()}{limit:g}' for limit in sorted(values))} {unit}"
+            for unit, values in limits.items()
+        )
+
     def _unit_of_time(self) -> str:
         return "a frame" if self._batch == 1 else f"a run of {self._batch} frames"
 
     def _head(self, action: Action) -> None:
-        held = len(self._manifest.instructions)
-        is_default = action.instruction == self._manifest.default_instruction
-        note = f", the default of {_count(held, 'instruction')}" if is_default and held > 1 else ""
-        click.echo(f"following {one_line(repr(action.instruction))}{note}")
+        if action.instruction is not None:
+            held = len(self._manifest.instructions)
+            is_default = action.instruction == self._manifest.default_instruction
+            note = f", the default of {_count(held, 'instruction')}" if is_default and held > 1 else ""
+            click.echo(f"following {one_line(repr(action.instruction))}{note}")
         heads = "".join(f"{head:>{width}}" for head, width in zip(self._heads, self._widths, strict=True))
         click.echo(f"{heads}  image")
 

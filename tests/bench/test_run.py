@@ -16,7 +16,8 @@ from vla_edge.bench.measure.agreement import find_frames
 from vla_edge.bench.report.types import Report, Row
 from vla_edge.bench.run import _default_backends, _Planned, has_failure, run_bench
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, decode, encode
+from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, encode
+from vla_edge.runtime.bundle.manifest_file import decode
 from vla_edge.runtime.errors import InputError
 
 IMAGES = Path(__file__).parents[2] / "export" / "images"

@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from vla_edge.runtime.bundle.manifest import decode
+from vla_edge.runtime.bundle.manifest_file import decode
 
 PARAMETERS = {"pure": 1_703_973_122, "hybrid-a": 1_859_579_651}
 GIB = 1 << 30

@@ -229,12 +229,12 @@ class Tokenizer(BundleReader):
     def read(self, data: bytes) -> None:
         from vla_edge.export.kosmos2.tokens import load_tokenizer
         from vla_edge.runtime import Bundle
-        from vla_edge.runtime.instructions import InstructionEncoder
+        from vla_edge.runtime.instructions import instructions_of
 
         folder = self.put(data)
         filled = "<s><image> <image> <image> </image> go to the cup"
         refused_or_read(lambda: load_tokenizer(str(folder / self.name)).encode(filled).ids)
-        InstructionEncoder(Bundle.open(folder)).encode("a new place")
+        instructions_of(Bundle.open(folder)).encode("a new place")
 
 
 class Images(Reader):
@@ -298,8 +298,9 @@ class SideFiles(BundleReader):
 
     def read(self, data: bytes) -> None:
         from vla_edge.runtime import Bundle
-        from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_plan, record_path, require_verified
+        from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_plan, require_verified
         from vla_edge.runtime.engines.tensorrt.plan_header import read_header
+        from vla_edge.runtime.engines.tensorrt.plan_names import record_path
         from vla_edge.runtime.files.cache_file import CacheFile
 
         record_path(self._plan).write_bytes(data)

@@ -249,33 +249,37 @@ def image_files() -> list[bytes]:
 def planted_plan(bundle: Path) -> tuple[Path, Any, bytes]:
     """A plan's file with some bytes in it, the machine that it belongs to, and a sound side file."""
     from vla_edge.runtime import Bundle
-    from vla_edge.runtime.engines.tensorrt import plan as plans
+    from vla_edge.runtime.engines.tensorrt import record as records
+    from vla_edge.runtime.engines.tensorrt.plan import model_files
+    from vla_edge.runtime.engines.tensorrt.plan_names import plan_path
 
     opened = Bundle.open(bundle)
-    machine = plans.Machine(**_known(plans.Machine, backend="tensorrt", version="10.6.0", sm=87, gpu="Orin"))
-    path = plans.plan_path(bundle, "tensorrt", "10.6.0", 87)
+    machine = records.Machine(
+        **_known(records.Machine, backend="tensorrt", version="10.6.0", sm=87, gpu="Orin")
+    )
+    path = plan_path(bundle, "tensorrt", "10.6.0", 87)
     path.parent.mkdir(exist_ok=True)
     content = b"ftrt" + bytes(20) + bytes((10, 6, 0, 26)) + bytes(range(256)) * 8
     path.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    record = plans.PlanRecord(
+    record = records.PlanRecord(
         **_known(
-            plans.PlanRecord,
+            records.PlanRecord,
             plan=path.name,
             size_bytes=len(content),
             sha256=digest,
             chunk_bytes=len(content),
             chunk_sha256=(digest,),
             machine=machine,
-            build=plans.BuildFacts(**_known(plans.BuildFacts)),
-            contents=plans.Contents(**_known(plans.Contents)),
+            build=records.BuildFacts(**_known(records.BuildFacts)),
+            contents=records.Contents(**_known(records.Contents)),
             bundle=opened.manifest.name,
             manifest_sha256=opened.manifest_sha256,
-            model=plans.model_files(opened),
-            verification=plans.PlanVerification(**_known(plans.PlanVerification, passed=True)),
+            model=model_files(opened),
+            verification=records.PlanVerification(**_known(records.PlanVerification, passed=True)),
         )
     )
-    return path, machine, plans.encode_record(record)
+    return path, machine, records.encode_record(record)
 
 
 def _known(kind: type, **given: Any) -> dict[str, Any]:

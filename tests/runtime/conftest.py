@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vla_edge.runtime.bundle import manifest as schema
+from vla_edge.runtime.bundle.manifest_file import decode
 
 SIDE = 16
 LENGTH = 16
@@ -156,9 +157,26 @@ def _value_infos(tensors: Tensors) -> list[onnx.ValueInfoProto]:
     ]
 
 
-def _specs(tensors: Tensors) -> tuple[schema.TensorSpec, ...]:
+_ROLES: dict[str, schema.InputRole] = {
+    "pixel_values": "pixels",
+    "input_ids": "token_ids",
+    "attention_mask": "attention_mask",
+    "instruction_index": "instruction_index",
+    "h_in": "state",
+}
+
+
+def _inputs(tensors: Tensors) -> tuple[schema.Input, ...]:
     return tuple(
-        schema.TensorSpec(name=name, dtype=kind, shape=shape) for name, (kind, shape) in tensors.items()
+        schema.Input(name=name, dtype=kind, shape=shape, role=_ROLES.get(name, "other"))
+        for name, (kind, shape) in tensors.items()
+    )
+
+
+def _outputs(tensors: Tensors) -> tuple[schema.Output, ...]:
+    return tuple(
+        schema.Output(name=name, dtype=kind, shape=shape, role="actions" if name == "actions" else "state")
+        for name, (kind, shape) in tensors.items()
     )
 
 
@@ -212,7 +230,7 @@ def manifest_of(tiny: Tiny, files: tuple[schema.FileEntry, ...]) -> schema.Manif
     inputs, outputs = _tensors(tiny)
     dtype = "float16" if tiny.precision == "fp16" else "float32"
     return schema.Manifest(
-        schema_version=1,
+        schema_version=schema.SCHEMA_VERSION,
         name=tiny.name,
         created_utc="2026-01-01T00:00:00+00:00",
         source=schema.Source(
@@ -226,12 +244,19 @@ def manifest_of(tiny: Tiny, files: tuple[schema.FileEntry, ...]) -> schema.Manif
             parameters=1,
             weights_origin="sample: tiny",
         ),
+        architecture=schema.Architecture(family="tiny", values={"width": WIDTH}),
         settings={"lstm": schema.Setting(value="single", origin="default", standing="likely")},
-        inputs=_specs(inputs),
-        outputs=_specs(outputs),
+        inputs=_inputs(inputs),
+        outputs=_outputs(outputs),
         stages=(
             schema.Stage(name="text", tensor="text", shape=(tiny.batch, WIDTH)),
             schema.Stage(name="action", tensor="actions", shape=(tiny.batch, tiny.steps, 2)),
+        ),
+        cuts=(
+            schema.Cut(
+                name="text",
+                tensors=(schema.TensorSpec(name="text", dtype=dtype, shape=(tiny.batch, WIDTH)),),
+            ),
         ),
         preprocessing=schema.Preprocessing(
             height=SIDE,
@@ -260,7 +285,11 @@ def manifest_of(tiny: Tiny, files: tuple[schema.FileEntry, ...]) -> schema.Manif
         default_instruction=tiny.texts[0],
         runtime=schema.Runtime(frame=tiny.frame, state=(("h_in", "h_out"),) if tiny.carried else ()),
         action=schema.ActionSpec(
-            names=("linear_x", "linear_y"), unit="m/s", scale=tiny.scale, offset=tiny.offset, limit=tiny.limit
+            names=("linear_x", "linear_y"),
+            units=("m/s", "m/s"),
+            scale=tiny.scale,
+            offset=tiny.offset,
+            limit=tiny.limit,
         ),
         precision=schema.Precision(
             asked=tiny.precision, achieved=tiny.precision, weights_dtype=dtype, float32_islands=("Tanh",)
@@ -269,9 +298,9 @@ def manifest_of(tiny: Tiny, files: tuple[schema.FileEntry, ...]) -> schema.Manif
             reference="NumPy",
             engine="NumPy",
             samples=8,
-            gates=(schema.Gate(stage="action", metric="max_abs_mps", limit=0.01),),
+            gates=(schema.Gate(stage="action", metric="max_abs", limit=0.01),),
             errors=(schema.StageError(stage="action", relative_l2=0.0, max_abs=0.0),),
-            max_abs_mps=0.0,
+            max_abs=0.0,
         ),
         tools={"onnx": onnx.__version__},
         files=files,
@@ -348,7 +377,7 @@ def relist() -> Callable[[Path], None]:
     def run(folder: Path) -> None:
         import msgspec
 
-        manifest = schema.decode((folder / schema.MANIFEST_NAME).read_bytes())
+        manifest = decode((folder / schema.MANIFEST_NAME).read_bytes())
         files = tuple(entry_of(folder, entry.path) for entry in manifest.files)
         changed = msgspec.structs.replace(manifest, files=files)
         (folder / schema.MANIFEST_NAME).write_bytes(schema.encode(changed))

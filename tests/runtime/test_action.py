@@ -21,7 +21,11 @@ ENGINE = EngineIdentity(
     "onnxruntime", "1.0", "cpu", "CPUExecutionProvider", "fp32", "fp32", "tiny 0123456789ab"
 )
 SPEC = ActionSpec(
-    names=("linear_x", "linear_y"), unit="m/s", scale=(2.0, 2.0), offset=(0.0, 0.1), limit=(1.15, 1.15)
+    names=("linear_x", "linear_y"),
+    units=("m/s", "m/s"),
+    scale=(2.0, 2.0),
+    offset=(0.0, 0.1),
+    limit=(1.15, 1.15),
 )
 
 
@@ -102,7 +106,11 @@ def test_no_command_ever_exceeds_its_limit(
     output: list[float], scale: float, offset: float, limit: float
 ) -> None:
     spec = ActionSpec(
-        names=("a", "b"), unit="m/s", scale=(scale, scale), offset=(offset, offset), limit=(limit, limit)
+        names=("a", "b"),
+        units=("m/s", "m/s"),
+        scale=(scale, scale),
+        offset=(offset, offset),
+        limit=(limit, limit),
     )
     action = decode([output], spec)
     assert all(-limit <= value <= limit for value in action.values)

@@ -458,7 +458,7 @@ def test_an_input_that_nothing_would_fill_is_refused(make_bundle: Make) -> None:
         (lambda fields: fields["preprocessing"].update(height=32), r"pixel_values \[1, 3, 16, 16\]"),
         (lambda fields: fields["prompt"].update(length=20), r"input_ids \[1, 16\]"),
         (lambda fields: fields["outputs"][0].update(shape=[1, 1, 3]), r"actions float32 \[1, 1, 3\]"),
-        (lambda fields: fields["outputs"][0].update(name="velocities"), "no output 'actions'"),
+        (lambda fields: fields["outputs"][0].update(role="other"), "0 of its outputs are the actions"),
     ],
 )
 def test_a_manifest_that_contradicts_its_graph_is_refused_before_loading(

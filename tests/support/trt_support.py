@@ -17,18 +17,16 @@ from onnx import helper, numpy_helper
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import Manifest, encode
-from vla_edge.runtime.engines.tensorrt.plan import (
-    CHUNK_BYTES,
+from vla_edge.runtime.engines.tensorrt.plan import CHUNK_BYTES, hash_plan, model_files
+from vla_edge.runtime.engines.tensorrt.plan_names import plan_path, record_path
+from vla_edge.runtime.engines.tensorrt.record import (
     BuildFacts,
     Contents,
     Machine,
     PlanRecord,
     PlanVerification,
     encode_record,
-    hash_plan,
-    model_files,
 )
-from vla_edge.runtime.engines.tensorrt.plan_names import plan_path, record_path
 
 LENGTH, WIDTH, VOCABULARY, SIDE, STEPS, SIZE = 16, 64, 32, 16, 1, 2
 SAMPLES = 8
@@ -139,28 +137,30 @@ def tiny_manifest(files: list[dict[str, object]], **changes: object) -> Manifest
     gates = [
         {"stage": "vision", "metric": "relative_l2", "limit": 0.03},
         {"stage": "text", "metric": "relative_l2", "limit": 0.03},
-        {"stage": "action", "metric": "max_abs_mps", "limit": 0.02},
+        {"stage": "action", "metric": "max_abs", "limit": 0.02},
     ]
     fields = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "tiny",
         "created_utc": "2026-11-23T00:00:00Z",
         "source": {
             "file": "tiny.pth", "size_bytes": 1, "sha256": None, "epoch": 4, "val_mae": 0.2, "layout": "pure",
             "layout_reasons": [], "parameters": 1, "weights_origin": "sample: tests",
         },
+        "architecture": None,
         "settings": {},
         "inputs": [
-            {"name": "pixel_values", "dtype": "float32", "shape": [1, 3, SIDE, SIDE]},
-            {"name": "input_ids", "dtype": "int32", "shape": [1, LENGTH]},
-            {"name": "attention_mask", "dtype": "int32", "shape": [1, LENGTH]},
+            {"name": "pixel_values", "dtype": "float32", "shape": [1, 3, SIDE, SIDE], "role": "pixels"},
+            {"name": "input_ids", "dtype": "int32", "shape": [1, LENGTH], "role": "token_ids"},
+            {"name": "attention_mask", "dtype": "int32", "shape": [1, LENGTH], "role": "attention_mask"},
         ],
-        "outputs": [{"name": "actions", "dtype": "float32", "shape": [1, STEPS, SIZE]}],
+        "outputs": [{"name": "actions", "dtype": "float32", "shape": [1, STEPS, SIZE], "role": "actions"}],
         "stages": [
             {"name": "vision", "tensor": "vision", "shape": [1, 3]},
             {"name": "text", "tensor": "text", "shape": [1, WIDTH]},
             {"name": "action", "tensor": "actions", "shape": [1, STEPS, SIZE]},
         ],
+        "cuts": [],
         "preprocessing": {
             "height": SIDE, "width": SIDE, "color": "rgb", "fit": "squash", "resample": "bilinear", "antialias": True,
             "scale": 1 / 255, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
@@ -172,10 +172,10 @@ def tiny_manifest(files: list[dict[str, object]], **changes: object) -> Manifest
         "instructions": [{"text": "go", "token_ids": [1, 2, 3], "graph_ids": [1, 2, 3]}],
         "default_instruction": "go",
         "runtime": {"frame": "current", "state": []},
-        "action": {"names": ["linear_x", "linear_y"], "unit": "m/s", "scale": [2, 2], "offset": [0, 0],
+        "action": {"names": ["linear_x", "linear_y"], "units": ["m/s", "m/s"], "scale": [2, 2], "offset": [0, 0],
                    "limit": [1.15, 1.15]},
         "precision": {"asked": "fp16", "achieved": "fp16", "weights_dtype": "float16", "float32_islands": []},
-        "parity": {"reference": "", "engine": "", "samples": SAMPLES, "gates": gates, "errors": [], "max_abs_mps": 0},
+        "parity": {"reference": "", "engine": "", "samples": SAMPLES, "gates": gates, "errors": [], "max_abs": 0},
         "tools": {},
         "files": files,
     }  # fmt: skip
@@ -267,7 +267,7 @@ def make_plan(
     path.write_bytes(data)
     whole, chunks = hash_plan(memoryview(data))
     record = PlanRecord(
-        record_version=1,
+        record_version=2,
         plan=path.name,
         size_bytes=len(data),
         sha256=whole,

@@ -17,122 +17,33 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.bundle.manifest import Count, FileEntry, Name, Positive, Sha256
+from vla_edge.runtime.bundle.manifest import FileEntry
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.files.regular_file import open_regular, read_regular
 from vla_edge.runtime.process.cores import usable_cores
 
-from .library import DEFAULT_BACKEND, Backend
+from . import record_v1
+from .library import DEFAULT_BACKEND
 from .plan_header import read_header
 from .plan_names import REJECTED_SUFFIX, backend_of, backend_option, plan_path, record_path
+from .record import Machine, PlanRecord
 
 _log = logging.getLogger(__name__)
 
-RECORD_VERSION: Literal[1] = 1
 CHUNK_BYTES = 64 << 20
 _MAX_RECORD_BYTES = 8 << 20
 _MAX_HASH_THREADS = 8
 
 
-class _Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class _Head(Struct):
+    """Enough of a side file to know its version."""
 
-
-class Machine(_Base, frozen=True):
-    """What a plan is bound to, and what else of the building machine explains a difference.
-
-    `version` is TensorRT's; `sm` is the compute capability as one number, 90 for 9.0. `gpu` and `driver`
-    are None where the plan was built for a GPU that was not there.
-    """
-
-    backend: Backend
-    version: Name
-    sm: Positive
-    gpu: str | None
-    driver: str | None
-
-
-class BuildFacts(_Base, frozen=True):
-    """How the plan was built. None for an option means TensorRT's own default."""
-
-    seconds: float
-    peak_host_mib: Count
-    timing_cache: Literal["none", "new", "reused"]
-    level: int
-    aux_streams: int | None
-    workspace_mib: int | None
-    built_utc: Name
-
-
-class Contents(_Base, frozen=True):
-    """What the engine is made of, read back after the build.
-
-    `source` tells from where: "engine" is TensorRT's inspector; "plan" the text inside a TensorRT-RTX
-    plan, where no GPU can load it; "network" the parsed network before optimisation.
-    """
-
-    source: Literal["engine", "plan", "network"]
-    layers: dict[str, int]
-    dtypes: dict[str, int]
-
-
-class SampleError(_Base, frozen=True):
-    """The error of one golden sample: in m/s before limits, and relative to the reference's length."""
-
-    name: str
-    max_abs_mps: float | None
-    relative_l2: float | None
-
-
-class Check(_Base, frozen=True):
-    """One gate of the manifest, and what was measured; `measured` is None for NaN or infinity."""
-
-    stage: str
-    metric: str
-    limit: float
-    measured: float | None
-    passed: bool
-
-
-class PlanVerification(_Base, frozen=True):
-    """The golden samples run through the plan, on the machine that will use it.
-
-    `passed` is None when they could not be run, and `note` says why.
-    """
-
-    passed: bool | None
-    note: str
-    engine: str
-    samples: tuple[SampleError, ...]
-    checks: tuple[Check, ...]
-    checked_utc: str | None
-
-
-class PlanRecord(_Base, frozen=True):
-    """The side file of a plan."""
-
-    record_version: Literal[1]
-    plan: Name
-    size_bytes: Positive
-    sha256: Sha256
-    # of every `chunk_bytes`, so that a robot checks the plan on all of its cores
-    chunk_bytes: Positive
-    chunk_sha256: tuple[Sha256, ...]
-    machine: Machine
-    build: BuildFacts
-    contents: Contents
-    bundle: Name
-    manifest_sha256: Sha256
-    model: Annotated[
-        tuple[FileEntry, ...], Meta(description="the files of the bundle that the plan was built from")
-    ]
-    verification: PlanVerification
+    record_version: object = None
 
 
 @dataclass(frozen=True)
@@ -147,10 +58,6 @@ class PlanFile:
     @property
     def hint(self) -> str:
         return _build(self.folder, self.record.machine.backend)
-
-
-def encode_record(record: PlanRecord) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
 def read_record(plan: Path, folder: Path) -> PlanRecord:
@@ -171,7 +78,8 @@ def read_record(plan: Path, folder: Path) -> PlanRecord:
     except OSError as error:
         raise EngineError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
     try:
-        return msgspec.json.decode(data, type=PlanRecord)
+        before = msgspec.json.decode(data, type=_Head).record_version == 1
+        return record_v1.decode(data) if before else msgspec.json.decode(data, type=PlanRecord)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EngineError(f"{path} is not a valid side file: {error}.", hint) from error
 

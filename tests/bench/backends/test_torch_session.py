@@ -18,7 +18,8 @@ from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.measure.parity import ActionErrors
 from vla_edge.bench.measure.workload import PolicyStep
 from vla_edge.bench.report.types import Parity
-from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, TensorSpec, decode, encode
+from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, TensorSpec, encode
+from vla_edge.runtime.bundle.manifest_file import decode
 from vla_edge.runtime.errors import EngineError
 
 

@@ -10,7 +10,7 @@ from vla_edge.bench.report.types import Parity
 from vla_edge.runtime.bundle.manifest import Gate
 
 REFERENCE = np.array([[[0.3, 0.4]], [[-0.6, 0.8]]], np.float32)
-GATE = Gate(stage="action", metric="max_abs_mps", limit=0.02)
+GATE = Gate(stage="action", metric="max_abs", limit=0.02)
 
 
 def errors_of(*calls: tuple[int, list[float]]) -> Parity:

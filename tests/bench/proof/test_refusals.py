@@ -9,7 +9,8 @@ from trt_support import make_plan, small_bundle
 
 from vla_edge.bench.proof.refusals import FAULTS, planted, refusals
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.engines.tensorrt.plan import Machine, find_plan, open_plan
+from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_plan
+from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.errors import EngineError, InputError
 
 HERE = Machine(backend="tensorrt", version="10.6.0", sm=87, gpu="Fake GPU", driver="CUDA 12.6")

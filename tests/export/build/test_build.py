@@ -35,17 +35,10 @@ from vla_edge.export.build.stages import measure_stages
 from vla_edge.export.build.target import Target, open_target
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.library import load_library
-from vla_edge.runtime.engines.tensorrt.plan import (
-    Check,
-    Machine,
-    PlanFile,
-    PlanVerification,
-    find_plan,
-    open_plan,
-    read_record,
-    record_path,
-)
+from vla_edge.runtime.engines.tensorrt.plan import PlanFile, find_plan, open_plan, read_record
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header
+from vla_edge.runtime.engines.tensorrt.plan_names import record_path
+from vla_edge.runtime.engines.tensorrt.record import Check, Machine, PlanVerification
 from vla_edge.runtime.errors import BundleError, EngineError, InputError, ParityError, ResourceError
 from vla_edge.runtime.process.interrupts import Interrupted
 
@@ -389,7 +382,12 @@ def test_an_error_in_the_build_thread_reaches_the_caller() -> None:
 
 def verification(passed: bool) -> PlanVerification:
     check = Check(
-        stage="action", metric="max_abs_mps", limit=0.02, measured=0.01 if passed else 0.5, passed=passed
+        stage="action",
+        metric="max_abs",
+        unit="m/s",
+        limit=0.02,
+        measured=0.01 if passed else 0.5,
+        passed=passed,
     )
     return PlanVerification(
         passed=passed,

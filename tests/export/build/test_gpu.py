@@ -21,8 +21,9 @@ from vla_edge.export.build.stages import measure_stages
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines.tensorrt.library import load_library
-from vla_edge.runtime.engines.tensorrt.plan import read_record, record_path
+from vla_edge.runtime.engines.tensorrt.plan import read_record
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header
+from vla_edge.runtime.engines.tensorrt.plan_names import record_path
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtSession
 from vla_edge.runtime.errors import EngineError
 

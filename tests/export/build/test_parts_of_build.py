@@ -28,7 +28,7 @@ from vla_edge.export.build.timing_cache import TimingCache
 from vla_edge.export.build.verify import judge, run_samples, sample_inputs
 from vla_edge.runtime.bundle.bundle import load_golden
 from vla_edge.runtime.engines.tensorrt.library import Library, check_version, load_library
-from vla_edge.runtime.engines.tensorrt.plan import Machine
+from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.errors import EngineError, InputError, ResourceError
 from vla_edge.runtime.files.cache_file import CacheFile
 
@@ -59,7 +59,7 @@ class Samples:
 
     def verification(self) -> Any:
         measures = run_samples(self.inputs, self.outputs, self.run, self.golden, MANIFEST, Silent())
-        return judge(MANIFEST.parity.gates, self.golden["names"].tolist(), measures, "an engine")
+        return judge(MANIFEST.parity.gates, self.golden["names"].tolist(), measures, "an engine", "m/s")
 
 
 def test_exact_actions_pass_and_every_sample_is_fed() -> None:
@@ -74,7 +74,7 @@ def test_exact_actions_pass_and_every_sample_is_fed() -> None:
 def test_errors_are_in_metres_per_second_after_the_scale() -> None:
     result = Samples(error=0.009).verification()  # scale 2: 0.018 m/s, gate 0.02
     assert result.passed
-    assert result.samples[0].max_abs_mps == pytest.approx(0.018, abs=1e-5)
+    assert result.samples[0].max_abs == pytest.approx(0.018, abs=1e-5)
     result = Samples(error=0.011).verification()
     assert not result.passed
     assert "action 0.022 m/s, gate 0.02 m/s" in result.note
@@ -84,7 +84,7 @@ def test_errors_are_in_metres_per_second_after_the_scale() -> None:
 def test_nan_misses_every_gate(error: float) -> None:
     result = Samples(error=error).verification()
     assert not result.passed
-    assert result.samples[0].max_abs_mps is None
+    assert result.samples[0].max_abs is None
     assert "NaN or infinite" in result.note
 
 
@@ -98,17 +98,17 @@ def test_a_visible_stage_is_held_against_its_gate() -> None:
 def test_without_a_gate_for_the_action_nothing_passes() -> None:
     samples = Samples()
     measures = run_samples(samples.inputs, samples.outputs, samples.run, samples.golden, MANIFEST, Silent())
-    result = judge([], samples.golden["names"].tolist(), measures, "")
+    result = judge([], samples.golden["names"].tolist(), measures, "", "m/s")
     assert not result.passed
     assert "no gate for the action" in result.note
 
 
 def test_carried_state_has_its_batch_in_the_second_place() -> None:
     inputs = [
-        {"name": "h_in", "dtype": "float32", "shape": [4, 2, 8]},
-        {"name": "x", "dtype": "float32", "shape": [2, 3]},
+        {"name": "h_in", "dtype": "float32", "shape": [4, 2, 8], "role": "state"},
+        {"name": "x", "dtype": "float32", "shape": [2, 3], "role": "other"},
     ]
-    outputs = [{"name": "h_out", "dtype": "float32", "shape": [4, 2, 8]}]
+    outputs = [{"name": "h_out", "dtype": "float32", "shape": [4, 2, 8], "role": "state"}]
     manifest = tiny_manifest(
         [], inputs=inputs, outputs=outputs, runtime={"frame": "current", "state": [["h_in", "h_out"]]}
     )

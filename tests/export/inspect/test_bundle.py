@@ -27,16 +27,16 @@ from vla_edge.export.inspect.machine import Installed, ThisMachine, runs_here
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.cuda.device import DeviceInfo
-from vla_edge.runtime.engines.tensorrt.plan import (
+from vla_edge.runtime.engines.tensorrt.plan import model_files
+from vla_edge.runtime.engines.tensorrt.plan_names import plan_path, record_path
+from vla_edge.runtime.engines.tensorrt.record import (
     BuildFacts,
     Contents,
     Machine,
     PlanRecord,
     PlanVerification,
     encode_record,
-    model_files,
 )
-from vla_edge.runtime.engines.tensorrt.plan_names import plan_path, record_path
 
 Inspect = Callable[..., tuple[int, str, str]]
 BundleOf = Callable[..., Path]
@@ -88,7 +88,7 @@ def add_plan(folder: Path, sm: int = 87, passed: bool | None = True, rejected: b
     path.write_bytes(b"plan")
     digest = "9b8ce6dcfa43e0c7cf1f06a9d6dcbd0be1d8a1f1f1a4b5f0a1d1d6dcbd0be1d8"
     record = PlanRecord(
-        record_version=1,
+        record_version=2,
         plan=path.name,
         size_bytes=4,
         sha256=digest,

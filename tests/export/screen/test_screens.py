@@ -23,10 +23,10 @@ from vla_edge.export.screen import gates as gate_view
 from vla_edge.export.settings.text import parse_options
 from vla_edge.export.settings.view import print_settings
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.bundle.manifest import Gate, Manifest, StageError
+from vla_edge.runtime.bundle.manifest import Gate, Manifest, Parity, StageError
 from vla_edge.runtime.checks.gates import judge
 from vla_edge.runtime.command.streams import plus_minus
-from vla_edge.runtime.engines.tensorrt.plan import Check, PlanVerification, SampleError
+from vla_edge.runtime.engines.tensorrt.record import Check, PlanVerification, SampleError
 from vla_edge.runtime.errors import InputError
 
 ManifestOf = Callable[..., Manifest]
@@ -51,30 +51,36 @@ def manifest_of(bundle_of: Callable[..., Path]) -> ManifestOf:
         (0.0201, "m/s", 0.02, "0.0201 m/s of 0.02 m/s allowed, MISSED, 1.005x over"),
         (0.0486, "m/s", 0.02, "0.049 m/s of 0.02 m/s allowed, MISSED, 2.4x over"),
         (None, "m/s", 0.02, "NaN or infinite of 0.02 m/s allowed, MISSED"),
+        (0.01, "m/s or rad/s", 0.02, "0.01 m/s or rad/s of 0.02 m/s or rad/s allowed, 2.0x room"),
     ],
 )
 def test_a_gate_is_told_with_its_room(measured: float | None, unit: str, limit: float, words: str) -> None:
-    metric = "max_abs_mps" if unit else "relative_l2"
-    assert gate_view.sentence(judge(Gate(stage="action", metric=metric, limit=limit), measured)) == words
+    gate = Gate(stage="action", metric="max_abs" if unit else "relative_l2", limit=limit)
+    assert gate_view.sentence(judge(gate, measured, unit)) == words
 
 
 def test_the_action_is_judged_and_shown_in_metres_per_second(manifest_of: ManifestOf) -> None:
-    parity = manifest_of().parity
-    action = next(found for found in judgements(parity) if found.gate.stage == "action")
+    manifest = manifest_of()
+    parity = manifest.parity
+    action = next(found for found in judgements(manifest) if found.gate.stage == "action")
     unscaled = next(error.max_abs for error in parity.errors if error.stage == "action")
-    assert action.measured == parity.max_abs_mps == pytest.approx(2 * unscaled)
+    assert action.measured == parity.max_abs == pytest.approx(2 * unscaled)
+
+
+def parity_of(gate: Gate, *errors: StageError) -> Parity:
+    return Parity(reference="", engine="", samples=1, gates=(gate,), errors=errors, max_abs=0.0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_misses_its_gate(value: float) -> None:
     gate = Gate(stage="text", metric="relative_l2", limit=0.03)
     error = StageError(stage="text", relative_l2=value, max_abs=value)
-    assert missed([gate], [error], 0.0) == ["text NaN or infinite relative, gate 0.03"]
+    assert missed(parity_of(gate, error), "m/s") == ["text NaN or infinite relative, gate 0.03"]
 
 
 def test_a_gate_without_an_error_is_missed_and_no_crash() -> None:
     gate = Gate(stage="clip", metric="relative_l2", limit=0.03)
-    assert missed([gate], [], 0.0) == ["clip NaN or infinite relative, gate 0.03"]
+    assert missed(parity_of(gate), "m/s") == ["clip NaN or infinite relative, gate 0.03"]
 
 
 @pytest.mark.parametrize(
@@ -232,9 +238,14 @@ class TestGuesses:
 class TestPlans:
     def verification(self, passed: bool | None, measured: float | None = None) -> PlanVerification:
         check = Check(
-            stage="action", metric="max_abs_mps", limit=0.02, measured=measured, passed=bool(passed)
+            stage="action",
+            metric="max_abs",
+            unit="m/s",
+            limit=0.02,
+            measured=measured,
+            passed=bool(passed),
         )
-        sample = SampleError(name="a", max_abs_mps=measured, relative_l2=measured)
+        sample = SampleError(name="a", max_abs=measured, relative_l2=measured)
         ran = passed is not None
         return PlanVerification(
             passed=passed,

@@ -101,7 +101,7 @@ def test_a_partial_folder_itself_says_that_it_is_unfinished(tmp_path: Path) -> N
 
 def test_an_unknown_schema_version_names_both_versions(tiny_bundle: Path, edit_manifest: Edit) -> None:
     edit_manifest(tiny_bundle, lambda fields: fields.update(schema_version=7))
-    assert "has schema version 7; this runtime reads version 1" in refusal(tiny_bundle).problem
+    assert "has schema version 7; this runtime reads versions 1 to 2" in refusal(tiny_bundle).problem
 
 
 def test_a_tampered_manifest_names_the_field(tiny_bundle: Path, edit_manifest: Edit) -> None:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla_edge.runtime.bundle.manifest import MAX_INSTRUCTIONS, Manifest, decode, encode
+from vla_edge.runtime.bundle.manifest import MAX_INSTRUCTIONS, Manifest, encode
+from vla_edge.runtime.bundle.manifest_file import decode
 from vla_edge.runtime.errors import BundleError
 
 BOUNDED = settings(max_examples=300, deadline=None)
@@ -162,7 +163,10 @@ def test_a_manifest_that_contradicts_itself_says_where(
         (lambda m: m["stages"][1].update(tensor="text"), "the stage 'action' is the tensor 'text'"),
         (lambda m: m["parity"]["gates"][0].update(metric="relative_l2"), "the gate of stage 'action'"),
         (lambda m: m["parity"].update(samples=10**12), "at `$.parity.samples`"),
-        (lambda m: m["runtime"].update(state=[["pixel_values", "actions"]]), "which is no state"),
+        (
+            lambda m: m["runtime"].update(state=[["pixel_values", "actions"]]),
+            "runtime.state and the role 'pixels' of 'pixel_values' do not fit each other",
+        ),
         (lambda m: m["action"].update(names=["x", "x"]), "two components of the action are named 'x'"),
         (lambda m: m["action"].update(names=[], scale=[], offset=[], limit=[]), "at `$.action.names`"),
         (lambda m: m["action"].update(scale=[0.0, 1.0]), "action.scale has a zero"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.errors import ImageError, InputError
 from vla_edge.runtime.files import staging
 from vla_edge.runtime.run.output_file import check_output, result_file
@@ -28,6 +29,11 @@ def frames(tmp_path: Path, frame: np.ndarray) -> Path:
         Image.fromarray(np.roll(frame, at * 5, axis=1)).save(folder / f"frame{at}.png")
     (folder / "frame3.png").write_bytes(b"junk")
     return folder
+
+
+def action_of(*names: str) -> ActionSpec:
+    values = (1.0,) * len(names)
+    return ActionSpec(names=names, units=("m/s",) * len(names), scale=values, offset=values, limit=values)
 
 
 def vla_run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -91,7 +97,7 @@ def test_ctrl_c_keeps_the_results_so_far(tmp_path: Path) -> None:
     error = ImageError("a.png is empty.", "Look.")
 
     def interrupted() -> None:
-        with result_file(path, ("linear_x",)) as write:
+        with result_file(path, action_of("linear_x")) as write:
             write((Path("a.png"), error))
             raise KeyboardInterrupt
 
@@ -104,7 +110,7 @@ def test_ctrl_c_keeps_the_results_so_far(tmp_path: Path) -> None:
 
 def test_a_text_that_a_spreadsheet_would_run_is_marked(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    with result_file(path, ("linear_x",)) as write:
+    with result_file(path, action_of("linear_x")) as write:
         write((Path("=cmd.png"), ImageError("=cmd.png is empty.")))
     assert path.read_text().splitlines()[1] == "'=cmd.png,,,,,,'=cmd.png is empty."
 
@@ -112,7 +118,7 @@ def test_a_text_that_a_spreadsheet_would_run_is_marked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\uff1d", "\u3000="])
 def test_a_name_of_the_action_is_no_formula_in_the_header(tmp_path: Path, start: str) -> None:
     path = tmp_path / "a.csv"
-    with result_file(path, (f'{start}HYPERLINK("http://x")', "linear_y")) as write:
+    with result_file(path, action_of(f'{start}HYPERLINK("http://x")', "linear_y")) as write:
         write((Path(f"{start}a.png"), ImageError("a is empty.")))
     head, row = csv.reader(path.read_text(encoding="utf-8").splitlines())
     assert head[2] == f'\'{start}HYPERLINK("http://x")_mps'
@@ -122,7 +128,7 @@ def test_a_name_of_the_action_is_no_formula_in_the_header(tmp_path: Path, start:
 
 def test_a_cell_commands_no_terminal_and_stays_in_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    with result_file(path, ("x\x9b31m\u202e\ny",)) as write:
+    with result_file(path, action_of("x\x9b31m\u202e\ny")) as write:
         write((Path("a\x9b31m\u202e\x7f\nb.png"), ImageError("a is empty.")))
     head, row = csv.reader(path.read_text(encoding="utf-8").splitlines())
     assert head[2] == "x\\x9b31m\\u202e\\ny_mps"
@@ -164,7 +170,7 @@ def test_results_that_a_neighbour_took_for_a_dead_one_s_are_begun_anew(
         real(descriptor)
 
     monkeypatch.setattr(staging, "take_lock", late)
-    with result_file(tmp_path / "actions.csv", ["linear_x"]) as write:
+    with result_file(tmp_path / "actions.csv", action_of("linear_x")) as write:
         write((Path("컵.png"), ImageError("컵.png is not an image.", "Give another.")))
     assert tidied
     assert "컵.png is not an image." in (tmp_path / "actions.csv").read_text(encoding="utf-8")

@@ -14,7 +14,6 @@ from trt_support import make_plan, plan_bytes, small_bundle
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.plan import (
-    Machine,
     PlanFile,
     find_plan,
     open_plan,
@@ -23,6 +22,7 @@ from vla_edge.runtime.engines.tensorrt.plan import (
     require_verified,
 )
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header
+from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.errors import EngineError
 
 RTX = Machine(backend="tensorrt-rtx", version="1.2.0", sm=89, gpu="Ada", driver="CUDA 12.6")

@@ -18,10 +18,10 @@ from vla_edge.runtime.engines.tensorrt.plan import (
     find_plan,
     open_plan,
     read_record,
-    record_path,
     require_verified,
 )
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header
+from vla_edge.runtime.engines.tensorrt.plan_names import record_path
 from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.errors import EngineError
 

@@ -1,0 +1,121 @@
+"""The command `vla-build`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from plan_builds import left_in
+
+from vla_edge.export.build import build as build_module
+from vla_edge.export.build.cli import build as build_command
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.errors import EngineError
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(build_command, [str(argument) for argument in arguments], standalone_mode=False)
+
+
+def test_the_command_prints_what_was_built(bundle: Bundle) -> None:
+    result = run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89, "--sm", 120)
+    assert result.exception is None
+    for words in (
+        "-sm89.plan",
+        "-sm120.plan",
+        "SM 12.0, GPU not here",
+        "float16",
+        "next, on the target: vla-build --verify",
+    ):
+        assert words in result.stdout
+    assert result.stdout.startswith("NOT checked: built for SM 8.9 on a machine without that GPU.")
+    assert "(was there already)" in run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89).stdout
+
+
+def test_the_command_shows_all_gates_of_a_plan_that_missed_one(
+    bundle: Bundle, with_gpu: Callable[[bool], None]
+) -> None:
+    with_gpu(False)
+    result = run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89)
+    assert isinstance(result.exception, build_module.RejectedPlanError)
+    verdict, heads, action = result.stdout.splitlines()
+    assert verdict.startswith("REJECTED: action 0.5 m/s, gate ")
+    assert heads.split() == ["stage", "error", "allowed", "room"]
+    assert action.split()[:3] == ["action", "0.5", "m/s"]
+    assert "MISSED" in action
+    assert run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89, "--json").stdout == ""
+
+
+def test_the_command_begins_with_the_error_of_a_plan_that_was_checked(
+    bundle: Bundle, with_gpu: Callable[[bool], None]
+) -> None:
+    with_gpu(True)
+    result = run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89)
+    assert result.stdout.startswith("checked: action within ")
+    assert result.stdout.splitlines()[-1] == f"next: vla-run {bundle.folder} IMAGE"
+
+
+def test_the_command_prints_the_side_file_as_json(built: tuple[Bundle, Path]) -> None:
+    result = run(built[0].folder, "--backend", "tensorrt-rtx", "--sm", 89, "--json")
+    assert msgspec.json.encode(json.loads(result.stdout))
+    assert json.loads(result.stdout)["machine"]["sm"] == 89
+
+
+def test_a_machine_without_tensorrt_is_told_what_to_install(built: tuple[Bundle, Path]) -> None:
+    result = run(built[0].folder, "--backend", "tensorrt")
+    assert isinstance(result.exception, EngineError)
+    assert result.exception.problem.startswith(("TensorRT is not installed", "There is no NVIDIA driver"))
+
+
+@pytest.mark.parametrize("options", [("--verify", "--stages"), ("--timing-cache", "x", "--no-timing-cache")])
+def test_options_that_exclude_each_other_are_refused(
+    built: tuple[Bundle, Path], options: tuple[str, ...]
+) -> None:
+    result = run(built[0].folder, *options)
+    assert "exclude each other" in str(result.exception)
+
+
+def test_stages_are_measured_in_one_engine_only(built: tuple[Bundle, Path]) -> None:
+    result = run(built[0].folder, "--backend", "tensorrt-rtx", "--stages", "--sm", 89, "--sm", 120)
+    assert "--stages measures one engine: give --sm once" in str(result.exception)
+
+
+def test_help_needs_no_engine_and_shows_examples() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import vla_edge.export.build.cli"],
+        capture_output=True,
+        text=True,
+    )
+    for heavy in ("torch", "onnx", "tensorrt_rtx", "transformers"):
+        assert f"| {heavy}\n" not in done.stderr
+    assert "Examples:" in CliRunner().invoke(build_command, ["--help"]).output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_leaves_quietly_on_a_signal(bundle: Bundle, number: signal.Signals) -> None:
+    lines = f"""
+import os, signal, vla_edge.export.build.progress as progress
+inner = progress.ShownProgress.start
+def start(self, *arguments):
+    inner(self, *arguments)
+    if arguments[1] is None:
+        os.kill(os.getpid(), {int(number)})
+        os.kill(os.getpid(), {int(number)})
+progress.ShownProgress.start = start
+import sys
+sys.argv = ["vla-build", {str(bundle.folder)!r}, "--backend", "tensorrt-rtx", "--sm", "89"]
+from vla_edge.export.build.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 128 + number, done.stderr
+    assert "interrupted" in done.stderr
+    assert left_in(bundle) == []

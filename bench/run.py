@@ -123,7 +123,7 @@ def _report(
 
 def _measure_rates(harness: Harness) -> Rates | None:
     harness.progress.begin("this device", "bandwidth and matmul rates")
-    rates = measure_rates_apart(harness.options.device, harness.options.threads)
+    rates = measure_rates_apart(harness.options, harness.worker)
     if isinstance(rates, Failed):
         logger.warning("no floor: the device's rates could not be measured: %s", rates.reason)
         return None

@@ -2,7 +2,7 @@
 
     python -m vla_edge.bench.worker FD
 
-reads a `Job` from standard input, and sends `Entered` for each phase and then one `Measured` or `Failed`
+reads a `Job` from standard input, and sends `Entered` for each phase and then one `Measured`, `Rated` or `Failed`
 to the pipe FD. See `harness/process.py` for the parent.
 """
 
@@ -25,7 +25,7 @@ from vla_edge.bench.backends.load import Loaded
 from vla_edge.bench.backends.random_policy import UnknownArchitectureError
 from vla_edge.bench.harness.orphan import end_with_parent
 from vla_edge.bench.measure.agreement import Actions
-from vla_edge.bench.measure.jobs import Entered, Failed, Job, Measured, Message, Profiled
+from vla_edge.bench.measure.jobs import RATES, Entered, Failed, Job, Measured, Message, Profiled, Rated
 from vla_edge.bench.measure.pace import run_paced, summarise_paced
 from vla_edge.bench.measure.parity import ActionErrors
 from vla_edge.bench.measure.timing import Budget, collect, warm_up
@@ -86,6 +86,12 @@ def main(load_backend: Load = load) -> None:
 
 def _answer(job: Job, load_backend: Load, started_ns: int, send: Callable[[Message], None]) -> None:
     """Send what was measured before the profile begins: whatever ends that, the figures are there."""
+    if job.backend == RATES:
+        from vla_edge.bench.floor.rates import measure_rates
+
+        send(Entered("measure"))
+        send(Rated(measure_rates(job.options.device, job.options.threads)))
+        return
     loaded, step, measured = _measure(job, load_backend, started_ns, lambda phase: send(Entered(phase)))
     send(measured)
     if measured.profile_follows:

@@ -4,43 +4,29 @@ A floor asks for ability, not for habit: each figure is the best of several repe
 disturbs one only ever slows it down. For the same reason the matrices grow, and the best size counts. They
 hold normal random numbers: products of zeros draw less power, and a GPU would clock higher than it ever
 does at work.
-
-    python -m vla_edge.bench.floor.rates --device cuda --threads 2
-
-prints a `Rates` as one line of JSON. `measure_rates_apart` starts that and judges its end.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import IO, TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import click
 import msgspec
 
-from vla_edge.bench.backends.runnable import check_device
 from vla_edge.bench.backends.torch_session import prepare_torch
-from vla_edge.bench.harness.orphan import end_with_parent
-from vla_edge.bench.harness.process import kill_group, signal_name, worker_environment
-from vla_edge.bench.measure.jobs import Failed
+from vla_edge.bench.harness.process import answer_of
+from vla_edge.bench.measure.jobs import DEFAULT_WORKER, RATES, Failed, Job, Rated
+from vla_edge.bench.options.options import Device, Options
 from vla_edge.bench.report.types import Rates
-from vla_edge.runtime.command.console import run_command
-from vla_edge.runtime.process.cores import usable_cores
 
 if TYPE_CHECKING:
     import torch
 
-Device = Literal["cpu", "cuda"]
 Time = Callable[[Callable[[], object], int], list[float]]
 
-DEFAULT_COMMAND = (sys.executable, "-m", "vla_edge.bench.floor.rates")
 TIME_LIMIT_S = 120.0  # of which most is for importing torch and starting CUDA on a cold disk
 GIB = 1 << 30
 # far beyond any cache: the largest last-level caches hold hundreds of megabytes
@@ -52,8 +38,6 @@ MATMUL_SECONDS = {"cpu": 1.2, "cuda": 0.5}
 BATCH = {"cpu": 2, "cuda": 4}
 MAX_REPETITIONS = 40
 TF32_CAPABILITY = (8, 0)  # Ampere is the first with TF32
-
-logger = logging.getLogger(__name__)
 
 
 def measure_rates(device: Device, threads: int) -> Rates:
@@ -89,60 +73,11 @@ def measure_rates(device: Device, threads: int) -> Rates:
     )
 
 
-def measure_rates_apart(
-    device: Device,
-    threads: int,
-    time_limit_s: float = TIME_LIMIT_S,
-    command: Sequence[str] = DEFAULT_COMMAND,
-) -> Rates | Failed:
-    """Measure in a fresh process, and wait for its end.
-
-    The process leads a group of its own, of which nothing is left on return, also when the caller is
-    interrupted. A crash, a hang or an answer that is none comes back as `Failed`, never as an exception.
-
-    Args:
-        device, threads: see `measure_rates`.
-        time_limit_s: for the whole process.
-        command: what to start; the options below are appended.
-    """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [*command, "--device", device, "--threads", str(threads), "--until-stdin-ends"],
-            stdin=subprocess.PIPE,  # held open while somebody waits
-            stdout=out,
-            stderr=errors,
-            start_new_session=True,
-            env=worker_environment(device, threads),
-        )
-        try:
-            process.wait(timeout=time_limit_s)
-            result = _answer(process.returncode, _lines(out), _lines(errors))
-        except subprocess.TimeoutExpired:
-            result = Failed(f"time limit of {time_limit_s:g} s reached while the rates were measured")
-        finally:
-            kill_group(process)
-    logger.info("rates: %s", result)
-    return result
-
-
-def _answer(code: int, out: Sequence[str], errors: Sequence[str]) -> Rates | Failed:
-    """The last line printed as `Rates`, or what went wrong."""
-    # an error and its hint are two lines; above the last line of a traceback is indented code
-    last = " ".join(line for line in errors[-2:] if not line.startswith(" "))
-    last_words = f"; last words: {last}" if last else ""
-    if code < 0:
-        return Failed(f"killed by {signal_name(-code)} while the rates were measured{last_words}")
-    if code > 0:
-        return Failed(f"ended with exit code {code} while the rates were measured{last_words}")
-    try:
-        return msgspec.json.decode(out[-1] if out else "", type=Rates)
-    except msgspec.DecodeError as error:
-        return Failed(f"the process that measures the rates gave no answer ({error}){last_words}")
-
-
-def _lines(file: IO[bytes]) -> list[str]:
-    file.seek(0)
-    return file.read().decode(errors="replace").strip().splitlines()
+def measure_rates_apart(options: Options, worker: Sequence[str] = DEFAULT_WORKER) -> Rates | Failed:
+    """Measure in a fresh process of the bench's worker, and wait for its end; see `answer_of`."""
+    asked = msgspec.structs.replace(options, time_limit_s=TIME_LIMIT_S)
+    answer = answer_of(Job(backend=RATES, bundle="", options=asked, frame=(0, 0)), Rated, worker)
+    return answer.rates if isinstance(answer, Rated) else answer
 
 
 def _copy_gb_s(device: Device, time_calls: Time) -> float:
@@ -212,24 +147,3 @@ def _gpu_seconds(call: Callable[[], object], count: int) -> list[float]:
         mark.record()
     marks[-1].synchronize()
     return [begin.elapsed_time(end) / 1e3 for begin, end in itertools.pairwise(marks)]
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=usable_cores, show_default="usable cores")
-@click.option("--until-stdin-ends", is_flag=True, help="Give up when standard input ends: nobody waits.")
-def command(device: Device, threads: int, until_stdin_ends: bool) -> None:
-    """Measure copy bandwidth and matrix product rates of this device; prints one line of JSON."""
-    check_device(device)
-    if until_stdin_ends:
-        end_with_parent()
-    rates = measure_rates(device, threads)
-    sys.stdout.write(msgspec.json.encode(rates).decode() + "\n")
-
-
-def main() -> None:
-    run_command(command)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,12 +14,21 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
-from typing import IO, Literal
+from typing import IO, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from vla_edge.bench.measure.jobs import DEFAULT_WORKER, Entered, Failed, Job, Measured, Message, Profiled
+from vla_edge.bench.measure.jobs import (
+    DEFAULT_WORKER,
+    Entered,
+    Failed,
+    Job,
+    Measured,
+    Message,
+    Profiled,
+    Rated,
+)
 from vla_edge.bench.report.types import Memory
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.memory import MemoryWatch
@@ -31,6 +40,8 @@ LOG_TAIL_BYTES = 4096
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 logger = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer", Measured, Rated)
 
 
 class Outcome(Struct, frozen=True):
@@ -48,6 +59,26 @@ def run_job(
     worker: Sequence[str] = DEFAULT_WORKER,
     on_phase: Callable[[Phase], None] = lambda phase: None,
 ) -> Outcome:
+    """Run one backend's job and wait for its end; see `answer_of`.
+
+    Args:
+        watch: samples the process's memory while it runs.
+        gpu: samples the device meanwhile.
+    """
+    watches = [watch.sample, *([gpu.sample] if gpu else [])]
+    result = answer_of(job, Measured, worker, watches, on_phase)
+    if isinstance(result, Failed):
+        return Outcome(result, watch.summary())
+    return Outcome(result, watch.summary(result.host_memory, result.torch_allocator_peak_mib))
+
+
+def answer_of(
+    job: Job,
+    kind: type[_Answer],
+    worker: Sequence[str] = DEFAULT_WORKER,
+    watches: Sequence[Callable[[int, Phase], None]] = (),
+    on_phase: Callable[[Phase], None] = lambda phase: None,
+) -> _Answer | Failed:
     """Run one job and wait for its end, at most `job.options.time_limit_s`.
 
     The process leads a group of its own. What is left of the group is killed on the way out, also when
@@ -55,9 +86,9 @@ def run_job(
 
     Args:
         job: what to measure.
-        watch: samples the process's memory while it runs.
-        gpu: samples the device meanwhile.
+        kind: of the answer.
         worker: the command of the worker; the number of the answer pipe is appended.
+        watches: told of the process and its phase, again and again.
         on_phase: told of each phase as it begins.
     """
     logger.info("%s: %s", " ".join(worker), job)
@@ -66,13 +97,10 @@ def run_job(
         with sender:
             process = _spawn(job, worker, sender.fileno(), log)
         try:
-            watches = [watch.sample, *([gpu.sample] if gpu else [])]
-            result = _Follower(process, receiver, log, watches, on_phase).follow(job.options.time_limit_s)
+            answer = _Follower(process, receiver, log, watches, on_phase).follow(job.options.time_limit_s)
         finally:
             kill_group(process)
-    if isinstance(result, Failed):
-        return Outcome(result, watch.summary())
-    return Outcome(result, watch.summary(result.host_memory, result.torch_allocator_peak_mib))
+    return answer if isinstance(answer, (kind, Failed)) else Failed("sent an answer to another job")
 
 
 def _spawn(job: Job, worker: Sequence[str], answer_fd: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -122,14 +150,16 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _with_profile(measured: Measured | None, last: Measured | Profiled | Failed) -> Measured | Failed:
+def _with_profile(
+    measured: Measured | None, last: Measured | Profiled | Rated | Failed
+) -> Measured | Rated | Failed:
     """What was measured, with what came after it: a profile, or the reason why none did."""
     if isinstance(last, Profiled):
         if measured is None:
             return Failed("sent a profile without figures")
         notes = (*measured.notes, *last.notes)
         return msgspec.structs.replace(measured, profile=last.profile, notes=notes)
-    if measured is None or isinstance(last, Measured):
+    if measured is None or not isinstance(last, Failed):
         return last
     return msgspec.structs.replace(measured, notes=(*measured.notes, f"no profile: {last.reason}"))
 
@@ -152,7 +182,7 @@ class _Follower:
         self._on_phase = on_phase
         self._phase: Phase = "start"
 
-    def follow(self, time_limit_s: float) -> Measured | Failed:
+    def follow(self, time_limit_s: float) -> Measured | Rated | Failed:
         """The answer, or why there is none; once measured, a profile that is not reached is a note."""
         deadline = time.monotonic() + time_limit_s
         measured: Measured | None = None

@@ -11,18 +11,19 @@ import sys
 from msgspec import Struct
 
 from vla_edge.bench.options.options import Options
-from vla_edge.bench.report.types import Identity, Paced, Parity, Profile, PromptTime, Samples, Warmup
+from vla_edge.bench.report.types import Identity, Paced, Parity, Profile, PromptTime, Rates, Samples, Warmup
 from vla_edge.bench.watch.memory import HostMemory
 from vla_edge.bench.watch.phases import Phase
 
 DEFAULT_WORKER = (sys.executable, "-m", "vla_edge.bench.worker")
+RATES = "rates"
 
 
 class Job(Struct, frozen=True, kw_only=True):
     """What a worker is to measure.
 
     Attributes:
-        backend: one of `backends.load.BACKEND_NAMES`, or of the stand-in.
+        backend: one of `backends.load.BACKEND_NAMES`, or of the stand-in; `RATES` for the device itself.
         bundle: folder of the bundle, or `standin.BUNDLE`.
         options: of the run.
         frame: height and width of the frame for `Policy.act`.
@@ -79,6 +80,12 @@ class Profiled(Struct, frozen=True, tag="profiled"):
     notes: tuple[str, ...]
 
 
+class Rated(Struct, frozen=True, tag="rated"):
+    """What the device can do, of a job whose backend is `RATES`."""
+
+    rates: Rates
+
+
 class Failed(Struct, frozen=True, tag="failed"):
     """Why there are no figures; an obstacle is no fault of the backend: it could not be tried."""
 
@@ -86,4 +93,4 @@ class Failed(Struct, frozen=True, tag="failed"):
     is_obstacle: bool = False
 
 
-Message = Entered | Measured | Profiled | Failed
+Message = Entered | Measured | Profiled | Rated | Failed

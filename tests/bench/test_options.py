@@ -8,7 +8,6 @@ import pytest
 from vla_edge.bench.cli import measure
 from vla_edge.bench.compare.cli import PartType
 from vla_edge.bench.compare.cli import command as compare
-from vla_edge.bench.floor.rates import command as rates
 from vla_edge.bench.proof.acceptance import command as acceptance
 from vla_edge.bench.proof.precision import command as precision
 from vla_edge.bench.proof.soak import command as soak
@@ -18,7 +17,7 @@ from vla_edge.export.cli import command as export
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.run.cli import command as run
 
-COMMANDS = (acceptance, measure, compare, rates, precision, soak, bisect, build, export, run)
+COMMANDS = (acceptance, measure, compare, precision, soak, bisect, build, export, run)
 
 
 def options() -> list[tuple[str, click.Option]]:

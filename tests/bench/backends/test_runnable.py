@@ -12,7 +12,6 @@ from vla_edge.bench import cli
 from vla_edge.bench.backends import runnable
 from vla_edge.bench.backends.runnable import check_backends, check_device
 from vla_edge.bench.cli import measure
-from vla_edge.bench.floor.rates import command as rates
 from vla_edge.bench.proof.acceptance import command as acceptance
 from vla_edge.bench.report.types import decode, encode
 from vla_edge.bench.run import run_bench
@@ -137,13 +136,12 @@ def test_an_onnxruntime_without_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -
         check_backends(("onnxruntime",), "cuda")
 
 
-@pytest.mark.parametrize("command", [acceptance, rates])
-def test_the_commands_beside_it_refuse_alike(command, cuda, tmp_path: Path) -> None:
+def test_the_acceptance_beside_it_refuses_alike(cuda, tmp_path: Path) -> None:
     cuda(REFUSALS["no driver"][0])
     checkpoint = tmp_path / "policy.pth"
     checkpoint.write_bytes(b"")
-    arguments = ["--device", "cuda"] if command is rates else [str(checkpoint), "-o", str(tmp_path / "out")]
-    done = CliRunner().invoke(command, arguments, standalone_mode=False)
+    arguments = [str(checkpoint), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(acceptance, arguments, standalone_mode=False)
     assert "--device cuda cannot be used here: there is no NVIDIA driver" in str(done.exception)
     assert not (tmp_path / "out").exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ import msgspec
 import pytest
 
 from vla_edge.bench.harness.process import Outcome, run_job
-from vla_edge.bench.measure.jobs import Failed, Job, Measured
+from vla_edge.bench.measure.jobs import Failed, Job, Measured, Rated
+from vla_edge.bench.report.types import Rates
 from vla_edge.bench.watch.memory import MemoryWatch
 
 LONG_S = 60.0
@@ -78,6 +80,38 @@ def test_a_crash_is_a_reason_with_exit_code_phase_and_last_words(run) -> None:
 
 def test_a_segmentation_fault_is_a_reason(run) -> None:
     assert reason_of(run("segfault")) == "killed by SIGSEGV in phase 'first call'"
+
+
+@pytest.mark.parametrize(("number", "name"), [(34, "SIGRTMIN"), (40, "signal 40")])
+def test_a_kill_by_any_signal_is_a_reason(job: Job, number: int, name: str) -> None:
+    script = f"import os, sys; sys.stdin.readline(); os.kill(os.getpid(), {number})"
+    outcome = run_job(job, watch=MemoryWatch(None), worker=(sys.executable, "-c", script))
+    assert reason_of(outcome).startswith(f"killed by {name} in phase 'start'")
+
+
+def test_the_thread_pools_are_fixed_and_gpus_hidden_before_any_library_reads_them(job: Job) -> None:
+    script = "import os; raise SystemExit(repr([os.environ[n] for n in ('OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES')]))"
+    outcome = run_job(job, watch=MemoryWatch(None), worker=(sys.executable, "-c", script))
+    assert reason_of(outcome).endswith("last line printed: ['1', '']")
+
+
+def test_an_answer_of_another_kind_is_none(job: Job) -> None:
+    rated = Rated(
+        Rates(
+            device="cpu",
+            library="",
+            copy_gb_s=1,
+            matmul_fp32_tflops=1,
+            matmul_tf32_tflops=None,
+            matmul_fp16_tflops=None,
+        )
+    )
+    script = (
+        "import sys; from multiprocessing.connection import Connection;"
+        f"Connection(int(sys.argv[-1]), readable=False).send_bytes({msgspec.json.encode(rated)!r})"
+    )
+    outcome = run_job(job, watch=MemoryWatch(None), worker=(sys.executable, "-c", script))
+    assert reason_of(outcome) == "sent an answer to another job"
 
 
 def test_a_hang_is_killed_at_the_time_limit(run) -> None:

@@ -62,23 +62,9 @@ def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float
         "seconds": dict(seconds),
         "precision": manifest.precision,
         "parity": manifest.parity,
-        "gates": gates_json(manifest),
+        "gates": gate_view.as_json(gates.judgements(manifest)),
         "guesses": {guess.name: guess.taken for guess in guesses(manifest)},
     }
-
-
-def gates_json(manifest: Manifest) -> list[dict[str, Any]]:
-    """Each gate with the number that it judges; `unit` is the action's, such as "m/s", or "relative"."""
-    return [
-        {
-            "stage": judged.gate.stage,
-            "unit": judged.unit,
-            "measured": judged.measured,
-            "limit": judged.gate.limit,
-            "passed": judged.passed,
-        }
-        for judged in gates.judgements(manifest)
-    ]
 
 
 def _images(manifest: Manifest) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vla_edge.export.export_view import gates_json
+from vla_edge.export.bundle.gates import judgements
+from vla_edge.export.screen import gates as gate_view
 from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.command.json_text import plain
 
@@ -77,7 +78,7 @@ def _policy(manifest: Manifest | None) -> dict[str, Any]:
         return dict.fromkeys((*keys, "gates"))
     values = {key: plain(getattr(manifest, key)) for key in keys}
     values["instructions"] = [instruction.text for instruction in manifest.instructions]
-    return {**values, "gates": gates_json(manifest)}
+    return {**values, "gates": gate_view.as_json(judgements(manifest))}
 
 
 def _plan(line: PlanLine) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""A gate in words: the number that it judges, the limit, the room left. One wording for every command."""
+"""A gate in words, and for a program: the number that it judges, the limit, the room left; of every command."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
@@ -51,6 +52,20 @@ def gate_table(judgements: Sequence[Judgement]) -> Table:
         left = room(judged).removesuffix(" room")
         table.add_row(one_line(judged.gate.stage), error(judged), allowed, left, style=style)
     return table
+
+
+def as_json(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """Each gate with the number that it judges; `unit` is the action's, such as "m/s", or "relative"."""
+    return [
+        {
+            "stage": judged.gate.stage,
+            "unit": judged.unit,
+            "measured": judged.measured,
+            "limit": judged.gate.limit,
+            "passed": judged.passed,
+        }
+        for judged in judgements
+    ]
 
 
 def _ratio(judged: Judgement) -> float | None:

@@ -116,15 +116,17 @@ def plain_error(parity: Parity | None) -> str:
 
 def largest_error(parity: Parity | None) -> str:
     """The largest difference in m/s."""
-    return _error(parity, parity and parity.max_abs_mps)
+    return _error(parity, "max_abs_mps")
 
 
 def relative_error(parity: Parity | None) -> str:
-    return _error(parity, parity and parity.relative_l2)
+    return _error(parity, "relative_l2")
 
 
-def _error(parity: Parity | None, value: float | None) -> str:
-    return exponent(value) if parity is None or parity.finite else "NaN/inf"
+def _error(parity: Parity | None, field: str) -> str:
+    if parity is None:
+        return NOTHING
+    return exponent(getattr(parity, field)) if parity.finite else "NaN/inf"
 
 
 def last_error(errors_mps: Sequence[float]) -> str:

@@ -3,53 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from vla_edge.bench.output.format import known
-from vla_edge.bench.report.types import Claim, Row, StandinReport, StandinRow
+from vla_edge.bench.report.types import StandinReport
 
 # lanes of one drawing, and names in one legend
 LANES_DRAWN = 40
 NAMES_DRAWN = 16
 
-
-def drawable_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """The first rows whose figures are all of a size that can be meant."""
-    return tuple(row for row in rows if _sound(msgspec.to_builtins(row)))[:LANES_DRAWN]
+Item = TypeVar("Item")
 
 
-def drawable_standin(standin: StandinReport) -> StandinReport:
-    """The same without rows and claims that cannot be drawn."""
-    rows = tuple(item for item in standin.rows if _sound(msgspec.to_builtins(item)))[:LANES_DRAWN]
-    claims: tuple[Claim, ...] = tuple(
-        claim for claim in standin.claims if _sound(msgspec.to_builtins(claim))
-    )[:LANES_DRAWN]
-    return msgspec.structs.replace(standin, rows=rows, claims=claims)
+def drawable(items: Iterable[Item]) -> tuple[Item, ...]:
+    """The first items whose figures are all of a size that can be meant."""
+    return tuple(item for item in items if _sound(msgspec.to_builtins(item)))[:LANES_DRAWN]
 
 
-def rows_not_drawn(rows: Iterable[Row]) -> str:
-    """How many of a table's rows `drawable_rows` leaves out, and why; "" for none."""
-    return _left_out([_sound(msgspec.to_builtins(row)) for row in rows], "backends")
+def not_drawn(items: Iterable[object], word: str) -> str:
+    """How many of a table's items `drawable` leaves out, and why; "" for none.
 
-
-def standin_not_drawn(standin: StandinReport) -> str:
-    """The same of what `drawable_standin` leaves out."""
-    kinds: tuple[tuple[Iterable[StandinRow | Claim], str], ...] = (
-        (standin.rows, "rows"),
-        (standin.claims, "published figures"),
-    )
-    said = (_left_out([_sound(msgspec.to_builtins(item)) for item in items], word) for items, word in kinds)
-    return " ".join(filter(None, said))
-
-
-def _left_out(sound: list[bool], word: str) -> str:
-    odd, over = sound.count(False), sound.count(True) - LANES_DRAWN
-    said = [f"the first {LANES_DRAWN} of {sound.count(True)} {word} are drawn"] * (over > 0)
+    Args:
+        word: what they are, such as "backends".
+    """
+    sound = [_sound(msgspec.to_builtins(item)) for item in items]
+    odd, good = sound.count(False), sound.count(True)
+    said = [f"the first {LANES_DRAWN} of {good} {word} are drawn"] * (good > LANES_DRAWN)
     said += [f"{odd} of {len(sound)} {word} have figures too large to draw"] * (odd > 0)
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}. The tables have all." if text else ""
+
+
+def standin_not_drawn(standin: StandinReport) -> str:
+    """The same of the stand-in's rows and of what was published."""
+    said = not_drawn(standin.rows, "rows"), not_drawn(standin.claims, "published figures")
+    return " ".join(filter(None, said))
 
 
 def first_names(names: Iterable[str], word: str) -> tuple[tuple[str, ...], str]:
@@ -59,9 +49,7 @@ def first_names(names: Iterable[str], word: str) -> tuple[tuple[str, ...], str]:
         word: what the names are of, such as "stages".
     """
     every = tuple(dict.fromkeys(names))
-    left = (
-        f" Only the first {NAMES_DRAWN} of {len(every)} {word} are drawn." if len(every) > NAMES_DRAWN else ""
-    )
+    left = f" Only the first {NAMES_DRAWN} of {len(every)} {word} are drawn." * (len(every) > NAMES_DRAWN)
     return every[:NAMES_DRAWN], left
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +12,9 @@ from vla_edge.bench.output.format import backend_label, printable
 from vla_edge.bench.report.types import Row
 
 from .drawable import NAMES_DRAWN
-from .lanes import LEAST_PART, Heading, Style, scale_x, style_axes
-from .plot_rows import heading_of, legend_of
-from .svg import INK, SMALL_PX, Canvas, Plot, new_figure
+from .lane_plot import heading_of, role_legend
+from .lanes import LEAST_PART, Heading, Style, framed_axes, scale_x
+from .svg import INK, SMALL_PX, Canvas, Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,42 +24,37 @@ SCATTER_PX = 360
 NAME_STEP_PX = 15
 # left, lower, right and upper edge in pixels
 Box = tuple[float, float, float, float]
+# p50 in ms, error in m/s, and what it is called
+Point = tuple[float, float, Heading]
 
 
 def error_plot(rows: Sequence[Row]) -> Plot | None:
-    shown = [row for row in rows if row.step and row.parity and row.parity.max_abs_mps is not None]
-    hidden = [row for row in rows if row.parity and not row.parity.finite]
-    if len(shown) < 2:
+    compared = [(row, row.step, row.parity) for row in rows if row.step and row.parity]
+    points = [
+        (step.p50_ms, parity.max_abs_mps, heading_of(row))
+        for row, step, parity in compared
+        if parity.max_abs_mps is not None
+    ]
+    if len(points) < 2:
         return None
-
-    def draw(canvas: Canvas) -> Figure:
-        points = [
-            (row.step.p50_ms, row.parity.max_abs_mps, heading_of(row, ""))
-            for row in shown
-            if row.step and row.parity and row.parity.max_abs_mps is not None
-        ]
-        return _scatter(canvas, points)
-
     caption = (
         "Left is faster, low is closer to PyTorch FP32 on the golden samples. A cross is a wrong result. "
         "The scale of errors is logarithmic."
     )
+    hidden = [printable(backend_label(row)) for row in rows if row.parity and not row.parity.finite]
     if hidden:
-        names = ", ".join(printable(backend_label(row)) for row in hidden[:NAMES_DRAWN])
         more = f" and {len(hidden) - NAMES_DRAWN} more" if len(hidden) > NAMES_DRAWN else ""
+        names = ", ".join(hidden[:NAMES_DRAWN])
         caption += f" Not drawn, since its actions are NaN or infinite: {names}{more}."
-    return Plot("error", "Speed against error", caption, legend_of(shown), draw)
+    legend = role_legend([heading for _, _, heading in points])
+    return Plot("error", "Speed against error", caption, legend, partial(_scatter, points=points))
 
 
-def _scatter(canvas: Canvas, points: Sequence[tuple[float, float, Heading]]) -> Figure:
+def _scatter(canvas: Canvas, points: Sequence[Point]) -> Figure:
     """p50 across, error upwards on a scale that is linear up to the smallest error and logarithmic above."""
     from matplotlib.ticker import FuncFormatter
 
-    figure = new_figure(canvas, SCATTER_PX)
-    left = 62 / canvas.width
-    axes = figure.add_axes((left, 52 / SCATTER_PX, 1 - left - 12 / canvas.width, 1 - 66 / SCATTER_PX))
-    style_axes(axes, x_label="p50 of one step, ms", y_label="largest action error, m/s")
-    axes.grid(axis="y", color=INK["grid"], linewidth=1)
+    axes = framed_axes(canvas, SCATTER_PX, "p50 of one step, ms", "largest action error, m/s")
     speeds, errors = [point[0] for point in points], [point[1] for point in points]
     # room at both sides for names
     scale_x(axes, min(speeds) * 0.72, max(speeds) * 1.3, canvas)
@@ -70,25 +66,17 @@ def _scatter(canvas: Canvas, points: Sequence[tuple[float, float, Heading]]) -> 
     axes.minorticks_off()
     taken: list[Box] = []
     for speed, error, heading in points:
-        marker, size = ("X", 9) if heading.role == "wrong" else ("o", 9)
-        axes.plot(
-            [speed],
-            [error],
-            marker,
-            color=INK[heading.role],
-            markersize=size,
-            markeredgecolor=INK["card"],
-            markeredgewidth=1,
-            clip_on=False,
-        )
+        marker = "X" if heading.role == "wrong" else "o"
+        edge: Style = {"markersize": 9, "markeredgecolor": INK["card"], "markeredgewidth": 1}
+        axes.plot([speed], [error], marker, color=INK[heading.role], clip_on=False, **edge)
         x, y = axes.transData.transform((speed, error))
         taken.append((x - 6, y - 6, x + 6, y + 6))
     for point in sorted(points, key=lambda point: point[0]):
         _name_point(axes, point, taken)
-    return figure
+    return axes.get_figure()
 
 
-def _name_point(axes: Axes, point: tuple[float, float, Heading], taken: list[Box]) -> None:
+def _name_point(axes: Axes, point: Point, taken: list[Box]) -> None:
     """Write a name at the first free place around its point, with a thin line where that is far."""
     speed, error, heading = point
     frame = axes.get_window_extent()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vla_edge.bench.output.format import clipped
-from vla_edge.bench.report.types import Latency
 
 from .svg import FONT_PX, INK, SMALL_PX, Canvas, new_figure
 
@@ -38,18 +37,25 @@ Style = dict[str, Any]  # arguments of matplotlib
 
 @dataclass(frozen=True)
 class Heading:
-    """Of a lane: its name, a figure, and the role of its colour; what is wrong or in doubt says so in words."""
+    """Of a lane: its name, a figure, and the role of its colour; what is wrong or in doubt says so in words.
+
+    `short` is the figure where there is less room, "" for the same.
+    """
 
     name: str
     figure: str = ""
     role: str = "engine"
     doubted: bool = False
+    short: str = ""
 
     @property
     def title(self) -> str:
         name = clipped(self.name, HEADING_LIMIT)
         marks = [" · WRONG"] * (self.role == "wrong") + [" · in doubt"] * self.doubted
         return "".join([name, *marks])
+
+    def figure_on(self, canvas: Canvas) -> str:
+        return self.short or self.figure if canvas.narrow else self.figure
 
 
 class Lanes:
@@ -64,7 +70,9 @@ class Lanes:
         self.canvas = canvas
         self.body_px = body_px
         # where a name and its figure do not fit one line of a phone, they take two, in every lane
-        longest = max(len(heading.title) * BOLD_PX + len(heading.figure) * PLAIN_PX for heading in headings)
+        longest = max(
+            len(heading.title) * BOLD_PX + len(heading.figure_on(canvas)) * PLAIN_PX for heading in headings
+        )
         self._split = longest > canvas.width - 4 * MARGIN_PX
         self._heading_px = HEADING_PX + (LINE_PX if self._split else 0)
         plot_px = len(headings) * self._lane_px
@@ -89,7 +97,7 @@ class Lanes:
 
     def _write(self, at: int, heading: Heading) -> None:
         """The name at the left edge and the figure at the right one, or below; lines pass behind them."""
-        y = self.top(at) - 6
+        y, figure = self.top(at) - 6, heading.figure_on(self.canvas)
         quiet: Style = {"color": INK["muted"], "fontsize": SMALL_PX}
         named: Style = {
             "color": INK["wrong"] if heading.role == "wrong" else INK["fg"],
@@ -102,9 +110,19 @@ class Lanes:
         }
         self.axes.text(0, y - (LINE_PX if self._split else 0), heading.title, **named, **placed)
         if self._split:
-            self.axes.text(0, y, heading.figure, **quiet, **placed)
-        elif heading.figure:
-            self.axes.text(1, y, heading.figure, ha="right", **quiet, **placed)
+            self.axes.text(0, y, figure, **quiet, **placed)
+        elif figure:
+            self.axes.text(1, y, figure, ha="right", **quiet, **placed)
+
+
+def framed_axes(canvas: Canvas, height: float, x_label: str, y_label: str) -> Axes:
+    """The axes of a new figure, with room for their labels."""
+    figure = new_figure(canvas, height)
+    left = 62 / canvas.width
+    axes = figure.add_axes((left, 52 / height, 1 - left - 12 / canvas.width, 1 - 66 / height))
+    style_axes(axes, x_label=x_label, y_label=y_label)
+    axes.grid(axis="y", color=INK["grid"], linewidth=1)
+    return axes
 
 
 def style_axes(axes: Axes, *, x_label: str, y_label: str = "") -> None:
@@ -140,74 +158,3 @@ def scale_x(axes: Axes, low: float, high: float, canvas: Canvas) -> None:
         axes.set_xlim(0.0, high * 1.03 if high > LEAST_PART else 1.0)
         axes.xaxis.set_major_locator(MaxNLocator(4 if canvas.narrow else 7, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-
-
-def scale_from_zero(axes: Axes, high: float, canvas: Canvas) -> None:
-    """An axis for bars, whose length counts from nothing."""
-    scale_x(axes, 0.0, high, canvas)
-
-
-def draw_ridge(
-    axes: Axes, top: float, height: float, samples: Sequence[float], latency: Latency, role: str
-) -> None:
-    """How often each value came, as a silhouette; p50 as a line, p99 dotted, the largest as a dot.
-
-    `latency` is of all samples, of which a summary has only some.
-    """
-    low, high = axes.get_xlim()
-    log = axes.get_xscale() == "log"
-    bins = 200
-    edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
-    values = np.asarray(samples, dtype=np.float64)
-    counts, _ = np.histogram(values, edges)
-    held = np.flatnonzero(counts)
-    first, last = (held[0], held[-1]) if len(held) else (0, bins - 1)
-    counts, edges = counts[first : last + 1], edges[first : last + 2]
-    base = top + height
-    # the square root keeps a rare value in sight beside a common one
-    tops = base - np.sqrt(counts / max(counts.max(), 1)) * (height - 3)
-    axes.fill_between(
-        np.repeat(edges, 2)[1:-1], np.repeat(tops, 2), base, color=INK[role], alpha=0.32, linewidth=0
-    )
-    axes.hlines(base, values.min(), latency.max_ms, color=INK[role], linewidth=1.4)
-    p50, p99 = latency.p50_ms, latency.p99_ms
-    axes.vlines(p50, top, base, color=INK[role], linewidth=2.6)
-    axes.vlines(p99, top + height * 0.35, base, color=INK[role], linewidth=1.8, linestyle=(0, (1.2, 1.2)))
-    axes.plot([latency.max_ms], [base], "o", color=INK[role], markersize=4.5, clip_on=False)
-
-
-def draw_stack(axes: Axes, top: float, height: float, parts: Sequence[tuple[str, float, str]]) -> None:
-    """Parts of a whole one after the other.
-
-    Args:
-        parts: role, length, and what to write inside where there is room for it.
-    """
-    left = 0.0
-    span = axes.get_xlim()[1]
-    width_px = axes.get_window_extent().width
-    for role, length, text in parts:
-        axes.barh(
-            top + height / 2, length, height, left=left, color=INK[role], edgecolor=INK["card"], linewidth=1.2
-        )
-        if text and length / span * width_px > 7.2 * len(text) + 6:
-            middle = left + length / 2
-            axes.text(
-                middle,
-                top + height / 2 + 0.5,
-                text,
-                color=INK["card"],
-                fontsize=SMALL_PX,
-                ha="center",
-                va="center",
-            )
-        left += length
-
-
-def draw_bar(
-    axes: Axes, top: float, height: float, length: float, role: str, *, hollow: bool = False
-) -> None:
-    """One bar from zero; a hollow one is outlined and hatched."""
-    style: Style = (
-        {"facecolor": "none", "edgecolor": INK[role], "hatch": "////"} if hollow else {"color": INK[role]}
-    )
-    axes.barh(top + height / 2, length, height, linewidth=1.2, **style)

@@ -20,25 +20,22 @@ if TYPE_CHECKING:
 # roles of the page's CSS variables; `s1` to `s8` tell the parts of a whole apart
 ROLES = ("fg", "muted", "grid", "card", "engine", "torch", "wrong", *(f"s{at}" for at in range(1, 9)))
 SERIES = tuple(role for role in ROLES if re.fullmatch(r"s\d", role))
-_MARKERS = {f"#fe{at:02x}fd": role for at, role in enumerate(ROLES)}
-INK = {role: marker for marker, role in _MARKERS.items()}
+INK = {role: f"#fe{at:02x}fd" for at, role in enumerate(ROLES)}
+_ROLE_OF = {marker: role for role, marker in INK.items()}
 
 FONT_PX = 13
 SMALL_PX = 11.5
 _PX_PER_INCH = 72  # matplotlib's SVG counts in points, and the view box makes pixels of them
 
 _SVG = "http://www.w3.org/2000/svg"
-_XLINK = "http://www.w3.org/1999/xlink"
 _PAINT = re.compile(r"#fe[0-9a-f]{2}fd")
 _SHORTHAND = re.compile(r"font:\s*(?:(\d+|bold|normal)\s+)?([\d.]+)px[^;]*")
+_FAMILY = re.compile(r"font-family:[^;]*;?\s*")
 # a hundredth of a pixel is more than a screen shows
 _DECIMAL = re.compile(r"-?\d+\.\d{3,}")
-_FAMILY = re.compile(r"font-family:[^;]*;?\s*")
-_LINK = re.compile(r'href="#([^"]+)"')
-_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+_REFERENCE = re.compile(r"(?:url\(|href=\")#([^)\"]+)")
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "vla-edge",
     # a name with two dollar signs is a name, not a formula
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
@@ -95,7 +92,7 @@ def render(plot: Plot, prefix: str) -> Drawing:
     """Draw a plot twice.
 
     Args:
-        prefix: of letters, digits and hyphens; begins every id, so that drawings on one page do not meet.
+        prefix: what no other drawing of this key on the page has.
     """
     wide = WIDE if plot.spans else HALF
     return Drawing(
@@ -106,17 +103,20 @@ def render(plot: Plot, prefix: str) -> Drawing:
 
 
 def to_svg(draw: Callable[[Canvas], Figure], canvas: Canvas, prefix: str, label: str) -> str:
-    """One figure as an `<svg>` element: the same bytes for the same data."""
+    """One figure as an `<svg>` element: the same bytes for the same data.
+
+    Matplotlib's ids are hashes of what they name and of `prefix`, so that those of two figures do not meet.
+    """
     import matplotlib
 
     file = io.BytesIO()
-    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+    settings = {**_SETTINGS, "svg.hashsalt": prefix}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
         # the browser has glyphs that the font of the layout lacks
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = draw(canvas)
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    return _inline(file.getvalue(), prefix, label)
+        draw(canvas).savefig(file, format="svg", transparent=True, metadata=nothing)
+    return _inline(file.getvalue(), label)
 
 
 def new_figure(canvas: Canvas, height: float) -> Figure:
@@ -126,40 +126,33 @@ def new_figure(canvas: Canvas, height: float) -> Figure:
     return Figure(figsize=(canvas.width / _PX_PER_INCH, height / _PX_PER_INCH), dpi=_PX_PER_INCH)
 
 
-def _inline(svg: bytes, prefix: str, label: str) -> str:
-    """Turn a file into an element: no fixed size, roles for colours, ids prefixed, nothing that is not used."""
+def _inline(svg: bytes, label: str) -> str:
+    """Turn a file into an element: no fixed size, roles for colours, nothing that is not used."""
     ElementTree.register_namespace("", _SVG)
-    ElementTree.register_namespace("xlink", _XLINK)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(svg)  # noqa: S314 - matplotlib has just written it
     for metadata in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(metadata)
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
-    root.set("role", "img")
-    root.set("aria-label", label)
-    wanted = set(_REFERENCE.findall(svg.decode())) | set(_LINK.findall(svg.decode()))
+    wanted = set(_REFERENCE.findall(svg.decode()))
     for element in root.iter():
         if element.get("id") not in wanted:
             element.attrib.pop("id", None)
         if element.text and not element.text.strip():
             element.text = None
         element.tail = None
-        _rewrite(element, prefix)
+        for name, value in element.attrib.items():
+            element.set(name, _themed(value))
+    root.attrib.update({"role": "img", "aria-label": label})
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _rewrite(element: ElementTree.Element, prefix: str) -> None:
-    for name, value in element.attrib.items():
-        if name == "id":
-            element.set(name, f"{prefix}-{value}")
-        elif name == f"{{{_XLINK}}}href" and value.startswith("#"):
-            element.set(name, f"#{prefix}-{value[1:]}")
-        elif name in ("d", "x", "y"):
-            element.set(name, _DECIMAL.sub(lambda match: f"{float(match[0]):.2f}", " ".join(value.split())))
-        elif name in ("clip-path", "style", "fill", "stroke"):
-            own = _REFERENCE.sub(rf"url(#{prefix}-\1)", value)
-            themed = _PAINT.sub(lambda match: f"var(--{_MARKERS[match[0]]})", own)
-            element.set(name, _FAMILY.sub("", _SHORTHAND.sub(_font, themed)))
+def _themed(value: str) -> str:
+    """An attribute with the page's colours and font, on one line."""
+    short = _DECIMAL.sub(lambda match: f"{float(match[0]):.2f}", " ".join(value.split()))
+    painted = _PAINT.sub(lambda match: f"var(--{_ROLE_OF[match[0]]})", short)
+    return _FAMILY.sub("", _SHORTHAND.sub(_font, painted))
 
 
 def _font(match: re.Match[str]) -> str:

@@ -258,7 +258,7 @@ def test_rows_and_cards_of_other_weights_say_so() -> None:
     random = full_row("torch-fp32", "fp32", 30.0, 0.0, 8000, 1400, weights_origin="random: seed 0")
     text = to_page(with_rows(random, full_rows()[-2], report=full_report()))
     figures = re.findall(r"<figure.*?</figure>", text, re.DOTALL)
-    bundle_figures = [figure for figure in figures if "standin-" not in figure]
+    bundle_figures = [figure for figure in figures if "<h3>The stand-in" not in figure]
     assert all("random weights: PyTorch FP32</span>" in figure for figure in bundle_figures)
     row = text[text.index(">PyTorch FP32<", text.index("<tbody")) :].split("</tr>")[0]
     assert '<span class="badge generated">random</span>' in row

@@ -138,12 +138,12 @@ def _check_array(frame: np.ndarray) -> None:
         raise ImageError(f"the frame is {frame.dtype} {shape} instead of uint8.", f"{hint}.")
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise ImageError(
-            f"the frame has shape {shape} instead of [height, width, 3].", _mend_of_shape(frame.shape)
+            f"the frame has shape {shape} instead of [height, width, 3].", _hint_for_shape(frame.shape)
         )
     check_size(frame.shape[1], frame.shape[0], "the frame")
 
 
-def _mend_of_shape(shape: tuple[int, ...]) -> str:
+def _hint_for_shape(shape: tuple[int, ...]) -> str:
     if len(shape) == 2 or (len(shape) == 3 and shape[2] == 1):
         return "It is grey; repeat its channel: np.repeat(frame.reshape(*frame.shape[:2], 1), 3, axis=2)."
     if len(shape) == 3 and shape[2] == 4:

@@ -55,7 +55,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Probe:
-    """One comparison, by `runtime.relative.relative_l2`: infinite for NaN or another shape."""
+    """One comparison, by `checks.relative.relative_l2`: infinite for NaN or another shape."""
 
     value: Value
     relative_l2: float

@@ -1,8 +1,8 @@
 """Opening a checkpoint file without trusting it: torch's zip format, or safetensors.
 
 Nothing in a file is ever executed, and none of its pickle reaches torch's or NumPy's unpickling: the pickle is
-followed by a machine of our own that builds plain values and inert stand-ins (`pickle_reader`,
-`pickle_names`), and tensors are views of the mapped file, each checked against its record (`stored_tensors`).
+followed by a machine of our own that builds plain values and inert stand-ins (`pickle.reader`,
+`pickle.names`), and tensors are views of the mapped file, each checked against its record (`pickle.stored_tensors`).
 Weights are mapped, not read, so opening takes milliseconds at any size.
 """
 

@@ -60,7 +60,7 @@ def load_tokenizer(source: str) -> Any:
     """A `tokenizers.Tokenizer` from a folder, a tokenizer.json, or a hub id.
 
     It turns text into ids and nothing else: whatever truncation, padding or template the file was saved with
-    is left behind (`runtime.tokenizer_file`).
+    is left behind (`runtime.bundle.tokenizer_file`).
 
     Raises:
         InputError: not found, not readable, or of another kind.

@@ -1,4 +1,4 @@
-"""The machine that a pickle is a program for: a stack, marks in it, and a memo. See `pickle_reader`."""
+"""The machine that a pickle is a program for: a stack, marks in it, and a memo. See `reader`."""
 
 from __future__ import annotations
 

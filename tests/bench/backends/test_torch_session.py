@@ -230,7 +230,7 @@ def test_a_module_that_was_compiled_before_says_so(compiler_cache: Path) -> None
     assert found == [False, True]
 
 
-def test_a_compiler_that_is_not_there_is_named_with_its_mend(compiler_cache: Path) -> None:
+def test_a_compiler_that_is_not_there_is_named_with_its_hint(compiler_cache: Path) -> None:
     import torch._inductor.config as inductor
 
     session = TorchSession(Recurrent().eval(), SIGNATURE, TorchMode("fp32", compile_mode="default"), "cpu")

@@ -12,7 +12,7 @@ from vla_edge.bench.floor.devices import PUBLISHED, Published, forecast, predict
 from vla_edge.bench.floor.work import Numbers, Work
 from vla_edge.runtime.errors import InputError
 
-# the full-size pure policy in FP16, see test_bench_work.py
+# the full-size pure policy in FP16, see tests/bench/floor/test_work.py
 FULL = Work(
     operations=359_451_689_984,
     weights=Numbers(elements=1_538_712_070, size_bytes=3_079_907_864),

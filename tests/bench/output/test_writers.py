@@ -110,7 +110,7 @@ def rendered(folder: Path, *options: object) -> Result:
 
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
-def test_a_library_that_is_not_there_is_named_with_its_mend(
+def test_a_library_that_is_not_there_is_named_with_its_hint(
     tmp_path: Path, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extras, "is_installed", lambda name: name != library)

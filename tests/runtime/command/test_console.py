@@ -41,7 +41,7 @@ def test_a_command_that_returns_a_number_ends_with_it() -> None:
     assert exit_code_of(lambda: 1) == 1
 
 
-def test_a_user_error_is_printed_as_problem_and_mend_without_a_traceback(
+def test_a_user_error_is_printed_as_problem_and_hint_without_a_traceback(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert exit_code_of(raiser(BundleError("model.onnx is gone.", "Copy it again."))) == 2

@@ -99,7 +99,7 @@ def test_cuda_python_copies_captures_replays_and_frees(on_fake_driver: Callable[
     ]
 
 
-def test_cuda_pythons_errors_carry_the_drivers_words_and_a_mend(on_fake_driver: Callable[[str], str]) -> None:
+def test_cuda_pythons_errors_carry_the_drivers_words_and_a_hint(on_fake_driver: Callable[[str], str]) -> None:
     printed = on_fake_driver("""
         device = open_device(0, "cuda-bindings")
         try:
@@ -275,7 +275,7 @@ def test_a_gpu_that_is_not_there_is_refused(index: int, count: int, words: str) 
         ("CUDA_ERROR_SOMETHING_NEW", "CUresult"),
     ],
 )
-def test_every_error_has_a_mend(name: str, words: str) -> None:
+def test_every_error_has_a_hint(name: str, words: str) -> None:
     assert words in cuda_error("cuAny", name, "text").hint
 
 

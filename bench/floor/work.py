@@ -13,7 +13,7 @@ The least that any engine has to do, not what one does:
 
 What the exporter folds into weights is not in the graph, so neither is it here, and PyTorch rows have the
 same work as the engines: it is the task's. `torch.utils.flop_counter` on the PyTorch policy agrees within
-1.4 % at full size, and to the last operation once what was folded or left out is added (tests/bench/floor/test_work.py).
+1.4 % at full size, and to the last operation once what was folded or left out is added (`test_work.py`).
 
 onnx-tool counts ONNX graphs too, is kept up, and finds the same products (tried on a tiny policy). But it
 counts a gathered table whole and every value in between as memory, and adds elementwise operations to the

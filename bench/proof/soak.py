@@ -170,7 +170,7 @@ def _timed(step: Callable[[], object]) -> Latency | None:
     return summarise(collect(step, Budget(TIMED_CALLS, 0.0, None)))
 
 
-def _soak(policy: Policy, pixels: np.ndarray, calls: int) -> dict[str, int | None]:
+def _soak(policy: Policy, pixels: np.ndarray, calls: int) -> dict[str, Any]:
     """Differing answers, and growth of memory, by their names in `SoakReport`."""
     expected = [_answer(policy, frame) for frame in pixels]
     host, device = _host_kib(), _device_free_kib(policy)

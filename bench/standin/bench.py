@@ -11,7 +11,7 @@ from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.files.staging import scratch_folder
 
 from .load import Protocol, standin_job
-from .model import GATES, WEIGHTS_ORIGIN, parse_standin, standin_backends
+from .model import BACKENDS, GATES, WEIGHTS_ORIGIN, standin_backends
 from .summary import standin_report
 
 
@@ -29,7 +29,7 @@ def bench_standin(harness: Harness) -> Iterator[StandinReport]:
             for name in names:
                 harness.progress.begin(f"owner-standin, {protocol}'s protocol", name)
                 job = standin_job(name, protocol, options, scratch)
-                row, _ = harness.run(job, WEIGHTS_ORIGIN, GATES[parse_standin(name).precision])
+                row, _ = harness.run(job, WEIGHTS_ORIGIN, GATES[BACKENDS[name].precision])
                 rows.append((protocol, row))
                 harness.progress.end(row)
                 yield standin_report(rows)

@@ -14,19 +14,20 @@ from vla_edge.bench.options.options import Options
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.session import Session
 
-from .model import ACTIONS, BUNDLE, PIXELS, STATE, Standin, StandinBackend, golden, parse_standin
+from .model import ACTIONS, BACKENDS, BUNDLE, PIXELS, STATE, Standin, golden
 
 Protocol = Literal["owner", "bench"]
 # of the published table
 OWNER_WARMUP, OWNER_RUNS = 3, 30
 FRAME = (224, 224)
+STANDIN = Standin()
 
 
 def standin_job(backend: str, protocol: Protocol, options: Options, scratch: Path | None = None) -> Job:
     """A job for the worker.
 
     Args:
-        backend: of `standin.standin_backends`.
+        backend: of `model.BACKENDS`.
         protocol: "owner" for 3 warm-ups and 30 runs, "bench" for as many as the policies get.
         options: of the run; the stand-in has no paced loop and sees no frames.
         scratch: see `plan.find_or_build`.
@@ -46,31 +47,26 @@ def import_libraries(backend: str) -> None:
     """Import what the backend needs, so that its share of the cold start is seen apart.
 
     Raises:
-        InputError: no backend of the stand-in.
         EngineError: the library is missing.
     """
-    engine = parse_standin(backend).engine
+    engine = BACKENDS[backend].engine
     if engine == "torch":
         importlib.import_module("vla_edge.bench.standin.module")
     else:
         ENGINES[engine].load_library()
 
 
-def load(job: Job) -> Loaded:
+def load(job: Job, standin: Standin = STANDIN) -> Loaded:
     """Make the weights and open the backend; a TensorRT plan is built on the spot.
 
     Raises:
-        InputError: no backend of the stand-in.
         EngineError: its library or GPU is missing, or refuses.
     """
-    backend = parse_standin(job.backend)
-    session, told = _open(Standin(backend.scale), backend, job)
+    session, told = _open(standin, job)
     return Loaded(
         session=session,
         golden=lambda: {
-            name: values
-            for name, values in golden(Standin(backend.scale)).items()
-            if name in (*session.inputs, ACTIONS)
+            name: values for name, values in golden(standin).items() if name in (*session.inputs, ACTIONS)
         },
         state=session.inputs.keys() & {STATE},
         action_scale=(1.0, 1.0),
@@ -79,16 +75,17 @@ def load(job: Job) -> Loaded:
     )
 
 
-def _open(standin: Standin, backend: StandinBackend, job: Job) -> tuple[Session, dict[str, Any]]:
+def _open(standin: Standin, job: Job) -> tuple[Session, dict[str, Any]]:
     """The session, and what else is known of it, by the names of `Loaded`."""
-    if backend.engine == "torch":
-        return _open_torch(standin, backend, job)
+    engine, precision = BACKENDS[job.backend]
+    if engine == "torch":
+        return _open_torch(standin, job)
     from .plan import open_onnxruntime, open_tensorrt
 
-    if backend.engine == "onnxruntime":
-        return open_onnxruntime(standin, backend.precision, job.options.threads), {}
+    if engine == "onnxruntime":
+        return open_onnxruntime(standin, precision, job.options.threads), {}
     scratch = Path(job.scratch) if job.scratch else None
-    session, engine_ms, build_s = open_tensorrt(standin, backend.precision, scratch)
+    session, engine_ms, build_s = open_tensorrt(standin, precision, scratch)
     built = (
         "plan built for an earlier row of this run"
         if build_s is None
@@ -101,13 +98,14 @@ def _open(standin: Standin, backend: StandinBackend, job: Job) -> tuple[Session,
     }
 
 
-def _open_torch(standin: Standin, backend: StandinBackend, job: Job) -> tuple[Session, dict[str, Any]]:
-    from vla_edge.bench.backends.torch_session import prepare_torch
+def _open_torch(standin: Standin, job: Job) -> tuple[Session, dict[str, Any]]:
+    from vla_edge.bench.backends.torch_session import TORCH_MODES, prepare_torch
 
     from .module import open_standin
 
     prepare_torch(job.options.device, job.options.threads)
-    session, flattened = open_standin(standin, backend, job.options.device)
+    mode = TORCH_MODES[job.backend.partition(":")[2]]
+    session, flattened = open_standin(standin, mode, job.options.device)
     return session, {
         "device_ms": lambda steps: session.device_ms[-steps:],
         "queue_ms": lambda steps: session.queue_ms[-steps:],

@@ -38,7 +38,7 @@ ITEM_BYTES = {"fp32": 4, "fp16": 2}
 
 
 def explain_memory(
-    precision: Precision, sm: int, *, moment: Moment = "stepping", scale: int = 1, cublaslt: bool = True
+    precision: Precision, sm: int, *, moment: Moment = "stepping", cublaslt: bool = True
 ) -> tuple[MemoryPart, ...]:
     """The parts of what PyTorch's allocator holds at most, at one moment.
 
@@ -46,10 +46,9 @@ def explain_memory(
         precision: of the module.
         sm: compute capability as one number: 90 for 9.0.
         moment: see above.
-        scale: divisor of the widths.
         cublaslt: whether cuBLASLt's workspace stays, as in PyTorch 2.11.
     """
-    standin = Standin(scale)
+    standin = Standin()
 
     def mib(numbers: int) -> float:
         return numbers * ITEM_BYTES[precision] / BYTES_PER_MIB

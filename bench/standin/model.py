@@ -14,19 +14,18 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from vla_edge.bench.options.options import Device
 from vla_edge.runtime.bundle.manifest import Gate, TensorSpec
-from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.process.cores import usable_cores
 
 BUNDLE = "standin"  # of a job: there is no folder
 WEIGHTS_ORIGIN = "random stand-in, no policy"
 PIXELS, STATE, ACTIONS = "pixels", "state", "actions"
 SAMPLES = 4
-LARGEST_SCALE = 64
 # Rounding weights and activations to half gives an error of about 5e-3 (FP16 on a CPU, widths divided by 8).
 GATES: Mapping[str, tuple[Gate, ...]] = {
     "fp32": (Gate(stage="action", metric="relative_l2", limit=1e-3),),
@@ -40,73 +39,50 @@ _REFERENCE_ROWS = 64
 Engine = Literal["torch", "onnxruntime", "tensorrt"]
 Precision = Literal["fp32", "fp16"]
 
-_KINDS: Mapping[str, tuple[Engine, Precision]] = {
-    "torch-fp32": ("torch", "fp32"),
-    "torch-fp16": ("torch", "fp16"),
-    "torch-fp16-graph": ("torch", "fp16"),
-    "onnxruntime-fp32": ("onnxruntime", "fp32"),
-    "tensorrt-fp32": ("tensorrt", "fp32"),
-    "tensorrt-fp16": ("tensorrt", "fp16"),
+
+class StandinBackend(NamedTuple):
+    """One way to run the stand-in.
+
+    Attributes:
+        engine: what runs it.
+        precision: of weights and arithmetic.
+    """
+
+    engine: Engine
+    precision: Precision
+
+
+# by name, baselines first; behind the colon PyTorch's stand the names of its modes
+BACKENDS: Mapping[str, StandinBackend] = {
+    "standin:torch-fp32": StandinBackend("torch", "fp32"),
+    "standin:torch-fp16": StandinBackend("torch", "fp16"),
+    "standin:torch-fp16-graph": StandinBackend("torch", "fp16"),
+    "standin:onnxruntime-fp32": StandinBackend("onnxruntime", "fp32"),
+    "standin:tensorrt-fp32": StandinBackend("tensorrt", "fp32"),
+    "standin:tensorrt-fp16": StandinBackend("tensorrt", "fp16"),
 }
 
 
-@dataclass(frozen=True)
-class StandinBackend:
-    """What a backend's name asks for: "standin:torch-fp16-graph", or scaled down "standin/64:torch-fp32".
-
-    Attributes:
-        kind: the name without its prefix; of PyTorch, the name of the mode that it runs in.
-        engine: what runs it.
-        precision: of weights and arithmetic.
-        scale: divisor of every width.
-    """
-
-    kind: str
-    engine: Engine
-    precision: Precision
-    scale: int
-
-
-def standin_backends(
-    device: Literal["cpu", "cuda"], *, tensorrt: bool = False, scale: int = 1
-) -> tuple[str, ...]:
+def standin_backends(device: Device, *, tensorrt: bool = False) -> tuple[str, ...]:
     """Names of the stand-in's backends that a device can run, baselines first.
 
     Args:
         device: x86 has no half-precision kernels worth timing, so a CPU gets the FP32 ones.
         tensorrt: whether TensorRT is installed.
-        scale: divisor of every width; 1 is the stand-in itself.
     """
     engines = (
         ("torch", "onnxruntime") if device == "cpu" else ("torch", "tensorrt") if tensorrt else ("torch",)
     )
     return tuple(
-        f"{Standin(scale).name}:{kind}"
-        for kind, (engine, precision) in _KINDS.items()
+        name
+        for name, (engine, precision) in BACKENDS.items()
         if engine in engines and (device == "cuda" or precision == "fp32")
     )
 
 
-def parse_standin(backend: str) -> StandinBackend:
-    """Read a backend's name.
-
-    Raises:
-        InputError: it is none of the stand-in's.
-    """
-    name, _, kind = backend.partition(":")
-    scales = {Standin(1 << power).name: 1 << power for power in range(LARGEST_SCALE.bit_length())}
-    if name not in scales or kind not in _KINDS:
-        raise InputError(
-            f"{backend!r} is no backend of the stand-in.",
-            f"Use {BUNDLE}:KIND, or {BUNDLE}/SCALE:KIND with a power of two up to {LARGEST_SCALE}; "
-            f"kinds: {', '.join(_KINDS)}.",
-        )
-    return StandinBackend(kind, *_KINDS[kind], scale=scales[name])
-
-
 @dataclass(frozen=True)
 class Standin:
-    """Its widths, all divided by `scale`."""
+    """Its widths, all divided by `scale`: 1 is the stand-in itself, tests take smaller ones."""
 
     scale: int = 1
     layers: ClassVar[int] = 4
@@ -165,12 +141,8 @@ class Standin:
         return (TensorSpec(name=ACTIONS, dtype="float32", shape=(1, 1, 2)),)
 
     @property
-    def name(self) -> str:
-        return BUNDLE if self.scale == 1 else f"{BUNDLE}/{self.scale}"
-
-    @property
     def identity(self) -> str:
-        return f"{self.name} [{self.parameters_of()} random weights]"
+        return f"{BUNDLE} [{self.parameters_of()} random weights]"
 
 
 def weight(standin: Standin, name: str) -> np.ndarray:

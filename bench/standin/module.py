@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from vla_edge.bench.backends.torch_session import TORCH_MODES, Signature, TorchSession
+from vla_edge.bench.backends.torch_session import Signature, TorchMode, TorchSession
 
-from .model import ACTIONS, Standin, StandinBackend, weight
+from .model import ACTIONS, Standin, weight
 
 
 class StandinModule(nn.Module):
@@ -38,7 +38,7 @@ def build_module(standin: Standin) -> StandinModule:
     return module.eval()
 
 
-def open_standin(standin: Standin, backend: StandinBackend, device: str) -> tuple[TorchSession, bool]:
+def open_standin(standin: Standin, mode: TorchMode, device: str) -> tuple[TorchSession, bool]:
     """The stand-in on a device.
 
     Returns:
@@ -47,6 +47,6 @@ def open_standin(standin: Standin, backend: StandinBackend, device: str) -> tupl
     """
     module = build_module(standin)
     signature = Signature(standin.inputs[:1], standin.outputs, standin.identity)
-    session = TorchSession(module, signature, TORCH_MODES[backend.kind], device)
+    session = TorchSession(module, signature, mode, device)
     blocks = {parameter.untyped_storage().data_ptr() for parameter in module.rnn.parameters()}
     return session, len(blocks) == 1

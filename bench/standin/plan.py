@@ -185,7 +185,7 @@ def find_or_build(
     from vla_edge.export.build.progress import Silent
     from vla_edge.export.build.timing_cache import TimingCache
 
-    saved = scratch / f"standin-{standin.scale}-{precision}.plan" if scratch else None
+    saved = scratch / f"standin-{precision}.plan" if scratch else None
     if saved and saved.is_file():
         return saved.read_bytes(), None
     options = BuildOptions(backend=target.library.backend, timing_cache=False)

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from vla_edge.bench.report.types import Claim, Row, StandinReport, StandinRow
-from vla_edge.runtime.errors import InputError
 
 from .load import Protocol
 from .memory import ITEM_BYTES, explain_memory, total_mib
-from .model import Precision, Standin, parse_standin
+from .model import BACKENDS, BUNDLE, Precision, Standin
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(model="pure Kosmos-2", fp32_ms=2.50, fp16_ms=1.32, fp32_memory_mb=2163, fp16_memory_mb=1086),
@@ -33,52 +32,30 @@ _PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 
 
 def standin_report(rows: Sequence[tuple[Protocol, Row]]) -> StandinReport:
-    """Put measured rows beside the claims.
-
-    Args:
-        rows: of the stand-in's backends, all of one scale, each with its protocol.
-
-    Raises:
-        InputError: no row, a row of another workload, or rows of several scales.
-    """
-    scales = {parse_standin(row.backend).scale for _, row in rows}
-    if len(scales) != 1:
-        raise InputError(
-            f"The stand-in's rows have {len(scales)} scales.", "Report one or more rows of one scale."
-        )
-    scale = scales.pop()
+    """Put measured rows of the stand-in's backends, each with its protocol, beside the claims."""
     explained = tuple(_explained(protocol, row) for protocol, row in rows)
     return StandinReport(
-        parameters=Standin(scale).parameters_of(),
+        parameters=Standin().parameters_of(),
         rows=explained,
         claims=CLAIMS,
-        explanation=explanation(explained, scale),
+        explanation=(
+            _WHAT_IT_IS,
+            *_claimed_memory(),
+            _claimed_time(),
+            *_measured_memory(explained),
+            *_speedups(explained),
+        ),
     )
 
 
 def _explained(protocol: Protocol, row: Row) -> StandinRow:
     """Only PyTorch's allocator can be explained from shapes: NVML counts the CUDA context and its kernels, too."""
-    backend = parse_standin(row.backend)
+    backend = BACKENDS[row.backend]
     sm = _SM.search(row.identity.device) if row.identity else None
     if backend.engine != "torch" or sm is None:
         return StandinRow(protocol=protocol, row=row, explained_mib=None)
-    parts = explain_memory(backend.precision, int(sm.group(1)), scale=backend.scale)
+    parts = explain_memory(backend.precision, int(sm.group(1)))
     return StandinRow(protocol=protocol, row=row, explained_mib=total_mib(parts), parts=parts)
-
-
-def explanation(rows: Sequence[StandinRow], scale: int = 1) -> tuple[str, ...]:
-    """Sentences for the reader of the report, the measured figures among them.
-
-    Args:
-        rows: as in the report.
-        scale: of all of them.
-    """
-    if scale != 1:
-        return (
-            f"This stand-in has its widths divided by {scale}: nothing of it compares with the claims.",
-            *_measured_memory(rows),
-        )
-    return (_WHAT_IT_IS, *_claimed_memory(), _claimed_time(), *_measured_memory(rows), *_speedups(rows))
 
 
 def _claimed_memory() -> Iterator[str]:
@@ -128,13 +105,15 @@ def _off(measured: float, explained: float) -> str:
 def _speedups(rows: Sequence[StandinRow]) -> Iterator[str]:
     """FP32 over FP16 for each engine and protocol that has both, right and timed."""
     p50_ms = {
-        (item.protocol, parse_standin(item.row.backend).kind): item.row.step.p50_ms
+        (item.protocol, item.row.backend): item.row.step.p50_ms
         for item in rows
         if item.row.step and item.row.status == "ok"
     }
     for protocol in dict.fromkeys(item.protocol for item in rows):
         for engine in ("torch", "tensorrt"):
-            single, half = (p50_ms.get((protocol, f"{engine}-{precision}")) for precision in _PRECISIONS)
+            single, half = (
+                p50_ms.get((protocol, f"{BUNDLE}:{engine}-{precision}")) for precision in _PRECISIONS
+            )
             if single and half:
                 yield (
                     f"FP32 to FP16 in {engine}, {protocol} protocol: {single:.3f} to {half:.3f} ms, "

@@ -128,7 +128,7 @@ def test_a_plan_that_an_earlier_process_left_runs_from_memory_and_is_freed_whole
         device.close()
 
     monkeypatch.setattr(target_module, "open_target", here)
-    (tmp_path / "standin-64-fp16.plan").write_bytes(b"the plan")
+    (tmp_path / "standin-fp16.plan").write_bytes(b"the plan")
     session, engine_ms, build_s = open_tensorrt(SMALL, "fp16", tmp_path)
     assert (trt.seen, build_s) == (b"the plan", None)
     assert {name: array.shape for name, array in session.inputs.items()} == {

@@ -10,7 +10,6 @@ from vla_edge.bench.report.types import Identity, Memory, Row, StandinReport
 from vla_edge.bench.standin.memory import SECOND, explain_memory, total_mib
 from vla_edge.bench.standin.model import Precision
 from vla_edge.bench.standin.summary import CLAIMED_SM, CLAIMS, standin_report
-from vla_edge.runtime.errors import InputError
 
 H200 = 90
 
@@ -129,18 +128,3 @@ def test_a_wrong_row_has_no_speed_up() -> None:
 def test_a_cpu_row_is_not_explained() -> None:
     report = standin_report([("owner", row("standin:torch-fp32", 90.0, None, device="cpu (2 threads)"))])
     assert report.rows[0].explained_mib is None
-
-
-def test_a_scaled_stand_in_is_not_compared_with_the_claims() -> None:
-    report = standin_report([("owner", row("standin/64:torch-fp32", 0.1, 40.0))])
-    assert report.parameters == 107_750
-    assert "widths divided by 64: nothing of it compares with the claims" in report.explanation[0]
-    assert "2163" not in "\n".join(report.explanation)
-
-
-def test_rows_of_two_scales_or_none_are_refused() -> None:
-    mixed = [("owner", row(f"standin{scale}:torch-fp32", 0.1, None)) for scale in ("", "/64")]
-    with pytest.raises(InputError, match="2 scales"):
-        standin_report(mixed)
-    with pytest.raises(InputError, match="0 scales"):
-        standin_report([])

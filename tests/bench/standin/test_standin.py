@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from vla_edge.bench.backends.torch_session import TORCH_MODES
 from vla_edge.bench.measure.parity import ActionErrors, missed_gate
 from vla_edge.bench.measure.timing import Budget
 from vla_edge.bench.measure.workload import PolicyStep
 from vla_edge.bench.options.options import Options
 from vla_edge.bench.standin.load import import_libraries, load, standin_job
 from vla_edge.bench.standin.model import (
+    BACKENDS,
     GATES,
     SAMPLES,
     WEIGHTS_ORIGIN,
     Standin,
     golden,
-    parse_standin,
     reference,
     standin_backends,
     weight,
 )
-from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.errors import EngineError
 
 SMALL = Standin(64)
-CPU_BACKENDS = standin_backends("cpu", scale=64)
+CPU_BACKENDS = standin_backends("cpu")
 
 
 def test_it_has_the_parameters_of_what_was_timed() -> None:
@@ -81,9 +79,9 @@ def test_signals_stay_alive_from_pixels_to_actions() -> None:
     assert np.abs(reference(SMALL, pixels * 1.1) - actions).max() > 0.005
 
 
-@pytest.mark.parametrize("backend", [*CPU_BACKENDS, "standin/64:torch-fp16"])
+@pytest.mark.parametrize("backend", [*CPU_BACKENDS, "standin:torch-fp16"])
 def test_a_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> None:
-    loaded = load(standin_job(backend, "owner", Options(device="cpu", threads=1, seconds=1)))
+    loaded = load(standin_job(backend, "owner", Options(device="cpu", threads=1, seconds=1)), SMALL)
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
@@ -92,9 +90,9 @@ def test_a_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> 
     step.check(errors)
     found = errors.summary()
     assert found.samples == SAMPLES
-    assert missed_gate(found, GATES[parse_standin(backend).precision]) == ""
-    assert loaded.session.identity.precision == parse_standin(backend).precision
-    assert loaded.session.identity.bundle == "standin/64 [107750 random weights]"
+    assert missed_gate(found, GATES[BACKENDS[backend].precision]) == ""
+    assert loaded.session.identity.precision == BACKENDS[backend].precision
+    assert loaded.session.identity.bundle == "standin [107750 random weights]"
     loaded.close()
 
 
@@ -107,7 +105,9 @@ def test_a_wrong_weight_misses_the_gate(monkeypatch: pytest.MonkeyPatch) -> None
         return right[::-1].copy() if name == "rnn.weight_ih_l0" else right
 
     monkeypatch.setattr(standin_torch, "weight", wrong)
-    loaded = load(standin_job("standin/64:torch-fp16", "owner", Options(device="cpu", threads=1, seconds=1)))
+    loaded = load(
+        standin_job("standin:torch-fp16", "owner", Options(device="cpu", threads=1, seconds=1)), SMALL
+    )
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
@@ -136,37 +136,11 @@ def test_what_a_device_can_run_is_named() -> None:
         "standin:tensorrt-fp32",
         "standin:tensorrt-fp16",
     )
-    assert parse_standin("standin/64:torch-fp16-graph").scale == 64
-    assert parse_standin("standin:torch-fp16-graph").kind == "torch-fp16-graph"
+    modes = [name.partition(":")[2] for name in torch_names]
+    assert [TORCH_MODES[mode].precision for mode in modes] == [
+        BACKENDS[name].precision for name in torch_names
+    ]
     assert "no policy" in WEIGHTS_ORIGIN
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "torch-fp32",
-        "standin",
-        "standin:",
-        "standin:torch-fp8",
-        "standin/0:torch-fp32",
-        "standin/1:torch-fp32",
-        "standin/3:torch-fp32",
-        "standin/128:torch-fp32",
-        "standin/-2:torch-fp32",
-        "standin/٢:torch-fp32",
-        "Standin:torch-fp32",
-    ],
-)
-def test_another_name_is_refused_with_the_names_there_are(name: str) -> None:
-    with pytest.raises(InputError, match="no backend of the stand-in") as caught:
-        parse_standin(name)
-    assert "torch-fp16-graph" in caught.value.hint
-
-
-@given(st.text(max_size=30))
-def test_any_text_is_a_backend_or_refused(name: str) -> None:
-    with suppress(InputError):
-        assert parse_standin(name).scale <= 64
 
 
 def test_a_gpu_backend_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +148,7 @@ def test_a_gpu_backend_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="PyTorch sees no GPU"):
-        load(standin_job("standin/64:torch-fp32", "owner", Options(device="cuda", threads=1, seconds=1)))
+        load(standin_job("standin:torch-fp32", "owner", Options(device="cuda", threads=1, seconds=1)), SMALL)
 
 
 def test_reading_its_numbers_imports_no_engine() -> None:
@@ -203,16 +177,16 @@ def test_golden_samples_have_the_zero_state_that_engines_take() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", standin_backends("cuda", tensorrt=True, scale=8))
+@pytest.mark.parametrize("backend", standin_backends("cuda", tensorrt=True))
 def test_a_gpu_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> None:
-    loaded = load(standin_job(backend, "owner", Options(device="cuda", threads=1, seconds=1)))
+    loaded = load(standin_job(backend, "owner", Options(device="cuda", threads=1, seconds=1)), Standin(8))
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
     for _ in range(len(step)):
         step()
     step.check(errors)
-    assert missed_gate(errors.summary(), GATES[parse_standin(backend).precision]) == ""
+    assert missed_gate(errors.summary(), GATES[BACKENDS[backend].precision]) == ""
     assert len(loaded.device_ms(3)) == 3
     loaded.close()
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vla_edge.runtime.errors import BundleError, InputError
 from vla_edge.runtime.files.digest import sha256_of_open
@@ -22,7 +22,7 @@ from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.process.cores import usable_cores
 
 from .external_data import MAX_MODEL_BYTES, check_external_data
-from .golden import golden_limit_bytes, load_golden, sample_inputs
+from .golden import golden_limit_bytes, read_golden, sample_inputs
 from .manifest import (
     GOLDEN_NAME,
     MANIFEST_NAME,
@@ -35,6 +35,9 @@ from .manifest import (
 )
 from .manifest_file import decode
 from .tokenizer_file import MAX_TOKENIZER_BYTES
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Bundle", "Verification", "find_bundles", "load_golden", "require_known", "sample_inputs"]
 
@@ -133,6 +136,22 @@ class Bundle:
         """
         files = tuple(entry for entry in self.manifest.files if entry.path not in unread)
         _check_hashes({entry.path: self.folder / entry.path for entry in files}, files)
+
+
+def load_golden(bundle: Bundle) -> dict[str, np.ndarray]:
+    """The golden samples: inputs, stage features and actions of the PyTorch FP32 policy.
+
+    Returns:
+        `names` unicode [N]; one array [N, ...] per graph input by its name, without its batch axis (carried state
+        [layers, B, hidden] becomes [N, layers, hidden]); `actions` float32 [N, steps, size], whatever the graph
+        calls them; `stage_<name>` float32 [N, ...] per stage that the manifest lists. Of a policy with a prompt,
+        `input_ids`, `token_ids` and `attention_mask` int32 [N, L] and `instruction_index` int32 [N] may be there
+        without an input.
+
+    Raises:
+        BundleError: not an archive of plain arrays, or names, dtypes or shapes are not the manifest's.
+    """
+    return read_golden(bundle.folder / GOLDEN_NAME, bundle.manifest)
 
 
 def require_known(verify: str) -> None:

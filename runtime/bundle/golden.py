@@ -20,12 +20,10 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from vla_edge.runtime.errors import BundleError
 from vla_edge.runtime.files.regular_file import open_regular
 
-from .manifest import GOLDEN_NAME, Manifest
+from .manifest import Manifest
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from .bundle import Bundle
 
 _Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -60,26 +58,18 @@ class _UnsoundError(ValueError):
     """A clause that says what is wrong with the archive."""
 
 
-def load_golden(bundle: Bundle) -> dict[str, np.ndarray]:
-    """The golden samples: inputs, stage features and actions of the PyTorch FP32 policy.
-
-    Returns:
-        `names` unicode [N]; one array [N, ...] per graph input by its name, without its batch axis (carried state
-        [layers, B, hidden] becomes [N, layers, hidden]); `actions` float32 [N, steps, size], whatever the graph
-        calls them; `stage_<name>` float32 [N, ...] per stage that the manifest lists. Of a policy with a prompt,
-        `input_ids`, `token_ids` and `attention_mask` int32 [N, L] and `instruction_index` int32 [N] may be there
-        without an input.
+def read_golden(path: Path, manifest: Manifest) -> dict[str, np.ndarray]:
+    """All arrays of a `golden.npz` that is the manifest's; see `bundle.load_golden`.
 
     Raises:
         BundleError: not an archive of plain arrays, or names, dtypes or shapes are not the manifest's.
     """
-    path = bundle.folder / GOLDEN_NAME
     try:
         with io.BufferedReader(open_regular(path)) as file:
-            _check_end(file, golden_limit_bytes(bundle.manifest))
+            _check_end(file, golden_limit_bytes(manifest))
             with zipfile.ZipFile(file) as archive:
                 members = _members(archive)
-                _check_members(members, bundle.manifest, path)
+                _check_members(members, manifest, path)
                 return {name: _read(archive, member) for name, member in members.items()}
     except BundleError:
         raise
@@ -95,7 +85,7 @@ def sample_inputs(
     """One golden sample as a graph's inputs; samples are of batch 1, and repeat over the graph's batch.
 
     Args:
-        golden: from `load_golden`.
+        golden: from `read_golden`.
         at: which sample.
         shapes: of the inputs, by name.
         states: names of inputs that carry state: [layers, batch, hidden], where others have the batch first.

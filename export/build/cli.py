@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES
 from vla_edge.runtime.version import VERSION
 
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 @click.option("--no-timing-cache", is_flag=True, help="Measure every kernel anew and keep nothing.")
 @click.option(
     "--memory",
-    type=click.Choice(["cuda-bindings", "pycuda"]),
+    type=click.Choice(get_args(MemoryName)),
     default="cuda-bindings",
     show_default=True,
     help="Package for device memory.",

@@ -11,11 +11,12 @@ not done so before calls `activate` first; it costs under a microsecond.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from vla_edge.runtime.errors import EngineError
+
+if TYPE_CHECKING:  # a command's help names the implementations, and needs no NumPy
+    import numpy as np
 
 MemoryName = Literal["cuda-bindings", "pycuda"]
 MIB = 1 << 20

@@ -6,13 +6,14 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from vla_edge.runtime.command.console import run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.errors import ImageError, InputError
 from vla_edge.runtime.printable import one_line
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 @click.option("--device", type=click.IntRange(0), help="CUDA's index of the GPU. [default: 0]")
 @click.option(
     "--memory",
-    type=click.Choice(["cuda-bindings", "pycuda"]),
+    type=click.Choice(get_args(MemoryName)),
     help="Package for TensorRT's device memory. [default: cuda-bindings]",
 )
 @click.option(

@@ -105,7 +105,7 @@ def _measure(
 ) -> tuple[Loaded, PolicyStep, Measured]:
     clock = _Laps(started_ns)
     enter("import")
-    _backends(job).import_libraries(job.backend)
+    _backends(job).import_libraries(job)
     import_s = clock.lap_s()
     enter("load")
     loaded = load_backend(job)

@@ -65,7 +65,7 @@ class RichReporter:
 @click.option("--name", help="Name of the bundle; the checkpoint's by default.")
 @click.option(
     "--tokenizer",
-    help="Kosmos-2 tokenizer: folder, tokenizer.json or hub id. Default: beside the checkpoint, else the hub's.",
+    help="The policy's tokenizer: folder, tokenizer.json or hub id. Default: beside the checkpoint, else the hub's.",
 )
 @click.option(
     "--instruction",
@@ -120,6 +120,11 @@ class RichReporter:
     metavar="KEY",
     help="State dict to take where a checkpoint has several, such as ema_state_dict; vla-inspect lists them.",
 )
+@click.option(
+    "--family",
+    metavar="NAME",
+    help="Family of policies that the checkpoint is of, where packages add some; by default all are asked.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--ignore-memory", is_flag=True, help="Do not warn where memory may be too little.")
 @click.option(
@@ -156,10 +161,11 @@ def command(
     only when every gate is met; exit code 1 otherwise.
     """
     if list_settings:
-        from vla_edge.export.kosmos2.settings import RULES
         from vla_edge.export.settings.view import print_settings
 
-        print_settings(RULES, as_json)
+        from .families import BUILT_IN, family_of
+
+        print_settings(family_of(rest["family"] or BUILT_IN).settings, as_json)
         return
     if checkpoint is None:
         raise click.UsageError("Missing option '--ckpt'.")
@@ -205,7 +211,7 @@ def _export(options: ExportOptions, build: bool | None, as_json: bool, shown: li
 
 
 def _options(checkpoint: Path, precisions: tuple[str, ...], **given: Any) -> Any:
-    from vla_edge.export.kosmos2.tokens import parse_explicit_ids
+    from vla_edge.export.settings.instruction_ids import parse_explicit_ids
     from vla_edge.export.settings.text import parse_options
 
     from .pipeline import ExportOptions

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vla_edge.export.bundle import gates
-from vla_edge.export.kosmos2.guesses import Guess, guesses, likely
+from vla_edge.export.families import family_of_bundle
+from vla_edge.export.family import Guess
 from vla_edge.export.screen import gates as gate_view
 from vla_edge.export.screen.screen import (
     as_text,
@@ -63,7 +64,7 @@ def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float
         "precision": manifest.precision,
         "parity": manifest.parity,
         "gates": gate_view.as_json(gates.judgements(manifest)),
-        "guesses": {guess.name: guess.taken for guess in guesses(manifest)},
+        "guesses": {guess.name: guess.taken for guess in family_of_bundle(manifest).guesses(manifest)},
     }
 
 
@@ -84,14 +85,14 @@ def _answer(manifest: Manifest) -> str:
 
 
 def _print_guesses(console: Console, manifest: Manifest) -> None:
-    found = guesses(manifest)
-    if found:
+    family = family_of_bundle(manifest)
+    if found := family.guesses(manifest):
         prose(console, f"\n{_count(found)} that no checkpoint settles and no gate can see:")
         console.print(guess_table(found))
         last = found[-1]
         example = shlex.quote(f"{last.name}={last.otherwise}")
         prose(console, f"Change one with --set, such as --set {escape(example)}; reasons: --list-settings.")
-    if others := likely(manifest):
+    if others := family.likely(manifest):
         shown = ", ".join(f"{name}={as_text(value)}" for name, value in others.items())
         prose(console, f"Likely, from the training code: {escape(shown)}.")
 

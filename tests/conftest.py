@@ -30,8 +30,9 @@ for _number, _handler in (
 @pytest.fixture(scope="session")
 def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Gives the path of the tiny sample of a layout, its tokenizer beside it. Do not write to it."""
+    from vla_edge.export.kosmos2.sample.samples import sample_of
     from vla_edge.export.kosmos2.sample.tokenizer import write_tokenizer
-    from vla_edge.export.sample.sample import SampleOptions, write_sample
+    from vla_edge.export.sample.sample import write_sample
 
     root = tmp_path_factory.mktemp("checkpoints")
 
@@ -45,8 +46,7 @@ def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         if path.exists():
             return path
         folder.mkdir()
-        options = SampleOptions(layout=layout, clip_form=form, size="tiny")  # type: ignore[arg-type]
-        write_sample(path, options)
+        write_sample(path, sample_of(layout, form))  # type: ignore[arg-type]
         write_tokenizer(folder / "tokenizer")
         return path
 

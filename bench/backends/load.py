@@ -16,6 +16,7 @@ from vla_edge.bench.measure.agreement import FrameRunner, run_frames
 from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.profiles.stages import Stages
 from vla_edge.bench.report.types import Profile
+from vla_edge.export.families import family_of_bundle
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.engines.choice import open_session, unread_files
 from vla_edge.runtime.engines.registry import ENGINES
@@ -25,7 +26,8 @@ from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_o
 from .torch_session import TORCH_MODES, TorchSession, prepare_torch
 
 if TYPE_CHECKING:
-    from vla_edge.export.kosmos2.reference import VlaPolicy
+    from torch import nn
+
     from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
     from vla_edge.runtime.policy import Policy
 
@@ -80,12 +82,13 @@ def engines_of(bundle: Bundle) -> tuple[str, ...]:
     return tuple(name for name, engine in ENGINES.items() if engine.reads == "graph" or name in kinds)
 
 
-def import_libraries(backend: str) -> None:
-    """Import what the backend needs, so that its share of the cold start is seen apart."""
+def import_libraries(job: Job) -> None:
+    """Import what the job's backend needs, so that its share of the cold start is seen apart."""
+    backend = job.backend
     if backend in TORCH_NAMES:
         from vla_edge.export.libraries import import_reference
 
-        import_reference()
+        import_reference(family_of_bundle(Bundle.unchecked(job.bundle).manifest))
         return
     importlib.import_module("vla_edge.runtime.policy")
     ENGINES[backend].load_library()
@@ -144,7 +147,7 @@ def _no_profile(job: Job, bundle: Bundle, session: Session) -> None:
 def _profile_of_plan(job: Job, bundle: Bundle, session: Session) -> _Profile:
     from vla_edge.bench.profiles.tensorrt import profile_plan
 
-    return partial(profile_plan, cast("TensorRtSession", session), _stages())
+    return partial(profile_plan, cast("TensorRtSession", session), _stages(bundle))
 
 
 def _profile_of_onnxruntime(job: Job, bundle: Bundle, session: Session) -> _Profile | None:
@@ -154,7 +157,7 @@ def _profile_of_onnxruntime(job: Job, bundle: Bundle, session: Session) -> _Prof
 
     def profile(runs: int) -> Profile:
         session.close()  # the profiled session holds the weights once more
-        return profile_onnxruntime(bundle, _stages(), runs, job.options.threads)
+        return profile_onnxruntime(bundle, _stages(bundle), runs, job.options.threads)
 
     return profile
 
@@ -167,17 +170,16 @@ _PROFILES: dict[str, Callable[[Job, Bundle, Session], _Profile | None]] = {
 }
 
 
-def _torch_profile(job: Job, policy: VlaPolicy, session: TorchSession) -> Callable[[int], Profile]:
+def _torch_profile(job: Job, bundle: Bundle, policy: nn.Module, session: TorchSession) -> _Profile:
     from vla_edge.bench.profiles.torch import profile_torch
-    from vla_edge.export.kosmos2.stage_names import CALLED_ALONE
 
-    return lambda runs: profile_torch(policy, session.run, job.options.device, runs, _stages(), CALLED_ALONE)
+    family, device = family_of_bundle(bundle.manifest), job.options.device
+    stages = Stages(family.stage_patterns)
+    return lambda runs: profile_torch(policy, session.run, device, runs, stages, family.called_alone)
 
 
-def _stages() -> Stages:
-    from vla_edge.export.kosmos2.stage_names import STAGE_PATTERNS
-
-    return Stages(STAGE_PATTERNS)
+def _stages(bundle: Bundle) -> Stages:
+    return Stages(family_of_bundle(bundle.manifest).stage_patterns)
 
 
 def _noise(frame: tuple[int, int]) -> np.ndarray:
@@ -233,7 +235,7 @@ def _load_torch(job: Job) -> Loaded:
         device_ms=lambda steps: session.device_ms[-steps:],
         queue_ms=lambda steps: session.queue_ms[-steps:],
         frames=_frame_runner(session, bundle, _golden_with_token_ids) if _batch(bundle) == 1 else None,
-        profile=_torch_profile(job, policy, session) if eager else None,
+        profile=_torch_profile(job, bundle, policy, session) if eager else None,
         torch_allocator_peak_mib=session.peak_allocated_mib,
         compile_s=lambda: session.compile_s,
         compile_notes=lambda: _compile_notes(session),
@@ -244,18 +246,18 @@ def _compile_notes(session: TorchSession) -> tuple[str, ...]:
     return ("compiled out of Inductor's cache of an earlier run",) if session.compiled_from_cache else ()
 
 
-def _torch_policy(job: Job, bundle: Bundle) -> VlaPolicy:
+def _torch_policy(job: Job, bundle: Bundle) -> nn.Module:
     if job.checkpoint is None:
         from .random_policy import random_policy
 
         return random_policy(bundle.manifest)
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
-    from vla_edge.export.kosmos2.reference import build_policy
-    from vla_edge.export.kosmos2.settings import RULES
 
-    settings = RULES.from_manifest(bundle.manifest)
-    checkpoint = read_checkpoint(Path(job.checkpoint), bundle.manifest.source.weights_key or None)
-    return build_policy(checkpoint, settings, attention="sdpa")
+    manifest = bundle.manifest
+    family = family_of_bundle(manifest)
+    settings = family.settings.from_manifest(manifest)
+    checkpoint = read_checkpoint(Path(job.checkpoint), manifest.source.weights_key or None, family.name)
+    return family.reference(checkpoint.architecture, settings, checkpoint.tensors, fused=True)
 
 
 def _batch(bundle: Bundle) -> int:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from vla_edge.export.families import family_of_bundle
+from vla_edge.export.family import Family
 from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vla_edge.export.kosmos2.architecture import LayoutName
-    from vla_edge.export.kosmos2.reference import VlaPolicy
+    from torch.nn import Module
 
 SEED = 0
 # so small that nothing overflows in half over 24 layers
@@ -23,7 +23,7 @@ class UnknownArchitectureError(EngineError):
     """The bundle's architecture cannot be told without its checkpoint."""
 
 
-def random_policy(manifest: Manifest) -> VlaPolicy:
+def random_policy(manifest: Manifest) -> Module:
     """The bundle's policy on the CPU in FP32, in eval mode, with random weights.
 
     A manifest does not hold every width of the policy, so it is found among the architectures that
@@ -34,9 +34,8 @@ def random_policy(manifest: Manifest) -> VlaPolicy:
     """
     import torch
 
-    from vla_edge.export.kosmos2.reference import assign_weights
-
-    policy = next(_candidates(manifest), None)
+    family = family_of_bundle(manifest)
+    policy = next(_candidates(manifest, family), None)
     if policy is None:
         source = manifest.source
         raise UnknownArchitectureError(
@@ -50,7 +49,7 @@ def random_policy(manifest: Manifest) -> VlaPolicy:
             return torch.ones(like.shape) if name.endswith("weight") else torch.zeros(like.shape)
         return torch.empty(like.shape).normal_(std=DEVIATION, generator=generator)
 
-    return assign_weights(policy, {name: fill(name, like) for name, like in policy.state_dict().items()})
+    return family.assign(policy, {name: fill(name, like) for name, like in policy.state_dict().items()})
 
 
 def describe(manifest: Manifest) -> str:
@@ -58,15 +57,10 @@ def describe(manifest: Manifest) -> str:
     return f"random: {manifest.source.layout}, {manifest.source.parameters:,} parameters, seed {SEED}"
 
 
-def _candidates(manifest: Manifest) -> Iterator[VlaPolicy]:
+def _candidates(manifest: Manifest, family: Family) -> Iterator[Module]:
     """Policies without weights that have the bundle's layout and number of parameters."""
-    from vla_edge.export.kosmos2.reference import build_empty
-    from vla_edge.export.kosmos2.sample.sizes import SIZES, sample_architecture
-    from vla_edge.export.kosmos2.settings import RULES
-
-    settings = RULES.from_manifest(manifest)
-    for size in SIZES:
-        arch = sample_architecture(cast("LayoutName", manifest.source.layout), "transformers", size)
-        policy = build_empty(arch, settings, attention="sdpa")
+    settings = family.settings.from_manifest(manifest)
+    for architecture in family.samples.architectures(manifest.source.layout) if family.samples else ():
+        policy = family.empty(architecture, settings, fused=True)
         if sum(parameter.numel() for parameter in policy.parameters()) == manifest.source.parameters:
             yield policy

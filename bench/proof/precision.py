@@ -105,20 +105,22 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
     """
     import torch
 
-    from vla_edge.export.bundle.golden import OUTPUT_OF_STAGE, torch_inputs
+    from vla_edge.export.bundle.golden import Reference, output_of
     from vla_edge.export.bundle.parity import measure
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
-    from vla_edge.export.kosmos2.reference import build_policy
-    from vla_edge.export.kosmos2.settings import RULES
+    from vla_edge.export.families import family_of_bundle
 
     manifest = bundle.manifest
-    source = read_checkpoint(checkpoint, manifest.source.weights_key or None)
-    policy = build_policy(source, RULES.from_manifest(manifest)).half()
+    family = family_of_bundle(manifest)
+    settings = family.settings.from_manifest(manifest)
+    source = read_checkpoint(checkpoint, manifest.source.weights_key or None, family.name)
+    policy = family.reference(source.architecture, settings, source.tensors).half()
+    half = Reference(family, policy, settings)
     source.file.check_unchanged()
 
     def run(at: int) -> list[np.ndarray]:
-        found = policy(**torch_inputs(policy, golden, at))
-        return [found[OUTPUT_OF_STAGE[stage.name]].float().numpy() for stage in manifest.stages]
+        found = half.run(golden, at)
+        return [found[output_of(stage.name)].float().numpy() for stage in manifest.stages]
 
     engine = f"torch {torch.__version__} CPU, .half()"
     return measure(run, golden, manifest.stages, manifest.action.scale, engine)

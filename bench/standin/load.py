@@ -43,13 +43,13 @@ def standin_job(backend: str, protocol: Protocol, options: Options, scratch: Pat
     )
 
 
-def import_libraries(backend: str) -> None:
+def import_libraries(job: Job) -> None:
     """Import what the backend needs, so that its share of the cold start is seen apart.
 
     Raises:
         EngineError: the library is missing.
     """
-    engine = BACKENDS[backend].engine
+    engine = BACKENDS[job.backend].engine
     if engine == "torch":
         importlib.import_module("vla_edge.bench.standin.module")
     else:

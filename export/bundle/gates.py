@@ -1,7 +1,6 @@
 """How much error an export may have.
 
-The action gate is set against what matters on the floor: the policies' own error is 0.21 to 0.22 of
-normalised action, 0.42 m/s after scaling; a gate of 0.02 m/s is a twentieth of that. Stage gates exist to
+The action gate is set by the family, against what matters on the floor. Stage gates exist to
 locate a fault, not to judge it, and are wide enough for honest half precision (2^-11 an operation,
 growing with depth).
 """
@@ -11,25 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vla_edge.runtime.bundle.manifest import Gate, Manifest, Parity
+from vla_edge.export.family import GateLimits
+from vla_edge.runtime.bundle.manifest import ACTION_STAGE, Gate, Manifest, Parity
 from vla_edge.runtime.checks.gates import Judgement, judge
 from vla_edge.runtime.errors import InputError, ParityError
 
-STAGES = ("vision", "text", "clip", "fusion", "action")
-STAGE_LIMITS = {"fp16": 0.03, "fp32": 1e-3}  # relative L2
 _A_NUMBER = "Give a number above 0, such as action=0.02 (m/s) or text=0.03 (relative)."
-ACTION_LIMITS = {"fp16": 0.02, "fp32": 1e-3}
 
 
-def default_gates(precision: str, stages: Sequence[str]) -> tuple[Gate, ...]:
+def default_gates(limits: GateLimits, stages: Sequence[str]) -> tuple[Gate, ...]:
     """A relative gate for each stage, and one for the action in the units of its components."""
-    limit = STAGE_LIMITS[precision]
     gates = [
-        Gate(stage=name, metric="relative_l2", limit=limit)
-        for name in STAGES
-        if name in stages and name != "action"
+        Gate(stage=name, metric="relative_l2", limit=limits.stage) for name in stages if name != ACTION_STAGE
     ]
-    return (*gates, Gate(stage="action", metric="max_abs", limit=ACTION_LIMITS[precision]))
+    return (*gates, Gate(stage=ACTION_STAGE, metric="max_abs", limit=limits.action))
 
 
 def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:

@@ -6,101 +6,82 @@ file itself is measured against.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from vla_edge.export.kosmos2.architecture import Architecture
-from vla_edge.export.kosmos2.reference import VlaPolicy
-from vla_edge.export.kosmos2.settings import PolicySettings
+from vla_edge.export.family import Family
 from vla_edge.runtime.bundle.golden import MAX_GOLDEN_BYTES
-from vla_edge.runtime.bundle.manifest import Instruction, Prompt
+from vla_edge.runtime.bundle.manifest import ACTION_STAGE
 from vla_edge.runtime.errors import CheckpointError, InputError
 
 from .frames import Frame
 
 _HEADERS_BYTES = 1 << 20
-# PyTorch's names of the stages, by the manifest's
-OUTPUT_OF_STAGE = {
-    "vision": "vision",
-    "text": "text",
-    "clip": "clip",
-    "fusion": "fusion",
-    "action": "actions",
-}
 
 
 def make_inputs(
-    frames: Sequence[Frame],
-    pixels: np.ndarray,
-    instructions: Sequence[Instruction],
-    prompt: Prompt,
-    settings: PolicySettings,
-    arch: Architecture,
+    frames: Sequence[Frame], pixels: np.ndarray, others: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Inputs of all samples; the instructions take turns.
-
-    Returns:
-        `names` [N]; `pixel_values` float32 [N, 3, H, W]; `input_ids`, `token_ids`, `attention_mask` int32
-        [N, L] (rows of the graph's embedding, and the tokenizer's own ids); `instruction_index` int32 [N];
-        `h_in`, `c_in` float32 [N, layers, hidden] where state is carried, half of them not zero.
-    """
-    chosen = [at % len(instructions) for at in range(len(frames))]
-    rows = [pad(instructions[at].graph_ids, prompt.length, prompt.pad_id) for at in chosen]
-    tokens = [pad(instructions[at].token_ids, prompt.length, 1) for at in chosen]
-    masks = [pad((1,) * len(instructions[at].graph_ids), prompt.length, 0) for at in chosen]
-    inputs: dict[str, np.ndarray] = {
-        "names": np.array([frame.name for frame in frames]),
-        "pixel_values": pixels,
-        "input_ids": np.array(rows, np.int32),
-        "token_ids": np.array(tokens, np.int32),
-        "attention_mask": np.array(masks, np.int32),
-        "instruction_index": np.array(chosen, np.int32),
-    }
-    if settings.lstm == "carried":
-        inputs |= _states(len(frames), arch)
-    return inputs
+    """Inputs of all samples: `names` [N], `pixel_values` float32 [N, 3, H, W], and what the family adds, [N, ...]."""
+    return {"names": np.array([frame.name for frame in frames]), "pixel_values": pixels, **others}
 
 
 def run_reference(
-    policy: VlaPolicy, inputs: dict[str, np.ndarray], progress: Callable[[], None] = lambda: None
+    reference: Reference,
+    inputs: Mapping[str, np.ndarray],
+    stages: Sequence[str],
+    progress: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """Run the policy on each sample, one at a time.
 
     Returns:
-        `actions` float32 [N, steps, size] and `stage_<name>` float32 [N, ...] for each stage that exists.
+        `stage_<name>` float32 [N, ...] for each stage, and `actions` [N, steps, size].
 
     Raises:
         CheckpointError: the FP32 policy itself gives NaN or infinity.
     """
     collected: dict[str, list[np.ndarray]] = {}
     for at, name in enumerate(inputs["names"]):
-        out = policy(**torch_inputs(policy, inputs, at))
-        for stage, key in OUTPUT_OF_STAGE.items():
-            if key in out:
-                _refuse_nan(out[key], stage, str(name))
-                target = "actions" if stage == "action" else f"stage_{stage}"
-                collected.setdefault(target, []).append(out[key][0].float().numpy())
+        out = reference.run(inputs, at)
+        for stage in stages:
+            value = out[output_of(stage)]
+            _refuse_nan(value, stage, str(name))
+            collected.setdefault(array_of(stage), []).append(value[0].float().numpy())
         progress()
     return {name: np.stack(values) for name, values in collected.items()}
 
 
-def torch_inputs(policy: VlaPolicy, inputs: dict[str, np.ndarray], at: int) -> dict[str, torch.Tensor]:
-    """Sample `at` as keyword arguments of the policy, batch 1, floats in the policy's dtype."""
-    dtype = next(policy.rnn.parameters()).dtype
-    features = policy.settings.features
-    result = {"pixel_values": torch.from_numpy(inputs["pixel_values"][at : at + 1]).to(dtype)}
-    if "text" in features:
-        result["input_ids"] = torch.from_numpy(inputs["token_ids"][at : at + 1])
-        result["attention_mask"] = torch.from_numpy(inputs["attention_mask"][at : at + 1])
-    if "clip_text" in features:
-        result["instruction_index"] = torch.from_numpy(inputs["instruction_index"][at : at + 1])
-    if policy.settings.lstm == "carried":
-        for name in ("h_in", "c_in"):
-            result[name] = torch.from_numpy(inputs[name][at])[:, None].to(dtype)
-    return result
+def output_of(stage: str) -> str:
+    """The reference's name of a stage."""
+    return "actions" if stage == ACTION_STAGE else stage
+
+
+def array_of(stage: str) -> str:
+    """The name of a stage's values among golden samples."""
+    return "actions" if stage == ACTION_STAGE else f"stage_{stage}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A policy in PyTorch, with its family, which knows how it is called."""
+
+    family: Family
+    policy: torch.nn.Module
+    settings: Any
+
+    def run(self, inputs: Mapping[str, np.ndarray], at: int) -> dict[str, torch.Tensor]:
+        """The stages and actions of sample `at`, by the policy's names; floats go in as the policy computes."""
+        dtype = next(self.policy.parameters()).dtype
+        given = self.family.reference_inputs(self.settings, inputs, at)
+        found: dict[str, torch.Tensor] = self.policy(
+            **{name: value.to(dtype) if value.is_floating_point() else value for name, value in given.items()}
+        )
+        return found
 
 
 def save_golden(path: Path, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
@@ -118,20 +99,6 @@ def save_golden(path: Path, inputs: dict[str, np.ndarray], outputs: dict[str, np
         )
     with path.open("xb") as file:
         np.savez(file, **inputs, **outputs)  # type: ignore[arg-type]
-
-
-def pad(values: Sequence[int], length: int, filler: int) -> list[int]:
-    return [*values, *[filler] * (length - len(values))]
-
-
-def _states(count: int, arch: Architecture) -> dict[str, np.ndarray]:
-    """Zero states for even samples (the first call), seeded ones for odd (later calls)."""
-    rng = np.random.default_rng(0)
-    shape = (count, arch.lstm.layers, arch.lstm.hidden)
-    states = {name: rng.uniform(-0.9, 0.9, shape).astype(np.float32) for name in ("h_in", "c_in")}
-    for state in states.values():
-        state[::2] = 0
-    return states
 
 
 def _refuse_nan(value: torch.Tensor, stage: str, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.files.atomic import staging_file
 from vla_edge.runtime.process.cores import usable_cores
 
-STATES = ("h_in", "c_in")  # the graph's names for a carried state
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -36,13 +34,15 @@ def measure_bundle(bundle: Bundle, golden: dict[str, np.ndarray] | None = None) 
     """Measure a finished bundle's graph, its half precision made explicit (see `rounding`)."""
     manifest = bundle.manifest
     samples = golden if golden is not None else load_golden(bundle)
-    return measure_graph(bundle.folder, samples, manifest.stages, manifest.action.scale)
+    states = [source for source, _ in manifest.runtime.state]
+    return measure_graph(bundle.folder, samples, manifest.stages, states, manifest.action.scale)
 
 
 def measure_graph(
     folder: Path,
     golden: dict[str, np.ndarray],
     stages: Sequence[Stage],
+    states: Collection[str],
     scale: Sequence[float],
     progress: Callable[[], None] = lambda: None,
 ) -> Measured:
@@ -52,6 +52,7 @@ def measure_graph(
         folder: holds the graph and its data file; a temporary graph is written beside them and removed.
         golden: inputs and references (see `golden.py`).
         stages: which tensors to compare.
+        states: names of the inputs that carry state.
         scale: from graph output to a component's unit, per component.
         progress: called after each sample.
 
@@ -64,7 +65,7 @@ def measure_graph(
     tensors = [stage.tensor for stage in stages]
 
     def run(at: int) -> Sequence[np.ndarray]:
-        return session.run(tensors, sample_inputs(golden, at, shapes, STATES))
+        return session.run(tensors, sample_inputs(golden, at, shapes, states))
 
     return measure(run, golden, stages, scale, _engine_name(), progress)
 

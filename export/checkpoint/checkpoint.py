@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from vla_edge.export.checkpoint.file.archive import Record
 from vla_edge.export.checkpoint.file.checksums import hash_and_verify
 from vla_edge.export.checkpoint.file.source_file import SourceFile
-from vla_edge.export.kosmos2.architecture import Architecture
-from vla_edge.export.kosmos2.layout import LISTED_KEYS, canonical_names, is_unused, recognise, scalar_if_one
+from vla_edge.export.families import all_families, family_of
+from vla_edge.export.family import Family, Recognised
 from vla_edge.runtime.errors import CheckpointError
 
 from .container import Container, ContainerFormat, open_container, plain, printable
 from .little_memory import needs_memory
 from .plain import key_text
-from .state_dicts import OPTIMIZER_KEYS, FoundWeights, find_weights
+from .state_dicts import LISTED_KEYS, OPTIMIZER_KEYS, FoundWeights, find_weights
 from .text_values import dictionary_in, number_in
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class StoredPolicy:
         args: the training script's arguments as plain values.
         extra: everything else at the top level as plain values, large tensors described.
         weights_origin: "checkpoint", or "sample: ..." for generated weights.
+        family: whose policy it is, or the one that it comes nearest to.
+        recognised: the policy; None where no family knows it, and `problem` then says why.
         file: the open file, which tells whether it was changed since.
         records: the parts of a torch archive, with their checksums.
     """
@@ -70,6 +72,9 @@ class StoredPolicy:
     extra: Mapping[str, Any]
     optimizer: OptimizerSummary | None
     weights_origin: str
+    family: Family
+    recognised: Recognised | None
+    problem: CheckpointError | None
     file: SourceFile = field(repr=False)
     records: tuple[Record, ...] = field(repr=False)
 
@@ -96,54 +101,103 @@ class StoredPolicy:
 
 @dataclass(frozen=True)
 class Checkpoint(StoredPolicy):
-    """A checkpoint whose every tensor is explained by `architecture`."""
+    """A checkpoint whose every tensor is explained by its architecture."""
 
-    architecture: Architecture
-    layout_reasons: tuple[str, ...]
+    recognised: Recognised
+
+    @property
+    def architecture(self) -> Any:
+        """A dataclass of the family's."""
+        return self.recognised.architecture
+
+    @property
+    def layout(self) -> str:
+        return self.recognised.layout
 
 
-def read_checkpoint(path: str | Path, weights: str | None = None) -> Checkpoint:
+def read_checkpoint(path: str | Path, weights: str | None = None, family: str | None = None) -> Checkpoint:
     """Open a checkpoint and recognise its policy. No weight is read.
 
     Args:
         path: a file written by torch.save in its zip format, or a .safetensors file.
         weights: key of the state dict to take, such as "ema_state_dict"; by default the usual one.
+        family: name of the family to ask; by default all are.
 
     Raises:
         CheckpointError: the file cannot be read safely, holds no state dict, its layout is unknown, keys
-            are missing, left over or misshapen, or a tensor is not of floating point.
+            are missing, left over or misshapen, or a tensor is not of floating point; or several families know it.
+        InputError: there is no such family, or one cannot be imported.
         ResourceError: too little memory.
     """
-    stored = read_stored(path, weights)
-    try:
-        architecture, reasons = recognise(stored.shapes)
-    except CheckpointError as error:
-        raise CheckpointError(f"{stored.path}: {printable(error.problem)}", error.hint) from error
+    stored = read_stored(path, weights, family)
+    if stored.problem:
+        raise CheckpointError(
+            f"{stored.path}: {printable(stored.problem.problem)}", stored.problem.hint
+        ) from stored.problem
     _check_floating(stored)
-    known = {each.name: getattr(stored, each.name) for each in fields(stored)}
-    return Checkpoint(**known, architecture=architecture, layout_reasons=reasons)
+    return Checkpoint(**{each.name: getattr(stored, each.name) for each in fields(stored)})
 
 
-def read_stored(path: str | Path, weights: str | None = None) -> StoredPolicy:
+def read_stored(path: str | Path, weights: str | None = None, family: str | None = None) -> StoredPolicy:
     """Open a checkpoint of any layout. No weight is read.
 
     Args:
-        path: as for `read_checkpoint`; so is `weights`.
+        path, weights, family: as for `read_checkpoint`.
 
     Raises:
-        CheckpointError: the file cannot be read safely, or holds no state dict, or one whose names nest too deep.
+        CheckpointError: the file cannot be read safely, or holds no state dict, or one whose names nest too deep;
+            or several families know it.
+        InputError: there is no such family, or one cannot be imported.
         ResourceError: too little memory.
     """
+    asked = (family_of(family),) if family else all_families()
     with needs_memory(f"reading {path}"):
         container = open_container(Path(path))
-        stored = _describe(container, find_weights(container.path, container.content, weights))
+        stored = _read_by(asked, container, weights)
     container.file.check_unchanged()
     return stored
 
 
-def _describe(container: Container, found: FoundWeights) -> StoredPolicy:
-    named = {name: found.tensors[given] for given, name in canonical_names(found.tensors).items()}
-    kept = {name: scalar_if_one(name, tensor) for name, tensor in named.items() if not is_unused(name)}
+def _read_by(families: Sequence[Family], container: Container, weights: str | None) -> StoredPolicy:
+    """As the family that recognises it reads it; where none does, as the one whose names are there most often."""
+    tried = [_read_as(family, container, weights) for family in families]
+    readings = [reading for reading in tried if isinstance(reading, StoredPolicy)]
+    if not readings:
+        raise next(error for error in tried if isinstance(error, CheckpointError))
+    known = [reading for reading in readings if reading.recognised]
+    if len(known) > 1:
+        names = [reading.family.name for reading in known]
+        raise CheckpointError(
+            f"{container.path} may be a policy of several families: {', '.join(names)}.",
+            f"Say which with --family, such as --family {names[0]}",
+        )
+    return known[0] if known else max(readings, key=_names_of_its_family)
+
+
+def _read_as(family: Family, container: Container, weights: str | None) -> StoredPolicy | CheckpointError:
+    """What stands in front of the names, and which weights are meant, is told by a family's own names."""
+    try:
+        return _describe(
+            container, find_weights(container.path, container.content, weights, family.parts), family
+        )
+    except CheckpointError as error:
+        return error
+
+
+def _names_of_its_family(reading: StoredPolicy) -> int:
+    return sum(name.startswith(reading.family.parts.prefixes) for name in reading.tensors)
+
+
+def _recognise(family: Family, tensors: Mapping[str, torch.Tensor]) -> Recognised | CheckpointError:
+    try:
+        return family.recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    except CheckpointError as error:
+        return error
+
+
+def _describe(container: Container, found: FoundWeights, family: Family) -> StoredPolicy:
+    kept, unused = family.tidy(found.tensors)
+    recognised = _recognise(family, kept)
     beside = {key: value for key, value in container.content.items() if value is not found.given}
     bare = not any(f"{found.key}.".startswith(f"{key}.") for key in container.content)
     if bare:
@@ -161,7 +215,7 @@ def _describe(container: Container, found: FoundWeights) -> StoredPolicy:
         state_dict_key=found.key,
         other_weights=tuple(found.others),
         tensors=kept,
-        dropped=(*filter(is_unused, named), *found.counters),
+        dropped=(*unused, *found.counters),
         prefix=found.stripped,
         epoch=_number(beside.pop("epoch", None), int),
         val_mae=_number(beside.pop("val_mae", None), float),
@@ -169,6 +223,9 @@ def _describe(container: Container, found: FoundWeights) -> StoredPolicy:
         extra=plain(beside, mentioned),
         optimizer=_summarise_optimizer(optimizer),
         weights_origin=f"sample: {printable(str(mark))[:_LONGEST_MARK]}" if mark else "checkpoint",
+        family=family,
+        recognised=None if isinstance(recognised, CheckpointError) else recognised,
+        problem=recognised if isinstance(recognised, CheckpointError) else None,
         file=container.file,
         records=container.records,
     )

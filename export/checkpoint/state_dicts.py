@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla_edge.export.checkpoint.file.archive import RESAVE
 from vla_edge.export.checkpoint.pickle.stored_tensors import UnreadableTensor
-from vla_edge.export.kosmos2.layout import LISTED_KEYS
+from vla_edge.export.family import Parts
 from vla_edge.runtime.errors import CheckpointError
 from vla_edge.runtime.printable import printable
 
@@ -29,6 +29,7 @@ STATE_DICT_KEYS = ("model_state_dict", "state_dict", "model")
 OPTIMIZER_KEYS = ("optimizer_state_dict", "optimizer_states", "optimizer")
 # No module is nested deeper; the tree of vla-inspect follows the dots.
 MAX_NAME_PARTS = 100
+LISTED_KEYS = 10
 
 _DEEPEST = 3
 _MOST_PLACES = 1000
@@ -57,14 +58,20 @@ class FoundWeights:
     others: Mapping[str, Any]
 
 
-def find_weights(path: Path, content: Mapping[str, Any], asked: str | None) -> FoundWeights:
+def find_weights(path: Path, content: Mapping[str, Any], asked: str | None, parts: Parts) -> FoundWeights:
     """The weights that were asked for by key, or those under the first of the usual keys.
+
+    Args:
+        path: for errors.
+        content: the file's.
+        asked: key of the state dict to take.
+        parts: how the names of the policy's tensors begin.
 
     Raises:
         CheckpointError: there are none, a value among them is no tensor or a tensor without plain values, or a
             name nests too deep.
     """
-    places = dict(_places(content))
+    places = dict(_places(content, parts))
     if asked is None:
         key = next((key for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), "")
         given: Any = content[key] if key else content
@@ -80,19 +87,19 @@ def find_weights(path: Path, content: Mapping[str, Any], asked: str | None) -> F
         )
     _check_tensors(path, key, given, places)
     _check_names(path, given)
-    key, policy = _trained(path, key, given)
-    tensors, stripped, counters = unwrapped(policy)
+    key, policy = _trained(path, key, given, parts)
+    tensors, stripped, counters = unwrapped(policy, parts)
     others = {
         place: value
         for place, value in places.items()
-        if place != key and value is not given and _is_like(tensors, value)
+        if place != key and value is not given and _is_like(tensors, value, parts)
     }
     return FoundWeights(key, tensors, stripped, counters, given, others)
 
 
-def _trained(path: Path, key: str, given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _trained(path: Path, key: str, given: Mapping[str, Any], parts: Parts) -> tuple[str, Mapping[str, Any]]:
     """Of several policies in one state dict the one that is trained, with its key; others are averages of it."""
-    policies = policies_in(given)
+    policies = policies_in(given, parts)
     if not policies:
         return key, given
     first = next(iter(policies))
@@ -109,18 +116,18 @@ def _joined(key: str, front: str) -> str:
     return ".".join(filter(None, (key, front.removesuffix("."))))
 
 
-def _policies(place: str, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _policies(place: str, given: Mapping[str, Any], parts: Parts) -> Iterator[tuple[str, Any]]:
     return (
         (_joined(place, front), policy)
-        for front, policy in policies_in(given).items()
+        for front, policy in policies_in(given, parts).items()
         if front and _usable(_joined(place, front))
     )
 
 
-def _places(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _places(content: Mapping[str, Any], parts: Parts) -> Iterator[tuple[str, Any]]:
     """Dictionaries and lists of tensors down to three levels, by their keys joined with dots."""
     if any(map(_is_tensor, content.values())):
-        yield from _policies("", content)
+        yield from _policies("", content, parts)
     waiting: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in content.items() if _usable(key)]
     looked_at = 0
     for _ in range(_MOST_PLACES):
@@ -133,7 +140,7 @@ def _places(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping):
             if any(map(_is_tensor, value.values())):
                 yield place, value
-                yield from _policies(place, value)
+                yield from _policies(place, value, parts)
             elif level < _DEEPEST:
                 inner = ((f"{place}.{key}", item, level + 1) for key, item in value.items() if _usable(key))
                 waiting += [each for each in inner if len(each[0]) <= _LONGEST_KEY]
@@ -152,13 +159,13 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, (torch.Tensor, UnreadableTensor))
 
 
-def _is_like(tensors: Mapping[str, torch.Tensor], other: Any) -> bool:
+def _is_like(tensors: Mapping[str, torch.Tensor], other: Any, parts: Parts) -> bool:
     """Whether most tensors of the policy are there a second time, with the same names and shapes."""
     if isinstance(other, list):
         shapes = Counter(tuple(tensor.shape or ()) for tensor in other)
         return not shapes - Counter(tuple(tensor.shape) for tensor in tensors.values())
     names = {name: tensor for name, tensor in other.items() if isinstance(name, str) and _is_tensor(tensor)}
-    found = unwrapped(names)[0]
+    found = unwrapped(names, parts)[0]
     same = sum(name in found and found[name].shape == tensor.shape for name, tensor in tensors.items())
     return 2 * same > len(tensors)
 

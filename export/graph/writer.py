@@ -66,6 +66,7 @@ class GraphWriter:
     def __init__(self) -> None:
         self.weights: list[Weight] = []
         self.stages: dict[str, Value] = {}
+        self.cuts: dict[str, tuple[Value, ...]] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
         self._inputs: list[Value] = []
@@ -96,6 +97,13 @@ class GraphWriter:
         """Give an intermediate value a stable name, so that parity can be measured there."""
         self.stages[name] = value
         return value
+
+    def cut(self, name: str, *values: Value) -> None:
+        """Note where the graph may be cut in two; these are all tensors that cross, but for the graph's own inputs.
+
+        The graph stays as it is. What crosses is the caller's to know, and a test's to prove.
+        """
+        self.cuts[name] = values
 
     def weight(self, name: str, dtype: str, shape: Sequence[int], load: Callable[[], np.ndarray]) -> Value:
         if name in self._names:

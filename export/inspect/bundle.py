@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from vla_edge.export.kosmos2.guesses import guesses, likely
+from vla_edge.export.families import family_of_bundle
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, Setting
 from vla_edge.runtime.engines.tensorrt.plan import model_files, read_record
@@ -162,9 +162,12 @@ def bytes_to_hash(folder: Path) -> int:
 def setting_lines(manifest: Manifest) -> tuple[SettingLine, ...]:
     """Every setting with its certainty."""
     try:
-        guessed = {guess.name for guess in guesses(manifest)}
-        probable = set(likely(manifest))
-    except InputError:  # of a manifest that was edited, or by another version: as their standing says
+        family = family_of_bundle(manifest)
+        guessed = {guess.name for guess in family.guesses(manifest)}
+        probable = set(family.likely(manifest))
+    except (
+        InputError
+    ):  # of a manifest that was edited, by another version or another family: as their standing says
         guessed = {name for name, one in manifest.settings.items() if "unknown" in one.standing}
         probable = {name for name, one in manifest.settings.items() if one.standing.startswith("likely")}
     return tuple(

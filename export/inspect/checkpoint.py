@@ -12,11 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vla_edge.export.checkpoint.checkpoint import StoredPolicy
-from vla_edge.export.kosmos2.architecture import Architecture
-from vla_edge.export.kosmos2.layout import recognise
-from vla_edge.export.kosmos2.tensors import CLIP, FUSION, HEAD, KOSMOS, LSTM
+from vla_edge.export.family import Parts
 from vla_edge.runtime.checks.relative import relative
-from vla_edge.runtime.errors import CheckpointError
 
 from .exact_values import differences, squared_norm
 
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 
 _CHUNK_VALUES = 4 << 20
-_BACKBONES = (KOSMOS, CLIP)
-_OWN_PARTS = (LSTM, HEAD, FUSION)
 
 
 @dataclass(frozen=True)
@@ -48,10 +43,12 @@ class TensorLine:
 class Module:
     """A node of the tree: everything below one prefix, or a single tensor, which has a shape.
 
+    `part` is "backbone" of a published model inside the policy, "own" of what its owner trained, else empty;
     `dtypes` counts parameters.
     """
 
     name: str
+    part: str
     shape: tuple[int, ...] | None
     parameters: int
     tensors: int
@@ -62,16 +59,15 @@ class Module:
 
 @dataclass(frozen=True)
 class Inspection:
-    """One checkpoint: what `vla-inspect` shows.
-
-    `architecture` is None where the layout was not recognised; `layout_problem` then says why.
-    """
+    """One checkpoint: what `vla-inspect` shows."""
 
     stored: StoredPolicy
     tree: Module
-    architecture: Architecture | None
-    layout_reasons: tuple[str, ...]
-    layout_problem: str
+
+    @property
+    def layout_problem(self) -> str:
+        """Why the layout was not recognised; empty where it was."""
+        return self.stored.problem.problem if self.stored.problem else ""
 
 
 @dataclass(frozen=True)
@@ -107,30 +103,16 @@ class ModuleDifference:
 
 def inspect_policy(stored: StoredPolicy) -> Inspection:
     """Describe an opened checkpoint, of known layout or not."""
-    architecture: Architecture | None = None
-    reasons: tuple[str, ...] = ()
-    problem = ""
-    try:
-        architecture, reasons = recognise(stored.shapes)
-    except CheckpointError as error:
-        problem = error.problem
-    return Inspection(stored, module_tree(stored.tensors), architecture, reasons, problem)
+    return Inspection(stored, module_tree(stored.tensors, stored.family.parts))
 
 
-def module_tree(tensors: Mapping[str, torch.Tensor]) -> Module:
+def module_tree(tensors: Mapping[str, torch.Tensor], parts: Parts) -> Module:
     """The modules that the names spell, with what each holds in total."""
     lines = [
         TensorLine(name, tuple(tensor.shape), dtype_name(tensor), tensor.numel() * tensor.element_size())
         for name, tensor in tensors.items()
     ]
-    return _node("", lines, 0)
-
-
-def part_of(name: str) -> str:
-    """Whether a tensor or module is of a published backbone, or trained by the owner ("own"), or neither ("")."""
-    if f"{name}.".startswith(_BACKBONES):
-        return "backbone"
-    return "own" if f"{name}.".startswith(_OWN_PARTS) or name == "actions" else ""
+    return _node("", lines, 0, parts)
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
@@ -139,7 +121,7 @@ def dtype_name(tensor: torch.Tensor) -> str:
 
 def as_json(inspection: Inspection, sha256: str | None, depth: int) -> dict[str, Any]:
     """An inspection as JSON holds it."""
-    stored = inspection.stored
+    stored, recognised = inspection.stored, inspection.stored.recognised
     return {
         "file": str(stored.path),
         "size_bytes": stored.size_bytes,
@@ -156,10 +138,10 @@ def as_json(inspection: Inspection, sha256: str | None, depth: int) -> dict[str,
         "optimizer": asdict(stored.optimizer) if stored.optimizer else None,
         "args": stored.args,
         "extra": stored.extra,
-        "layout": inspection.architecture.layout if inspection.architecture else None,
-        "layout_reasons": inspection.layout_reasons,
+        "layout": recognised.layout if recognised else None,
+        "layout_reasons": recognised.reasons if recognised else (),
         "layout_problem": inspection.layout_problem or None,
-        "architecture": asdict(inspection.architecture) if inspection.architecture else None,
+        "architecture": asdict(recognised.architecture) if recognised else None,
         "parameters": stored.parameters,
         "tree": _node_json(inspection.tree, depth),
     }
@@ -245,23 +227,24 @@ def _describe(tensor: torch.Tensor) -> str:
     return f"{list(tensor.shape)} {dtype_name(tensor)}"
 
 
-def _node(name: str, lines: list[TensorLine], level: int) -> Module:
+def _node(name: str, lines: list[TensorLine], level: int, parts: Parts) -> Module:
     groups: dict[str, list[TensorLine]] = {}
     for line in lines:
-        parts = line.name.split(".")
-        if len(parts) > level:
-            groups.setdefault(".".join(parts[: level + 1]), []).append(line)
+        names = line.name.split(".")
+        if len(names) > level:
+            groups.setdefault(".".join(names[: level + 1]), []).append(line)
     dtypes: dict[str, int] = {}
     for line in lines:
         dtypes[line.dtype] = dtypes.get(line.dtype, 0) + line.parameters
     return Module(
         name=name,
+        part=parts.kind_of(name) if name else "",
         shape=lines[0].shape if len(lines) == 1 and lines[0].name == name else None,
         parameters=sum(line.parameters for line in lines),
         tensors=len(lines),
         size_bytes=sum(line.size_bytes for line in lines),
         dtypes=dtypes,
-        children=tuple(_node(child, group, level + 1) for child, group in groups.items()),
+        children=tuple(_node(child, group, level + 1, parts) for child, group in groups.items()),
     )
 
 
@@ -269,7 +252,7 @@ def _node_json(module: Module, depth: int) -> dict[str, Any]:
     node: dict[str, Any] = {
         "name": module.name,
         "shape": module.shape,
-        "part": part_of(module.name),
+        "part": module.part,
         "parameters": module.parameters,
         "tensors": module.tensors,
         "size_bytes": module.size_bytes,

@@ -12,10 +12,9 @@ from rich.table import Table
 from rich.tree import Tree
 
 from vla_edge.export.checkpoint.checkpoint import StoredPolicy
-from vla_edge.export.kosmos2.architecture import Architecture, TextTower, VisionTower
 from vla_edge.export.screen.screen import escape, plain_table, result_console
 
-from .checkpoint import Inspection, Module, ModuleDifference, Structure, part_of
+from .checkpoint import Inspection, Module, ModuleDifference, Structure
 
 _MIB = 2**20
 _LISTED = 20
@@ -53,14 +52,14 @@ def print_comparison(
 
 
 def _facts(inspection: Inspection, sha256: str | None) -> Table:
-    stored = inspection.stored
+    stored, recognised = inspection.stored, inspection.stored.recognised
     table = Table.grid(padding=(0, 2))
     rows = {
         "file": f"{stored.path} ({stored.size_bytes:,} bytes, {stored.size_bytes / _MIB:.1f} MiB)",
         "SHA-256": sha256,
         "container": _container(stored),
-        "layout": _layout(inspection),
-        "shapes": _shapes(inspection.architecture) if inspection.architecture else None,
+        "layout": _layout(stored),
+        "shapes": stored.family.describe(recognised.architecture) if recognised else None,
         "weights": _weights(stored),
         "weights from": stored.weights_origin,
         "epoch": stored.epoch,
@@ -88,36 +87,10 @@ def _weights(stored: StoredPolicy) -> str | None:
     return f"{stored.state_dict_key}, not {', '.join(stored.other_weights)} (--weights KEY shows others)"
 
 
-def _layout(inspection: Inspection) -> str:
-    if inspection.architecture is None:
+def _layout(stored: StoredPolicy) -> str:
+    if stored.recognised is None:
         return "not recognised (see below)"
-    return f"{inspection.architecture.layout}: {'; '.join(inspection.layout_reasons)}"
-
-
-def _shapes(arch: Architecture) -> str:
-    lines = [
-        f"Kosmos-2 vision {_tower(arch.vision)}",
-        f"Kosmos-2 text   {_tower(arch.text)}, {arch.image_tokens} image tokens",
-    ]
-    if arch.clip:
-        lines.append(f"CLIP vision     {_tower(arch.clip.vision)} (named as in {arch.clip.form})")
-        lines.append(f"CLIP text       {_tower(arch.clip.text)}, embeds to {arch.clip.embed}")
-    if arch.fusion:
-        lines.append(f"fusion {arch.fusion[0]} -> {arch.fusion[1]}")
-    lines.append(f"LSTM {arch.lstm.input} -> {arch.lstm.hidden}, {arch.lstm.layers} layers")
-    names = {"linear": "Linear", "layernorm": "LayerNorm"}
-    head = (
-        f"{names[layer.kind]} {layer.input}-{layer.output}{' ReLU' if layer.relu else ''}"
-        for layer in arch.head
-    )
-    return "\n".join([*lines, f"head {', '.join(head)}"])
-
-
-def _tower(tower: VisionTower | TextTower) -> str:
-    size = f"{tower.width} wide, {tower.depth} layers, MLP {tower.mlp}"
-    if isinstance(tower, VisionTower):
-        return f"{size}, image {tower.image_size}, patch {tower.patch}"
-    return f"{size}, vocabulary {tower.vocabulary}"
+    return f"{stored.recognised.layout}: {'; '.join(stored.recognised.reasons)}"
 
 
 def _optimizer(stored: StoredPolicy) -> str | None:
@@ -165,9 +138,9 @@ def _short(module: Module) -> str:
 
 
 def _label(module: Module, name: str) -> str:
-    part = part_of(module.name) if module.name else ""
     # The root mixes parts, and so does a stray prefix: only what is known gets a mark.
-    mark = f"  [{_STYLES[part]}]{part}[/]" if part and module.name.count(".") == 0 else ""
+    marked = module.part and module.name.count(".") == 0
+    mark = f"  [{_STYLES[module.part]}]{module.part}[/]" if marked else ""
     dtypes = ", ".join(module.dtypes)
     if module.shape is not None:
         dtypes += f"  {escape(str(list(module.shape)))}"

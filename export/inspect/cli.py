@@ -98,7 +98,7 @@ def _show_one(stored: StoredPolicy, sha256: str | None, as_json: bool, depth: in
         _print_json(to_json(inspection, sha256, depth))
     else:
         print_inspection(inspection, sha256, depth)
-    return 0 if inspection.architecture else 1
+    return 0 if stored.recognised else 1
 
 
 def _show_two(

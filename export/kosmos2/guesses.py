@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from vla_edge.export.family import Guess
 from vla_edge.export.screen.screen import as_text
 from vla_edge.runtime.bundle.manifest import Manifest
 
@@ -29,23 +29,6 @@ _OTHERWISE: Mapping[str, str] = {
 }
 # Two features of the same width, so that one can stand for the other.
 _SAME_WIDTH = {"text": "image_projection", "image_projection": "text"}
-
-
-@dataclass(frozen=True)
-class Guess:
-    """A setting left at its default although its standing is unknown.
-
-    Attributes:
-        name: of the setting.
-        taken: its value.
-        otherwise: what else it may be, as `--set` takes it.
-        if_wrong: what the robot then does.
-    """
-
-    name: str
-    taken: Any
-    otherwise: str
-    if_wrong: str
 
 
 def guesses(manifest: Manifest) -> tuple[Guess, ...]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from vla_edge.export.family import Shape
 from vla_edge.runtime.errors import CheckpointError
 
 from .architecture import (
@@ -40,7 +41,6 @@ from .tensors import (
     Formulas,
     HeadModule,
     Outline,
-    Shape,
     encoder_layer,
     evaluate,
     factor_and_size,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,6 @@ from vla_edge.runtime.errors import CheckpointError, InputError
 
 from .architecture import Architecture, Clip, HeadLayer
 from .settings import PolicySettings
-
-if TYPE_CHECKING:
-    from vla_edge.export.checkpoint.checkpoint import Checkpoint
 
 # How transformers computes attention: "eager" step by step, so that nothing is hidden from a comparison;
 # "sdpa" by PyTorch's fused kernels, transformers' own default and the faster.
@@ -203,18 +200,6 @@ class VlaPolicy(nn.Module):
         steps = self.settings.lstm_window if self.settings.lstm == "window" else 1
         hidden, _ = self.rnn(fused[:, None].repeat(1, steps, 1))
         return hidden[:, -self.settings.lstm_outputs :]
-
-
-def build_policy(
-    checkpoint: Checkpoint, settings: PolicySettings, attention: Attention = "eager"
-) -> VlaPolicy:
-    """The FP32 policy of a checkpoint, in eval mode, its weights mapped from the file.
-
-    Raises:
-        CheckpointError: a key is missing, left over or misshapen for the modules.
-    """
-    policy = build_empty(checkpoint.architecture, settings, attention)
-    return assign_weights(policy, checkpoint.tensors)
 
 
 def build_empty(arch: Architecture, settings: PolicySettings, attention: Attention = "eager") -> VlaPolicy:

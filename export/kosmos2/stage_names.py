@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 # The projection belongs to vision, since parity measures that stage behind it, too; CLIP's text feature is a table in
 # a graph.
-STAGE_PATTERNS = {
+STAGE_PATTERNS: Mapping[str, str] = {
     "vision": r"kosmos_model\.(?:vision_model|image_to_text_projection)",
     "text": r"kosmos_model\.text_model",
     "clip": r"clip_model\.\w|clip_text_features",

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from vla_edge.export.family import Shape
+
 from .architecture import Architecture, ClipForm, TextTower, VisionTower
 
-Shape = tuple[int, ...]
 # A dimension is a number, the name of a size, or a multiple of one: 3, "text.width", "4*lstm.hidden".
 Dimension = int | str
 Formulas = dict[str, tuple[Dimension, ...]]

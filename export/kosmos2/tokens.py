@@ -7,10 +7,10 @@ token. Their embeddings are replaced by the image, so their ids never matter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vla_edge.export.family import PromptRequest, Prompts
 from vla_edge.export.hub import hub_tokenizer
 from vla_edge.runtime.bundle import tokenizer_file
 from vla_edge.runtime.bundle.manifest import Instruction, Prompt
@@ -38,14 +38,27 @@ HINT = (
 )
 
 
-@dataclass(frozen=True)
-class Prompts:
-    """The declared instructions as ids, and the prompt that they share."""
+def prompts_of(arch: Architecture, settings: PolicySettings, request: PromptRequest) -> Prompts:
+    """What an export was asked for, with the tokenizer that it needs. Raises as `build_prompts`."""
+    return build_prompts(
+        arch,
+        settings,
+        tokenizer=_tokenizer(request, settings.instructions),
+        explicit_ids=request.explicit_ids,
+        keep_vocabulary=request.keep_vocabulary,
+        length=request.length,
+    )
 
-    prompt: Prompt
-    instructions: tuple[Instruction, ...]
-    kept_ids: tuple[int, ...] | None  # tokenizer id of each embedding row, None for all
-    tokenizer_json: str | None  # goes into the bundle where new instructions can be tokenised
+
+def _tokenizer(request: PromptRequest, instructions: Sequence[str]) -> Any | None:
+    """The tokenizer, unless explicit ids make it needless."""
+    if (
+        request.tokenizer is None
+        and not needs_tokenizer(instructions, request.explicit_ids)
+        and not request.keep_vocabulary
+    ):
+        return None
+    return load_tokenizer(request.tokenizer or find_tokenizer(request.checkpoint))
 
 
 def find_tokenizer(checkpoint: Path) -> str:
@@ -152,6 +165,7 @@ def build_prompts(
             Instruction(text=text, token_ids=tuple(ids), graph_ids=graph_ids(ids))
             for text, ids in sequences.items()
         ),
+        default_instruction=settings.default_instruction,
         kept_ids=kept,
         tokenizer_json=_tokenizer_json(tokenizer) if tokenizer and keep_vocabulary else None,
     )
@@ -178,30 +192,6 @@ def encode(tokenizer: Any, text: str, arch: Architecture, settings: PolicySettin
     ):
         raise InputError("the tokenizer does not write Kosmos-2's <s> <image> ... </image> form.", HINT)
     return ids
-
-
-def parse_explicit_ids(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Read `--instruction-ids 'TEXT=0,64003,4,5,...'`.
-
-    Raises:
-        InputError: no "=", something that is not a list of numbers, or a text given twice.
-    """
-    result = {}
-    for item in texts:
-        text, sign, numbers = item.rpartition("=")
-        try:
-            ids = tuple(int(number) for number in numbers.split(","))
-        except ValueError:
-            ids = ()
-        if not sign or not text.strip() or not ids or min(ids) < 0:
-            raise InputError(
-                f"--instruction-ids {item!r} is not TEXT=ID,ID,...", "Write the ids with commas between them."
-            )
-        key = normal_text(text)
-        if key in result:
-            raise InputError(f"--instruction-ids gives {key!r} twice.", "Give its ids once.")
-        result[key] = ids
-    return result
 
 
 def refuse_unusable_texts(instructions: Sequence[str]) -> None:

@@ -6,53 +6,35 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from vla_edge.export.kosmos2.sample.sizes import LAYOUTS, SIZES
+from vla_edge.export.families import built_in
 from vla_edge.export.screen.progress import BYTES, note, stage
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.command.wrapping import for_terminal
-from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
-    from vla_edge.export.kosmos2.architecture import ClipForm, LayoutName
-    from vla_edge.export.kosmos2.sample.sizes import SizeName
+    from vla_edge.export.family import Sample, Samples
 
-    from .sample import SampleOptions
-
-_HELP = """Write a sample checkpoint in the container of the owner's training script.
-
-The weights are generated, with the features of trained models that break half precision; the actions
-mean nothing, and the file is marked so that no figure from it passes as a real one. A Kosmos-2-like
-tokenizer is written beside it.
-
-\b
-Sizes: tiny  about 2 M parameters, everything runs in seconds
-       small about 130 M, for honest timing on a CPU
-       full  7 GB, and the owner's to the unit: 1,703,973,122 (pure) and
-             1,859,579,651 (hybrids)
-
-\b
-Examples:
-  vla-sample --layout hybrid-a -o demo/
-  vla-sample --layout pure --size full -o /data/best_simple_lstm_model.pth
-  vla-sample --layout hybrid-b --clip-form open_clip --seed 7 -o demo/b.pth
-"""
+# Loaded by the command's own module, which nothing else imports: what may be asked for is the family's to say.
+_FAMILY = built_in()
+_SAMPLES = cast("Samples", _FAMILY.samples)
 
 
-@click.command(help=_HELP, context_settings=COMMAND_SETTINGS)
-@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="Which policy.")
+@click.command(help=_SAMPLES.help, context_settings=COMMAND_SETTINGS)
+@click.option("--layout", type=click.Choice(_SAMPLES.layouts), required=True, help="Which policy.")
 @click.option(
-    "--clip-form",
-    type=click.Choice(["transformers", "open_clip"]),
-    help="How a hybrid names its CLIP tensors.  [default: transformers]",
+    _SAMPLES.form_option,
+    "form",
+    type=click.Choice(_SAMPLES.forms),
+    help=_SAMPLES.form_help,
 )
-@click.option("--size", type=click.Choice(SIZES), default="tiny", show_default=True)
+@click.option("--size", type=click.Choice(_SAMPLES.sizes), default="tiny", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same file.")
 @click.option(
     "-o",
@@ -70,9 +52,9 @@ Examples:
 @verbose_option
 @click.version_option(VERSION)
 def command(
-    layout: LayoutName,
-    clip_form: ClipForm | None,
-    size: SizeName,
+    layout: str,
+    form: str | None,
+    size: str,
     seed: int,
     output: str,
     tokenizer: bool,
@@ -80,28 +62,20 @@ def command(
     as_json: bool,
 ) -> None:
     require("export", "torch", *(["tokenizers"] if tokenizer else []))
-    from vla_edge.export.kosmos2.sample.tokenizer import write_tokenizer
     from vla_edge.runtime.files.writable import refuse_unwritable
 
-    from .sample import SampleOptions, default_name
-
-    if clip_form and layout == "pure":
-        raise InputError(
-            f"--clip-form {clip_form} cannot be asked of a pure policy: it has no CLIP model.",
-            "Leave it out, or take a hybrid: --layout hybrid-a.",
-        )
-    options = SampleOptions(layout, clip_form or "transformers", size, seed)
-    path = Path(output, default_name(options.layout)) if _is_folder(output) else Path(output)
+    sample = _SAMPLES.sample(layout, form, size, seed)
+    path = Path(output, sample.file_name) if _is_folder(output) else Path(output)
     tokenizer_folder = path.parent / "tokenizer"
     refuse_unwritable(tokenizer_folder if tokenizer else path.parent)
     if not force:
         _refuse_existing(path, tokenizer_folder if tokenizer else None)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path]
-    _write_with_progress(path, options, force)
+    _write_with_progress(path, sample, force)
     if tokenizer:
-        written.append(write_tokenizer(tokenizer_folder, force))
-    _report(written, str(options), as_json)
+        written.append(_SAMPLES.write_tokenizer(tokenizer_folder, force))
+    _report(written, sample.description, as_json)
 
 
 def _is_folder(output: str) -> bool:
@@ -111,25 +85,23 @@ def _is_folder(output: str) -> bool:
 
 
 def _refuse_existing(path: Path, tokenizer_folder: Path | None) -> None:
-    from vla_edge.export.kosmos2.sample.tokenizer import refuse_another_tokenizer
-
     from .sample import exists
 
     if os.path.lexists(path):
         raise exists(path)
     if tokenizer_folder:
-        refuse_another_tokenizer(tokenizer_folder)
+        _SAMPLES.refuse_another_tokenizer(tokenizer_folder)
 
 
-def _write_with_progress(path: Path, options: SampleOptions, replace: bool) -> None:
+def _write_with_progress(path: Path, sample: Sample, replace: bool) -> None:
     from vla_edge.export.screen.screen import size
 
     from .sample import sample_size_bytes, write_sample
 
-    size_bytes = sample_size_bytes(options)
+    size_bytes = sample_size_bytes(sample)
     note(stderr_console(), f"{path} will take {size(size_bytes)}; {_free(path.parent)} free")
     with stage(f"writing {path.name}", size_bytes, BYTES) as advance:
-        write_sample(path, options, advance, replace)
+        write_sample(path, sample, advance, replace)
 
 
 def _free(folder: Path) -> str:

@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import numpy as np
 
-Shape = tuple[int, ...]
+from vla_edge.export.family import Recipe, Shape
 
 CHUNK_VALUES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a tensor's values are drawn: normal noise, with exceptions.
-
-    Attributes:
-        std: of the noise.
-        mean: added to all values.
-        rows: factors by index along the first axis.
-        columns: factors by index along the last axis of a matrix.
-        fixed: values of single elements of a vector.
-    """
-
-    std: float
-    mean: float = 0.0
-    rows: Mapping[int, float] = field(default_factory=dict)
-    columns: Mapping[int, float] = field(default_factory=dict)
-    fixed: Mapping[int, float] = field(default_factory=dict)
 
 
 def draw(recipe: Recipe, name: str, shape: Shape, seed: int) -> Iterator[np.ndarray]:

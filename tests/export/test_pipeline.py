@@ -131,7 +131,7 @@ def test_a_graph_with_one_wrong_weight_misses_its_gates(tmp_path: Path, bundle_o
     data[: len(data) // 3] *= -1
     data.flush()
     manifest = bundle.manifest
-    errors = measure_graph(folder, load_golden(bundle), manifest.stages, manifest.action.scale).errors
+    errors = measure_graph(folder, load_golden(bundle), manifest.stages, (), manifest.action.scale).errors
     assert max(error.relative_l2 for error in errors) > 0.03
 
 

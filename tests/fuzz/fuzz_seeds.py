@@ -57,13 +57,14 @@ ARRAY_HEADERS = (
 
 def tiny_checkpoint(folder: Path, layout: str = "pure") -> Path:
     """A real sample with its tokenizer beside it."""
+    from vla_edge.export.kosmos2.sample.samples import sample_of
     from vla_edge.export.kosmos2.sample.tokenizer import write_tokenizer
-    from vla_edge.export.sample.sample import SampleOptions, write_sample
+    from vla_edge.export.sample.sample import write_sample
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "policy.pth"
     form = "none" if layout == "pure" else "transformers"
-    write_sample(path, SampleOptions(layout=layout, clip_form=form, size="tiny"))  # type: ignore[arg-type]
+    write_sample(path, sample_of(layout, form))  # type: ignore[arg-type]
     write_tokenizer(folder / "tokenizer")
     return path
 

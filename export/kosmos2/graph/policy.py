@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from torch import Tensor
 
+from vla_edge.export.family import GraphRequest, Prompts
 from vla_edge.export.graph.layers import Builder
 from vla_edge.export.graph.parameters import Parameters
 from vla_edge.export.graph.precision import Precision
@@ -18,6 +20,9 @@ from vla_edge.export.kosmos2.settings import PolicySettings
 from .action import write_head, write_lstm
 from .decoder import PROJECTION, ROOT, PromptShape, write_image_projection, write_pool, write_text
 from .vision import transformers_names, write_clip_image, write_tower
+
+if TYPE_CHECKING:
+    from vla_edge.export.kosmos2.reference import VlaPolicy
 
 VISION_ROOT = "kosmos_model.vision_model.model"
 VISION_ACTIVATION = "quick_gelu"
@@ -40,6 +45,18 @@ class GraphOptions:
     prompt: PromptShape
     batch: int = 1
     clip_text: np.ndarray | None = None
+
+
+def requested_graph(request: GraphRequest) -> GraphWriter:
+    """The graph that an export asks for."""
+    prompts = cast(Prompts, request.prompts)  # every policy of this family has them
+    shape = PromptShape(prompts.prompt.length, prompts.prompt.image_start, prompts.kept_ids)
+    table = None
+    if "clip_text" in request.settings.features:
+        policy = cast("VlaPolicy", request.policy)
+        table = policy.clip_text(policy.clip_ids).detach().numpy()
+    options = GraphOptions(request.precision, shape, request.batch, table)
+    return write_policy(request.architecture, request.settings, request.tensors, options)
 
 
 def write_policy(

@@ -27,6 +27,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
+from vla_edge.export.family import Recipe, Shape
 from vla_edge.export.kosmos2.architecture import Architecture, TextTower, VisionTower
 from vla_edge.export.kosmos2.tensors import (
     CLIP,
@@ -37,9 +38,7 @@ from vla_edge.export.kosmos2.tensors import (
     KOSMOS_TEXT_LAYERS,
     KOSMOS_VISION_LAYERS,
     LSTM,
-    Shape,
 )
-from vla_edge.export.sample.draw import Recipe
 
 from .stream import FIRST_CONSTANT, STREAM_START, Stream
 

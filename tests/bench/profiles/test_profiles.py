@@ -259,11 +259,11 @@ def profile_on(device: str, folder: Path, checkpoint: Path) -> tuple[Profile, An
     import torch
 
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
-    from vla_edge.export.kosmos2.reference import build_policy
-    from vla_edge.export.kosmos2.settings import RULES
+    from vla_edge.export.kosmos2.family import FAMILY
 
     manifest = Bundle.open(folder).manifest
-    policy = build_policy(read_checkpoint(checkpoint), RULES.from_manifest(manifest)).to(device)
+    read, settings = read_checkpoint(checkpoint), FAMILY.settings.from_manifest(manifest)
+    policy = FAMILY.reference(read.architecture, settings, read.tensors).to(device)
     inputs = {
         spec.name: torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype), device=device)
         for spec in manifest.inputs

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vla_edge.export.checkpoint.checkpoint import SAMPLE_MARK, read_checkpoint, read_stored
-from vla_edge.export.pipeline import action_normalisation
+from vla_edge.export.checkpoint.text_values import numbers_in
+from vla_edge.export.kosmos2.normalisation import action_normalisation
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import CheckpointError
 
@@ -662,9 +663,9 @@ class TestValuesKeptAsText:
         ],
     )
     def test_lists_are_read(self, text: str) -> None:
-        assert action_normalisation({"action_std": text}) == {"action_scale": [1.0, 2.5]}
+        assert action_normalisation({"action_std": numbers_in(text)}) == {"action_scale": [1.0, 2.5]}
 
     @pytest.mark.parametrize("text", ["one", "[1.0, two]", "", "[nan, 1.0]", "1e999999"])
     def test_what_is_no_list_of_numbers_is_refused(self, text: str) -> None:
         with pytest.raises(CheckpointError, match=r"action_std is .*no finite numbers"):
-            action_normalisation({"action_std": text})
+            action_normalisation({"action_std": numbers_in(text)})

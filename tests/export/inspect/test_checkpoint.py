@@ -17,9 +17,9 @@ from vla_edge.export.inspect.checkpoint import (
     compare_weights,
     inspect_policy,
     module_tree,
-    part_of,
 )
 from vla_edge.export.inspect.cli import main
+from vla_edge.export.kosmos2.family import FAMILY
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
 from vla_edge.export.kosmos2.tensors import expected_tensors
 
@@ -287,11 +287,12 @@ def test_a_full_size_structure_is_read_without_its_weights(
     del state_dict
     assert path.stat().st_size > 6 << 30
     inspection = inspect_policy(read_stored(path))
-    assert inspection.architecture == arch
+    assert inspection.stored.recognised.architecture == arch
     assert inspection.tree.parameters == parameters
 
 
 def test_parts_are_told_by_name() -> None:
+    part_of = FAMILY.parts.kind_of
     assert part_of("kosmos_model.text_model") == "backbone"
     assert part_of("clip_model") == "backbone"
     assert [part_of(name) for name in ("rnn.weight_ih_l0", "feature_fusion", "actions", "actions.mlp.0")] == [
@@ -302,7 +303,8 @@ def test_parts_are_told_by_name() -> None:
 
 def test_a_tree_adds_up() -> None:
     tree = module_tree(
-        {"a.b.w": torch.zeros(2, 3), "a.c": torch.zeros(4, dtype=torch.float16), "d": torch.zeros(())}
+        {"a.b.w": torch.zeros(2, 3), "a.c": torch.zeros(4, dtype=torch.float16), "d": torch.zeros(())},
+        FAMILY.parts,
     )
     assert (tree.parameters, tree.tensors, tree.size_bytes) == (11, 3, 36)
     assert tree.dtypes == {"float32": 7, "float16": 4}

@@ -26,9 +26,9 @@ from vla_edge.export.kosmos2.tokens import (
     find_tokenizer,
     load_tokenizer,
     needs_tokenizer,
-    parse_explicit_ids,
     refuse_unusable_texts,
 )
+from vla_edge.export.settings.instruction_ids import parse_explicit_ids
 from vla_edge.runtime.errors import InputError
 
 ARCH = sample_architecture("pure", "none", "tiny")

@@ -16,24 +16,20 @@ import numpy as np
 import pytest
 import torch
 
-from vla_edge.export.checkpoint.checkpoint import read_checkpoint
+from vla_edge.export.checkpoint.checkpoint import Checkpoint, read_checkpoint
+from vla_edge.export.family import Recipe
 from vla_edge.export.kosmos2.architecture import Architecture
-from vla_edge.export.kosmos2.reference import build_policy
+from vla_edge.export.kosmos2.family import FAMILY
 from vla_edge.export.kosmos2.sample.features import recipe
+from vla_edge.export.kosmos2.sample.samples import is_trained, sample_of
 from vla_edge.export.kosmos2.sample.sizes import SIZES, SizeName, sample_architecture
 from vla_edge.export.kosmos2.sample.stream import Stream
 from vla_edge.export.kosmos2.sample.tokenizer import build_tokenizer, write_tokenizer
 from vla_edge.export.kosmos2.settings import LEFT, RIGHT, RULES, STRAIGHT
 from vla_edge.export.kosmos2.tensors import expected_tensors
 from vla_edge.export.sample.cli import main
-from vla_edge.export.sample.draw import CHUNK_VALUES, Recipe, draw
-from vla_edge.export.sample.sample import (
-    SampleOptions,
-    default_name,
-    is_trained,
-    sample_size_bytes,
-    write_sample,
-)
+from vla_edge.export.sample.draw import CHUNK_VALUES, draw
+from vla_edge.export.sample.sample import sample_size_bytes, write_sample
 from vla_edge.export.sample.streamed_file import Hole, write_streamed
 from vla_edge.runtime.errors import InputError, ResourceError
 
@@ -43,6 +39,11 @@ CheckpointOf = Callable[..., Path]
 def load(path: Path) -> dict[str, Any]:
     with torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, weights_only=True, mmap=True)
+
+
+def policy_of(checkpoint: Checkpoint) -> torch.nn.Module:
+    arch = checkpoint.architecture
+    return FAMILY.reference(arch, RULES.resolve(arch).values, checkpoint.tensors)
 
 
 def sha256(path: Path) -> str:
@@ -75,22 +76,22 @@ class TestTheContainer:
 
     def test_the_full_sizes_are_the_owners(self) -> None:
         megabytes = {
-            layout: sample_size_bytes(SampleOptions(layout, "transformers", "full")) / 2**20
+            layout: sample_size_bytes(sample_of(layout, "transformers", "full")) / 2**20
             for layout in ("pure", "hybrid-a")
         }
         assert megabytes["pure"] == pytest.approx(6801.8, abs=1)
         assert megabytes["hybrid-a"] == pytest.approx(7428.6, abs=1)
 
     def test_file_names_are_the_owners(self) -> None:
-        assert default_name("pure") == "best_simple_lstm_model.pth"
-        assert default_name("hybrid-b") == "best_simple_clip_lstm_model.pth"
+        assert sample_of("pure").file_name == "best_simple_lstm_model.pth"
+        assert sample_of("hybrid-b").file_name == "best_simple_clip_lstm_model.pth"
 
 
 class TestSeeds:
     def test_the_same_seed_gives_the_same_values_and_another_seed_others(self, tmp_path: Path) -> None:
         for name, seed in (("a", 3), ("b", 3), ("c", 4)):
             (tmp_path / name).mkdir()
-            write_sample(tmp_path / name / "x.pth", SampleOptions("pure", seed=seed))
+            write_sample(tmp_path / name / "x.pth", sample_of("pure", seed=seed))
         assert sha256(tmp_path / "a/x.pth") == sha256(tmp_path / "b/x.pth")
         assert sha256(tmp_path / "a/x.pth") != sha256(tmp_path / "c/x.pth")
 
@@ -155,11 +156,11 @@ class TestWriting:
 
     def test_a_missing_folder_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="absent does not exist"):
-            write_sample(tmp_path / "absent" / "x.pth", SampleOptions("pure"))
+            write_sample(tmp_path / "absent" / "x.pth", sample_of("pure"))
 
     def test_progress_counts_every_byte(self, tmp_path: Path) -> None:
         seen: list[int] = []
-        options = SampleOptions("hybrid-b", "open_clip")
+        options = sample_of("hybrid-b", "open_clip")
         write_sample(tmp_path / "x.pth", options, seen.append)
         assert sum(seen) == sample_size_bytes(options)
 
@@ -246,7 +247,7 @@ class TestTheModelThatItIs:
     ) -> None:
         checkpoint = read_checkpoint(checkpoint_of(layout))
         assert all(bool(torch.isfinite(tensor).all()) for tensor in checkpoint.tensors.values())
-        policy = build_policy(checkpoint, RULES.resolve(checkpoint.architecture).values)
+        policy = policy_of(checkpoint)
         actions = run(policy, images)["actions"]
         assert bool(torch.isfinite(actions).all())
         assert float(actions.abs().max()) < 1.5
@@ -256,7 +257,7 @@ class TestTheModelThatItIs:
         self, checkpoint_of: CheckpointOf, images: torch.Tensor
     ) -> None:
         checkpoint = read_checkpoint(checkpoint_of("pure"))
-        policy = build_policy(checkpoint, RULES.resolve(checkpoint.architecture).values)
+        policy = policy_of(checkpoint)
         left, right = (run(policy, images[:2], text)["actions"] for text in (LEFT, RIGHT))
         assert float((left - right).abs().max()) > 0.02
 
@@ -264,7 +265,7 @@ class TestTheModelThatItIs:
         self, checkpoint_of: CheckpointOf, images: torch.Tensor
     ) -> None:
         checkpoint = read_checkpoint(checkpoint_of("hybrid-a"))
-        policy = build_policy(checkpoint, RULES.resolve(checkpoint.architecture).values)
+        policy = policy_of(checkpoint)
         seen = _Extremes(policy)
         run(policy, images[:2])
         assert seen.norm_inputs**2 > 65504
@@ -273,16 +274,15 @@ class TestTheModelThatItIs:
 
     def test_plain_half_precision_hurts(self, checkpoint_of: CheckpointOf, images: torch.Tensor) -> None:
         checkpoint = read_checkpoint(checkpoint_of("pure"))
-        settings = RULES.resolve(checkpoint.architecture).values
-        full = run(build_policy(checkpoint, settings), images)
-        half = run(build_policy(checkpoint, settings).half(), images)
+        full = run(policy_of(checkpoint), images)
+        half = run(policy_of(checkpoint).half(), images)
         assert relative(half["text"], full["text"]) > 0.03
 
     def test_half_precision_weights_and_products_alone_do_not(
         self, checkpoint_of: CheckpointOf, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         checkpoint = read_checkpoint(checkpoint_of("pure"))
-        policy = build_policy(checkpoint, RULES.resolve(checkpoint.architecture).values)
+        policy = policy_of(checkpoint)
         full = run(policy, images)
 
         def rounded(x: torch.Tensor) -> torch.Tensor:
@@ -500,17 +500,17 @@ class TestTheCommand:
 def test_two_writers_of_one_sample_do_not_meet(tmp_path: Path) -> None:
     """The slower one's file is whole, though the faster one's appeared while it was written."""
     path, faster = tmp_path / "a.pth", tmp_path / "faster.pth"
-    write_sample(faster, SampleOptions("pure", seed=1))
+    write_sample(faster, sample_of("pure", seed=1))
     slower = tmp_path / "slower.pth"
-    write_sample(slower, SampleOptions("pure", seed=2))
+    write_sample(slower, sample_of("pure", seed=2))
     done: list[int] = []
 
     def advance(size_bytes: int) -> None:
         if not done:
             done.append(size_bytes)
-            write_sample(path, SampleOptions("pure", seed=1))
+            write_sample(path, sample_of("pure", seed=1))
 
-    write_sample(path, SampleOptions("pure", seed=2), advance)
+    write_sample(path, sample_of("pure", seed=2), advance)
     assert weights_of(path) == weights_of(slower) != weights_of(faster)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a.pth", "faster.pth", "slower.pth"]
 

@@ -17,6 +17,7 @@ from vla_edge.export.build import view as build_view
 from vla_edge.export.build.verify import StageMeasure
 from vla_edge.export.bundle.gates import default_gates, judgements, missed, override
 from vla_edge.export.export_view import print_exported, print_missed
+from vla_edge.export.kosmos2.family import FAMILY
 from vla_edge.export.kosmos2.guesses import guesses, likely
 from vla_edge.export.kosmos2.settings import RULES, PolicySettings
 from vla_edge.export.screen import gates as gate_view
@@ -101,14 +102,14 @@ def test_a_gate_without_an_error_is_missed_and_no_crash() -> None:
 )
 def test_a_gate_that_cannot_be_is_told_by_what_is_wrong_with_it(text: str, problem: str, hint: str) -> None:
     with pytest.raises(InputError) as raised:
-        override(default_gates("fp16", ["text"]), [text])
+        override(default_gates(FAMILY.gates["fp16"], ["text"]), [text])
     assert problem in raised.value.problem
     assert hint in raised.value.hint
 
 
 @pytest.mark.parametrize(("text", "limit"), [("action=.5", 0.5), ("action= 1e-3", 1e-3), ("action=2.", 2.0)])
 def test_a_gate_is_any_positive_number(text: str, limit: float) -> None:
-    assert override(default_gates("fp16", ["text"]), [text])[-1].limit == limit
+    assert override(default_gates(FAMILY.gates["fp16"], ["text"]), [text])[-1].limit == limit
 
 
 def test_the_answer_comes_first(manifest_of: ManifestOf, capsys: pytest.CaptureFixture[str]) -> None:

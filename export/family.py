@@ -1,0 +1,371 @@
+"""The door to a family of policies: all that the exporter, the inspector and the bench ask of one.
+
+A family is what shares an architecture and a training code, such as policies on one backbone. Whatever is known of
+it stands in a folder of its own; the rest of the tree sees one object of the class `Family`, found by `families`,
+and names neither its tensors nor its layouts. Only what has to be is abstract: a policy without text, without
+generated samples or without settings that need explaining leaves those methods as they are.
+
+Architectures and settings are opaque here: the family that made them gets them back.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from vla_edge.runtime.bundle.manifest import (
+    ActionSpec,
+    Instruction,
+    Manifest,
+    Preprocessing,
+    Prompt,
+    Runtime,
+)
+from vla_edge.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from vla_edge.export.graph.precision import Precision
+    from vla_edge.export.graph.writer import GraphWriter
+    from vla_edge.export.settings.rules import SettingRules
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How the names of a family's tensors begin, each with the dot behind it.
+
+    Attributes:
+        own: what is trained with the policy.
+        backbone: published models inside it, the largest first.
+    """
+
+    own: tuple[str, ...]
+    backbone: tuple[str, ...] = ()
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return (*self.backbone, *self.own)
+
+    def kind_of(self, name: str) -> Literal["backbone", "own", ""]:
+        """What a tensor or module belongs to; modules above a part of its own belong to it too."""
+        if f"{name}.".startswith(self.backbone):
+            return "backbone"
+        is_own = any(f"{name}.".startswith(part) or part.startswith(f"{name}.") for part in self.own)
+        return "own" if is_own else ""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A policy that names and shapes describe: a frozen dataclass of plain numbers, the layout's name, and why."""
+
+    architecture: Any
+    layout: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """Default limits: relative L2 of a stage, and of the action in its components' units."""
+
+    stage: float
+    action: float
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A setting left at its default although its standing is unknown.
+
+    Attributes:
+        name: of the setting.
+        taken: its value.
+        otherwise: what else it may be, as `--set` takes it.
+        if_wrong: what the robot then does.
+    """
+
+    name: str
+    taken: Any
+    otherwise: str
+    if_wrong: str
+
+
+@dataclass(frozen=True)
+class PromptRequest:
+    """What `vla-export` was asked for about text; see its `--help`. `checkpoint` tells where to look beside."""
+
+    checkpoint: Path
+    tokenizer: str | None = None
+    explicit_ids: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    keep_vocabulary: bool = False
+    length: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.tokenizer or self.explicit_ids or self.keep_vocabulary or self.length)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The declared instructions as ids, and the prompt that they share."""
+
+    prompt: Prompt
+    instructions: tuple[Instruction, ...]
+    default_instruction: str
+    kept_ids: tuple[int, ...] | None  # tokenizer id of each embedding row, None for all
+    tokenizer_json: str | None  # goes into the bundle where new instructions can be tokenised
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a runtime does before and after the graph; see the manifest's types."""
+
+    preprocessing: Preprocessing
+    action: ActionSpec
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class GraphRequest:
+    """What a graph depends on.
+
+    Attributes:
+        architecture, settings: of the policy.
+        tensors: the checkpoint's, by the family's own names.
+        precision: dtypes by role.
+        batch: frames per call, static.
+        prompts: None of a family without text.
+        policy: the reference with its weights, for what it computes once and the graph holds as a table.
+    """
+
+    architecture: Any
+    settings: Any
+    tensors: Mapping[str, torch.Tensor]
+    precision: Precision
+    batch: int
+    prompts: Prompts | None
+    policy: torch.nn.Module
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the values of a generated tensor are drawn: normal noise, with exceptions.
+
+    Attributes:
+        std: of the noise.
+        mean: added to all values.
+        rows: factors by index along the first axis.
+        columns: factors by index along the last axis of a matrix.
+        fixed: values of single elements of a vector.
+    """
+
+    std: float
+    mean: float = 0.0
+    rows: Mapping[int, float] = field(default_factory=dict)
+    columns: Mapping[int, float] = field(default_factory=dict)
+    fixed: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generated checkpoint before its values are drawn.
+
+    Attributes:
+        description: marks the file, and every figure made from it.
+        file_name: where only a folder is asked for.
+        shapes: of every tensor by name, in the order of the file.
+        trained: names of those that an optimizer keeps a state of.
+        recipe: how one of them is drawn.
+        seed: the same gives the same values.
+        epoch, val_mae: what the container says.
+    """
+
+    description: str
+    file_name: str
+    shapes: Mapping[str, Shape]
+    trained: Collection[str]
+    recipe: Callable[[str, Shape], Recipe]
+    seed: int
+    epoch: int
+    val_mae: float
+
+
+class Samples(Protocol):
+    """The generated checkpoints of a family; `form` is a second way to name the same tensors.
+
+    Attributes:
+        layouts, sizes, forms: what may be asked for.
+        form_option, form_help: how the command asks for a form.
+        help: of the command, examples included.
+    """
+
+    layouts: tuple[str, ...]
+    sizes: tuple[str, ...]
+    forms: tuple[str, ...]
+    form_option: str
+    form_help: str
+    help: str
+
+    def sample(self, layout: str, form: str | None, size: str, seed: int) -> Sample:
+        """Raises InputError where they do not go together."""
+
+    def architectures(self, layout: str) -> Iterator[Any]:
+        """Of every size."""
+
+    def write_tokenizer(self, folder: Path, replace: bool) -> Path:
+        """Write one that suits the samples. Raises InputError where another is there, and not to be replaced."""
+
+    def refuse_another_tokenizer(self, folder: Path) -> None:
+        """Raise InputError where `write_tokenizer` would replace another tokenizer."""
+
+
+class Family(ABC):
+    """One family of policies. Importing it must be quick: what needs torch is imported inside the methods.
+
+    Attributes:
+        name: stands in manifests.
+        parts: how its tensors' names begin.
+        architecture: type of its architectures, a frozen dataclass that msgspec writes and reads.
+        settings: its choices of the forward pass.
+        gates: default limits by precision, "fp16" and "fp32".
+        samples: generated checkpoints, where it has any.
+        stage_patterns: for profiles, by stage in the order of the forward pass: a regular expression of how the
+            names of its nodes and modules begin.
+        called_alone: modules inside a stage's that the policy also calls by themselves.
+    """
+
+    name: ClassVar[str]
+    parts: ClassVar[Parts]
+    architecture: ClassVar[type]
+    settings: ClassVar[SettingRules[Any, Any]]
+    gates: ClassVar[Mapping[str, GateLimits]] = {
+        "fp16": GateLimits(stage=0.03, action=0.02),
+        "fp32": GateLimits(stage=1e-3, action=1e-3),
+    }
+    samples: ClassVar[Samples | None] = None
+    stage_patterns: ClassVar[Mapping[str, str]] = {}
+    called_alone: ClassVar[tuple[str, ...]] = ()
+
+    # Checkpoints
+
+    @abstractmethod
+    def recognise(self, shapes: Mapping[str, Shape]) -> Recognised:
+        """The policy that names and shapes describe, and nothing else.
+
+        Raises:
+            CheckpointError: they are not those of a policy of this family; says what is missing or left over.
+        """
+
+    def tidy(self, tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+        """Tensors by the family's own names, and the names of those that no policy of it reads."""
+        return dict(tensors), ()
+
+    def carried(self, extra: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+        """Settings that a checkpoint holds beside its weights.
+
+        Args:
+            extra: what stands there, as plain values.
+            given: names of the settings that the user gives; what they replace is not looked at.
+
+        Raises:
+            CheckpointError: a value that cannot be meant.
+        """
+        return {}
+
+    def describe(self, architecture: Any) -> str:
+        """The shapes for `vla-inspect`, a part on each line."""
+        return str(architecture)
+
+    # Settings of a bundle
+
+    def guesses(self, manifest: Manifest) -> tuple[Guess, ...]:
+        """What it rests on that nobody knows, as far as it makes a difference.
+
+        Raises:
+            InputError: its settings are not those of this version.
+        """
+        return ()
+
+    def likely(self, manifest: Manifest) -> dict[str, Any]:
+        """Defaults that are likely, and no file confirms, as far as they make a difference.
+
+        Raises:
+            InputError: as `guesses`.
+        """
+        return {}
+
+    # The reference
+
+    def prepare_imports(self) -> None:
+        """Import what the reference is made of: it takes seconds, and is shown as such."""
+        import_module("torch")
+
+    @abstractmethod
+    def empty(self, architecture: Any, settings: Any, fused: bool = False) -> torch.nn.Module:
+        """The policy in PyTorch in eval mode, its parameters on the meta device.
+
+        Its `forward` takes inputs by the graph's names and returns the stages and "actions" by theirs; "actions"
+        are [B, steps, size], before scale and offset.
+
+        Args:
+            architecture, settings: of the policy.
+            fused: compute attention by PyTorch's fused kernels, the faster, and not step by step.
+        """
+
+    def assign(self, policy: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+        """Give an `empty` policy its weights: FP32, mapped and not copied where they are FP32 already.
+
+        Raises:
+            CheckpointError: a tensor is missing, left over or misshapen for the modules.
+        """
+        policy.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+        return policy.eval().requires_grad_(False)
+
+    def reference(
+        self, architecture: Any, settings: Any, tensors: Mapping[str, torch.Tensor], fused: bool = False
+    ) -> torch.nn.Module:
+        """The FP32 policy of a checkpoint, what every exported file is compared with. Raises as `assign`."""
+        return self.assign(self.empty(architecture, settings, fused), tensors)
+
+    def reference_inputs(
+        self, settings: Any, golden: Mapping[str, np.ndarray], at: int
+    ) -> dict[str, torch.Tensor]:
+        """Golden sample `at` as arguments of the policy, batch 1."""
+        import torch
+
+        return {"pixel_values": torch.from_numpy(golden["pixel_values"][at : at + 1])}
+
+    # The bundle
+
+    @abstractmethod
+    def surroundings(self, architecture: Any, settings: Any) -> Surroundings:
+        """What a runtime does before and after the graph."""
+
+    def prompts(self, architecture: Any, settings: Any, request: PromptRequest) -> Prompts | None:
+        """The instructions as token ids, or None of a family without text.
+
+        Raises:
+            InputError: an instruction or an option about text cannot be used.
+        """
+        if not request.is_empty:
+            raise InputError(
+                f"the policies of {self.name} take no text.",
+                "Leave out --tokenizer, --instruction, --instruction-ids, --keep-vocabulary and --prompt-length.",
+            )
+        return None
+
+    def golden_inputs(
+        self, architecture: Any, settings: Any, prompts: Prompts | None, count: int
+    ) -> dict[str, np.ndarray]:
+        """Inputs of `count` golden samples beside their pixels, by the graph's names; [count, ...] each."""
+        return {}
+
+    @abstractmethod
+    def graph(self, request: GraphRequest) -> GraphWriter:
+        """The policy's graph: input `pixel_values` float32 [B, 3, H, W], output `actions`, stages in their order."""

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from fake_tensorrt import FakeDevice, FakeTensorRt, fake_library
 from known_layouts import LAYOUTS
-from trt_fakes import FakeDevice, FakeTensorRt, fake_library
-from trt_support import make_plan, small_bundle
+from plan_bundles import make_plan, small_bundle
 
 from vla_edge.bench.profiles import onnxruntime as profile_onnxruntime
 from vla_edge.bench.profiles import torch as profile_torch

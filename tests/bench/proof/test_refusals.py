@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from trt_support import make_plan, small_bundle
+from plan_bundles import make_plan, small_bundle
 
 from vla_edge.bench.proof.refusals import FAULTS, planted, refusals
 from vla_edge.runtime.bundle.bundle import Bundle

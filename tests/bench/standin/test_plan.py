@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from trt_fakes import FakeDevice, FakeTensorRt, fake_library
+from fake_tensorrt import FakeDevice, FakeTensorRt, fake_library
 
 from vla_edge.bench.standin.model import Precision, Standin, golden, weight
 from vla_edge.bench.standin.plan import (

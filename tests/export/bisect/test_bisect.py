@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from trt_support import write_bundle
+from plan_bundles import write_bundle
 
 from vla_edge.export.bisect.bisect import Value, first_bad, graph_values
 from vla_edge.export.bisect.cli import bisect as bisect_command

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_tensorrt import FakeDevice
 from plan_builds import ADA, verification
-from trt_fakes import FakeDevice
-from trt_support import write_bundle
+from plan_bundles import write_bundle
 
 from vla_edge.export.build import build as build_module
 from vla_edge.export.build.build import build_plan

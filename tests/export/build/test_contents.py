@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from trt_support import SAMPLES, write_bundle
+from plan_bundles import SAMPLES, write_bundle
 
 from vla_edge.export.build.contents import engine_contents, network_contents, plan_contents
 from vla_edge.export.build.network import mark_outputs, network_tensors, parse

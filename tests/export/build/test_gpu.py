@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trt_support import write_bundle
+from plan_bundles import write_bundle
 
 from vla_edge.bench.proof.refusals import FAULTS, refusals
 from vla_edge.export.build.build import build_plan, verify_existing

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from plan_builds import ADA, left_in
-from trt_support import tiny_graph
+from plan_bundles import tiny_graph
 
 from vla_edge.export.build.build import build_plan
 from vla_edge.runtime.bundle.bundle import Bundle

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from trt_fakes import FakeDevice
-from trt_support import small_bundle
+from fake_tensorrt import FakeDevice
+from plan_bundles import small_bundle
 
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import Silent

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trt_support import SAMPLES, WIDTH, tiny_manifest
+from plan_bundles import SAMPLES, WIDTH, tiny_manifest
 
 from vla_edge.export.build.progress import Silent
 from vla_edge.export.build.verify import judge, run_samples, sample_inputs

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import onnx
 import pytest
-from trt_support import write_bundle
+from plan_bundles import write_bundle
 
 from vla_edge.export.bundle.parity import measure_bundle
 from vla_edge.runtime.bundle.bundle import Bundle

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trt_support import tiny_manifest
+from plan_bundles import tiny_manifest
 
 from vla_edge.runtime.action import Action, ActionDecoder
 from vla_edge.runtime.control.controller import Command, Controller, ControllerOptions

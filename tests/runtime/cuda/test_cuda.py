@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trt_fakes import FakeDevice
+from fake_tensorrt import FakeDevice
 
 from vla_edge.runtime.bundle.manifest import TensorSpec
 from vla_edge.runtime.cuda.bindings import import_driver

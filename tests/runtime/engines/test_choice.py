@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trt_support import make_plan
+from plan_bundles import make_plan
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines import unused_gpu

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trt_support import make_plan, plan_bytes, small_bundle
+from plan_bundles import make_plan, plan_bytes, small_bundle
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.plan import (
@@ -202,7 +202,7 @@ def test_a_header_is_compared_by_major_minor_and_patch(version: str, same: bool)
 
 
 def test_every_chunk_is_checked(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trt_support.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("plan_bundles.CHUNK_BYTES", 1000)
     monkeypatch.setattr("vla_edge.runtime.engines.tensorrt.plan.CHUNK_BYTES", 1000)
     plan = make_plan(bundle)
     record = read_record(plan, bundle.folder)

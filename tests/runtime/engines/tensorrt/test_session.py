@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trt_fakes import FakeDevice, FakeTensorRt, fake_library
-from trt_support import make_plan, small_bundle
+from fake_tensorrt import FakeDevice, FakeTensorRt, fake_library
+from plan_bundles import make_plan, small_bundle
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import TensorSpec

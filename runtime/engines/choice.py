@@ -7,11 +7,11 @@ from typing import Any
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_of, backend_option
 from vla_edge.runtime.errors import EngineError, InputError
 
 from .registry import ENGINES, WITHOUT_PLANS, Engine
 from .session import Session
-from .tensorrt.plan_names import PLANS_FOLDER, backend_of, backend_option
 from .unused_gpu import has_nvidia_gpu, idle_gpu_warning
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from vla_edge.runtime.command.extras import is_installed
+from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend, load_library
 from vla_edge.runtime.errors import InputError
-
-from .tensorrt.library import LIBRARIES, Backend, load_library
 
 if TYPE_CHECKING:
     from vla_edge.runtime.bundle.bundle import Bundle
@@ -83,7 +82,7 @@ def _load_tensorrt(name: Backend) -> str:
 
 
 def _open_tensorrt(name: Backend, bundle: Bundle, options: Mapping[str, Any]) -> Session:
-    from .tensorrt.session import TensorRtOptions, TensorRtSession
+    from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtSession
 
     return TensorRtSession(bundle, make_options(TensorRtOptions, {"backend": name, **options}))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND
+from vla_edge.runtime.engines.tensorrt.plan import read_record
+from vla_edge.runtime.engines.tensorrt.plan_names import backend_of, backend_option
 from vla_edge.runtime.errors import EngineError
-
-from .tensorrt.library import DEFAULT_BACKEND
-from .tensorrt.plan import read_record
-from .tensorrt.plan_names import backend_of, backend_option
 
 
 def is_unchecked(plan: Path, folder: Path) -> bool:

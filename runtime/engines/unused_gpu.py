@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .tensorrt.plan_names import PLANS_FOLDER, backend_option
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_option
 
 # What the kernel's drivers show: a desktop's or server's cards, a Jetson's GPU (by its generation), WSL's.
 _DEVICES = ("dev/nvidia[0-9]*", "dev/nvgpu", "dev/nvhost-gpu", "usr/lib/wsl/lib/libcuda.so.1")

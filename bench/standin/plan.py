@@ -138,26 +138,21 @@ def open_tensorrt(
     Raises:
         EngineError: no TensorRT, driver or GPU, or TensorRT refuses.
     """
+    from vla_edge.export.build.stages import runner_of
     from vla_edge.export.build.target import open_target
-    from vla_edge.runtime.engines.tensorrt.engine import Engine, tensor_specs
-    from vla_edge.runtime.engines.tensorrt.runner import EngineRunner
 
-    with ExitStack() as owned:  # frees in the opposite order: runner, engine, device
+    with ExitStack() as owned:
         target = owned.enter_context(open_target("tensorrt", 0, "cuda-bindings", None))
-        if target.device is None:
-            raise EngineError(f"The stand-in's plan cannot run here: {target.absent}", "Run this on a GPU.")
         plan, build_s = find_or_build(standin, precision, target, scratch)
-        with memoryview(plan).cast("B") as image:
-            engine = Engine(target.library, image, "the plan of the stand-in", "Free device memory.")
-        owned.callback(engine.close)
-        engine.create_context()
-        inputs, outputs = (tensor_specs(engine.engine, mode) for mode in ("input", "output"))
-        runner = EngineRunner(target.device, engine.context, inputs, outputs, reported=engine.reported)
-        owned.callback(runner.close)
-        provider = f"plan built in this {'run' if build_s is None else 'process'}, {runner.mode}"
-        library, device = target.library, str(target.device.info)
+        runner = owned.enter_context(runner_of(plan, target))
         identity = EngineIdentity(
-            library.backend, library.version, device, provider, precision, precision, standin.identity
+            backend=target.library.backend,
+            version=target.library.version,
+            device=str(target.device.info) if target.device else "",
+            provider=f"plan built in this {'run' if build_s is None else 'process'}, {runner.mode}",
+            precision=precision,
+            compute=precision,
+            bundle=standin.identity,
         )
         session = StandinSession(identity, runner.inputs, runner.outputs, runner.run, owned.pop_all().close)
         return session, runner.run_engine_ms, build_s

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.cuda.device import CudaDevice
 from vla_edge.runtime.engines.tensorrt.engine import Engine, tensor_specs
 from vla_edge.runtime.engines.tensorrt.runner import EngineRunner
 from vla_edge.runtime.errors import EngineError
@@ -62,28 +64,42 @@ def tapped_engine(
         EngineError: the GPU is not here, or TensorRT refuses.
         ResourceError: not enough disk or memory for a build.
     """
-    if target.device is None:
-        raise EngineError(f"The engine cannot run here: {target.absent}", "Run this on the target.")
+    _require_device(target)
     check_room(bundle, options.ignore_memory)
     cache = open_timing_cache(bundle, target, options)
     built = build_engine(bundle.model_path, target, options, cache, progress, taps)
-    with ExitStack() as owned:
-        target.device.activate()
-        engine = Engine(
-            target.library, built.plan, "the engine just built", "Free device memory if it ran out."
-        )
+    with runner_of(built.plan, target, graph=False) as runner:
+        yield runner
+
+
+@contextmanager
+def runner_of(plan: Any, target: Target, graph: bool = True) -> Iterator[EngineRunner]:
+    """Run a plan from memory.
+
+    Args:
+        plan: with the buffer protocol.
+        target: what it was built for.
+        graph: capture a CUDA graph.
+
+    Raises:
+        EngineError: the GPU is not here, or TensorRT refuses.
+    """
+    device = _require_device(target)
+    with ExitStack() as owned:  # frees in the opposite order
+        device.activate()
+        engine = Engine(target.library, plan, "the engine just built", "Free device memory if it ran out.")
         owned.callback(engine.close)
         engine.create_context()
-        runner = EngineRunner(
-            target.device,
-            engine.context,
-            bundle.manifest.inputs,
-            tensor_specs(engine.engine, "output"),
-            graph=False,
-            reported=engine.reported,
-        )
+        inputs, outputs = tensor_specs(engine.engine, "input"), tensor_specs(engine.engine, "output")
+        runner = EngineRunner(device, engine.context, inputs, outputs, graph=graph, reported=engine.reported)
         owned.callback(runner.close)
         yield runner
+
+
+def _require_device(target: Target) -> CudaDevice:
+    if target.device is None:
+        raise EngineError(f"The engine cannot run here: {target.absent}", "Run this on the target.")
+    return target.device
 
 
 def tapped_runner(

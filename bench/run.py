@@ -20,8 +20,9 @@ from vla_edge.bench.backends.torch_session import TORCH_MODES
 from vla_edge.bench.floor.attach import with_floors
 from vla_edge.bench.floor.rates import measure_rates_apart
 from vla_edge.bench.harness.harness import Harness, Progress
+from vla_edge.bench.harness.process import DEFAULT_WORKER
 from vla_edge.bench.harness.rows import with_agreement, with_speedups
-from vla_edge.bench.measure.jobs import DEFAULT_WORKER, Failed, Job, Measured
+from vla_edge.bench.measure.jobs import Failed, Job, Measured
 from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import (
     BundleReport,

@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -28,16 +28,18 @@ from vla_edge.bench.measure.agreement import Actions
 from vla_edge.bench.measure.jobs import RATES, Entered, Failed, Job, Measured, Message, Profiled, Rated
 from vla_edge.bench.measure.pace import run_paced, summarise_paced
 from vla_edge.bench.measure.parity import ActionErrors
-from vla_edge.bench.measure.timing import Budget, collect, warm_up
+from vla_edge.bench.measure.timing import Budget, collect, summarise, warm_up
 from vla_edge.bench.measure.workload import PolicyStep
 from vla_edge.bench.options.options import Options
-from vla_edge.bench.report.types import Identity, Paced, Samples, Warmup
+from vla_edge.bench.report.types import ColdStart, Identity, Paced, Profile, Row, Samples, Warmup
 from vla_edge.bench.watch.memory import read_host
 from vla_edge.bench.watch.phases import Phase
 from vla_edge.runtime.errors import VlaError
 
 Load = Callable[[Job], Loaded]
+Series = dict[str, Sequence[float]]
 STANDIN_PREFIX = "standin"
+SUMMARISED = ("step", "act", "device", "queue", "preprocess")
 PREPROCESS_SHARE = 0.25  # of the budget: it varies less than a step
 PROFILE_RUNS = 20
 PACED_SECONDS = 3.0
@@ -86,63 +88,87 @@ def main(load_backend: Load = load) -> None:
 
 def _answer(job: Job, load_backend: Load, started_ns: int, send: Callable[[Message], None]) -> None:
     """Send what was measured before the profile begins: whatever ends that, the figures are there."""
+
+    def enter(phase: Phase) -> None:
+        send(Entered(phase))
+
     if job.backend == RATES:
         from vla_edge.bench.floor.rates import measure_rates
 
-        send(Entered("measure"))
+        enter("measure")
         send(Rated(measure_rates(job.options.device, job.options.threads)))
         return
-    loaded, step, measured = _measure(job, load_backend, started_ns, lambda phase: send(Entered(phase)))
+    loaded, step, errors, cold_start = _start(job, load_backend, started_ns, enter)
+    measured = _measure(job, loaded, step, errors, cold_start, enter)
     send(measured)
-    if measured.profile_follows:
-        send(Entered("profile"))
-        send(_profile(loaded, step, _profile_runs(measured.samples)))
+    if loaded.profile is not None and measured.profile_follows and measured.row.samples:
+        enter("profile")
+        send(_profile(loaded.profile, step, _profile_runs(measured.row.samples.step_ms)))
     loaded.close()
 
 
-def _measure(
+def _start(
     job: Job, load_backend: Load, started_ns: int, enter: Callable[[Phase], None]
-) -> tuple[Loaded, PolicyStep, Measured]:
-    clock = _Laps(started_ns)
+) -> tuple[Loaded, PolicyStep, ActionErrors, ColdStart]:
+    """From the imports to the end of the first step, as a robot starts."""
+    laps = _laps(started_ns)
+    cold_s = {"interpreter_s": (started_ns - job.spawned_ns) / 1e9}
     enter("import")
     _backends(job).import_libraries(job)
-    import_s = clock.lap_s()
+    cold_s["import_s"] = next(laps)
     enter("load")
     loaded = load_backend(job)
-    load_s = clock.lap_s()
+    cold_s["load_s"] = next(laps)
     golden = loaded.golden()
     step = PolicyStep(loaded.session, golden, loaded.state)
     errors = ActionErrors(golden["actions"], loaded.action_scale)
-    clock.lap_s()  # the samples are the bench's, not a robot's
+    next(laps)  # the samples are the bench's, not a robot's
     enter("first call")
     step()
-    first_call_s = clock.lap_s()
-    budget = Budget(job.options.runs, job.options.seconds, job.options.warmup)
-    warmup, samples = _sample(loaded, step, errors, budget, enter)
-    paced, samples = _pace(step, job.options, samples, enter)
+    cold_s["first_call_s"] = next(laps)
+    total_s, split_s = sum(cold_s.values()), dict(loaded.load_split_s)
+    return loaded, step, errors, ColdStart(**cold_s, total_s=total_s, load_split_s=split_s)
+
+
+def _measure(
+    job: Job,
+    loaded: Loaded,
+    step: PolicyStep,
+    errors: ActionErrors,
+    cold_start: ColdStart,
+    enter: Callable[[Phase], None],
+) -> Measured:
+    options = job.options
+    budget = Budget(options.runs, options.seconds, options.warmup)
+    warmup, series = _sample(loaded, step, errors, budget, enter)
+    paced = _pace(step, options, series, enter)
     step.check(errors)
-    actions, notes = _run_frames(loaded, job.options.images, enter)
-    measured = Measured(
+    actions, notes = _run_frames(loaded, options.images, enter)
+    host_memory, torch_peak_mib = read_host(), loaded.torch_allocator_peak_mib()
+    row = Row(
+        backend=job.backend,
+        status="ok",
+        reason="",
+        weights_origin="",
         identity=msgspec.convert(loaded.session.identity, Identity, from_attributes=True),
-        samples=samples,
-        warmup=warmup,
+        **{name: summarise(series.get(f"{name}_ms", ())) for name in SUMMARISED},  # type: ignore[arg-type]
         parity=errors.summary(),
-        interpreter_s=(started_ns - job.spawned_ns) / 1e9,
-        import_s=import_s,
-        load_s=load_s,
-        first_call_s=first_call_s,
-        host_memory=read_host(),
-        torch_allocator_peak_mib=loaded.torch_allocator_peak_mib(),
-        compile_s=loaded.compile_s(),
-        load_split_s=dict(loaded.load_split_s),
-        # the first call and the warm-up came before
-        prompts=step.prompt_times(samples.step_ms, 1 + warmup.calls),
+        cold_start=cold_start,
+        warmup=warmup,
+        samples=Samples(**{name: tuple(taken) for name, taken in series.items()}),
         paced=paced,
-        frame_actions=tuple(tuple(tuple(map(_finite, each)) for each in frame) for frame in actions),
+        # the first call and the warm-up came before
+        prompts=step.prompt_times(series["step_ms"], 1 + warmup.calls),
+        compile_s=loaded.compile_s(),
         notes=(*loaded.notes, *loaded.compile_notes(), *notes),
-        profile_follows=bool(loaded.profile) and not job.options.quick,
     )
-    return loaded, step, measured
+    return Measured(
+        row=row,
+        host_memory=host_memory,
+        torch_allocator_peak_mib=torch_peak_mib,
+        frame_actions=tuple(tuple(tuple(map(_finite, each)) for each in frame) for frame in actions),
+        profile_follows=bool(loaded.profile) and not options.quick,
+    )
 
 
 def _finite(value: float) -> float | None:
@@ -151,47 +177,37 @@ def _finite(value: float) -> float | None:
 
 def _sample(
     loaded: Loaded, step: PolicyStep, errors: ActionErrors, budget: Budget, enter: Callable[[Phase], None]
-) -> tuple[Warmup, Samples]:
+) -> tuple[Warmup, Series]:
     """Warm-up, timed calls, golden samples that are left, then `Policy.act` where the backend is an engine."""
     enter("warm-up")
     warmup = warm_up(step, budget)
     enter("measure")
-    step_ms = collect(step, budget)
+    series: Series = {"step_ms": collect(step, budget)}
+    calls = len(series["step_ms"])
     enter("parity")
-    queue_ms = loaded.queue_ms(len(step_ms))  # before anything else is run
-    device_ms = loaded.device_ms(len(step_ms))
-    for _ in range(len(step) - 1 - warmup.calls - len(step_ms)):
+    series["queue_ms"] = loaded.queue_ms(calls)  # before anything else is run
+    series["device_ms"] = loaded.device_ms(calls)
+    for _ in range(len(step) - 1 - warmup.calls - calls):
         step()
     step.check(errors)
-    act_ms: list[float] = []
-    preprocess_ms: list[float] = []
     if loaded.act is not None and errors.summary().finite:
         enter("act")
         warm_up(loaded.act, budget)
-        act_ms = collect(loaded.act, budget)
+        series["act_ms"] = collect(loaded.act, budget)
         if loaded.preprocess is not None:
-            preprocess_ms = collect(loaded.preprocess, budget.part(PREPROCESS_SHARE))
-    return warmup, Samples(
-        step_ms=tuple(step_ms),
-        act_ms=tuple(act_ms),
-        device_ms=tuple(device_ms),
-        queue_ms=tuple(queue_ms),
-        preprocess_ms=tuple(preprocess_ms),
-    )
+            series["preprocess_ms"] = collect(loaded.preprocess, budget.part(PREPROCESS_SHARE))
+    return warmup, series
 
 
-def _pace(
-    step: PolicyStep, options: Options, samples: Samples, enter: Callable[[Phase], None]
-) -> tuple[Paced | None, Samples]:
-    """The loop at a fixed rate, of the step, which every backend has."""
-    rate_hz = options.rate_hz
-    if not rate_hz:
-        return None, samples
+def _pace(step: PolicyStep, options: Options, series: Series, enter: Callable[[Phase], None]) -> Paced | None:
+    """The loop at a fixed rate, of the step, which every backend has; adds its samples."""
+    if not options.rate_hz:
+        return None
     enter("paced")
-    ticks = max(1, round(rate_hz * min(PACED_SECONDS, options.seconds)))
-    paced = run_paced(step, rate_hz, ticks)
-    changed = msgspec.structs.replace(samples, paced_ms=paced.latency_ms, wake_ms=paced.wake_ms)
-    return summarise_paced(paced), changed
+    ticks = max(1, round(options.rate_hz * min(PACED_SECONDS, options.seconds)))
+    paced = run_paced(step, options.rate_hz, ticks)
+    series |= {"paced_ms": paced.latency_ms, "wake_ms": paced.wake_ms}
+    return summarise_paced(paced)
 
 
 def _run_frames(
@@ -207,21 +223,17 @@ def _run_frames(
         return [], (f"the frames gave no actions: {error.problem}",)
 
 
-def _profile_runs(samples: Samples) -> int:
+def _profile_runs(step_ms: Sequence[float]) -> int:
     """As many as tell enough, unless steps are so slow that it would take long."""
-    if not samples.step_ms:
-        return PROFILE_RUNS
-    fitting = round(PROFILE_SECONDS * 1e3 / statistics.median(samples.step_ms))
+    fitting = round(PROFILE_SECONDS * 1e3 / statistics.median(step_ms))
     return min(PROFILE_RUNS, max(1, fitting))
 
 
-def _profile(loaded: Loaded, step: PolicyStep, runs: int) -> Profiled:
+def _profile(profile: Callable[[int], Profile], step: PolicyStep, runs: int) -> Profiled:
     """Where the time goes. A profile that fails is a note."""
-    if loaded.profile is None:
-        return Profiled(None, ())
     try:
         step()  # a profiler runs on what the inputs hold
-        return Profiled(loaded.profile(runs), ())
+        return Profiled(profile(runs), ())
     except VlaError as error:
         return Profiled(None, (f"no profile: {error.problem}",))
     except Exception as error:
@@ -229,17 +241,12 @@ def _profile(loaded: Loaded, step: PolicyStep, runs: int) -> Profiled:
         return Profiled(None, (f"no profile: {type(error).__name__}: {error}",))
 
 
-class _Laps:
-    """Seconds between calls, beginning at a time of `time.monotonic_ns`."""
-
-    def __init__(self, start_ns: int) -> None:
-        self._last_ns = start_ns
-
-    def lap_s(self) -> float:
+def _laps(last_ns: int) -> Iterator[float]:
+    """Seconds from one call to the next, the first from a time of `time.monotonic_ns`."""
+    while True:
         now_ns = time.monotonic_ns()
-        elapsed_s = (now_ns - self._last_ns) / 1e9
-        self._last_ns = now_ns
-        return elapsed_s
+        yield (now_ns - last_ns) / 1e9
+        last_ns = now_ns
 
 
 if __name__ == "__main__":

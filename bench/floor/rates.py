@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vla_edge.bench.backends.torch_session import prepare_torch
-from vla_edge.bench.harness.process import answer_of
-from vla_edge.bench.measure.jobs import DEFAULT_WORKER, RATES, Failed, Job, Rated
+from vla_edge.bench.harness.process import DEFAULT_WORKER, answer_of
+from vla_edge.bench.measure.jobs import RATES, Failed, Job, Rated
 from vla_edge.bench.options.options import Device, Options
 from vla_edge.bench.report.types import Rates
 

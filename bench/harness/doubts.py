@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vla_edge.bench.report.types import JUDGED_CALLS, Doubt, Growth, Latency, Warmup
+from vla_edge.bench.report.types import JUDGED_CALLS, Doubt, Growth, Latency, Row, Warmup
 from vla_edge.bench.watch.gpu import GpuWatch
 
 SPREAD_LIMIT = 0.25  # standard deviation over mean
@@ -22,42 +22,35 @@ LEAK_MIB = 16.0
 LEAK_KIB_PER_STEP = 64.0
 BUSY_LOAD_PER_CORE = 0.5
 
+Reasons = Iterator[tuple[str, str]]  # kind and words
 
-def doubts_of(
-    *,
-    step: Latency,
-    step_ms: Sequence[float],
-    device: Latency | None,
-    warmup: Warmup | None,
-    growth: Growth | None,
-    queue: Latency | None = None,
-    gpu: GpuWatch | None = None,
-    load_per_core: float | None = None,
-) -> tuple[Doubt, ...]:
-    """Everything that speaks against a row.
+
+def doubts_of(row: Row, gpu: GpuWatch | None = None, load_per_core: float | None = None) -> tuple[Doubt, ...]:
+    """Everything that speaks against a row that was measured.
 
     Args:
-        step, step_ms: latency of the step, and its samples in the order taken.
-        device: the GPU's part of it; between kernels that are queued one by one, their gaps included.
-        warmup, growth: of the worker's process.
-        queue: how long the host took to queue the kernels.
+        row: with its samples, and what the process held more after them.
         gpu: what the GPU did meanwhile.
         load_per_core: share of the cores that other work took before the process was started, 0 to 1.
     """
-    return (
-        *_of_samples(step, step_ms, warmup),
-        *_of_launches(step, device, queue),
+    if row.step is None or row.samples is None:
+        return ()
+    found = (
+        *_of_samples(row.step, row.samples.step_ms, row.warmup),
+        *_of_launches(row.step, row.device, row.queue),
         *_of_gpu(gpu),
-        *_of_growth(growth),
+        *_of_growth(row.growth),
         *_of_host(load_per_core),
     )
+    return tuple(Doubt(kind=kind, text=text) for kind, text in found)  # type: ignore[arg-type]
 
 
-def brevity_of(step: Latency, warmup: Warmup | None) -> tuple[str, ...]:
+def brevity_of(row: Row) -> tuple[str, ...]:
     """Notes on what the figures of a short run cannot tell. It was asked for, so it is no reason to doubt them."""
     notes = []
-    if step.runs < FEW_RUNS:
-        notes.append(f"p99 of {step.runs} runs is little but the maximum")
+    if row.step and row.step.runs < FEW_RUNS:
+        notes.append(f"p99 of {row.step.runs} runs is little but the maximum")
+    warmup = row.warmup
     if warmup and not warmup.stable and warmup.calls < JUDGED_CALLS:
         notes.append(f"{warmup.calls} warm-up calls are too few to tell whether the times were steady")
     return tuple(notes)
@@ -75,56 +68,49 @@ def drift_of(samples_ms: Sequence[float]) -> float:
     return float(last / first - 1) if first > 0 else 0.0
 
 
-def _of_samples(step: Latency, step_ms: Sequence[float], warmup: Warmup | None) -> Iterator[Doubt]:
+def _of_samples(step: Latency, step_ms: Sequence[float], warmup: Warmup | None) -> Reasons:
     if warmup and not warmup.stable and warmup.calls >= JUDGED_CALLS:
-        yield Doubt(kind="cold", text=f"still not steady after {warmup.calls} warm-up calls")
+        yield "cold", f"still not steady after {warmup.calls} warm-up calls"
     if step.std_ms > SPREAD_LIMIT * step.mean_ms:
         spread = step.std_ms / step.mean_ms
-        yield Doubt(
-            kind="spread", text=f"samples spread by {spread:.0%} of their mean; was the machine busy?"
-        )
+        yield "spread", f"samples spread by {spread:.0%} of their mean; was the machine busy?"
     drift = drift_of(step_ms)
     if abs(drift) > DRIFT_LIMIT:
         word = "slower" if drift > 0 else "faster"
-        text = f"the last third of the samples is {abs(drift):.0%} {word} than the first: did clocks change?"
-        yield Doubt(kind="drift", text=text)
+        yield (
+            "drift",
+            f"the last third of the samples is {abs(drift):.0%} {word} than the first: did clocks change?",
+        )
 
 
-def _of_launches(step: Latency, device: Latency | None, queue: Latency | None) -> Iterator[Doubt]:
+def _of_launches(step: Latency, device: Latency | None, queue: Latency | None) -> Reasons:
+    """Of `device`, time between kernels that are queued one by one holds their gaps."""
     if device is None:
         return
     another = "the host decides, another host will give another figure"
     if queue and queue.p50_ms > QUEUEING_SHARE * device.p50_ms:
-        took = f"the host takes {_ms(queue.p50_ms)} of {_ms(step.p50_ms)} ms to queue the kernels"
-        yield Doubt(kind="host-bound", text=f"{took}: {another}")
+        took = f"the host takes {queue.p50_ms:.3g} of {step.p50_ms:.3g} ms to queue the kernels"
+        yield "host-bound", f"{took}: {another}"
     elif device.p50_ms < HOST_BOUND_SHARE * step.p50_ms:
-        took = f"the GPU works {_ms(device.p50_ms)} of {_ms(step.p50_ms)} ms"
-        yield Doubt(kind="host-bound", text=f"{took}: {another}")
+        yield "host-bound", f"the GPU works {device.p50_ms:.3g} of {step.p50_ms:.3g} ms: {another}"
 
 
-def _of_gpu(gpu: GpuWatch | None) -> Iterator[Doubt]:
-    if gpu is None:
-        return
-    if gpu.slowdowns:
-        yield Doubt(kind="throttled", text=f"the GPU lowered its clocks: {', '.join(sorted(gpu.slowdowns))}")
-    if gpu.other_processes:
+def _of_gpu(gpu: GpuWatch | None) -> Reasons:
+    if gpu and gpu.slowdowns:
+        yield "throttled", f"the GPU lowered its clocks: {', '.join(sorted(gpu.slowdowns))}"
+    if gpu and gpu.other_processes:
         count = gpu.other_processes
-        yield Doubt(kind="shared-device", text=f"{count} other process{'es' * (count > 1)} on the GPU")
+        yield "shared-device", f"{count} other process{'es' * (count > 1)} on the GPU"
 
 
-def _of_growth(growth: Growth | None) -> Iterator[Doubt]:
+def _of_growth(growth: Growth | None) -> Reasons:
     if growth is None:
         return
     for name, mib in (("host", growth.host_anonymous_mib), ("device", growth.device_mib)):
         if mib is not None and mib > max(LEAK_MIB, LEAK_KIB_PER_STEP * growth.steps / 1024):
-            yield Doubt(kind="leak", text=f"{name} memory grew by {mib:.0f} MiB over {growth.steps} steps")
+            yield "leak", f"{name} memory grew by {mib:.0f} MiB over {growth.steps} steps"
 
 
-def _of_host(load_per_core: float | None) -> Iterator[Doubt]:
+def _of_host(load_per_core: float | None) -> Reasons:
     if load_per_core is not None and load_per_core > BUSY_LOAD_PER_CORE:
-        text = f"other work took {load_per_core:.0%} of the cores when this backend was started"
-        yield Doubt(kind="busy-host", text=text)
-
-
-def _ms(value: float) -> str:
-    return f"{value:.3g}"
+        yield "busy-host", f"other work took {load_per_core:.0%} of the cores when this backend was started"

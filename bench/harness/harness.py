@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vla_edge.bench.measure.jobs import DEFAULT_WORKER, Failed, Job, Measured
+from vla_edge.bench.measure.jobs import Failed, Job, Measured
 from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import Row
 from vla_edge.bench.watch.gpu import GpuWatch
@@ -16,7 +16,7 @@ from vla_edge.bench.watch.nvml import NvmlGpu
 from vla_edge.bench.watch.phases import Phase
 from vla_edge.runtime.bundle.manifest import Gate
 
-from .process import run_job
+from .process import DEFAULT_WORKER, run_job
 from .rows import row_of
 
 
@@ -47,12 +47,5 @@ class Harness:
         memory = MemoryWatch(open_reader(self.gpu) if on_gpu else None)
         gpu = GpuWatch(self.gpu if on_gpu else None)
         load = other_load()
-        outcome = run_job(
-            job,
-            watch=memory,
-            gpu=gpu,
-            worker=self.worker,
-            on_phase=self.progress.phase,
-        )
-        row = row_of(job.backend, origin, outcome, gates, memory, gpu, load, notes)
-        return row, outcome.result
+        result = run_job(job, watch=memory, gpu=gpu, worker=self.worker, on_phase=self.progress.phase)
+        return row_of(job.backend, origin, result, gates, memory, gpu, load, notes), result

@@ -9,31 +9,22 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
-from typing import IO, Literal, TypeVar
+from typing import IO, Literal, TypeVar, cast
 
 import msgspec
-from msgspec import Struct
 
-from vla_edge.bench.measure.jobs import (
-    DEFAULT_WORKER,
-    Entered,
-    Failed,
-    Job,
-    Measured,
-    Message,
-    Profiled,
-    Rated,
-)
-from vla_edge.bench.report.types import Memory
+from vla_edge.bench.measure.jobs import Entered, Failed, Job, Measured, Message, Profiled, Rated
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.memory import MemoryWatch
 from vla_edge.bench.watch.phases import QUIET_PHASES, UNCOUNTED_PHASES, Phase
 
+DEFAULT_WORKER = (sys.executable, "-m", "vla_edge.bench.worker")
 SAMPLE_INTERVAL_S = 0.05
 QUIET_INTERVAL_S = 1.0
 LOG_TAIL_BYTES = 4096
@@ -44,13 +35,6 @@ logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer", Measured, Rated)
 
 
-class Outcome(Struct, frozen=True):
-    """How a job ended, and the memory that it took until then."""
-
-    result: Measured | Failed
-    memory: Memory
-
-
 def run_job(
     job: Job,
     *,
@@ -58,7 +42,7 @@ def run_job(
     gpu: GpuWatch | None = None,
     worker: Sequence[str] = DEFAULT_WORKER,
     on_phase: Callable[[Phase], None] = lambda phase: None,
-) -> Outcome:
+) -> Measured | Failed:
     """Run one backend's job and wait for its end; see `answer_of`.
 
     Args:
@@ -66,10 +50,7 @@ def run_job(
         gpu: samples the device meanwhile.
     """
     watches = [watch.sample, *([gpu.sample] if gpu else [])]
-    result = answer_of(job, Measured, worker, watches, on_phase)
-    if isinstance(result, Failed):
-        return Outcome(result, watch.summary())
-    return Outcome(result, watch.summary(result.host_memory, result.torch_allocator_peak_mib))
+    return answer_of(job, Measured, worker, watches, on_phase)
 
 
 def answer_of(
@@ -116,8 +97,9 @@ def _spawn(job: Job, worker: Sequence[str], answer_fd: int, log: IO[bytes]) -> s
     )
     # a worker that has ended already is found by the follower, with its exit code
     with suppress(BrokenPipeError):
-        _standard_input(process).write(msgspec.json.encode(job) + b"\n")
-        _standard_input(process).flush()
+        stdin = cast("IO[bytes]", process.stdin)
+        stdin.write(msgspec.json.encode(job) + b"\n")
+        stdin.flush()
     return process
 
 
@@ -127,19 +109,13 @@ def worker_environment(device: Literal["cpu", "cuda"], threads: int) -> dict[str
     return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **hidden}
 
 
-def _standard_input(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    if process.stdin is None:
-        raise RuntimeError("the worker was started without a pipe to its standard input")
-    return process.stdin
-
-
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Kill what is left of the group that a process leads, and let go of its standard input."""
     with suppress(ProcessLookupError):  # nothing is left of it
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     with suppress(BrokenPipeError):  # the job was never read
-        _standard_input(process).close()
+        cast("IO[bytes]", process.stdin).close()
 
 
 def signal_name(number: int) -> str:
@@ -154,14 +130,15 @@ def _with_profile(
     measured: Measured | None, last: Measured | Profiled | Rated | Failed
 ) -> Measured | Rated | Failed:
     """What was measured, with what came after it: a profile, or the reason why none did."""
-    if isinstance(last, Profiled):
-        if measured is None:
-            return Failed("sent a profile without figures")
-        notes = (*measured.notes, *last.notes)
-        return msgspec.structs.replace(measured, profile=last.profile, notes=notes)
-    if measured is None or not isinstance(last, Failed):
+    if measured is None:
+        return Failed("sent a profile without figures") if isinstance(last, Profiled) else last
+    if isinstance(last, (Measured, Rated)):
         return last
-    return msgspec.structs.replace(measured, notes=(*measured.notes, f"no profile: {last.reason}"))
+    profile, notes = (
+        (None, (f"no profile: {last.reason}",)) if isinstance(last, Failed) else (last.profile, last.notes)
+    )
+    row = msgspec.structs.replace(measured.row, profile=profile, notes=(*measured.row.notes, *notes))
+    return msgspec.structs.replace(measured, row=row)
 
 
 class _Follower:

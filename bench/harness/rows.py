@@ -10,8 +10,7 @@ import numpy as np
 from vla_edge.bench.measure.agreement import agreement_of
 from vla_edge.bench.measure.jobs import Failed, Measured
 from vla_edge.bench.measure.parity import missed_gate
-from vla_edge.bench.measure.timing import summarise
-from vla_edge.bench.report.types import BASELINE, ColdStart, Latency, Row, Status
+from vla_edge.bench.report.types import BASELINE, Row
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.memory import MemoryWatch
 from vla_edge.bench.watch.phases import TIMED_PHASE
@@ -19,105 +18,50 @@ from vla_edge.runtime.bundle.manifest import Gate
 from vla_edge.runtime.errors import InputError
 
 from .doubts import brevity_of, doubts_of
-from .process import Outcome
 
-BASELINES = (BASELINE, "torch-fp16")
+HALF = "torch-fp16"
 
 
 def row_of(
     name: str,
     origin: str,
-    outcome: Outcome,
+    result: Measured | Failed,
     gates: Sequence[Gate] | None,
     memory: MemoryWatch,
     gpu: GpuWatch | None = None,
     load_per_core: float | None = None,
     notes: Sequence[str] = (),
 ) -> Row:
-    """One row.
+    """The worker's row with what was seen from outside, its verdict, and the reasons to doubt it.
 
     Args:
         name: of the backend.
         origin: of its weights.
-        outcome: of its process.
+        result: of its process.
         gates: of the bundle; None where there is no right answer, so that actions are not judged.
         memory, gpu: what was watched meanwhile.
         load_per_core: see `doubts_of`.
         notes: beside the worker's own.
     """
-    measured = outcome.result
-    if isinstance(measured, Failed):
-        status: Status = "skipped" if measured.is_obstacle else "failed"
-        return Row(
-            backend=name,
-            status=status,
-            reason=measured.reason,
-            weights_origin=origin,
-            memory=None if measured.is_obstacle else outcome.memory,
-        )
-    missed = "" if gates is None else missed_gate(measured.parity, gates)
-    row = Row(
-        backend=name,
+    if isinstance(result, Failed):
+        if result.is_obstacle:
+            return Row(backend=name, status="skipped", reason=result.reason, weights_origin=origin)
+        row = Row(backend=name, status="failed", reason=result.reason, weights_origin=origin)
+        return msgspec.structs.replace(row, memory=memory.summary())
+    missed = missed_gate(result.row.parity, gates) if gates is not None and result.row.parity else ""
+    steps = result.row.step.runs if result.row.step else 0
+    row = msgspec.structs.replace(
+        result.row,
         status="wrong" if missed else "ok",
         reason=missed,
         weights_origin=origin,
-        identity=measured.identity,
-        **_latencies(measured),  # type: ignore[arg-type]
-        parity=None if gates is None else measured.parity,
-        cold_start=_cold_start(measured),
-        memory=outcome.memory,
-        warmup=measured.warmup,
-        samples=measured.samples,
-        paced=measured.paced,
-        profile=measured.profile,
-        prompts=measured.prompts,
-        compile_s=measured.compile_s,
-        notes=(*measured.notes, *notes),
+        parity=None if gates is None else result.row.parity,
+        memory=memory.summary(result.host_memory, result.torch_allocator_peak_mib),
+        growth=memory.growth(TIMED_PHASE, steps),
+        energy=gpu.energy(steps) if gpu else None,
     )
-    return _watched(row, memory, gpu, load_per_core)
-
-
-def _latencies(measured: Measured) -> dict[str, Latency | None]:
-    samples = measured.samples
-    return {
-        "step": summarise(samples.step_ms),
-        "act": summarise(samples.act_ms),
-        "device": summarise(samples.device_ms),
-        "queue": summarise(samples.queue_ms),
-        "preprocess": summarise(samples.preprocess_ms),
-    }
-
-
-def _cold_start(measured: Measured) -> ColdStart:
-    parts = (measured.interpreter_s, measured.import_s, measured.load_s, measured.first_call_s)
-    return ColdStart(
-        interpreter_s=parts[0],
-        import_s=parts[1],
-        load_s=parts[2],
-        first_call_s=parts[3],
-        total_s=sum(parts),
-        load_split_s=measured.load_split_s,
-    )
-
-
-def _watched(row: Row, memory: MemoryWatch, gpu: GpuWatch | None, load_per_core: float | None) -> Row:
-    """Add what was seen from outside, and the reasons to doubt that follow from everything."""
-    if row.step is None or row.samples is None:
-        return row
-    growth = memory.growth(TIMED_PHASE, row.step.runs)
-    doubts = doubts_of(
-        step=row.step,
-        step_ms=row.samples.step_ms,
-        device=row.device,
-        queue=row.queue,
-        warmup=row.warmup,
-        growth=growth,
-        gpu=gpu,
-        load_per_core=load_per_core,
-    )
-    energy = gpu.energy(row.step.runs) if gpu else None
-    notes = (*row.notes, *brevity_of(row.step, row.warmup))
-    return msgspec.structs.replace(row, growth=growth, energy=energy, doubts=doubts, notes=notes)
+    doubts = doubts_of(row, gpu, load_per_core)
+    return msgspec.structs.replace(row, doubts=doubts, notes=(*row.notes, *notes, *brevity_of(row)))
 
 
 def with_agreement(
@@ -137,13 +81,9 @@ def with_agreement(
 def _agreeing(row: Row, actions: list | None, reference: list | None, scale: Sequence[float]) -> Row:
     if not actions:
         return row
-    if reference and not np.isfinite(reference).all():
-        note = (
-            f"the frames' actions have nothing to be compared with: {BASELINE} gave some that are not finite"
-        )
-        return msgspec.structs.replace(row, notes=(*row.notes, note))
-    if not reference:
-        note = f"the frames' actions have nothing to be compared with: no row {BASELINE}"
+    if not reference or not np.isfinite(reference).all():
+        why = f"{BASELINE} gave some that are not finite" if reference else f"no row {BASELINE}"
+        note = f"the frames' actions have nothing to be compared with: {why}"
         return msgspec.structs.replace(row, notes=(*row.notes, note))
     try:
         return msgspec.structs.replace(row, agreement=agreement_of(actions, reference, scale))
@@ -165,12 +105,9 @@ def with_speedups(rows: Sequence[Row]) -> tuple[Row, ...]:
             return None
         return p50_ms[baseline] / row.step.p50_ms
 
-    fp32, fp16 = BASELINES
     return tuple(
         msgspec.structs.replace(
-            row,
-            speedup_over_torch_fp32=ratio(row, fp32),
-            speedup_over_torch_fp16=ratio(row, fp16),
+            row, speedup_over_torch_fp32=ratio(row, BASELINE), speedup_over_torch_fp16=ratio(row, HALF)
         )
         for row in rows
     )

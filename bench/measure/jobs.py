@@ -6,16 +6,13 @@ own, since libraries print to standard output. `harness/process.py` is the paren
 
 from __future__ import annotations
 
-import sys
-
 from msgspec import Struct
 
 from vla_edge.bench.options.options import Options
-from vla_edge.bench.report.types import Identity, Paced, Parity, Profile, PromptTime, Rates, Samples, Warmup
+from vla_edge.bench.report.types import Profile, Rates, Row
 from vla_edge.bench.watch.memory import HostMemory
 from vla_edge.bench.watch.phases import Phase
 
-DEFAULT_WORKER = (sys.executable, "-m", "vla_edge.bench.worker")
 RATES = "rates"
 
 
@@ -50,27 +47,19 @@ class Entered(Struct, frozen=True, tag="entered"):
 class Measured(Struct, frozen=True, kw_only=True, tag="measured"):
     """All that a worker has measured, but for a profile: a `Profiled` may follow.
 
-    `frame_actions` has None for what is not finite, since JSON has no word for it.
+    Attributes:
+        row: its figures; memory, energy and a verdict are the waiting side's to add.
+        host_memory: the process's last reading of itself.
+        torch_allocator_peak_mib: see `report.Memory`.
+        frame_actions: on the user's frames; None for what is not finite, since JSON has no word for it.
+        profile_follows: whether a profile is taken next.
     """
 
-    identity: Identity
-    samples: Samples
-    warmup: Warmup
-    parity: Parity
-    interpreter_s: float
-    import_s: float
-    load_s: float
-    first_call_s: float
+    row: Row
     host_memory: HostMemory | None
     torch_allocator_peak_mib: float | None
-    compile_s: float | None
-    load_split_s: dict[str, float]
-    prompts: tuple[PromptTime, ...]
-    paced: Paced | None
     frame_actions: tuple[tuple[tuple[float | None, ...], ...], ...]
-    notes: tuple[str, ...]
-    profile: Profile | None = None
-    profile_follows: bool = False
+    profile_follows: bool
 
 
 class Profiled(Struct, frozen=True, tag="profiled"):

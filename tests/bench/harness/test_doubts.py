@@ -8,21 +8,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bench_examples import measured_row
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_edge.bench.harness.doubts import brevity_of, doubts_of, drift_of
 from vla_edge.bench.measure.timing import summarise
-from vla_edge.bench.report.types import Growth, Warmup
+from vla_edge.bench.report.types import Growth, Row, Warmup
 
 STEADY = [10.0, 10.1, 9.9, 10.05] * 50
 
 
-def kinds(samples: Sequence[float] = STEADY, **facts: Any) -> list[str]:
-    values = {"device": None, "warmup": None, "growth": None, **facts}
-    step = summarise(samples)
-    assert step is not None
-    return [doubt.kind for doubt in doubts_of(step=step, step_ms=samples, **values)]
+def row(samples: Sequence[float] = STEADY, **facts: Any) -> Row:
+    return measured_row("tensorrt", tuple(samples), **{"warmup": None, **facts})
+
+
+def kinds(
+    samples: Sequence[float] = STEADY, gpu: Any = None, load_per_core: float | None = None, **facts: Any
+) -> list[str]:
+    return [doubt.kind for doubt in doubts_of(row(samples, **facts), gpu, load_per_core)]
 
 
 def gpu(slowdowns: tuple[str, ...] = (), others: int = 0) -> Any:
@@ -68,9 +72,7 @@ def test_a_short_run_is_a_note_and_no_doubt(
     samples: Sequence[float], warmup: tuple[int, bool] | None, note: str
 ) -> None:
     warm = Warmup(calls=warmup[0], seconds=2.0, stable=warmup[1]) if warmup else None
-    step = summarise(samples)
-    assert step is not None
-    assert brevity_of(step, warm) == (note,)
+    assert brevity_of(row(samples, warmup=warm)) == (note,)
     assert kinds(samples, warmup=warm) == []
 
 
@@ -78,11 +80,11 @@ def test_a_short_run_is_a_note_and_no_doubt(
 def test_a_warm_up_that_was_long_enough_and_unsteady_stays_a_doubt(calls: int) -> None:
     warm = Warmup(calls=calls, seconds=2.0, stable=False)
     assert kinds(warmup=warm) == ["cold"]
-    assert brevity_of(summarise(STEADY), warm) == ()
+    assert brevity_of(row(warmup=warm)) == ()
 
 
 def test_a_long_steady_run_has_neither() -> None:
-    assert brevity_of(summarise(STEADY), Warmup(calls=3, seconds=1.0, stable=True)) == ()
+    assert brevity_of(row(warmup=Warmup(calls=3, seconds=1.0, stable=True))) == ()
 
 
 def test_memory_that_settles_over_many_steps_is_no_leak() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from vla_edge.bench.harness.process import Outcome, run_job
+from vla_edge.bench.harness.process import run_job
 from vla_edge.bench.measure.jobs import Failed, Job, Measured, Rated
 from vla_edge.bench.report.types import Rates
 from vla_edge.bench.watch.memory import MemoryWatch
@@ -25,17 +25,17 @@ def asking(job: Job, **changes: Any) -> Job:
 
 
 @pytest.fixture
-def run(job: Job, planted: Callable[[str], tuple[str, ...]]) -> Callable[..., Outcome]:
-    def run_planted(fault: str, time_limit_s: float = LONG_S) -> Outcome:
+def run(job: Job, planted: Callable[[str], tuple[str, ...]]) -> Callable[..., Measured | Failed]:
+    def run_planted(fault: str, time_limit_s: float = LONG_S) -> Measured | Failed:
         limited = asking(job, time_limit_s=time_limit_s)
         return run_job(limited, watch=MemoryWatch(None), worker=planted(fault))
 
     return run_planted
 
 
-def reason_of(outcome: Outcome) -> str:
-    assert isinstance(outcome.result, Failed)
-    return outcome.result.reason
+def reason_of(result: Measured | Failed) -> str:
+    assert isinstance(result, Failed)
+    return result.reason
 
 
 def is_alive(pid: int) -> bool:
@@ -50,25 +50,31 @@ def is_alive(pid: int) -> bool:
 
 def test_an_engine_is_measured_in_every_phase_with_its_memory(job: Job) -> None:
     phases: list[str] = []
-    outcome = run_job(job, watch=MemoryWatch(None), on_phase=phases.append)
-    measured = outcome.result
+    watch = MemoryWatch(None)
+    measured = run_job(job, watch=watch, on_phase=phases.append)
     assert isinstance(measured, Measured)
     assert phases == ["import", "load", "first call", "warm-up", "measure", "parity", "act"]
-    assert len(measured.samples.step_ms) == len(measured.samples.act_ms) == 30
-    assert measured.samples.device_ms == ()
-    assert (measured.parity.samples, measured.parity.finite) == (10, True)
+    assert len(measured.row.samples.step_ms) == len(measured.row.samples.act_ms) == 30
+    assert measured.row.samples.device_ms == ()
+    assert (measured.row.parity.samples, measured.row.parity.finite) == (10, True)
     # first call, warm-up, samples; `act` runs on another frame
-    assert measured.parity.calls == 1 + 3 + 30
-    assert min(measured.interpreter_s, measured.import_s, measured.load_s, measured.first_call_s) > 0
-    assert outcome.memory.host_anonymous_peak_mib > 10
-    assert outcome.memory.host_peak_mib >= outcome.memory.host_anonymous_peak_mib
+    assert measured.row.parity.calls == 1 + 3 + 30
+    cold = measured.row.cold_start
+    assert min(cold.interpreter_s, cold.import_s, cold.load_s, cold.first_call_s) > 0
+    memory = watch.summary(measured.host_memory)
+    assert memory.host_anonymous_peak_mib > 10
+    assert memory.host_peak_mib >= memory.host_anonymous_peak_mib
 
 
 def test_every_golden_sample_is_checked_however_few_runs_there_are(job: Job) -> None:
     short = asking(job, runs=2, warmup=0)
-    measured = run_job(short, watch=MemoryWatch(None)).result
+    measured = run_job(short, watch=MemoryWatch(None))
     assert isinstance(measured, Measured)
-    assert (measured.parity.samples, measured.parity.calls, len(measured.samples.step_ms)) == (10, 10, 2)
+    assert (measured.row.parity.samples, measured.row.parity.calls, len(measured.row.samples.step_ms)) == (
+        10,
+        10,
+        2,
+    )
 
 
 def test_a_crash_is_a_reason_with_exit_code_phase_and_last_words(run) -> None:
@@ -136,7 +142,7 @@ def test_children_of_a_crashed_worker_do_not_outlive_it(run) -> None:
 
 
 def test_what_libraries_print_is_not_taken_for_an_answer(run) -> None:
-    assert isinstance(run("chatter").result, Measured)
+    assert isinstance(run("chatter"), Measured)
 
 
 @pytest.mark.parametrize(
@@ -148,17 +154,17 @@ def test_what_libraries_print_is_not_taken_for_an_answer(run) -> None:
 )
 def test_a_profile_that_fails_costs_no_figure(job: Job, planted, fault: str, note: str) -> None:
     profiled = asking(job, quick=False)
-    measured = run_job(profiled, watch=MemoryWatch(None), worker=planted(fault)).result
+    measured = run_job(profiled, watch=MemoryWatch(None), worker=planted(fault))
     assert isinstance(measured, Measured)
-    assert (len(measured.samples.step_ms), measured.profile) == (30, None)
-    assert measured.notes[-1].startswith(note)
+    assert (len(measured.row.samples.step_ms), measured.row.profile) == (30, None)
+    assert measured.row.notes[-1].startswith(note)
 
 
 def test_a_profile_that_is_there_comes_after_the_figures(job: Job) -> None:
     profiled = asking(job, quick=False)
-    measured = run_job(profiled, watch=MemoryWatch(None)).result
+    measured = run_job(profiled, watch=MemoryWatch(None))
     assert isinstance(measured, Measured)
-    assert measured.profile is not None
+    assert measured.row.profile is not None
 
 
 def test_frames_of_nan_and_a_paced_loop_of_nan_are_answers(job: Job, planted) -> None:
@@ -167,20 +173,20 @@ def test_frames_of_nan_and_a_paced_loop_of_nan_are_answers(job: Job, planted) ->
     for fault in ("nan_frames", "nan"):
         worker = planted(fault)
         asked = watched if fault == "nan_frames" else asking(watched, images=())
-        measured = run_job(asked, watch=MemoryWatch(None), worker=worker).result
+        measured = run_job(asked, watch=MemoryWatch(None), worker=worker)
         assert isinstance(measured, Measured)
-        assert measured.paced is not None
-        assert measured.parity.finite == (fault == "nan_frames")
+        assert measured.row.paced is not None
+        assert measured.row.parity.finite == (fault == "nan_frames")
         assert measured.frame_actions == ((((None, 0.1),),) if fault == "nan_frames" else ())
 
 
 def test_a_frame_that_cannot_be_read_is_a_note(job: Job, tmp_path) -> None:
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n")
     asked = asking(job, images=(str(tmp_path / "cut.png"),))
-    measured = run_job(asked, watch=MemoryWatch(None)).result
+    measured = run_job(asked, watch=MemoryWatch(None))
     assert isinstance(measured, Measured)
-    assert "the frames gave no actions" in measured.notes[-1]
-    assert "cut.png" in measured.notes[-1]
+    assert "the frames gave no actions" in measured.row.notes[-1]
+    assert "cut.png" in measured.row.notes[-1]
 
 
 def test_a_worker_that_cannot_start_is_a_reason(job: Job) -> None:

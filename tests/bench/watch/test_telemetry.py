@@ -206,8 +206,8 @@ def test_a_row_survives_a_gpu_that_falls_silent_while_it_is_timed(job) -> None:
         for name in NVML if phase == "measure" else ():
             nvml.refuse(name, refuse(NotSupported("GPU is lost")))
 
-    outcome = run_job(job, watch=host, gpu=device, on_phase=fall_silent)
-    row = row_of("onnxruntime", "sample: x", outcome, None, host, device)
+    result = run_job(job, watch=host, gpu=device, on_phase=fall_silent)
+    row = row_of("onnxruntime", "sample: x", result, None, host, device)
     assert row.status == "ok"
     assert row.step.runs == 30
 

@@ -9,7 +9,7 @@ from vla_edge.export.family import Guess
 from vla_edge.export.screen.screen import as_text
 from vla_edge.runtime.bundle.manifest import Manifest
 
-from .settings import RULES, assumed_settings
+from .settings_rules import RULES
 
 # What a robot does where the setting is not the training's. No gate sees any of it: the reference has the
 # same settings as the graph.
@@ -74,3 +74,25 @@ def _other_features(taken: Any) -> str:
     """One set that fits the same shapes for certain; others may, by their widths."""
     swapped = [_SAME_WIDTH.get(feature, feature) for feature in taken]
     return as_text(swapped) if swapped != list(taken) else "others of these widths"
+
+
+def assumed_settings(manifest: Manifest) -> dict[str, Any]:
+    """What a bundle rests on that nobody knows: settings of unknown standing, left at their default.
+
+    Left out are those that make no difference to this policy.
+    """
+    settings = RULES.from_manifest(manifest)
+    needless: set[str] = set()
+    if not {"text", "image_projection"} & set(settings.features):
+        needless.add("projection_attention")
+    if "text" not in settings.features:
+        needless.add("prompt")
+    if manifest.source.layout == "pure":
+        needless.add("final_tanh")  # unknown for hybrids only
+    if settings.lstm != "window":
+        needless |= {"lstm_window", "lstm_outputs"}
+    return {
+        name: setting.value
+        for name, setting in manifest.settings.items()
+        if setting.origin == "default" and "unknown" in setting.standing and name not in needless
+    }

@@ -13,11 +13,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from vla_edge.export.settings.rules import SettingRules
-from vla_edge.runtime.bundle.manifest import MAX_INSTRUCTIONS, Manifest
+from vla_edge.runtime.bundle.manifest import MAX_INSTRUCTIONS
 
 from .architecture import Architecture
-from .settings_check import check_settings
 
 Feature = Literal["text", "image_projection", "vision", "clip_image", "clip_text"]
 ProjectionAttention = Literal["full", "causal"]
@@ -105,40 +103,4 @@ def defaults_for(arch: Architecture) -> dict[str, Any]:
         "features": features[arch.layout],
         "final_tanh": arch.layout == "pure",
         "clip_activation": "gelu" if is_open_clip else "quick_gelu",
-    }
-
-
-RULES = SettingRules(
-    struct=PolicySettings,
-    standing=STANDING,
-    defaults=defaults_for,
-    check=check_settings,
-    by_layout={
-        "features": "by the layout: text; text, clip_image; vision, clip_image; vision, clip_image, clip_text",
-        "final_tanh": "true for the pure policy, false for hybrids",
-        "clip_activation": "gelu for open_clip's checkpoints, quick_gelu for others",
-    },
-    example="Change one: --set pooling=mean. A list: --set 'action_scale=[2.0,2.0]'. Many: --settings FILE.yaml",
-)
-
-
-def assumed_settings(manifest: Manifest) -> dict[str, Any]:
-    """What a bundle rests on that nobody knows: settings of unknown standing, left at their default.
-
-    Left out are those that make no difference to this policy.
-    """
-    settings = RULES.from_manifest(manifest)
-    needless: set[str] = set()
-    if not {"text", "image_projection"} & set(settings.features):
-        needless.add("projection_attention")
-    if "text" not in settings.features:
-        needless.add("prompt")
-    if manifest.source.layout == "pure":
-        needless.add("final_tanh")  # unknown for hybrids only
-    if settings.lstm != "window":
-        needless |= {"lstm_window", "lstm_outputs"}
-    return {
-        name: setting.value
-        for name, setting in manifest.settings.items()
-        if setting.origin == "default" and "unknown" in setting.standing and name not in needless
     }

@@ -20,7 +20,7 @@ from known_layouts import LAYOUTS
 
 from vla_edge.export import resources
 from vla_edge.export.bundle.parity import measure_bundle, measure_graph
-from vla_edge.export.kosmos2.settings import RULES
+from vla_edge.export.kosmos2.settings_rules import RULES
 from vla_edge.export.pipeline import ExportOptions, Silent, export_bundle
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.errors import (

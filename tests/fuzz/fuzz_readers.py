@@ -131,7 +131,7 @@ class Settings(Reader):
         return mutate_bytes(rng, data)
 
     def read(self, data: bytes) -> None:
-        from vla_edge.export.kosmos2.settings import RULES
+        from vla_edge.export.kosmos2.settings_rules import RULES
         from vla_edge.export.settings.text import parse_options
 
         path = self.folder / "case.yaml"

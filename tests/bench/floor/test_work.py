@@ -25,7 +25,8 @@ from vla_edge.export.kosmos2.graph.decoder import PromptShape
 from vla_edge.export.kosmos2.graph.policy import GraphOptions, write_policy
 from vla_edge.export.kosmos2.reference import build_empty
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
-from vla_edge.export.kosmos2.settings import RULES, PolicySettings
+from vla_edge.export.kosmos2.settings import PolicySettings
+from vla_edge.export.kosmos2.settings_rules import RULES
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.errors import BundleError
 

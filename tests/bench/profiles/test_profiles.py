@@ -35,7 +35,7 @@ from vla_edge.export.kosmos2.graph.decoder import PromptShape
 from vla_edge.export.kosmos2.graph.policy import GraphOptions, write_policy
 from vla_edge.export.kosmos2.reference import build_empty
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
-from vla_edge.export.kosmos2.settings import RULES
+from vla_edge.export.kosmos2.settings_rules import RULES
 from vla_edge.export.kosmos2.stage_names import CALLED_ALONE, STAGE_PATTERNS
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtSession

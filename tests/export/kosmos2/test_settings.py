@@ -13,8 +13,10 @@ import pytest
 
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint
 from vla_edge.export.kosmos2.architecture import Architecture
+from vla_edge.export.kosmos2.guesses import assumed_settings
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
-from vla_edge.export.kosmos2.settings import RULES, STANDING, PolicySettings, assumed_settings
+from vla_edge.export.kosmos2.settings import STANDING, PolicySettings
+from vla_edge.export.kosmos2.settings_rules import RULES
 from vla_edge.export.settings.text import parse_options, read_settings_file
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import Manifest

@@ -20,7 +20,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from vla_edge.export.kosmos2.reference import clip_instruction_ids
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
 from vla_edge.export.kosmos2.sample.tokenizer import build_tokenizer, write_tokenizer
-from vla_edge.export.kosmos2.settings import RULES, PolicySettings
+from vla_edge.export.kosmos2.settings import PolicySettings
+from vla_edge.export.kosmos2.settings_rules import RULES
 from vla_edge.export.kosmos2.tokens import (
     build_prompts,
     find_tokenizer,

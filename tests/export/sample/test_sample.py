@@ -25,7 +25,8 @@ from vla_edge.export.kosmos2.sample.samples import is_trained, sample_of
 from vla_edge.export.kosmos2.sample.sizes import SIZES, SizeName, sample_architecture
 from vla_edge.export.kosmos2.sample.stream import Stream
 from vla_edge.export.kosmos2.sample.tokenizer import build_tokenizer, write_tokenizer
-from vla_edge.export.kosmos2.settings import LEFT, RIGHT, RULES, STRAIGHT
+from vla_edge.export.kosmos2.settings import LEFT, RIGHT, STRAIGHT
+from vla_edge.export.kosmos2.settings_rules import RULES
 from vla_edge.export.kosmos2.tensors import expected_tensors
 from vla_edge.export.sample.cli import main
 from vla_edge.export.sample.draw import CHUNK_VALUES, draw

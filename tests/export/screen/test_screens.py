@@ -19,7 +19,8 @@ from vla_edge.export.bundle.gates import default_gates, judgements, missed, over
 from vla_edge.export.export_view import print_exported, print_missed
 from vla_edge.export.kosmos2.family import FAMILY
 from vla_edge.export.kosmos2.guesses import guesses, likely
-from vla_edge.export.kosmos2.settings import RULES, PolicySettings
+from vla_edge.export.kosmos2.settings import PolicySettings
+from vla_edge.export.kosmos2.settings_rules import RULES
 from vla_edge.export.screen import gates as gate_view
 from vla_edge.export.settings.text import parse_options
 from vla_edge.export.settings.view import print_settings

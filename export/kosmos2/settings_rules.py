@@ -1,4 +1,4 @@
-"""Settings that cannot be meant: for these shapes, for a robot, or for a manifest."""
+"""How the settings are settled, and those that cannot be meant: for these shapes, a robot, or a manifest."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vla_edge.export.settings.rules import SettingRules
 from vla_edge.runtime.errors import InputError
 
 from .architecture import Architecture
-
-if TYPE_CHECKING:
-    from .settings import Feature, PolicySettings
+from .settings import STANDING, Feature, PolicySettings, defaults_for
 
 # What a graph's output of 1 may stand for, m/s. Below, every error would pass every gate; above, nothing drives.
 SMALLEST_SCALE_MPS = 1e-6
@@ -152,3 +151,17 @@ def _check_numbers(settings: PolicySettings, origins: Mapping[str, str]) -> None
             f"{SMALLEST_SCALE_MPS:g} m/s: the robot would not move, and every error would pass.",
             "Give the m/s that an output of 1 stands for.",
         )
+
+
+RULES = SettingRules(
+    struct=PolicySettings,
+    standing=STANDING,
+    defaults=defaults_for,
+    check=check_settings,
+    by_layout={
+        "features": "by the layout: text; text, clip_image; vision, clip_image; vision, clip_image, clip_text",
+        "final_tanh": "true for the pure policy, false for hybrids",
+        "clip_activation": "gelu for open_clip's checkpoints, quick_gelu for others",
+    },
+    example="Change one: --set pooling=mean. A list: --set 'action_scale=[2.0,2.0]'. Many: --settings FILE.yaml",
+)

@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import msgspec
+
 from vla_edge.runtime.bundle.manifest import (
     ActionSpec,
     Instruction,
@@ -282,7 +284,23 @@ class Family(ABC):
         """The shapes for `vla-inspect`, a part on each line."""
         return str(architecture)
 
-    # Settings of a bundle
+    # A bundle's own policy
+
+    def architecture_of(self, manifest: Manifest) -> Any:
+        """The architecture that a bundle records, or None of one that was written before it was recorded.
+
+        Raises:
+            InputError: it is no architecture of this family.
+        """
+        if manifest.architecture is None:
+            return None
+        try:
+            return msgspec.convert(manifest.architecture.values, self.architecture)
+        except msgspec.ValidationError as error:
+            raise InputError(
+                f"the manifest's architecture is none of {self.name}: {error}.",
+                "It was edited, or written by another version; export the checkpoint again.",
+            ) from error
 
     def guesses(self, manifest: Manifest) -> tuple[Guess, ...]:
         """What it rests on that nobody knows, as far as it makes a difference.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vla_edge.export.families import family_of_bundle
@@ -26,22 +25,14 @@ class UnknownArchitectureError(EngineError):
 def random_policy(manifest: Manifest) -> Module:
     """The bundle's policy on the CPU in FP32, in eval mode, with random weights.
 
-    A manifest does not hold every width of the policy, so it is found among the architectures that
-    vla-sample knows: the same layout, and the same number of parameters to the last one.
-
     Raises:
-        UnknownArchitectureError: none of them is the bundle's.
+        UnknownArchitectureError: the manifest does not tell its architecture.
+        InputError: what it tells is no architecture of its family.
     """
     import torch
 
     family = family_of_bundle(manifest)
-    policy = next(_candidates(manifest, family), None)
-    if policy is None:
-        source = manifest.source
-        raise UnknownArchitectureError(
-            f"no architecture of layout {source.layout} with {source.parameters:,} parameters is known.",
-            f"Pass the checkpoint: --checkpoint {source.file}",
-        )
+    policy = _empty(manifest, family)
     generator = torch.Generator().manual_seed(SEED)
 
     def fill(name: str, like: Tensor) -> Tensor:
@@ -57,10 +48,20 @@ def describe(manifest: Manifest) -> str:
     return f"random: {manifest.source.layout}, {manifest.source.parameters:,} parameters, seed {SEED}"
 
 
-def _candidates(manifest: Manifest, family: Family) -> Iterator[Module]:
-    """Policies without weights that have the bundle's layout and number of parameters."""
-    settings = family.settings.from_manifest(manifest)
-    for architecture in family.samples.architectures(manifest.source.layout) if family.samples else ():
+def _empty(manifest: Manifest, family: Family) -> Module:
+    """The policy without weights, whose parameters are as many as the manifest says.
+
+    A manifest of schema 1 does not hold every width of the policy, so that is found among the architectures that
+    vla-sample knows: the same layout, and the same number of parameters to the last one.
+    """
+    source, settings = manifest.source, family.settings.from_manifest(manifest)
+    recorded = family.architecture_of(manifest)
+    known = family.samples.architectures(source.layout) if family.samples else ()
+    for architecture in known if recorded is None else (recorded,):
         policy = family.empty(architecture, settings, fused=True)
-        if sum(parameter.numel() for parameter in policy.parameters()) == manifest.source.parameters:
-            yield policy
+        if sum(tensor.numel() for tensor in policy.state_dict().values()) == source.parameters:
+            return policy
+    raise UnknownArchitectureError(
+        f"no architecture of layout {source.layout} with {source.parameters:,} parameters is known.",
+        f"Pass the checkpoint: --checkpoint {source.file}",
+    )

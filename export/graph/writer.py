@@ -66,8 +66,9 @@ class GraphWriter:
     def __init__(self) -> None:
         self.weights: list[Weight] = []
         self.stages: dict[str, Value] = {}
-        self.cuts: dict[str, tuple[Value, ...]] = {}
         self._nodes: list[onnx.NodeProto] = []
+        self._results: list[Value] = []  # of the nodes, in their order
+        self._cuts: dict[str, int] = {}  # number of nodes before each
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
         self._inputs: list[Value] = []
         self._outputs: list[Value] = []
@@ -98,12 +99,12 @@ class GraphWriter:
         self.stages[name] = value
         return value
 
-    def cut(self, name: str, *values: Value) -> None:
-        """Note where the graph may be cut in two; these are all tensors that cross, but for the graph's own inputs.
+    def cut(self, name: str) -> None:
+        """Mark a place where the graph may be cut in two: what was written so far, and what will be.
 
-        The graph stays as it is. What crosses is the caller's to know, and a test's to prove.
+        Worth it where little crosses; the graph itself stays as it is.
         """
-        self.cuts[name] = values
+        self._cuts[name] = len(self._nodes)
 
     def weight(self, name: str, dtype: str, shape: Sequence[int], load: Callable[[], np.ndarray]) -> Value:
         if name in self._names:
@@ -228,6 +229,15 @@ class GraphWriter:
         return model
 
     @property
+    def cuts(self) -> dict[str, tuple[Value, ...]]:
+        """By the name of each cut all tensors that cross it, but for the graph's own inputs."""
+        found = {}
+        for cut, count in self._cuts.items():
+            needed = {name for node in self._nodes[count:] for name in node.input}
+            found[cut] = tuple(value for value in self._results[:count] if value.name in needed)
+        return found
+
+    @property
     def inputs(self) -> tuple[Value, ...]:
         return tuple(self._inputs)
 
@@ -242,6 +252,7 @@ class GraphWriter:
     def _emit(self, op: str, inputs: Sequence[Value], out: Value, **attributes: Any) -> Value:
         names = [value.name for value in inputs]
         self._nodes.append(helper.make_node(op, names, [out.name], name=f"{out.name}", **attributes))
+        self._results.append(out)
         return out
 
     def _unique(self, leaf: str) -> str:

@@ -8,9 +8,14 @@ Naming follows transformers' Kosmos-2 and CLIP. Widths are multiples of 64: both
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 HEAD_SIZE = 64
+# A manifest holds an architecture too, and whoever builds it allocates by these.
+Size = Annotated[int, Meta(gt=0, le=1 << 24)]
+Depth = Annotated[int, Meta(gt=0, le=9999)]
 
 LayoutName = Literal["pure", "hybrid-a", "hybrid-b", "hybrid-c"]
 ClipForm = Literal["none", "transformers", "open_clip"]
@@ -20,11 +25,11 @@ ClipForm = Literal["none", "transformers", "open_clip"]
 class VisionTower:
     """A CLIP-style vision transformer: Kosmos-2's ViT-L/14 or CLIP's ViT-B/32."""
 
-    width: int
-    depth: int
-    mlp: int
-    patch: int
-    image_size: int
+    width: Size
+    depth: Depth
+    mlp: Size
+    patch: Size
+    image_size: Size
 
     @property
     def heads(self) -> int:
@@ -40,11 +45,11 @@ class VisionTower:
 class TextTower:
     """Kosmos-2's decoder, or CLIP's text encoder (`context` is its number of learned positions, else 0)."""
 
-    width: int
-    depth: int
-    mlp: int
-    vocabulary: int
-    context: int = 0
+    width: Size
+    depth: Depth
+    mlp: Size
+    vocabulary: Size
+    context: Annotated[int, Meta(ge=0, le=1 << 24)] = 0
 
     @property
     def heads(self) -> int:
@@ -56,14 +61,14 @@ class Clip:
     form: ClipForm
     vision: VisionTower
     text: TextTower
-    embed: int  # width of the shared projection, 512
+    embed: Size  # width of the shared projection, 512
 
 
 @dataclass(frozen=True)
 class Lstm:
-    input: int
-    hidden: int
-    layers: int
+    input: Size
+    hidden: Size
+    layers: Depth
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,10 @@ class HeadLayer:
     Positions without parameters (ReLU, Dropout) leave gaps: `relu` tells that an activation follows.
     """
 
-    index: int
+    index: Annotated[int, Meta(ge=0, le=9999)]
     kind: Literal["linear", "layernorm"]
-    input: int
-    output: int
+    input: Size
+    output: Size
     relu: bool
 
 
@@ -85,11 +90,11 @@ class Architecture:
     layout: LayoutName
     vision: VisionTower
     text: TextTower
-    image_tokens: int  # 64 latent queries
+    image_tokens: Size  # 64 latent queries
     clip: Clip | None
-    fusion: tuple[int, int] | None  # input and output width of `feature_fusion`
+    fusion: tuple[Size, Size] | None  # input and output width of `feature_fusion`
     lstm: Lstm
-    head: tuple[HeadLayer, ...]
+    head: Annotated[tuple[HeadLayer, ...], Meta(min_length=1)]
 
     @property
     def action_size(self) -> int:

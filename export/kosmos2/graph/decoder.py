@@ -23,6 +23,7 @@ from vla_edge.export.kosmos2.settings import ProjectionAttention
 ROOT = "kosmos_model.text_model.model"
 PROJECTION = "kosmos_model.image_to_text_projection"
 PAD_POSITION = 1  # fairseq's convention: positions start after the padding index
+MOST_CUTS = 48  # between layers; a manifest takes 64 in all
 LOWEST = -3.0e38  # below any state, above float32's -inf
 
 
@@ -94,12 +95,15 @@ def write_text(builder: Builder, image: Value, ids: Value, arch: Architecture, p
     """Image tokens [B, n, C] and ids [B, L] int32 -> last hidden states [B, L, C] float32.
 
     Padding is on the right and attention is causal, so no real token ever sees it: the mask matters to
-    pooling alone.
+    pooling alone. The graph may be cut before each layer but the first, "text.N".
     """
     graph, precision = builder.graph, builder.precision
     x = graph.cast(_embed(builder, image, ids, arch, prompt), precision.residual)
     causal = graph.constant(causal_mask(prompt.length, precision.softmax))
+    step = -(-arch.text.depth // MOST_CUTS)
     for at in range(arch.text.depth):
+        if at and at % step == 0:
+            graph.cut(f"text.{at}")
         x = _block(builder, x, f"{ROOT}.layers.{at}", causal)
     return builder.layer_norm(x, f"{ROOT}.layer_norm")
 

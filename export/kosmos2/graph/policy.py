@@ -78,6 +78,7 @@ def write_policy(
         if arch.fusion:
             fused = graph.cast(builder.linear(fused, [builder.params.linear(FUSION)], FUSION), "float32")
             graph.stage("fusion", fused)
+            graph.cut("fusion")
     hidden = write_lstm(builder, fused, arch, settings)
     actions = write_head(builder, hidden, arch.head, settings.final_tanh)
     graph.stage("action", graph.output("actions", actions))
@@ -94,10 +95,12 @@ def _features(
     elif "vision" in wanted:
         states = _vision_states(builder, pixels, arch, class_token_only=True)
         values["vision"] = graph.stage("vision", _class_token(builder, states))
+        graph.cut("vision")
     if "clip_image" in wanted and arch.clip:
         normalized = settings.clip_feature == "projected_normalized"
         feature = write_clip_image(builder, pixels, arch.clip, settings.clip_activation, normalized)
         values["clip_image"] = graph.stage("clip", feature)
+        graph.cut("clip")
     if "clip_text" in wanted and options.clip_text is not None:
         # The instructions are known, so CLIP's text tower is a table with a row for each.
         table = options.clip_text.astype(np.float32)
@@ -120,11 +123,13 @@ def _kosmos_features(
     image = graph.stage("vision", image)
     if "image_projection" in wanted:
         values["image_projection"] = write_pool(builder, image, None, settings.pooling, PROJECTION)
+    graph.cut("vision")
     if "text" in wanted:
         shape = (options.batch, options.prompt.length)
         ids, mask = graph.input("input_ids", "int32", shape), graph.input("attention_mask", "int32", shape)
         text = write_text(builder, image, ids, arch, options.prompt)
         values["text"] = graph.stage("text", write_pool(builder, text, mask, settings.pooling, ROOT))
+        graph.cut("text")
     return values
 
 

@@ -21,7 +21,6 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from vla_edge.bench.report.types import Forecast, Prediction
-from vla_edge.runtime.errors import InputError
 
 from .work import Work
 
@@ -105,15 +104,7 @@ def predict(
         engine_times_floor: `FloorDistance.times_floor` of an FP16 engine measured on a GPU here; None
             where there is none.
         devices: to predict for.
-
-    Raises:
-        InputError: `engine_times_floor` is not a positive number.
     """
-    if engine_times_floor is not None and not 0 < engine_times_floor < float("inf"):
-        raise InputError(
-            f"an engine cannot need {engine_times_floor} times its floor.", "Give a positive number, or None."
-        )
-
     floors_ms = (max(work.times_ms(device.memory_gb_s, device.fp16_tflops)) for device in devices)
     return tuple(
         Prediction(

@@ -25,7 +25,7 @@ class Job(Struct, frozen=True, kw_only=True):
         options: of the run.
         frame: height and width of the frame for `Policy.act`.
         checkpoint: for the torch backends; None for random weights.
-        scratch: a private folder that the jobs of one run share; None for none.
+        scratch: a private folder that the jobs of one run share; "" for none.
         spawned_ns: `time.monotonic_ns()` just before the process was started.
     """
 
@@ -34,7 +34,7 @@ class Job(Struct, frozen=True, kw_only=True):
     options: Options
     frame: tuple[int, int]
     checkpoint: str | None = None
-    scratch: str | None = None
+    scratch: str = ""
     spawned_ns: int = 0
 
 

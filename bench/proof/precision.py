@@ -35,13 +35,13 @@ Examples:
 
 
 class StageComparison(Struct, frozen=True, kw_only=True):
-    """Largest errors over all samples of one stage; None for NaN or infinity, for which JSON has no words."""
+    """Largest errors over all samples of one stage; infinity for NaN too, null in JSON."""
 
     stage: str
-    half_relative_l2: float | None
-    half_max_abs: float | None
-    graph_relative_l2: float | None
-    graph_max_abs: float | None
+    half_relative_l2: float
+    half_max_abs: float
+    graph_relative_l2: float
+    graph_max_abs: float
 
 
 class PrecisionReport(Struct, frozen=True, kw_only=True):
@@ -51,9 +51,9 @@ class PrecisionReport(Struct, frozen=True, kw_only=True):
     weights_origin: str
     samples: int
     stages: tuple[StageComparison, ...]
-    # of the action after its scale, limits not applied; null for NaN or infinity
-    half_max_abs_mps: float | None
-    graph_max_abs_mps: float | None
+    # of the action after its scale, limits not applied
+    half_max_abs_mps: float
+    graph_max_abs_mps: float
 
 
 def compare_precision(checkpoint: Path, folder: Path, samples: int | None = None) -> PrecisionReport:
@@ -81,10 +81,10 @@ def compare_precision(checkpoint: Path, folder: Path, samples: int | None = None
     stages = tuple(
         StageComparison(
             stage=ours.stage,
-            half_relative_l2=_or_none(plain.relative_l2),
-            half_max_abs=_or_none(plain.max_abs),
-            graph_relative_l2=_or_none(ours.relative_l2),
-            graph_max_abs=_or_none(ours.max_abs),
+            half_relative_l2=plain.relative_l2,
+            half_max_abs=plain.max_abs,
+            graph_relative_l2=ours.relative_l2,
+            graph_max_abs=ours.max_abs,
         )
         for plain, ours in zip(half.errors, graph.errors, strict=True)
     )
@@ -93,8 +93,8 @@ def compare_precision(checkpoint: Path, folder: Path, samples: int | None = None
         weights_origin=bundle.manifest.source.weights_origin,
         samples=len(golden["names"]),
         stages=stages,
-        half_max_abs_mps=_or_none(half.max_abs),
-        graph_max_abs_mps=_or_none(graph.max_abs),
+        half_max_abs_mps=half.max_abs,
+        graph_max_abs_mps=graph.max_abs,
     )
 
 
@@ -147,12 +147,8 @@ def render(report: PrecisionReport) -> str:
     )
 
 
-def _or_none(error: float) -> float | None:
-    return error if math.isfinite(error) else None
-
-
-def _shown(error: float | None) -> str:
-    return "NaN/inf" if error is None else f"{error:.2e}"
+def _shown(error: float) -> str:
+    return f"{error:.2e}" if math.isfinite(error) else "NaN/inf"
 
 
 @click.command(context_settings=COMMAND_SETTINGS, epilog=EPILOG)

@@ -23,7 +23,7 @@ FRAME = (224, 224)
 STANDIN = Standin()
 
 
-def standin_job(backend: str, protocol: Protocol, options: Options, scratch: Path | None = None) -> Job:
+def standin_job(backend: str, protocol: Protocol, options: Options, scratch: Path) -> Job:
     """A job for the worker.
 
     Args:
@@ -39,7 +39,7 @@ def standin_job(backend: str, protocol: Protocol, options: Options, scratch: Pat
         bundle=BUNDLE,
         options=options,
         frame=FRAME,
-        scratch=str(scratch) if scratch else None,
+        scratch=str(scratch),
     )
 
 
@@ -84,8 +84,7 @@ def _open(standin: Standin, job: Job) -> tuple[Session, dict[str, Any]]:
 
     if engine == "onnxruntime":
         return open_onnxruntime(standin, precision, job.options.threads), {}
-    scratch = Path(job.scratch) if job.scratch else None
-    session, engine_ms, build_s = open_tensorrt(standin, precision, scratch)
+    session, engine_ms, build_s = open_tensorrt(standin, precision, Path(job.scratch))
     built = (
         "plan built for an earlier row of this run"
         if build_s is None

@@ -128,7 +128,7 @@ def open_onnxruntime(standin: Standin, precision: Precision, threads: int) -> St
 
 
 def open_tensorrt(
-    standin: Standin, precision: Precision, scratch: Path | None = None
+    standin: Standin, precision: Precision, scratch: Path
 ) -> tuple[StandinSession, Callable[[], float], float | None]:
     """A plan for the GPU of this machine, run from memory; for `scratch` see `find_or_build`.
 
@@ -159,7 +159,7 @@ def open_tensorrt(
 
 
 def find_or_build(
-    standin: Standin, precision: Precision, target: Target, scratch: Path | None = None
+    standin: Standin, precision: Precision, target: Target, scratch: Path
 ) -> tuple[Any, float | None]:
     """The stand-in's plan: as an earlier process of the same run left it, else built, and left for later ones.
 
@@ -167,7 +167,7 @@ def find_or_build(
 
     Args:
         standin, precision, target: what to build, with what, and for which GPU.
-        scratch: a private folder of this run, whose plans nobody else wrote; None to keep nothing.
+        scratch: a private folder of this run, whose plans nobody else wrote.
 
     Returns:
         The plan, which has the buffer protocol, and the seconds that the build took; None where there was none.
@@ -180,8 +180,8 @@ def find_or_build(
     from vla_edge.export.build.progress import Silent
     from vla_edge.export.build.timing_cache import TimingCache
 
-    saved = scratch / f"standin-{precision}.plan" if scratch else None
-    if saved and saved.is_file():
+    saved = scratch / f"standin-{precision}.plan"
+    if saved.is_file():
         return saved.read_bytes(), None
     options = BuildOptions(backend=target.library.backend, timing_cache=False)
     with scratch_folder("standin") as folder:
@@ -189,6 +189,5 @@ def find_or_build(
         start = time.perf_counter()
         plan = build_engine(model, target, options, TimingCache(None, ""), Silent()).plan
         build_s = time.perf_counter() - start
-    if saved:
-        write_atomically(saved, lambda file: file.write(memoryview(plan)))
+    write_atomically(saved, lambda file: file.write(memoryview(plan)))
     return plan, build_s

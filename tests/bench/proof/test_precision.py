@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from vla_edge.bench.proof.precision import PrecisionReport, StageComparison, compare_precision, render
+from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import InputError
 
 
@@ -36,13 +37,13 @@ REPORT = PrecisionReport(
     stages=(
         StageComparison(
             stage="text",
-            half_relative_l2=None,
-            half_max_abs=None,
+            half_relative_l2=math.inf,
+            half_max_abs=math.inf,
             graph_relative_l2=0.00123,
             graph_max_abs=0.5,
         ),
     ),
-    half_max_abs_mps=None,
+    half_max_abs_mps=math.inf,
     graph_max_abs_mps=0.0042,
 )
 
@@ -60,7 +61,7 @@ def test_overflow_is_shown_as_such() -> None:
 
 
 def test_a_report_is_plain_json() -> None:
-    assert json.loads(msgspec.json.encode(REPORT))["stages"][0]["half_relative_l2"] is None
+    assert json.loads(json_text(REPORT))["stages"][0]["half_relative_l2"] is None
 
 
 def test_the_command_prints_errors_without_a_traceback(tmp_path: Path) -> None:

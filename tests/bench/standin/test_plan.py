@@ -77,9 +77,11 @@ def test_the_graph_gives_the_actions_of_the_numpy_forward_pass(
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("fp16", "float16")])
-def test_tensorrt_builds_it_in_the_precision_asked_for(precision: Precision, dtype: str) -> None:
+def test_tensorrt_builds_it_in_the_precision_asked_for(
+    tmp_path: Path, precision: Precision, dtype: str
+) -> None:
     with open_target("tensorrt-rtx", 0, "cuda-bindings", 89) as target:
-        plan, seconds = find_or_build(SMALL, precision, target)
+        plan, seconds = find_or_build(SMALL, precision, target, tmp_path)
     contents = plan_contents("tensorrt-rtx", plan)
     assert contents is not None
     assert contents.dtypes[dtype] > PRODUCTS
@@ -149,9 +151,11 @@ def test_a_plan_that_an_earlier_process_left_runs_from_memory_and_is_freed_whole
         session.run()
 
 
-def test_without_tensorrt_the_session_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorrt_the_session_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match="TensorRT"):
-        open_tensorrt(SMALL, "fp16")
+        open_tensorrt(SMALL, "fp16", tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from vla_edge.bench.standin.model import (
 from vla_edge.runtime.errors import EngineError
 
 SMALL = Standin(64)
+SCRATCH = Path("/no plan is built on a CPU")
 CPU_BACKENDS = standin_backends("cpu")
 
 
@@ -81,7 +83,7 @@ def test_signals_stay_alive_from_pixels_to_actions() -> None:
 
 @pytest.mark.parametrize("backend", [*CPU_BACKENDS, "standin:torch-fp16"])
 def test_a_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> None:
-    loaded = load(standin_job(backend, "owner", Options(device="cpu", threads=1, seconds=1)), SMALL)
+    loaded = load(standin_job(backend, "owner", Options(device="cpu", threads=1, seconds=1), SCRATCH), SMALL)
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
@@ -106,7 +108,8 @@ def test_a_wrong_weight_misses_the_gate(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(standin_torch, "weight", wrong)
     loaded = load(
-        standin_job("standin:torch-fp16", "owner", Options(device="cpu", threads=1, seconds=1)), SMALL
+        standin_job("standin:torch-fp16", "owner", Options(device="cpu", threads=1, seconds=1), SCRATCH),
+        SMALL,
     )
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
@@ -117,13 +120,13 @@ def test_a_wrong_weight_misses_the_gate(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_owners_protocol_is_three_warm_ups_and_thirty_runs() -> None:
-    job = standin_job("standin:torch-fp32", "owner", Options(device="cpu", threads=2, seconds=8))
+    job = standin_job("standin:torch-fp32", "owner", Options(device="cpu", threads=2, seconds=8), SCRATCH)
     asked = job.options
     assert (job.bundle, job.checkpoint, asked.warmup, asked.runs) == ("standin", None, 3, 30)
     budget = Budget(asked.runs, asked.seconds, asked.warmup)
     assert not budget.is_spent(29, 1e9)
     assert budget.is_spent(30, 0)
-    bench = standin_job("standin:torch-fp32", "bench", Options(device="cpu", threads=2, seconds=8))
+    bench = standin_job("standin:torch-fp32", "bench", Options(device="cpu", threads=2, seconds=8), SCRATCH)
     assert (bench.options.warmup, bench.options.runs) == (None, None)
 
 
@@ -148,7 +151,10 @@ def test_a_gpu_backend_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="PyTorch sees no GPU"):
-        load(standin_job("standin:torch-fp32", "owner", Options(device="cuda", threads=1, seconds=1)), SMALL)
+        load(
+            standin_job("standin:torch-fp32", "owner", Options(device="cuda", threads=1, seconds=1), SCRATCH),
+            SMALL,
+        )
 
 
 def test_reading_its_numbers_imports_no_engine() -> None:
@@ -161,8 +167,8 @@ def test_reading_its_numbers_imports_no_engine() -> None:
 
 
 def test_imports_are_of_the_engine_asked_for() -> None:
-    import_libraries("standin:torch-fp32")
-    import_libraries("standin:onnxruntime-fp32")
+    for backend in ("standin:torch-fp32", "standin:onnxruntime-fp32"):
+        import_libraries(standin_job(backend, "bench", Options(device="cpu", threads=1), SCRATCH))
     assert {"torch", "onnxruntime"} <= set(sys.modules)
 
 
@@ -178,8 +184,10 @@ def test_golden_samples_have_the_zero_state_that_engines_take() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", standin_backends("cuda", tensorrt=True))
-def test_a_gpu_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> None:
-    loaded = load(standin_job(backend, "owner", Options(device="cuda", threads=1, seconds=1)), Standin(8))
+def test_a_gpu_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str, tmp_path: Path) -> None:
+    loaded = load(
+        standin_job(backend, "owner", Options(device="cuda", threads=1, seconds=1), tmp_path), Standin(8)
+    )
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
     errors = ActionErrors(samples["actions"], loaded.action_scale)
@@ -193,7 +201,7 @@ def test_a_gpu_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str)
 
 def test_the_protocol_of_the_published_figures_is_fixed_and_ours_is_what_was_asked_for() -> None:
     asked = Options(device="cpu", threads=1, seconds=1.0, runs=7, warmup=2)
-    owner = standin_job("standin:torch-fp32", "owner", asked).options
-    ours = standin_job("standin:torch-fp32", "bench", asked).options
+    owner = standin_job("standin:torch-fp32", "owner", asked, SCRATCH).options
+    ours = standin_job("standin:torch-fp32", "bench", asked, SCRATCH).options
     assert (owner.warmup, owner.runs) == (3, 30)
     assert (ours.warmup, ours.runs) == (2, 7)

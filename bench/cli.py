@@ -191,8 +191,8 @@ def default_device() -> Device:
     have although NVML does is an error, and no reason to measure the CPU unasked.
     """
     from vla_edge.bench.backends.runnable import has_cuda
+    from vla_edge.bench.watch.board import is_tegra
     from vla_edge.bench.watch.nvml import gpu_count, open_nvml
-    from vla_edge.bench.watch.unified import is_tegra
 
     if is_tegra() or has_cuda():
         return "cuda"

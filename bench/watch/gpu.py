@@ -1,20 +1,19 @@
 """What a GPU did while steps were timed: energy, reasons for lower clocks, other processes. Read from outside.
 
 Units and reasons are NVML's (docs.nvidia.com/deploy/nvml-api, "Device Queries", "Clocks Event Reasons").
-A Jetson's NVML gives none of them; there the board's rails are read, see `rails.py`.
+A Jetson's NVML gives none of them; there the board's rails are read, see `board.py`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from vla_edge.bench.report.types import Energy
 
+from .board import read_rails_w
 from .nvml import NvmlGpu
 from .phases import TIMED_PHASE, Phase
-from .rails import read_rails_w
 from .telemetry import MOST_W, number
 
 # counters move in steps of up to a tenth of a second: less would measure the step
@@ -36,21 +35,6 @@ SLOWDOWNS = {
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True)
-class _Span:
-    """From the first reading in the timed phase to the first one after it."""
-
-    seconds: float
-    joules: float | None
-
-
-def _span(began_s: float, began_j: float | None, ended_s: float, ended_j: float | None) -> _Span:
-    joules = ended_j - began_j if ended_j is not None and began_j is not None else None
-    if joules is not None and not 0 < joules <= MOST_W * (ended_s - began_s):
-        joules = None  # a counter that stood still, began anew or jumped
-    return _Span(ended_s - began_s, joules)
-
-
 class GpuWatch:
     """Follows one GPU, or a board's rails, through the phases of a worker. Call `sample` as often as wanted.
 
@@ -62,8 +46,8 @@ class GpuWatch:
     def __init__(self, gpu: NvmlGpu | None, clock: Clock = time.monotonic) -> None:
         self._gpu = gpu
         self._clock = clock
-        self._begin: tuple[float, float | None] | None = None
-        self._span: _Span | None = None
+        # seconds and joules, at the first reading in the timed phase and at the first one after it
+        self._marks: list[tuple[float, float | None]] = []
         self._powers_w: list[float] = []
         self._method: str = ""
         self.slowdowns: set[str] = set()
@@ -71,29 +55,30 @@ class GpuWatch:
 
     def sample(self, pid: int, phase: Phase) -> None:
         """Read the device; `pid` is the worker's."""
-        if phase == TIMED_PHASE:
-            if self._begin is None:
-                self._begin = (self._clock(), self._energy_j())
+        timed = phase == TIMED_PHASE
+        if len(self._marks) == (0 if timed else 1):
+            self._marks.append((self._clock(), self._energy_j()))
+        if timed:
             self._read_timed(pid)
-        elif self._begin is not None and self._span is None:
-            began_s, began_j = self._begin
-            self._span = _span(began_s, began_j, self._clock(), self._energy_j())
 
     def energy(self, steps: int) -> Energy | None:
         """Energy of each of the timed steps, or None where nothing could be read or the time was too short."""
-        if self._span is None or not steps or self._span.seconds < MIN_ENERGY_S:
+        if len(self._marks) < 2 or not steps:
             return None
-        joules, method = self._span.joules, "nvml-energy"
-        if joules is None:
+        (began_s, began_j), (ended_s, ended_j) = self._marks
+        seconds = ended_s - began_s
+        if seconds < MIN_ENERGY_S:
+            return None
+        joules, method = None if began_j is None or ended_j is None else ended_j - began_j, "nvml-energy"
+        if joules is None or not 0 < joules <= MOST_W * seconds:  # it stood still, began anew or jumped
             if not self._powers_w:
                 return None
-            mean_w = sum(self._powers_w) / len(self._powers_w)
-            joules, method = mean_w * self._span.seconds, self._method
+            joules, method = sum(self._powers_w) / len(self._powers_w) * seconds, self._method
         return Energy(
             joules_per_step=joules / steps,
-            mean_power_w=joules / self._span.seconds,
+            mean_power_w=joules / seconds,
             method=method,  # type: ignore[arg-type]
-            seconds=self._span.seconds,
+            seconds=seconds,
         )
 
     def _read_timed(self, pid: int) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple
 
 from vla_edge.bench.report.types import DeviceMethod, Growth, Memory, PhaseMemory
 from vla_edge.bench.report.units import BYTES_PER_MIB, KIB_PER_MIB
 
+from .board import is_tegra, taken_bytes
 from .nvml import NvmlGpu
 from .telemetry import reading
-from .unified import UnifiedMemory, is_tegra
 
 
-@dataclass(frozen=True)
-class HostMemory:
+class HostMemory(NamedTuple):
     """Resident memory of one process, in MiB.
 
     Attributes:
@@ -32,7 +32,8 @@ class HostMemory:
 def read_host(pid: int | Literal["self"] = "self") -> HostMemory | None:
     """Read `/proc/PID/status`; None where there is no such process or file.
 
-    Not `getrusage`: its maximum is inherited from the parent across `exec`.
+    Not `getrusage`: its maximum is inherited from the parent across `exec`. Nor `psutil`, which has no high-water
+    mark on Linux.
     """
     return reading("memory of a process", lambda: _read_status(Path(f"/proc/{pid}/status")))
 
@@ -45,75 +46,94 @@ def _read_status(path: Path) -> HostMemory | None:
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     if "RssAnon" not in fields:  # a process that has ended but was not waited for
         return None
-
-    def mib(name: str) -> float:
-        return int(fields[name].split()[0]) / KIB_PER_MIB
-
-    return HostMemory(mib("VmRSS"), mib("RssAnon"), mib("VmHWM"))
+    kib = [int(fields[name].split()[0]) for name in ("VmRSS", "RssAnon", "VmHWM")]
+    return HostMemory(*(size / KIB_PER_MIB for size in kib))
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """What was held when a phase began; None where it could not be read."""
+class DeviceMemory:
+    """Peak of the memory that a process holds on a device, or of what all processes hold more than at the start.
 
-    host_anonymous: float | None
-    device: float | None
+    Inside a container NVML may know processes by the host's ids only, and of a board with one memory for CPU and GPU
+    it tells nothing: then there is the growth alone, and `method` says so.
 
-
-class DeviceReader(Protocol):
-    """Reads the memory of one device: `DeviceMemory`, or `UnifiedMemory` where CPU and GPU share it.
-
-    `peak_mib` is None until something was told, and `sample` where nothing is told now.
+    Args:
+        used: bytes that all processes hold; None where it is not told.
+        own: bytes that one process holds, by its id.
+        growth: the method's name where `own` tells nothing.
     """
 
-    @property
-    def method(self) -> DeviceMethod: ...
+    def __init__(
+        self,
+        used: Callable[[], float | None],
+        own: Callable[[int], float | None] = lambda pid: None,
+        growth: DeviceMethod = "nvml-device-growth",
+    ) -> None:
+        self._used = used
+        self._own = own
+        self._growth = growth
+        self._before_bytes = used()
+        self._peaks_bytes: dict[DeviceMethod, float] = {}
+
+    def sample(self, pid: int) -> float | None:
+        """MiB held now, by the process where it is known, else by all since the start; None if neither is told."""
+        own, used = self._own(pid), self._used()
+        grown = None if used is None or self._before_bytes is None else max(0.0, used - self._before_bytes)
+        told: dict[DeviceMethod, float | None] = {"nvml-process": own, self._growth: grown}
+        for method, size in told.items():
+            if size is not None:
+                self._peaks_bytes[method] = max(size, self._peaks_bytes.get(method, 0.0))
+        held = grown if own is None else own
+        return None if held is None else held / BYTES_PER_MIB
 
     @property
-    def peak_mib(self) -> float | None: ...
+    def method(self) -> DeviceMethod:
+        return "nvml-process" if "nvml-process" in self._peaks_bytes else self._growth
 
-    def sample(self, pid: int) -> float | None: ...
+    @property
+    def peak_mib(self) -> float | None:
+        """None until something was told."""
+        peak_bytes = self._peaks_bytes.get(self.method)
+        return None if peak_bytes is None else peak_bytes / BYTES_PER_MIB
 
 
-def open_reader(gpu: NvmlGpu | None) -> DeviceReader | None:
+def open_reader(gpu: NvmlGpu | None) -> DeviceMemory | None:
     """The reader that fits this machine, or None without a GPU that NVML knows."""
     if is_tegra():
-        return UnifiedMemory()
-    return None if gpu is None else DeviceMemory(gpu)
+        return DeviceMemory(taken_bytes, growth="mem-available")
+    if gpu is None:
+        return None
+    return DeviceMemory(gpu.used_bytes, lambda pid: (gpu.processes() or {}).get(pid))
 
 
 class MemoryWatch:
     """Peaks of one process, host and device, by phase. Call `sample` as often as wanted."""
 
-    def __init__(self, device: DeviceReader | None) -> None:
+    def __init__(self, device: DeviceMemory | None) -> None:
         self._device = device
         self._phases: dict[str, HostMemory] = {}
         self._device_phases: dict[str, float] = {}
-        self._entries: dict[str, _Entry] = {}
+        # what was held when a phase began: anonymous on the host, on the device; None where it could not be read
+        self._entries: dict[str, tuple[float | None, float | None]] = {}
 
     def sample(self, pid: int, phase: str) -> None:
         now = read_host(pid)
         if now is not None:
-            self._phases[phase] = _larger(self._phases.get(phase), now)
-        held = None
-        if self._device is not None:
-            held = self._device.sample(pid)
+            self._phases[phase] = HostMemory(*map(max, now, self._phases.get(phase, now)))
+        held = self._device.sample(pid) if self._device else None
         if held is not None:
             self._device_phases[phase] = max(held, self._device_phases.get(phase, 0.0))
-        self._entries.setdefault(phase, _Entry(now.anonymous if now else None, held))
+        self._entries.setdefault(phase, (now.anonymous if now else None, held))
 
     def growth(self, phase: str, steps: int) -> Growth | None:
         """What was held more when the phase after `phase` began than when it began; None if one was not seen."""
-        names = list(self._entries)
-        if phase not in names or names[-1] == phase:
+        following = dict(pairwise(self._entries)).get(phase)
+        if following is None:
             return None
-        before = self._entries[phase]
-        after = self._entries[names[names.index(phase) + 1]]
-        return Growth(
-            steps=steps,
-            host_anonymous_mib=_difference(after.host_anonymous, before.host_anonymous),
-            device_mib=_difference(after.device, before.device),
+        host, device = (
+            None if before is None or after is None else after - before
+            for before, after in zip(self._entries[phase], self._entries[following], strict=True)
         )
+        return Growth(steps=steps, host_anonymous_mib=host, device_mib=device)
 
     def summary(self, own: HostMemory | None = None, torch_allocator_peak_mib: float | None = None) -> Memory:
         """The peaks.
@@ -140,53 +160,3 @@ class MemoryWatch:
                 for name, reading in self._phases.items()
             ),
         )
-
-
-def _difference(after: float | None, before: float | None) -> float | None:
-    return None if after is None or before is None else after - before
-
-
-def _larger(before: HostMemory | None, now: HostMemory) -> HostMemory:
-    if before is None:
-        return now
-    return HostMemory(
-        max(before.resident, now.resident), max(before.anonymous, now.anonymous), max(before.peak, now.peak)
-    )
-
-
-class DeviceMemory:
-    """Peak of the memory that a process holds on one GPU, by NVML.
-
-    Inside a container NVML may know processes by the host's ids only; then the growth of the whole
-    device since the start is taken, and `method` says so.
-    """
-
-    def __init__(self, gpu: NvmlGpu) -> None:
-        self._gpu = gpu
-        self._before_bytes = gpu.used_bytes()
-        self._process_bytes: float | None = None
-        self._growth_bytes: float | None = None
-
-    def sample(self, pid: int) -> float | None:
-        """MiB held now, by the process where it is known, else by all since the start; None if neither is told."""
-        own = (self._gpu.processes() or {}).get(pid)
-        if own is not None:
-            self._process_bytes = max(own, self._process_bytes or 0.0)
-        grown = self._grown_bytes()
-        if grown is not None:
-            self._growth_bytes = max(grown, self._growth_bytes or 0.0)
-        held = grown if own is None else own
-        return None if held is None else held / BYTES_PER_MIB
-
-    def _grown_bytes(self) -> float | None:
-        used = self._gpu.used_bytes()
-        return None if used is None or self._before_bytes is None else max(0.0, used - self._before_bytes)
-
-    @property
-    def method(self) -> DeviceMethod:
-        return "nvml-device-growth" if self._process_bytes is None else "nvml-process"
-
-    @property
-    def peak_mib(self) -> float | None:
-        peak_bytes = self._growth_bytes if self._process_bytes is None else self._process_bytes
-        return None if peak_bytes is None else peak_bytes / BYTES_PER_MIB

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from vla_edge.bench.watch import gpu as module
+from vla_edge.bench.watch.board import read_rails_w
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.nvml import NvmlGpu
-from vla_edge.bench.watch.rails import read_rails_w
 
 PID = 7
 

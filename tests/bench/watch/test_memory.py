@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vla_edge.bench.watch.memory import DeviceMemory, MemoryWatch, read_host
+from vla_edge.bench.watch.memory import MemoryWatch, open_reader, read_host
 from vla_edge.bench.watch.nvml import NvmlGpu
 
 MIB = 1 << 20
@@ -119,7 +119,7 @@ class FakeNvml:
 
 def test_device_memory_is_the_process_s_own_where_nvml_knows_it() -> None:
     nvml = FakeNvml(used=500 * MIB, processes={1: 500 * MIB})
-    device = DeviceMemory(NvmlGpu(nvml, 0))
+    device = open_reader(NvmlGpu(nvml, 0))
     for own in (0, 900, 700):
         nvml.processes = {1: 4000 * MIB, 42: own * MIB}
         nvml.used = (4000 + own) * MIB
@@ -130,7 +130,7 @@ def test_device_memory_is_the_process_s_own_where_nvml_knows_it() -> None:
 @pytest.mark.parametrize("processes", [{}, {42: None}, {7: 800 * MIB}])
 def test_device_memory_is_the_growth_of_the_device_where_processes_are_hidden(processes) -> None:
     nvml = FakeNvml(used=300 * MIB)
-    device = DeviceMemory(NvmlGpu(nvml, 0))
+    device = open_reader(NvmlGpu(nvml, 0))
     for used in (1100, 900):
         nvml.used, nvml.processes = used * MIB, processes
         device.sample(42)

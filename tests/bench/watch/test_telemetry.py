@@ -24,14 +24,13 @@ from vla_edge.bench.output.facts import machine_facts
 from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.report.types import decode, encode
 from vla_edge.bench.run import run_bench
+from vla_edge.bench.watch import board, machine, memory, telemetry
 from vla_edge.bench.watch import gpu as gpu_watch
-from vla_edge.bench.watch import machine, memory, telemetry, unified
+from vla_edge.bench.watch.board import read_rails_w, taken_bytes
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.machine import describe_machine, other_load
-from vla_edge.bench.watch.memory import MemoryWatch, open_reader, read_host
+from vla_edge.bench.watch.memory import DeviceMemory, MemoryWatch, open_reader, read_host
 from vla_edge.bench.watch.nvml import NvmlGpu
-from vla_edge.bench.watch.rails import read_rails_w
-from vla_edge.bench.watch.unified import UnifiedMemory
 
 PID = os.getpid()
 MIB = 1 << 20
@@ -250,7 +249,7 @@ def test_any_function_of_psutil_may_refuse(name: str, how: str, monkeypatch: pyt
     monkeypatch.setattr(psutil, name, refuse(PSUTIL_ERRORS[how]))
     assert reported()
     assert other_load() is None or name != "cpu_percent"
-    assert unified.available_bytes() is None or name != "virtual_memory"
+    assert taken_bytes() is None or name != "virtual_memory"
 
 
 @pytest.mark.parametrize(
@@ -282,15 +281,15 @@ def test_a_process_s_file_without_figures_is_no_reading(status: str, monkeypatch
 
 
 def test_shared_memory_that_is_not_told_gives_no_figure() -> None:
-    told: Iterator[float | None] = iter([8e9, None, 7e9, None])
-    reader = UnifiedMemory(lambda: next(told))
+    told: Iterator[float | None] = iter([1e9, None, 2e9, None])
+    reader = DeviceMemory(lambda: next(told), growth="mem-available")
     assert [reader.sample(1), reader.sample(1), reader.sample(1)] == [
         None,
         pytest.approx(953.67, abs=0.1),
         None,
     ]
     assert reader.peak_mib == pytest.approx(953.67, abs=0.1)
-    assert UnifiedMemory(lambda: None).sample(1) is None
+    assert DeviceMemory(lambda: None).sample(1) is None
 
 
 @pytest.mark.parametrize("told", ["²", "-5", "", "12 mA", "9" * 5000, "\x00", "1e3"])
@@ -314,7 +313,7 @@ def test_an_energy_counter_that_stood_still_or_jumped_is_left_for_the_power(end_
 
 
 def test_all_readings_of_these_modules_go_through_one_wrapper() -> None:
-    for module in (gpu_watch, machine, memory, unified):
+    for module in (gpu_watch, machine, memory, board):
         source = Path(str(module.__file__)).read_text()
         assert "from .telemetry import" in source
         assert "NVMLError" not in source

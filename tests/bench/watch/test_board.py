@@ -9,15 +9,15 @@ import pytest
 
 from vla_edge.bench import cli
 from vla_edge.bench.watch import memory
-from vla_edge.bench.watch.memory import MemoryWatch, open_reader
-from vla_edge.bench.watch.unified import UnifiedMemory, available_bytes, is_tegra
+from vla_edge.bench.watch.board import is_tegra, taken_bytes
+from vla_edge.bench.watch.memory import DeviceMemory, MemoryWatch, open_reader
 
 MIB = 1 << 20
 
 
 def test_the_peak_is_the_most_that_was_taken_since_the_start() -> None:
-    readings = iter([8000 * MIB, 7000 * MIB, 4500 * MIB, 6000 * MIB, 9000 * MIB])
-    unified = UnifiedMemory(lambda: next(readings))
+    readings = iter([2000 * MIB, 3000 * MIB, 5500 * MIB, 4000 * MIB, 1000 * MIB])
+    unified = DeviceMemory(lambda: next(readings), growth="mem-available")
     assert [unified.sample(1) for _ in range(4)] == [1000, 3500, 2000, 0]
     assert (unified.peak_mib, unified.method) == (3500, "mem-available")
 
@@ -36,8 +36,8 @@ def test_on_a_jetson_the_shared_memory_is_watched_and_cuda_is_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "is_tegra", lambda: True)
-    monkeypatch.setattr("vla_edge.bench.watch.unified.is_tegra", lambda: True)
-    assert isinstance(open_reader(None), UnifiedMemory)
+    monkeypatch.setattr("vla_edge.bench.watch.board.is_tegra", lambda: True)
+    assert open_reader(None).method == "mem-available"
     watch = MemoryWatch(open_reader(None))
     watch.sample(1, "load")
     assert watch.summary().device_method == "mem-available"
@@ -48,5 +48,5 @@ def test_without_gpu_and_driver_there_is_no_reader() -> None:
     assert open_reader(None) is None
 
 
-def test_what_is_available_is_what_the_kernel_says() -> None:
-    assert 0 < available_bytes() <= psutil.virtual_memory().total
+def test_what_is_taken_is_part_of_what_the_machine_has() -> None:
+    assert 0 < taken_bytes() <= psutil.virtual_memory().total

@@ -48,7 +48,7 @@ def floor_distance(work: Work, rates: Rates, precision: Arithmetic, p50_ms: floa
     Returns:
         The distance, or None where the rate of this arithmetic was not measured.
     """
-    rate_tflops = rate_of(rates, precision)
+    rate_tflops: float | None = getattr(rates, f"matmul_{precision}_tflops")
     if not rate_tflops or not rates.copy_gb_s:  # a rate of nothing was not measured
         return None
     memory_ms, compute_ms = work.times_ms(rates.copy_gb_s, rate_tflops)
@@ -110,9 +110,3 @@ def row_work(work: Work, identity: Identity, backend: str) -> Work:
         return work.in_precision(2 if identity.precision == "fp16" else 4)
     widened = identity.precision == "fp16" and arithmetic_of(identity, backend) != "fp16"
     return work.in_precision(4) if widened else work
-
-
-def rate_of(rates: Rates, precision: Arithmetic) -> float | None:
-    """Measured rate of matrix products in this arithmetic, in 10^12 operations a second."""
-    rate: float | None = getattr(rates, f"matmul_{precision}_tflops")
-    return rate

@@ -98,23 +98,27 @@ def _open(standin: Standin, job: Job) -> tuple[Session, dict[str, Any]]:
 
 
 def _open_torch(standin: Standin, job: Job) -> tuple[Session, dict[str, Any]]:
-    from vla_edge.bench.backends.torch_session import TORCH_MODES, prepare_torch
+    from vla_edge.bench.backends.torch_session import TORCH_MODES, Signature, TorchSession, prepare_torch
 
-    from .module import open_standin
+    from .module import build_module
 
     prepare_torch(job.options.device, job.options.threads)
+    module = build_module(standin)
+    signature = Signature(standin.inputs[:1], standin.outputs, standin.identity)
     mode = TORCH_MODES[job.backend.partition(":")[2]]
-    session, flattened = open_standin(standin, mode, job.options.device)
+    session = TorchSession(module, signature, mode, job.options.device)
+    blocks = {parameter.untyped_storage().data_ptr() for parameter in module.rnn.parameters()}
     return session, {
         "device_ms": lambda steps: session.device_ms[-steps:],
         "queue_ms": lambda steps: session.queue_ms[-steps:],
         # of the steps: what was held while loading is told in the note
         "torch_allocator_peak_mib": session.step_peak_mib,
-        "notes": _memory_notes(session.held_mib, session.load_peak_mib, flattened),
+        "notes": _memory_notes(session.held_mib, session.load_peak_mib, flattened=len(blocks) == 1),
     }
 
 
 def _memory_notes(held_mib: float | None, load_peak_mib: float | None, flattened: bool) -> tuple[str, ...]:
+    """Where the RNN's weights do not lie in one block, PyTorch copies them into one at every call, and warns once."""
     if held_mib is None or load_peak_mib is None:
         return ()
     where = (

@@ -7,8 +7,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from vla_edge.bench.backends.torch_session import Signature, TorchMode, TorchSession
-
 from .model import ACTIONS, Standin, weight
 
 
@@ -36,17 +34,3 @@ def build_module(standin: Standin) -> StandinModule:
     weights = {name: torch.from_numpy(weight(standin, name)) for name in standin.shapes}
     module.load_state_dict(weights, assign=True)
     return module.eval()
-
-
-def open_standin(standin: Standin, mode: TorchMode, device: str) -> tuple[TorchSession, bool]:
-    """The stand-in on a device.
-
-    Returns:
-        The session, and whether all weights of the RNN lie in one block there, as cuDNN wants them. Where
-        they do not, PyTorch copies them into one at every call, and warns once.
-    """
-    module = build_module(standin)
-    signature = Signature(standin.inputs[:1], standin.outputs, standin.identity)
-    session = TorchSession(module, signature, mode, device)
-    blocks = {parameter.untyped_storage().data_ptr() for parameter in module.rnn.parameters()}
-    return session, len(blocks) == 1

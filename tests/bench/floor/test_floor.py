@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_edge.bench.floor.attach import _floored
-from vla_edge.bench.floor.distance import arithmetic_of, floor_distance, rate_of, row_floor, row_work
+from vla_edge.bench.floor.distance import arithmetic_of, floor_distance, row_floor, row_work
 from vla_edge.bench.floor.work import Numbers, Work
 from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.report.types import Identity, Rates
@@ -112,7 +112,6 @@ def test_a_device_so_many_times_as_fast_at_everything_has_a_floor_so_many_times_
 
 def test_there_is_no_distance_where_the_rate_was_not_measured() -> None:
     cpu = msgspec.structs.replace(RATES, matmul_tf32_tflops=None)
-    assert rate_of(cpu, "tf32") is None
     assert floor_distance(WORK, cpu, "tf32", 1.0) is None
 
 

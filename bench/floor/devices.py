@@ -94,19 +94,20 @@ PUBLISHED: tuple[Published, ...] = (
 )
 
 
-def predict(
-    work: Work, engine_times_floor: float | None, devices: Sequence[Published] = PUBLISHED
-) -> tuple[Prediction, ...]:
+def forecast(
+    bundle: str, work: Work, engine_times_floor: float | None, devices: Sequence[Published] = PUBLISHED
+) -> Forecast:
     """What each device could at best do, and what the measured engine would be expected to need there.
 
     Args:
-        work: of the bundle, in its graph's own sizes.
+        bundle: its name.
+        work: of it, in its graph's own sizes.
         engine_times_floor: `FloorDistance.times_floor` of an FP16 engine measured on a GPU here; None
             where there is none.
         devices: to predict for.
     """
     floors_ms = (max(work.times_ms(device.memory_gb_s, device.fp16_tflops)) for device in devices)
-    return tuple(
+    rows = (
         Prediction(
             **asdict(device),
             floor_ms=floor_ms,
@@ -114,13 +115,4 @@ def predict(
         )
         for device, floor_ms in zip(devices, floors_ms, strict=True)
     )
-
-
-def forecast(bundle: str, work: Work, engine_times_floor: float | None) -> Forecast:
-    """The predictions for one bundle, under its name; see `predict`."""
-    return Forecast(
-        bundle=bundle,
-        bytes_read=work.bytes_read,
-        operations=work.operations,
-        rows=predict(work, engine_times_floor),
-    )
+    return Forecast(bundle=bundle, bytes_read=work.bytes_read, operations=work.operations, rows=tuple(rows))

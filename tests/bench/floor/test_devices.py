@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.bench.floor.devices import PUBLISHED, Published, forecast, predict
+from vla_edge.bench.floor.devices import PUBLISHED, Published, forecast
 from vla_edge.bench.floor.work import Numbers, Work
+from vla_edge.bench.report.types import Prediction
 
 # the full-size pure policy in FP16, see tests/bench/floor/test_work.py
 FULL = Work(
@@ -27,6 +29,12 @@ CORES = {
     "Jetson AGX Orin 64GB": (64, 1300, 512),
     "GeForce RTX 4090": (512, 2520, 128),
 }
+
+
+def predict(
+    work: Work, times: float | None, devices: Sequence[Published] = PUBLISHED
+) -> tuple[Prediction, ...]:
+    return forecast("policy-fp16", work, times, devices).rows
 
 
 def test_every_device_has_one_row_with_its_source() -> None:
@@ -84,4 +92,3 @@ def test_a_forecast_names_the_bundle_and_its_work() -> None:
         FULL.bytes_read,
         FULL.operations,
     )
-    assert found.rows == predict(FULL, 2.0)

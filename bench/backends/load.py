@@ -147,7 +147,7 @@ def _no_profile(job: Job, bundle: Bundle, session: Session) -> None:
 def _profile_of_plan(job: Job, bundle: Bundle, session: Session) -> _Profile:
     from vla_edge.bench.profiles.tensorrt import profile_plan
 
-    return partial(profile_plan, cast("TensorRtSession", session), _stages(bundle))
+    return lambda runs: profile_plan(cast("TensorRtSession", session), _stages(bundle), runs)
 
 
 def _profile_of_onnxruntime(job: Job, bundle: Bundle, session: Session) -> _Profile | None:
@@ -179,6 +179,7 @@ def _torch_profile(job: Job, bundle: Bundle, policy: nn.Module, session: TorchSe
 
 
 def _stages(bundle: Bundle) -> Stages:
+    """Asked for when all else is measured: importing a family takes time and memory that no robot spends."""
     return Stages(family_of_bundle(bundle.manifest).stage_patterns)
 
 

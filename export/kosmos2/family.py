@@ -19,7 +19,7 @@ from vla_edge.export.family import (
 )
 from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest, Preprocessing, Runtime
 
-from . import guesses, layout
+from . import layout
 from .architecture import Architecture
 from .normalisation import action_normalisation
 from .sample.samples import Kosmos2Samples
@@ -77,10 +77,14 @@ class Kosmos2(Family):
         return shapes_in_words(architecture)
 
     def guesses(self, manifest: Manifest) -> tuple[Guess, ...]:
-        return guesses.guesses(manifest)
+        from .guesses import guesses
+
+        return guesses(manifest)
 
     def likely(self, manifest: Manifest) -> dict[str, Any]:
-        return guesses.likely(manifest)
+        from .guesses import likely
+
+        return likely(manifest)
 
     def prepare_imports(self) -> None:
         import transformers

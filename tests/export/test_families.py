@@ -1,0 +1,140 @@
+"""The registry of families: who offers one, what is said where that fails, and that nothing else names the first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from vla_edge.export import families
+from vla_edge.export.checkpoint.checkpoint import read_checkpoint, read_stored
+from vla_edge.export.families import all_families, family_of
+from vla_edge.runtime.errors import CheckpointError, InputError
+
+TREE = Path(__file__).parents[2]
+TOY = TREE / "tests" / "families" / "toy"
+# Of the family that is built in: its tensors, its layouts, and the settings that go with them.
+NAMES = r"kosmos_model|clip_model|feature_fusion|actions\.mlp|clip_text|clip_form|hybrid-[abc]|[\"']pure[\"']"
+# Bundles from before any layout could be named are checked as they were.
+MAY_NAME = {"runtime/bundle/manifest_v1.py"}
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Puts a distribution that offers a family on the path: `install("mine", "module:FAMILY", code)`."""
+
+    def forget() -> None:
+        families._offers.cache_clear()
+        families._load.cache_clear()
+
+    def put(name: str, value: str, code: str, package: str = "some-package") -> None:
+        folder = tmp_path / package
+        info = folder / f"{package.replace('-', '_')}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{families.GROUP}]\n{name} = {value}\n")
+        (folder / f"{value.partition(':')[0]}.py").write_text(code)
+        monkeypatch.syspath_prepend(str(folder))
+        forget()
+
+    forget()
+    yield put
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.fixture
+def toy(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOY))
+
+
+def saved(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    torch.save({"model_state_dict": tensors}, path)
+    return path
+
+
+def toy_weights() -> dict[str, torch.Tensor]:
+    return {"joints.weight": torch.zeros(6, 48), "joints.bias": torch.zeros(6)}
+
+
+def test_only_the_family_that_is_built_in_is_known_without_a_package() -> None:
+    assert [family.name for family in all_families()] == [families.BUILT_IN]
+    with pytest.raises(InputError, match="there is no family 'mine' here; known: kosmos2"):
+        family_of("mine")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import a_missing_library", "ModuleNotFoundError: No module named 'a_missing_library'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("", "AttributeError: module 'broken_one' has no attribute 'FAMILY'"),
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_named_with_a_way_around_it(
+    install: Callable[..., None], checkpoint_of: Callable[..., Path], code: str, words: str
+) -> None:
+    install("mine", "broken_one:FAMILY", code)
+    expected = f"the family 'mine' (broken_one:FAMILY of some-package) cannot be imported: {words}"
+    with pytest.raises(InputError, match=re.escape(expected)) as refused:
+        read_checkpoint(checkpoint_of("pure"))
+    assert "--family kosmos2" in refused.value.hint
+    assert read_checkpoint(checkpoint_of("pure"), family="kosmos2").layout == "pure"
+
+
+def test_what_is_no_family_is_refused(install: Callable[..., None]) -> None:
+    install("mine", "no_family:FAMILY", "FAMILY = object()")
+    with pytest.raises(InputError, match="is no Family of that name"):
+        family_of("mine")
+
+
+def test_two_packages_with_one_name_are_refused(install: Callable[..., None]) -> None:
+    install("mine", "first_one:FAMILY", "")
+    install("mine", "other_one:FAMILY", "", package="other-package")
+    with pytest.raises(InputError, match="several packages offer the family 'mine'"):
+        family_of("mine")
+
+
+@pytest.mark.usefixtures("toy")
+def test_each_checkpoint_goes_to_the_family_that_recognises_it(
+    tmp_path: Path, checkpoint_of: Callable[..., Path]
+) -> None:
+    assert read_checkpoint(checkpoint_of("hybrid-a", "open_clip")).family.name == "kosmos2"
+    assert read_checkpoint(saved(tmp_path / "a.pth", toy_weights())).family.name == "toy"
+
+
+@pytest.mark.usefixtures("toy")
+def test_where_none_does_the_one_whose_names_are_there_says_why(tmp_path: Path) -> None:
+    half = {"joints.weight": torch.zeros(6, 48)}
+    with pytest.raises(CheckpointError, match=r"a toy has joints\.weight and \.bias of 6 rows"):
+        read_checkpoint(saved(tmp_path / "half.pth", half))
+    strange = saved(tmp_path / "strange.pth", {"backbone.weight": torch.zeros(2, 2)})
+    with pytest.raises(CheckpointError, match=r"Unknown layout: no kosmos_model\.\* among the tensors"):
+        read_checkpoint(strange)
+    assert read_stored(strange).recognised is None
+
+
+def test_what_two_recognise_is_refused_until_one_is_named(
+    install: Callable[..., None], toy: None, tmp_path: Path
+) -> None:
+    code = "import toy_family\n\nclass Twin(toy_family.ToyFamily):\n    name = 'twin'\n\nFAMILY = Twin()\n"
+    install("twin", "twin_family:FAMILY", code)
+    path = saved(tmp_path / "a.pth", toy_weights())
+    with pytest.raises(CheckpointError, match="may be a policy of several families") as refused:
+        read_checkpoint(path)
+    assert "Say which with --family" in refused.value.hint
+    assert read_checkpoint(path, family="twin").family.name == "twin"
+
+
+def test_nothing_outside_a_family_names_its_tensors_or_layouts() -> None:
+    """Imports are held to that by a contract in pyproject.toml."""
+    found = {
+        str(path.relative_to(TREE))
+        for room in ("runtime", "export", "bench")
+        for path in (TREE / room).rglob("*.py")
+        if "kosmos2" not in path.parts and re.search(NAMES, path.read_text(encoding="utf-8"))
+    }
+    assert found == MAY_NAME

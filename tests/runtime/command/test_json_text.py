@@ -141,8 +141,8 @@ def test_the_commands_that_print_errors_print_them_so(bad: float, capsys, monkey
     assert build_cli._stages(None, None, as_json=True) == 0
     assert strictly(capsys.readouterr().out) == {"text": {"relative_l2": None, "max_abs": None}}
 
-    half = precision.StageError(stage="text", relative_l2=bad, max_abs=bad)
-    row = precision._side_by_side(half, half)
+    figures = ("half_relative_l2", "half_max_abs", "graph_relative_l2", "graph_max_abs")
+    row = precision.StageComparison(stage="text", **dict.fromkeys(figures, bad))
     assert set(strictly(json_text(row)).values()) == {"text", None}
 
 

@@ -57,7 +57,7 @@ def import_libraries(job: Job) -> None:
 
 
 def load(job: Job, standin: Standin = STANDIN) -> Loaded:
-    """Make the weights and open the backend; a TensorRT plan is built on the spot.
+    """Make the weights and open the backend; a TensorRT plan is built on the spot. Tests take a smaller stand-in.
 
     Raises:
         EngineError: its library or GPU is missing, or refuses.

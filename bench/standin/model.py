@@ -70,14 +70,13 @@ def standin_backends(device: Device, *, tensorrt: bool = False) -> tuple[str, ..
         device: x86 has no half-precision kernels worth timing, so a CPU gets the FP32 ones.
         tensorrt: whether TensorRT is installed.
     """
-    engines = (
-        ("torch", "onnxruntime") if device == "cpu" else ("torch", "tensorrt") if tensorrt else ("torch",)
-    )
-    return tuple(
-        name
-        for name, (engine, precision) in BACKENDS.items()
-        if engine in engines and (device == "cuda" or precision == "fp32")
-    )
+
+    def runs(engine: Engine, precision: Precision) -> bool:
+        if device == "cpu":
+            return engine != "tensorrt" and precision == "fp32"
+        return engine == "torch" or (tensorrt and engine == "tensorrt")
+
+    return tuple(name for name, backend in BACKENDS.items() if runs(*backend))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vla_edge.bench.output.plots.drawable import not_drawn, standin_not_drawn
 from vla_edge.bench.output.plots.plots import bundle_plots
 from vla_edge.bench.output.plots.standin_plots import standin_plots
-from vla_edge.bench.output.plots.svg import render
 from vla_edge.bench.output.tables.other_grids import claims_grid, forecast_grids, standin_grid
 from vla_edge.bench.output.tables.sections import bundle_grids, summary_grid
 from vla_edge.bench.report.types import BASELINE, BundleReport, Report, Row, StandinReport
@@ -137,8 +136,8 @@ def _bundle_view(report: Report, at: int, of_page: Badge | None) -> dict[str, ob
         "columns": len(tiles) if len(tiles) <= MAX_TILES else (len(tiles) + 1) // 2,
         "summary": summary_grid(rows).without_weights(origin),
         # of each of the summary's lines
-        "remarks": [list(row_remarks(row)) for row in rows],
-        "drawings": [render(plot, f"b{at}") for plot in bundle_plots(bundle)] if drawn else [],
+        "remarks": [tuple(row_remarks(row)) for row in rows],
+        "plots": bundle_plots(bundle) if drawn else (),
         # what of the bundle has no drawing, and why
         "not_drawn": " ".join(filter(None, missing)) if drawn else BUNDLE_NOT_DRAWN,
         "grids": [grid.without_weights(origin) for grid in bundle_grids(bundle)],
@@ -191,7 +190,7 @@ def _standin_view(standin: StandinReport, of_page: Badge | None) -> dict[str, ob
         "grid": standin_grid(standin),
         "remarks": [list(row_remarks(item.row)) for item in standin.rows],
         "claims": claims_grid(standin),
-        "drawings": [render(plot, "standin") for plot in standin_plots(standin)],
+        "plots": standin_plots(standin),
         "not_drawn": standin_not_drawn(standin),
         "explanation": standin.explanation,
     }

@@ -16,7 +16,6 @@ from vla_edge.runtime.files.atomic import write_all_atomically
 from .marks import refuse_foreign
 
 OUTPUT_NAMES = (JSON_NAME, "report.csv", "report.md", "report.html")
-PAGE_LIBRARIES = ("jinja2", "matplotlib")
 
 
 def prepare_folder(folder: Path) -> None:
@@ -25,9 +24,9 @@ def prepare_folder(folder: Path) -> None:
     Raises:
         InputError: the folder cannot be made or written, a report's name is a folder's, or that of a
             file that vla-bench did not write.
-        MissingPackageError: a library that draws the page is not installed.
+        MissingPackageError: what makes the page is not installed.
     """
-    require("bench", *PAGE_LIBRARIES)
+    require("bench", "jinja2")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

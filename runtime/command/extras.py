@@ -11,7 +11,6 @@ from vla_edge.runtime.errors import MissingPackageError
 EXTRA_OF = {
     "cuda": "tensorrt",
     "jinja2": "bench",
-    "matplotlib": "bench",
     "onnx": "export",
     "onnxruntime": "onnxruntime",
     "open_clip": "export",

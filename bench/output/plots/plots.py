@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from vla_edge.bench.output.format import name, share, significant, times
 from vla_edge.bench.report.types import BundleReport, FloorDistance, Row
 
+from .axis import Axis, linear_axis
+from .charts import drift_plot, error_plot
 from .drawable import drawable, first_names
-from .error_plot import error_plot
-from .lane_plot import BAR_PX, Lane, heading_of, lane_plot, ridge, role_legend, series_of, stack
-from .lanes import Heading, Style, framed_axes
 from .memory_plots import memory_plot, phases_plot
-from .svg import INK, Canvas, Plot
+from .plot import Heading, Lane, Plot, Shape, heading_of, lane_plot, ridge, role_legend, series_of, stack
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-DRIFT_PX = 260
 START_PARTS = ("interpreter", "import", "load", "first step")
 
 
@@ -46,9 +39,8 @@ def latency_plot(rows: Sequence[Row]) -> Plot | None:
     drawn = measured = 0
     for row in rows:
         if row.step and row.samples and row.samples.step_ms:
-            p50, p99 = significant(row.step.p50_ms), significant(row.step.p99_ms)
-            heading = heading_of(row, f"p50 {p50} ms, p99 {p99} ms", f"{p50} ms")
-            lanes.append(ridge(heading, row.samples.step_ms, row.step))
+            told = f"p50 {significant(row.step.p50_ms)} ms, p99 {significant(row.step.p99_ms)} ms"
+            lanes.append(ridge(heading_of(row, told), row.samples.step_ms, row.step))
             drawn, measured = drawn + len(row.samples.step_ms), measured + row.step.runs
     caption = (
         f"{'Every sample' if drawn >= measured else f'{drawn:,} of {measured:,} samples'} of one policy step. "
@@ -74,15 +66,18 @@ def floor_plot(rows: Sequence[Row]) -> Plot | None:
 
 
 def _floor_lane(heading: Heading, floor: FloorDistance) -> Lane:
-    def draw(axes: Axes, top: float) -> None:
-        y, ink = top + BAR_PX / 2, INK[heading.role]
-        tick: Style = {"markersize": 15, "markeredgewidth": 3}
-        axes.hlines(y, floor.ms, floor.p50_ms, color=ink, linewidth=5, alpha=0.35)
-        axes.plot([floor.memory_ms], [y], "|", color=INK["s2"], **tick)
-        axes.plot([floor.compute_ms], [y], "|", color=INK["s4"], **tick)
-        axes.plot([floor.p50_ms], [y], "o", color=ink, markersize=9)
+    def draw(axis: Axis) -> list[list[Shape]]:
+        first, last = axis.at(floor.ms), axis.at(floor.p50_ms)
+        return [
+            [
+                Shape("distance", heading.role, min(first, last), abs(last - first)),
+                Shape("tick", "s2", axis.at(floor.memory_ms)),
+                Shape("tick", "s4", axis.at(floor.compute_ms)),
+                Shape("dot", heading.role, last),
+            ]
+        ]
 
-    return Lane(heading, BAR_PX, (floor.memory_ms, floor.compute_ms, floor.p50_ms), draw)
+    return Lane(heading, "floor", (floor.memory_ms, floor.compute_ms, floor.p50_ms), draw)
 
 
 def stages_plot(rows: Sequence[Row]) -> Plot | None:
@@ -102,8 +97,8 @@ def stages_plot(rows: Sequence[Row]) -> Plot | None:
     ]
     caption = f"Measured apart from the latency, since profiling slows the step.{left_out}"
     legend = tuple((role, name(stage)) for stage, role in roles.items())
-    label = "share of the profiled step, %"
-    return lane_plot("stages", "Where the time goes", caption, lanes, label, legend=legend, until=100)
+    axis = linear_axis("share of the profiled step, %", 100, room=1)
+    return lane_plot("stages", "Where the time goes", caption, lanes, axis, legend=legend)
 
 
 def start_plot(rows: Sequence[Row]) -> Plot | None:
@@ -113,7 +108,7 @@ def start_plot(rows: Sequence[Row]) -> Plot | None:
     for row, start in shown:
         parts = (start.interpreter_s, start.import_s, start.load_s, start.first_call_s)
         stacked = [(role, part, significant(part)) for role, part in zip(roles, parts, strict=True)]
-        lanes.append(stack(heading_of(row, f"{significant(start.total_s)} s"), stacked, reach=start.total_s))
+        lanes.append(stack(heading_of(row, f"{significant(start.total_s)} s"), stacked))
     caption = "The files are mostly in the page cache."
     if any(row.compile_s for row, _ in shown):
         caption += " The first step of a compiled row holds its compilation."
@@ -127,8 +122,9 @@ def paced_plot(rows: Sequence[Row]) -> Plot | None:
     for row in rows:
         if row.paced and row.samples and row.samples.paced_ms:
             missed = f"{row.paced.misses:,} of {row.paced.ticks:,}"
-            heading = heading_of(row, f"{missed} deadlines missed", f"{missed} missed")
-            lanes.append(ridge(heading, row.samples.paced_ms, row.paced.latency))
+            lanes.append(
+                ridge(heading_of(row, f"{missed} deadlines missed"), row.samples.paced_ms, row.paced.latency)
+            )
             rates.add(f"{row.paced.rate_hz:g}")
             deadlines.add(row.paced.deadline_ms)
     caption = f"A loop at {', '.join(sorted(rates))} Hz that sleeps in between, as a robot does."
@@ -152,26 +148,3 @@ def wake_plot(rows: Sequence[Row]) -> Plot | None:
     return lane_plot(
         "wake", "Jitter of the loop", caption, lanes, "woken after the tick, ms", from_zero=False
     )
-
-
-def drift_plot(rows: Sequence[Row]) -> Plot | None:
-    shown = [(row, row.agreement) for row in rows if row.agreement and len(row.agreement.error_mps) > 1]
-    roles = series_of([row.backend for row, _ in shown])
-
-    def draw(canvas: Canvas) -> Figure:
-        from matplotlib.ticker import MaxNLocator
-
-        axes = framed_axes(canvas, DRIFT_PX, "frame", "action error, m/s")
-        for row, agreement in shown:
-            line = "--" if row.status == "wrong" else "-"
-            axes.plot(agreement.error_mps, line, color=INK[roles[row.backend]], linewidth=2)
-        axes.set_ylim(bottom=0)
-        axes.margins(x=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return axes.get_figure()
-
-    if not shown:
-        return None
-    caption = "Largest difference of a component at each of your frames, in order. Dashed: a wrong engine."
-    legend = tuple((roles[row.backend], heading_of(row).title) for row, _ in shown)
-    return Plot("drift", "Agreement on your frames", caption, legend, draw, spans=True)

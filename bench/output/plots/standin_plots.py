@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from vla_edge.bench.output.format import mebibytes, name, significant
 from vla_edge.bench.report.types import Claim, StandinReport, StandinRow
 
 from .drawable import drawable, first_names
-from .lane_plot import STACK_PX, Lane, bars, heading_of, lane_plot, role_legend, series_of, stack
-from .lanes import Heading
-from .svg import INK, Plot
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from .plot import Heading, Lane, Plot, bars, heading_of, lane_plot, role_legend, series_of, stack
 
 
 def standin_plots(standin: StandinReport) -> tuple[Plot, ...]:
@@ -51,15 +44,7 @@ def _memory_plot(rows: Sequence[StandinRow], claims: Sequence[Claim]) -> Plot | 
 def _memory_lane(item: StandinRow, roles: dict[str, str]) -> Lane:
     parts = [(roles[part.what], max(part.mib, 0.0), "") for part in item.parts if part.what in roles]
     heading = _heading(item, f"measured {mebibytes(item.allocated_mib)}")
-    explained = stack(heading, parts, reach=item.allocated_mib or 0.0)
-
-    def draw(axes: Axes, top: float) -> None:
-        explained.draw(axes, top)
-        if item.allocated_mib is not None:
-            diamond = ([item.allocated_mib], [top + STACK_PX / 2], "D")
-            axes.plot(*diamond, color=INK["fg"], markersize=8, markeredgecolor=INK["card"])
-
-    return replace(explained, draw=draw)
+    return stack(heading, parts, *([] if item.allocated_mib is None else [item.allocated_mib]))
 
 
 def _latency_plot(rows: Sequence[StandinRow], claims: Sequence[Claim]) -> Plot | None:

@@ -61,7 +61,7 @@ def with_rows(*rows: Row, report: Report | None = None) -> Report:
 
 def test_the_page_is_well_formed_and_light(full: str) -> None:
     page = Page(full)
-    assert len(full.encode()) < 1_500_000
+    assert len(full.encode()) < 400_000
     assert [tag for tag, _ in page.elements].count("h1") == 1
 
 
@@ -81,12 +81,8 @@ def test_the_page_asks_for_nothing_and_runs_nothing(full: str) -> None:
     assert not re.search(r"url\((?!#)", full)
 
 
-def test_ids_are_unique_and_every_reference_has_its_target(full: str) -> None:
-    ids = re.findall(r'\sid="([^"]+)"', full)
-    assert len(ids) == len(set(ids)) > 20
-    wanted = re.findall(r"url\(#([^)]+)\)", full) + re.findall(r'href="#([^"]+)"', full)
-    assert wanted
-    assert set(wanted) <= set(ids)
+def test_drawings_have_no_ids_that_could_meet_and_refer_to_nothing(full: str) -> None:
+    assert not re.search(r"\sid=|url\(|href=", full)
 
 
 def test_the_same_report_gives_the_same_page() -> None:

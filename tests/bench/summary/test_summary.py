@@ -175,14 +175,8 @@ def test_the_marks_of_a_summary_s_drawing_are_of_all_samples() -> None:
     for report in (whole, summary_of(whole)):
         plot = latency_plot(report.bundles[0].rows)
         assert plot is not None
-        axes = plot.draw(_canvas()).axes[0]
-        assert [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "o"] == [99.0]
-
-
-def _canvas() -> Any:
-    from vla_edge.bench.output.plots.svg import WIDE
-
-    return WIDE
+        ((_, _, (row,)),) = plot.lanes
+        assert [shape.left for shape in row if shape.kind == "end"] == [plot.x.at(99.0)]
 
 
 def test_a_summary_of_a_summary_is_refused() -> None:

@@ -1,46 +1,55 @@
-"""The plots: what is drawn, and how it becomes part of a page."""
+"""The plots: what is drawn, and where."""
 
 from __future__ import annotations
 
 import re
-import warnings
-from xml.etree import ElementTree
 
 import msgspec
 import numpy as np
 import pytest
 from bench_examples import example_report, full_report, full_row, measured_row
-from matplotlib.collections import LineCollection
 
 from vla_edge.bench.output.format import significant, times
-from vla_edge.bench.output.plots.error_plot import error_plot
-from vla_edge.bench.output.plots.lanes import Heading, Lanes
+from vla_edge.bench.output.page import TEMPLATES, to_page
+from vla_edge.bench.output.plots.charts import drift_plot, error_plot
 from vla_edge.bench.output.plots.memory_plots import memory_plot, phases_plot
+from vla_edge.bench.output.plots.plot import Plot, Shape
 from vla_edge.bench.output.plots.plots import (
     bundle_plots,
-    drift_plot,
     floor_plot,
     latency_plot,
     paced_plot,
     stages_plot,
+    start_plot,
 )
 from vla_edge.bench.output.plots.standin_plots import standin_plots
-from vla_edge.bench.output.plots.svg import HALF, NARROW, WIDE, Plot, render, to_svg
 from vla_edge.bench.report.types import Doubt, Parity
 
 ROWS = full_report().bundles[0].rows
 
 
-def words(svg: str) -> list[str]:
-    """The texts of a drawing."""
-    return [
-        element.text or "" for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("}text")
-    ]
-
-
-def drawn(plot: Plot | None, canvas=HALF) -> str:
+def drawn(plot: Plot | None) -> Plot:
     assert plot is not None
-    return to_svg(plot.draw, canvas, "p", plot.title)
+    return plot
+
+
+def every_plot() -> tuple[Plot, ...]:
+    report = full_report()
+    assert report.standin is not None
+    return (*bundle_plots(report.bundles[0]), *standin_plots(report.standin))
+
+
+def shapes(plot: Plot | None) -> list[Shape]:
+    lanes = [shape for _, _, rows in drawn(plot).lanes for row in rows for shape in row]
+    return [*lanes, *drawn(plot).shapes]
+
+
+def titles(plot: Plot | None) -> list[str]:
+    return [heading.title for heading, _, _ in drawn(plot).lanes] + [it.title for it in drawn(plot).names]
+
+
+def figures(plot: Plot | None) -> list[str]:
+    return [heading.figure for heading, _, _ in drawn(plot).lanes]
 
 
 def test_a_full_report_has_every_plot() -> None:
@@ -66,48 +75,55 @@ def test_plots_without_data_are_left_out() -> None:
 
 
 def test_figures_of_the_latency_plot_are_those_of_the_report() -> None:
-    texts = words(drawn(latency_plot(ROWS), WIDE))
-    for row in ROWS:
-        if row.step:
-            p50, p99 = significant(row.step.p50_ms), significant(row.step.p99_ms)
-            assert f"p50 {p50} ms, p99 {p99} ms" in texts
+    assert figures(latency_plot(ROWS)) == [
+        f"p50 {significant(row.step.p50_ms)} ms, p99 {significant(row.step.p99_ms)} ms"
+        for row in ROWS
+        if row.step
+    ]
 
 
-def test_the_p50_mark_is_at_the_median() -> None:
+def test_the_p50_mark_is_at_the_median_and_the_silhouette_between_the_ends() -> None:
     samples = tuple(float(value) for value in np.linspace(1, 3, 101))
-    plot = latency_plot((measured_row("onnxruntime", samples),))
-    assert plot is not None
-    axes = plot.draw(WIDE).axes[0]
-    lines = [item for item in axes.collections if isinstance(item, LineCollection)]
-    upright = [start[0] for line in lines for start, end in line.get_segments() if start[0] == end[0]]
-    assert upright == [pytest.approx(2.0), pytest.approx(2.98)]
+    plot = drawn(latency_plot((measured_row("onnxruntime", samples),)))
+    at = {shape.kind: shape.left for shape in shapes(plot)}
+    assert at["p50"] == plot.x.at(2.0)
+    assert at["p99"] == plot.x.at(2.98)
+    assert at["end"] == plot.x.at(3.0)
+    (path,) = [shape.path for shape in shapes(plot) if shape.path]
+    places = [float(place) for place in re.findall(r"[MH]([\d.]+)", path)]
+    assert places[0] == pytest.approx(plot.x.at(1.0), abs=0.5)
+    assert places[-1] == pytest.approx(plot.x.at(3.0), abs=0.5)
+
+
+def test_a_common_time_stands_higher_than_a_rare_one() -> None:
+    plot = latency_plot((measured_row("onnxruntime", (*[1.0] * 9, 2.0)),))
+    (path,) = [shape.path for shape in shapes(plot) if shape.path]
+    tops = [float(top) for top in re.findall(r"V([\d.]+)H", path)]
+    assert tops[0] == 10
+    assert tops[-1] == 70
+    assert set(tops[1:-1]) == {100}
 
 
 def test_a_wrong_row_says_so_in_words_and_colour() -> None:
     for plot in (latency_plot(ROWS), error_plot(ROWS), floor_plot(ROWS), memory_plot(ROWS), paced_plot(ROWS)):
-        svg = drawn(plot, WIDE)
-        assert "PyTorch FP16 CUDA graph · WRONG" in words(svg)
-        assert "var(--wrong)" in svg
+        assert "PyTorch FP16 CUDA graph · WRONG" in titles(plot)
+        assert "wrong" in {shape.role for shape in shapes(plot)}
 
 
 def test_a_doubted_row_says_so() -> None:
-    assert "PyTorch FP32 · in doubt" in words(drawn(latency_plot(ROWS)))
+    assert "PyTorch FP32 · in doubt" in titles(latency_plot(ROWS))
 
 
 def test_actions_that_are_not_finite_are_named_since_they_cannot_be_drawn() -> None:
     nan = Parity(calls=1, samples=1, finite=False, max_abs_mps=None, relative_l2=None)
     rows = (*ROWS[:2], full_row("tensorrt", "fp16", 1.0, 0.0, 1, 1, status="wrong", parity=nan))
-    plot = error_plot(rows)
-    assert plot is not None
-    assert plot.caption.endswith("since its actions are NaN or infinite: TensorRT FP16.")
+    assert drawn(error_plot(rows)).caption.endswith("since its actions are NaN or infinite: TensorRT FP16.")
 
 
 def test_of_many_actions_that_are_not_finite_the_others_are_counted() -> None:
     nan = Parity(calls=1, samples=1, finite=False, max_abs_mps=None, relative_l2=None)
     hidden = (measured_row(f"b{at}", (1.0, 2.0), status="wrong", parity=nan) for at in range(19))
-    plot = error_plot((*ROWS[:2], *hidden))
-    assert plot is not None
-    assert plot.caption.endswith("b14, b15 and 3 more.")
+    assert drawn(error_plot((*ROWS[:2], *hidden))).caption.endswith("b14, b15 and 3 more.")
 
 
 @pytest.mark.parametrize(("count", "said"), [(16, ""), (17, "17"), (40, "40")])
@@ -123,137 +139,152 @@ def test_names_that_a_drawing_has_no_room_for_are_counted_below_it(count: int, s
         memory=msgspec.structs.replace(memory, phases=phases),
     )
     for plot, word in ((stages_plot((row,)), "stages"), (phases_plot((row,)), "phases")):
-        assert plot is not None
         told = f" Only the first 16 of {said} {word} are drawn."
-        assert plot.caption.endswith(told) if said else "Only the first" not in plot.caption
+        caption = drawn(plot).caption
+        assert caption.endswith(told) if said else "Only the first" not in caption
 
 
-def test_names_of_the_error_plot_do_not_cover_each_other() -> None:
-    plot = error_plot(ROWS)
-    assert plot is not None
-    for canvas in (HALF, NARROW):
-        boxes = [text.get_window_extent() for text in plot.draw(canvas).axes[0].texts]
-        assert len(boxes) == 7
-        covered = [(a, b) for at, a in enumerate(boxes) for b in boxes[:at] if a.shrunk(0.9, 0.7).overlaps(b)]
-        assert covered == []
+def test_numbers_of_the_error_plot_do_not_cover_each_other_or_a_point() -> None:
+    numbers = [shape for shape in shapes(error_plot(ROWS)) if shape.kind == "number"]
+    assert [shape.text for shape in numbers] == [*"1234567"]
+    for at, one in enumerate(numbers):
+        for other in numbers[:at]:
+            assert abs(one.left - other.left) >= 5 or abs(one.bottom - other.bottom) >= 6
+
+
+def test_the_error_plot_names_its_numbers_the_fastest_first() -> None:
+    plot = drawn(error_plot(ROWS))
+    assert plot.names[0].title == "TensorRT FP16"
+    assert plot.names[0].figure == "3.74 ms, 0.012 m/s"
+    points = [shape for shape in plot.shapes if shape.kind in ("point", "cross")]
+    assert [shape.left for shape in points] == sorted(shape.left for shape in points)
+    assert [shape.text for shape in points] == titles(plot)
+    assert [shape.kind == "cross" for shape in points] == [it.role == "wrong" for it in plot.names]
+
+
+def test_an_error_of_nothing_and_a_large_one_both_have_a_place() -> None:
+    y = drawn(error_plot(ROWS)).y
+    assert y is not None
+    assert 0 < y.at(0) < y.at(0.0019) < y.at(0.0119) < y.at(0.36) < 100
+    assert {"0", "0.01", "0.1", "1"} <= {text for _, text in y.ticks}
 
 
 def test_the_floor_plot_says_how_far_each_row_is() -> None:
-    texts = words(drawn(floor_plot(ROWS)))
-    assert [text for text in texts if text.endswith("× floor")] == [
+    assert figures(floor_plot(ROWS)) == [
         f"{times(row.floor.times_floor)} × floor" for row in ROWS if row.floor
     ]
 
 
 def test_stages_fill_the_whole_bar() -> None:
-    plot = stages_plot(ROWS[:1])
-    assert plot is not None
-    bars = plot.draw(HALF).axes[0].patches
-    assert sum(bar.get_width() for bar in bars) == pytest.approx(100)
+    assert sum(shape.width for shape in shapes(stages_plot(ROWS[:1]))) == pytest.approx(100)
+
+
+def test_a_cold_start_is_as_long_as_its_parts() -> None:
+    plot = drawn(start_plot(ROWS))
+    for (_, _, (row,)), measured in zip(plot.lanes, ROWS, strict=False):
+        assert measured.cold_start is not None
+        assert sum(shape.width for shape in row) == pytest.approx(
+            plot.x.at(measured.cold_start.total_s), abs=0.05
+        )
 
 
 def test_the_deadline_is_drawn_and_named() -> None:
-    plot = paced_plot(ROWS)
-    assert plot is not None
+    plot = drawn(paced_plot(ROWS))
     assert plot.caption.endswith("Dashed: the deadline of 100 ms.")
-    assert any(list(line.get_xdata()) == [100, 100] for line in plot.draw(HALF).axes[0].lines)
+    assert [(shape.kind, shape.left) for shape in plot.shapes] == [("mark", plot.x.at(100))]
 
 
 def test_drift_follows_the_frames() -> None:
-    plot = drift_plot(ROWS)
-    assert plot is not None
-    lines = plot.draw(HALF).axes[0].lines
-    assert [tuple(line.get_ydata()) for line in lines] == [
-        row.agreement.error_mps for row in ROWS if row.agreement
-    ]
+    plot = drawn(drift_plot(ROWS))
+    assert plot.y is not None
+    errors = [row.agreement.error_mps for row in ROWS if row.agreement]
+    for line, series in zip(plot.shapes, errors, strict=True):
+        places = [tuple(map(float, pair.split(","))) for pair in line.path[1:].split(" L")]
+        assert places == [
+            (pytest.approx(plot.x.at(at), abs=0.01), pytest.approx(100 - plot.y.at(error), abs=0.01))
+            for at, error in enumerate(series)
+        ]
+
+
+def test_memory_of_the_device_is_a_full_bar_above_a_hollow_one_of_the_host() -> None:
+    plot = drawn(memory_plot(ROWS))
+    for (_, _, rows), measured in zip(plot.lanes, ROWS, strict=False):
+        assert measured.memory is not None
+        ((device,), (host,)) = rows
+        assert (device.kind, device.width) == ("bar", plot.x.at(measured.memory.device_peak_mib))
+        assert (host.kind, host.width) == ("hollow", plot.x.at(measured.memory.host_anonymous_peak_mib))
 
 
 def test_the_stand_in_stands_beside_what_was_published() -> None:
     memory, latency = standin_plots(full_report().standin)
     assert {"weights", "flattened copy of the RNN", "workspace"} == {name for _, name in memory.legend}
-    texts = words(drawn(latency))
-    assert "published: pure Kosmos-2, FP32" in texts
-    assert "2.50 ms" in texts
+    assert [shape.kind for shape in memory.shapes] == ["mark", "mark"]
+    assert "published: pure Kosmos-2, FP32" in titles(latency)
+    assert "2.50 ms" in figures(latency)
+    (row,) = memory.lanes[0][2]
+    assert row[-1].kind == "diamond"
 
 
-def test_text_is_text_and_colours_are_the_page_s() -> None:
-    svg = drawn(latency_plot(ROWS))
-    assert "font-family" not in svg
-    assert not re.search(r"#fe[0-9a-f]{2}fd", svg)
-    colours = set(re.findall(r"(?:fill|stroke): ?(#[0-9a-f]{6})", svg))
-    assert colours <= {"#000000", "#ffffff"}
+def test_every_colour_and_every_look_is_in_the_style_sheet() -> None:
+    style = to_page(full_report()).split("<style>")[1].split("</style>")[0]
+    for plot in every_plot():
+        for shape in shapes(plot):
+            assert f":is(.plot, .legend) .{shape.role} {{ --ink: var(--{shape.role}); }}" in style
+            for kind in shape.kind.split():
+                assert re.search(rf"\.{kind}\b", style), kind
+        for role, _ in plot.legend:
+            assert f".legend) .{role} {{" in style
+    assert (TEMPLATES / "report.css").is_file()
 
 
-def test_no_two_drawings_of_one_plot_share_an_id() -> None:
-    drawings = [render(latency_plot(ROWS), prefix) for prefix in ("b3", "b4")]
-    ids = [
-        re.findall(r'\sid="([^"]+)"', svg) for drawing in drawings for svg in (drawing.wide, drawing.narrow)
-    ]
-    assert all(ids)
-    assert len({name for one in ids for name in one}) == sum(map(len, ids))
-
-
-def test_the_narrow_drawing_is_for_a_phone() -> None:
-    assert 'viewBox="0 0 330 ' in render(latency_plot(ROWS), "b").narrow
-
-
-def test_drawing_is_deterministic_and_undated() -> None:
-    assert drawn(memory_plot(ROWS)) == drawn(memory_plot(ROWS))
-    assert "metadata" not in drawn(memory_plot(ROWS))
-    assert "date" not in drawn(memory_plot(ROWS)).lower()
-
-
-def test_a_long_name_and_its_figure_take_two_lines_on_a_phone_only() -> None:
-    headings = [
-        Heading("TensorRT FP16", "3 ms"),
-        Heading("PyTorch FP16 CUDA graph", "device 4,720, host 1,460"),
-    ]
-    heights = {
-        canvas: Lanes(canvas, headings, 10, "ms").top(1) - Lanes(canvas, headings, 10, "ms").top(0)
-        for canvas in (HALF, NARROW)
-    }
-    assert heights[NARROW] > heights[HALF]
+def test_everything_is_inside_its_plot_so_that_one_drawing_serves_every_width() -> None:
+    for plot in every_plot():
+        for shape in shapes(plot):
+            assert 0 <= shape.left <= 100
+            assert shape.left + shape.width <= 100.01
+            assert 0 <= shape.height <= 100
+        for axis in filter(None, (plot.x, plot.y)):
+            assert all(0 <= at <= 100 for at, _ in axis.ticks)
+            assert 2 <= len(axis.ticks or axis.names) <= 9
 
 
 @pytest.mark.parametrize("name", ["$x$ $\\frac$", "a\x00b\x1b", "한국어", "x" * 500, "<b>&amp;"])
 def test_any_name_can_be_drawn(name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        svg = drawn(latency_plot((measured_row(name, (1.0, 2.0)), ROWS[0])))
-    assert len(words(svg)[-4]) < 100
-    assert "\x1b" not in svg
+    title = titles(latency_plot((measured_row(name, (1.0, 2.0)), ROWS[0])))[0]
+    assert len(title) < 100
+    assert title.isprintable()
 
 
-def x_axis(plot: Plot | None) -> tuple[float, str, str]:
-    assert plot is not None
-    axes = plot.draw(WIDE).axes[0]
-    return axes.get_xlim()[0], axes.get_xscale(), axes.get_xlabel()
+def x_axis(plot: Plot | None) -> tuple[float, bool, str]:
+    axis = drawn(plot).x
+    return axis.low, axis.scale is float, axis.label
 
 
 @pytest.mark.parametrize("make", [latency_plot, error_plot])
 def test_an_axis_of_times_starts_at_zero_where_the_times_are_alike(make) -> None:
     rows = (full_row("tensorrt", "fp16", 9.0, 0.01, 1, 1), full_row("torch-fp32", "fp32", 10.0, 0.02, 1, 1))
-    low, scale, label = x_axis(make(rows))
-    assert (low, scale) == (0, "linear")
+    low, linear, label = x_axis(make(rows))
+    assert low == 0
+    assert linear
     assert "log" not in label
 
 
 @pytest.mark.parametrize("make", [latency_plot, error_plot, floor_plot, paced_plot])
 def test_an_axis_of_times_that_does_not_start_at_zero_says_so(make) -> None:
-    low, scale, label = x_axis(make(ROWS))
+    low, linear, label = x_axis(make(ROWS))
     assert low > 0
-    assert scale == "log"
+    assert not linear
     assert label.endswith("ms (log scale, not from 0)")
 
 
 def test_a_short_run_is_no_doubt_of_a_lane() -> None:
     few = Doubt(kind="few-runs", text="...")
     row = msgspec.structs.replace(ROWS[-2], doubts=(few,))
-    assert not any("in doubt" in text for text in words(drawn(latency_plot((row,)))))
+    assert not any("in doubt" in title for title in titles(latency_plot((row,))))
 
 
 def test_more_rows_than_anybody_reads_are_not_drawn() -> None:
     (bundle,) = full_report().bundles
     rows = tuple(measured_row(f"engine-{at}", (1.0, 2.0)) for at in range(200))
     plot = bundle_plots(msgspec.structs.replace(bundle, rows=rows))[0]
-    assert sum(text.startswith("engine-") for text in words(drawn(plot, WIDE))) == 40
+    assert sum(title.startswith("engine-") for title in titles(plot)) == 40

@@ -1,0 +1,79 @@
+"""The plots on two axes: speed against error, and agreement frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vla_edge.bench.output.format import backend_label, metres_per_second, printable, significant
+from vla_edge.bench.report.types import Row
+
+from .axis import errors_axis, linear_axis, times_axis
+from .drawable import NAMES_DRAWN
+from .plot import Plot, Shape, heading_of, role_legend, series_of
+
+# nearer than this, in percent along and across, a number would cover another
+NUMBER_WIDTH, NUMBER_HEIGHT = 5, 6
+
+
+def error_plot(rows: Sequence[Row]) -> Plot | None:
+    compared = [(row, row.step, row.parity) for row in rows if row.step and row.parity]
+    points = sorted(
+        (step.p50_ms, parity.max_abs_mps, at, row)
+        for at, (row, step, parity) in enumerate(compared)
+        if parity.max_abs_mps is not None
+    )
+    if len(points) < 2:
+        return None
+    x = times_axis("p50 of one step, ms", [p50_ms for p50_ms, _, _, _ in points], left=1.4, right=1.3)
+    y = errors_axis("largest action error, m/s", [error_mps for _, error_mps, _, _ in points])
+    headings = [
+        heading_of(row, f"{significant(p50_ms)} ms, {metres_per_second(error_mps)}")
+        for p50_ms, error_mps, _, row in points
+    ]
+    shapes: list[Shape] = []
+    for number, ((p50_ms, error_mps, _, _), heading) in enumerate(zip(points, headings, strict=True), 1):
+        kind = "cross" if heading.role == "wrong" else "point"
+        point = Shape(kind, heading.role, x.at(p50_ms), text=heading.title, bottom=y.at(error_mps))
+        shapes += [point, _number(number, point, shapes)]
+    caption = (
+        "Left is faster, low is closer to PyTorch FP32 on the golden samples. A cross is a wrong result. "
+        "The scale of errors is logarithmic."
+    )
+    hidden = [printable(backend_label(row)) for row in rows if row.parity and not row.parity.finite]
+    if hidden:
+        more = f" and {len(hidden) - NAMES_DRAWN} more" if len(hidden) > NAMES_DRAWN else ""
+        names = ", ".join(hidden[:NAMES_DRAWN])
+        caption += f" Not drawn, since its actions are NaN or infinite: {names}{more}."
+    legend = role_legend(headings)
+    title = "Speed against error"
+    return Plot("error", title, caption, legend, x, y, shapes=tuple(shapes), names=tuple(headings))
+
+
+def _number(number: int, point: Shape, others: Sequence[Shape]) -> Shape:
+    """A point's number above it, or as far above that it covers no other."""
+    made = Shape("number", point.role, point.left, text=str(number), bottom=point.bottom + NUMBER_HEIGHT / 2)
+    while any(
+        abs(made.left - other.left) < NUMBER_WIDTH and abs(made.bottom - other.bottom) < NUMBER_HEIGHT
+        for other in others
+    ):
+        made = replace(made, bottom=made.bottom + 1)
+    return made
+
+
+def drift_plot(rows: Sequence[Row]) -> Plot | None:
+    shown = [(row, row.agreement) for row in rows if row.agreement and len(row.agreement.error_mps) > 1]
+    if not shown:
+        return None
+    roles = series_of([row.backend for row, _ in shown])
+    last = max(len(agreement.error_mps) for _, agreement in shown) - 1
+    x = linear_axis("frame", last, room=1)
+    y = linear_axis("action error, m/s", max(max(agreement.error_mps) for _, agreement in shown), room=1.05)
+    lines = []
+    for row, agreement in shown:
+        places = (f"{x.at(at):g},{100 - y.at(error):g}" for at, error in enumerate(agreement.error_mps))
+        kind = "dashed line" if row.status == "wrong" else "line"
+        lines.append(Shape(kind, roles[row.backend], path=f"M{' L'.join(places)}"))
+    caption = "Largest difference of a component at each of your frames, in order. Dashed: a wrong engine."
+    legend = tuple((roles[row.backend], heading_of(row).title) for row, _ in shown)
+    return Plot("drift", "Agreement on your frames", caption, legend, x, y, shapes=tuple(lines), spans=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -26,12 +27,10 @@ from vla_edge.bench.measure.jobs import Failed, Job, Measured
 from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import (
     BundleReport,
-    Machine,
     Rates,
     Refused,
     Report,
     Row,
-    StandinReport,
 )
 from vla_edge.bench.standin.bench import bench_standin
 from vla_edge.bench.watch.machine import describe_machine
@@ -80,46 +79,38 @@ def run_bench(
     """
     machine = describe_machine()  # before anything of ours keeps it busy
     planned, refused = _plan(options, checkpoints) if "policy" in options.workloads else ([], [])
-    done: list[BundleReport] = []
-    with open_gpu() if options.device == "cuda" else nullcontext() as gpu:
-        harness = Harness(options, gpu, progress, worker)
-        for item in planned:
-            for bundle in _bench_bundle(item, harness):
-                keep(_report(options, machine, (*done, bundle), refused, complete=False))
-            done.append(bundle)
-        standin = None
-        for standin in bench_standin(harness) if "owner-standin" in options.workloads else ():
-            keep(_report(options, machine, done, refused, standin, complete=False))
-        rates = None if options.quick else _measure_rates(harness)
-        report = _report(options, machine, done, refused, standin, rates)
-    return with_floors(report, [item.bundle for item in planned])
-
-
-def _report(
-    options: Options,
-    machine: Machine,
-    bundles: Sequence[BundleReport],
-    refused: Sequence[Refused],
-    standin: StandinReport | None = None,
-    rates: Rates | None = None,
-    complete: bool = True,
-) -> Report:
-    return Report(
+    report = Report(
         schema_version=2,
         tool=f"vla-edge {VERSION}",
-        created_utc=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        created_utc="",
         machine=machine,
         options=msgspec.structs.replace(
             options,
             engines=_shown(Path(options.engines or ENGINES).absolute()),
             images=tuple(Path(image).name for image in options.images),
         ),
-        bundles=tuple(bundles),
+        bundles=(),
         refused=tuple(refused),
-        rates=rates,
-        standin=standin,
-        complete=complete,
+        complete=False,
     )
+    with open_gpu() if options.device == "cuda" else nullcontext() as gpu:
+        harness = Harness(options, gpu, progress, worker)
+        for item in planned:
+            done = report.bundles
+            for bundle in _bench_bundle(item, harness):
+                report = _with(report, bundles=(*done, bundle))
+                keep(report)
+        for standin in bench_standin(harness) if "owner-standin" in options.workloads else ():
+            report = _with(report, standin=standin)
+            keep(report)
+        rates = None if options.quick else _measure_rates(harness)
+    return with_floors(_with(report, rates=rates, complete=True), [item.bundle for item in planned])
+
+
+def _with(report: Report, **changes: Any) -> Report:
+    """The report with what was measured by now."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return msgspec.structs.replace(report, created_utc=now, **changes)
 
 
 def _measure_rates(harness: Harness) -> Rates | None:
@@ -134,21 +125,23 @@ def _measure_rates(harness: Harness) -> Rates | None:
 def has_failure(report: Report) -> bool:
     """Whether an engine is wrong, a backend failed, a bundle was refused, or nothing could be tried."""
     rows = [row for bundle in report.bundles for row in bundle.rows]
-    if report.standin:
-        rows += [entry.row for entry in report.standin.rows]
-    wrong = any(row.status == "wrong" and not row.may_be_wrong for row in rows)
-    if all(row.status == "skipped" for row in rows):
+    rows += [entry.row for entry in report.standin.rows] if report.standin else []
+    if report.refused or all(row.status == "skipped" for row in rows):
         return True
-    return wrong or bool(report.refused) or any(row.status == "failed" for row in rows)
+    return any(row.status == "failed" or (row.status == "wrong" and not row.may_be_wrong) for row in rows)
 
 
 def _plan(options: Options, checkpoints: Sequence[Path]) -> tuple[list[_Planned], list[Refused]]:
     """Open every bundle and find its checkpoint, before the first minute is spent on measuring."""
+    engines = Path(options.engines or ENGINES)
+    folders = find_bundles(engines) if engines.is_dir() else []
+    if not folders:
+        raise no_bundles(engines)
     finder = CheckpointFinder(checkpoints)
     planned: list[_Planned] = []
     refused: list[Refused] = []
     wants_torch = bool(set(TORCH_NAMES).intersection(options.backends or BACKEND_NAMES))
-    for folder in _folders(Path(options.engines or ENGINES)):
+    for folder in folders:
         try:
             check_paths((folder,))
             bundle = Bundle.open(folder, verify="size")
@@ -164,13 +157,6 @@ def _plan(options: Options, checkpoints: Sequence[Path]) -> tuple[list[_Planned]
     if wants_torch:
         finder.refuse_unused()
     return planned, refused
-
-
-def _folders(engines: Path) -> list[Path]:
-    folders = find_bundles(engines) if engines.is_dir() else []
-    if not folders:
-        raise no_bundles(engines)
-    return folders
 
 
 def _bench_bundle(item: _Planned, harness: Harness) -> Iterator[BundleReport]:

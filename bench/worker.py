@@ -2,15 +2,14 @@
 
     python -m vla_edge.bench.worker FD
 
-reads a `Job` from standard input, and sends `Entered` for each phase and then one `Measured`, `Rated` or `Failed`
-to the pipe FD. See `harness/process.py` for the parent.
+reads a `Job` from standard input, and sends `Entered` for each phase and then `Measured`, `Rated` or `Failed` to
+the pipe FD. See `harness/process.py` for the parent.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-import statistics
 import sys
 import time
 import traceback
@@ -25,13 +24,13 @@ from vla_edge.bench.backends.load import Loaded
 from vla_edge.bench.backends.random_policy import UnknownArchitectureError
 from vla_edge.bench.harness.orphan import end_with_parent
 from vla_edge.bench.measure.agreement import Actions
-from vla_edge.bench.measure.jobs import RATES, Entered, Failed, Job, Measured, Message, Profiled, Rated
+from vla_edge.bench.measure.jobs import RATES, Entered, Failed, Job, Measured, Message, Rated
 from vla_edge.bench.measure.pace import run_paced, summarise_paced
 from vla_edge.bench.measure.parity import ActionErrors
 from vla_edge.bench.measure.timing import Budget, collect, summarise, warm_up
 from vla_edge.bench.measure.workload import PolicyStep
 from vla_edge.bench.options.options import Options
-from vla_edge.bench.report.types import ColdStart, Identity, Paced, Profile, Row, Samples, Warmup
+from vla_edge.bench.report.types import ColdStart, Identity, Paced, Row, Samples, Warmup
 from vla_edge.bench.watch.memory import read_host
 from vla_edge.bench.watch.phases import Phase
 from vla_edge.runtime.errors import VlaError
@@ -101,9 +100,12 @@ def _answer(job: Job, load_backend: Load, started_ns: int, send: Callable[[Messa
     loaded, step, errors, cold_start = _start(job, load_backend, started_ns, enter)
     measured = _measure(job, loaded, step, errors, cold_start, enter)
     send(measured)
-    if loaded.profile is not None and measured.profile_follows and measured.row.samples:
+    if loaded.profile is not None and measured.profile_follows and measured.row.step:
         enter("profile")
-        send(_profile(loaded.profile, step, _profile_runs(measured.row.samples.step_ms)))
+        step()  # a profiler runs on what the inputs hold
+        profile = loaded.profile(_profile_runs(measured.row.step.p50_ms))
+        row = msgspec.structs.replace(measured.row, profile=profile)
+        send(msgspec.structs.replace(measured, row=row, profile_follows=False))
     loaded.close()
 
 
@@ -223,22 +225,9 @@ def _run_frames(
         return [], (f"the frames gave no actions: {error.problem}",)
 
 
-def _profile_runs(step_ms: Sequence[float]) -> int:
+def _profile_runs(step_ms: float) -> int:
     """As many as tell enough, unless steps are so slow that it would take long."""
-    fitting = round(PROFILE_SECONDS * 1e3 / statistics.median(step_ms))
-    return min(PROFILE_RUNS, max(1, fitting))
-
-
-def _profile(profile: Callable[[int], Profile], step: PolicyStep, runs: int) -> Profiled:
-    """Where the time goes. A profile that fails is a note."""
-    try:
-        step()  # a profiler runs on what the inputs hold
-        return Profiled(profile(runs), ())
-    except VlaError as error:
-        return Profiled(None, (f"no profile: {error.problem}",))
-    except Exception as error:
-        traceback.print_exc()
-        return Profiled(None, (f"no profile: {type(error).__name__}: {error}",))
+    return min(PROFILE_RUNS, max(1, round(PROFILE_SECONDS * 1e3 / step_ms)))
 
 
 def _laps(last_ns: int) -> Iterator[float]:

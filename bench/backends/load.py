@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -23,7 +23,7 @@ from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.session import Session
 from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_of
 
-from .torch_session import TORCH_MODES, TorchSession, prepare_torch
+from .torch_session import TORCH_MODES, Signature, TorchSession, prepare_torch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 TORCH_NAMES: tuple[str, ...] = tuple(TORCH_MODES)
 BACKEND_NAMES = (*TORCH_NAMES, *ENGINES)
+FROM_CACHE = "compiled out of Inductor's cache of an earlier run"
 
 
 @dataclass(frozen=True)
@@ -116,24 +117,40 @@ def _load_engine(job: Job) -> Loaded:
     on_cpu = "cpu" in ENGINES[job.backend].devices
     options = {"threads": job.options.threads, "provider": job.options.device} if on_cpu else {}
     session = open_session(bundle, job.backend, **options)
-    manifest = bundle.manifest
-    batch = _batch(bundle)
-    policy = Policy(bundle, session) if batch == 1 else None
-    pixels = _noise(job.frame)
     split_ms: Mapping[str, float] = getattr(session, "load_ms", {})
-    return Loaded(
-        session=session,
-        golden=lambda: load_golden(bundle),
-        state=_state_inputs(bundle),
-        action_scale=manifest.action.scale,
-        close=policy.close if policy else session.close,
-        act=_acting(policy, pixels) if policy else None,
-        device_ms=_engine_times(session),
-        preprocess=_preparing(bundle, pixels) if policy else None,
-        frames=_frame_runner(session, bundle, load_golden) if policy else None,
+    run_engine_ms: Callable[[], float] | None = getattr(session, "run_engine_ms", None)
+    loaded = replace(
+        _on_bundle(session, bundle, partial(load_golden, bundle)),
+        # TensorRT sessions time the engine alone; ONNX Runtime has nothing like it
+        device_ms=lambda steps: [run_engine_ms() for _ in range(steps)] if run_engine_ms else [],
         profile=_PROFILES.get(job.backend, _no_profile)(job, bundle, session),
         load_split_s={"check": checked_s, **{step: spent / 1e3 for step, spent in split_ms.items()}},
-        notes=() if policy else (f"no act column: Policy.act takes one frame, this bundle {batch}",),
+    )
+    batch = bundle.manifest.batch
+    if batch != 1:
+        note = f"no act column: Policy.act takes one frame, this bundle {batch}"
+        return replace(loaded, notes=(note,))
+    policy = Policy(bundle, session)
+    # no shortcut for even areas, and the same frame everywhere
+    pixels = np.random.default_rng(0).integers(0, 256, (*job.frame, 3), dtype=np.uint8)
+    return replace(
+        loaded, close=policy.close, act=_acting(policy, pixels), preprocess=_preparing(bundle, pixels)
+    )
+
+
+def _on_bundle(session: Session, bundle: Bundle, golden: Callable[[], dict[str, np.ndarray]]) -> Loaded:
+    """What every backend of a bundle has."""
+    manifest = bundle.manifest
+    state = frozenset(source for source, _ in manifest.runtime.state)
+    return Loaded(
+        session=session,
+        golden=golden,
+        state=state,
+        action_scale=manifest.action.scale,
+        close=session.close,
+        frames=(lambda frames: run_frames(session, bundle, golden(), state, frames))
+        if manifest.batch == 1
+        else None,
     )
 
 
@@ -183,23 +200,12 @@ def _stages(bundle: Bundle) -> Stages:
     return Stages(family_of_bundle(bundle.manifest).stage_patterns)
 
 
-def _noise(frame: tuple[int, int]) -> np.ndarray:
-    """No shortcut for even areas, and the same frame everywhere."""
-    return np.random.default_rng(0).integers(0, 256, (*frame, 3), dtype=np.uint8)
-
-
 def _preparing(bundle: Bundle, pixels: np.ndarray) -> Callable[[], object]:
     from vla_edge.runtime.preprocess import Preprocessor
 
     settings = bundle.manifest.preprocessing
     target = np.empty((1, 3, settings.height, settings.width), np.float32)
     return partial(Preprocessor(settings), pixels, target)
-
-
-def _frame_runner(
-    session: Session, bundle: Bundle, golden: Callable[[Bundle], Mapping[str, np.ndarray]]
-) -> FrameRunner:
-    return lambda frames: run_frames(session, bundle, golden(bundle), _state_inputs(bundle), frames)
 
 
 def _acting(policy: Policy, pixels: np.ndarray) -> Callable[[], object]:
@@ -211,40 +217,24 @@ def _acting(policy: Policy, pixels: np.ndarray) -> Callable[[], object]:
     return act
 
 
-def _engine_times(session: Session) -> Callable[[int], list[float]]:
-    """TensorRT sessions time the engine alone; ONNX Runtime has nothing like it."""
-    run_engine_ms: Callable[[], float] | None = getattr(session, "run_engine_ms", None)
-    if run_engine_ms is None:
-        return lambda steps: []
-    return lambda steps: [run_engine_ms() for _ in range(steps)]
-
-
 def _load_torch(job: Job) -> Loaded:
     """The bundle beside it gives settings and samples; its sizes are checked, its graph is not read."""
     prepare_torch(job.options.device, job.options.threads)
     bundle = Bundle.open(job.bundle, verify="size")
     policy = _torch_policy(job, bundle)
     mode = TORCH_MODES[job.backend]
-    session = TorchSession(policy, bundle, mode, job.options.device)
+    signature = Signature(bundle.manifest.inputs, bundle.manifest.outputs, bundle.identity)
+    session = TorchSession(policy, signature, mode, job.options.device)
     eager = not mode.graph and mode.compile_mode is None
-    return Loaded(
-        session=session,
-        golden=lambda: _golden_with_token_ids(bundle),
-        state=_state_inputs(bundle),
-        action_scale=bundle.manifest.action.scale,
-        close=session.close,
+    return replace(
+        _on_bundle(session, bundle, partial(_golden_with_token_ids, bundle)),
         device_ms=lambda steps: session.device_ms[-steps:],
         queue_ms=lambda steps: session.queue_ms[-steps:],
-        frames=_frame_runner(session, bundle, _golden_with_token_ids) if _batch(bundle) == 1 else None,
         profile=_torch_profile(job, bundle, policy, session) if eager else None,
         torch_allocator_peak_mib=session.peak_allocated_mib,
         compile_s=lambda: session.compile_s,
-        compile_notes=lambda: _compile_notes(session),
+        compile_notes=lambda: (FROM_CACHE,) if session.compiled_from_cache else (),
     )
-
-
-def _compile_notes(session: TorchSession) -> tuple[str, ...]:
-    return ("compiled out of Inductor's cache of an earlier run",) if session.compiled_from_cache else ()
 
 
 def _torch_policy(job: Job, bundle: Bundle) -> nn.Module:
@@ -259,14 +249,6 @@ def _torch_policy(job: Job, bundle: Bundle) -> nn.Module:
     settings = family.settings.from_manifest(manifest)
     checkpoint = read_checkpoint(Path(job.checkpoint), manifest.source.weights_key or None, family.name)
     return family.reference(checkpoint.architecture, settings, checkpoint.tensors, fused=True)
-
-
-def _batch(bundle: Bundle) -> int:
-    return bundle.manifest.inputs[0].shape[0]
-
-
-def _state_inputs(bundle: Bundle) -> frozenset[str]:
-    return frozenset(source for source, _ in bundle.manifest.runtime.state)
 
 
 def _golden_with_token_ids(bundle: Bundle) -> dict[str, np.ndarray]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
+from vla_edge.bench.options.options import Device
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.cuda.libcuda import LibCuda
 from vla_edge.runtime.engines.registry import ENGINES
@@ -13,8 +13,6 @@ from vla_edge.runtime.errors import EngineError, InputError
 
 from .load import TORCH_NAMES
 from .torch_session import TORCH_MODES
-
-Device = Literal["cpu", "cuda"]
 
 
 def check_device(device: Device) -> None:
@@ -51,21 +49,12 @@ def check_paths(paths: Iterable[Path]) -> None:
     Raises:
         InputError: a path with bytes that are no UTF-8.
     """
-    for path in paths:
-        if not is_text(path):
-            shown = str(path).encode(errors="replace").decode()
+    for path in map(str, paths):
+        shown = path.encode(errors="replace").decode()
+        if shown != path:
             raise InputError(
                 f"the path {shown} is no UTF-8 text.", "Rename it, or the folder that it lies in."
             )
-
-
-def is_text(path: Path) -> bool:
-    """Whether a path can stand in JSON."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def check_backends(names: Sequence[str], device: Device) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vla_edge.bench.report.units import BYTES_PER_MIB
-from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import TensorSpec
 from vla_edge.runtime.engines.session import EngineIdentity, HostWork, nothing
 from vla_edge.runtime.errors import EngineError
@@ -91,11 +90,6 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
     owner: str
 
-    @classmethod
-    def of(cls, bundle: Bundle) -> Signature:
-        """Of a bundle's graph, and so of its policy."""
-        return cls(bundle.manifest.inputs, bundle.manifest.outputs, bundle.identity)
-
 
 class TorchSession:
     """A policy in PyTorch with host arrays in and out, as `sessions.base.Session` asks.
@@ -107,10 +101,9 @@ class TorchSession:
     Args:
         policy: in eval mode, with FP32 weights, its `forward` free of gradients and giving a dict; moved and
             converted in place.
-        bundle: what the policy stands beside, or names and shapes of inputs and outputs.
-        mode: how to run it, or only its precision.
+        signature: names and shapes of inputs and outputs.
+        mode: how to run it.
         device: "cpu" or "cuda".
-        graph: with a precision, the same as the mode's.
 
     Attributes:
         device_ms: on a GPU, milliseconds between CUDA events around each forward pass so far; no copies.
@@ -124,19 +117,10 @@ class TorchSession:
         EngineError: the mode needs a GPU and the device is the CPU.
     """
 
-    def __init__(
-        self,
-        policy: nn.Module,
-        bundle: Bundle | Signature,
-        mode: TorchMode | Precision,
-        device: str,
-        *,
-        graph: bool = False,
-    ) -> None:
+    def __init__(self, policy: nn.Module, signature: Signature, mode: TorchMode, device: str) -> None:
         import torch
 
-        self.mode = mode if isinstance(mode, TorchMode) else TorchMode(mode, graph=graph)
-        signature = bundle if isinstance(bundle, Signature) else Signature.of(bundle)
+        self.mode = mode
         self._torch = torch
         self._device = torch.device(device)
         self._check_device()

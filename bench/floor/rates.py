@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vla_edge.bench.backends.torch_session import prepare_torch
-from vla_edge.bench.harness.process import DEFAULT_WORKER, answer_of
+from vla_edge.bench.harness.process import DEFAULT_WORKER, run_job
 from vla_edge.bench.measure.jobs import RATES, Failed, Job, Rated
 from vla_edge.bench.options.options import Device, Options
 from vla_edge.bench.report.types import Rates
@@ -74,9 +74,9 @@ def measure_rates(device: Device, threads: int) -> Rates:
 
 
 def measure_rates_apart(options: Options, worker: Sequence[str] = DEFAULT_WORKER) -> Rates | Failed:
-    """Measure in a fresh process of the bench's worker, and wait for its end; see `answer_of`."""
+    """Measure in a fresh process of the bench's worker, and wait for its end; see `run_job`."""
     asked = msgspec.structs.replace(options, time_limit_s=TIME_LIMIT_S)
-    answer = answer_of(Job(backend=RATES, bundle="", options=asked, frame=(0, 0)), Rated, worker)
+    answer = run_job(Job(backend=RATES, bundle="", options=asked, frame=(0, 0)), Rated, worker)
     return answer.rates if isinstance(answer, Rated) else answer
 
 

@@ -47,5 +47,6 @@ class Harness:
         memory = MemoryWatch(open_reader(self.gpu) if on_gpu else None)
         gpu = GpuWatch(self.gpu if on_gpu else None)
         load = other_load()
-        result = run_job(job, watch=memory, gpu=gpu, worker=self.worker, on_phase=self.progress.phase)
+        watches = (memory.sample, gpu.sample)
+        result = run_job(job, Measured, self.worker, watches, self.progress.phase)
         return row_of(job.backend, origin, result, gates, memory, gpu, load, notes), result

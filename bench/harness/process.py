@@ -19,9 +19,7 @@ from typing import IO, Literal, TypeVar, cast
 
 import msgspec
 
-from vla_edge.bench.measure.jobs import Entered, Failed, Job, Measured, Message, Profiled, Rated
-from vla_edge.bench.watch.gpu import GpuWatch
-from vla_edge.bench.watch.memory import MemoryWatch
+from vla_edge.bench.measure.jobs import Entered, Failed, Job, Measured, Message, Rated
 from vla_edge.bench.watch.phases import QUIET_PHASES, UNCOUNTED_PHASES, Phase
 
 DEFAULT_WORKER = (sys.executable, "-m", "vla_edge.bench.worker")
@@ -36,24 +34,6 @@ _Answer = TypeVar("_Answer", Measured, Rated)
 
 
 def run_job(
-    job: Job,
-    *,
-    watch: MemoryWatch,
-    gpu: GpuWatch | None = None,
-    worker: Sequence[str] = DEFAULT_WORKER,
-    on_phase: Callable[[Phase], None] = lambda phase: None,
-) -> Measured | Failed:
-    """Run one backend's job and wait for its end; see `answer_of`.
-
-    Args:
-        watch: samples the process's memory while it runs.
-        gpu: samples the device meanwhile.
-    """
-    watches = [watch.sample, *([gpu.sample] if gpu else [])]
-    return answer_of(job, Measured, worker, watches, on_phase)
-
-
-def answer_of(
     job: Job,
     kind: type[_Answer],
     worker: Sequence[str] = DEFAULT_WORKER,
@@ -126,21 +106,6 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _with_profile(
-    measured: Measured | None, last: Measured | Profiled | Rated | Failed
-) -> Measured | Rated | Failed:
-    """What was measured, with what came after it: a profile, or the reason why none did."""
-    if measured is None:
-        return Failed("sent a profile without figures") if isinstance(last, Profiled) else last
-    if isinstance(last, (Measured, Rated)):
-        return last
-    profile, notes = (
-        (None, (f"no profile: {last.reason}",)) if isinstance(last, Failed) else (last.profile, last.notes)
-    )
-    row = msgspec.structs.replace(measured.row, profile=profile, notes=(*measured.row.notes, *notes))
-    return msgspec.structs.replace(measured, row=row)
-
-
 class _Follower:
     """Waits for a worker's result while sampling its memory and the device."""
 
@@ -163,7 +128,8 @@ class _Follower:
         """The answer, or why there is none; once measured, a profile that is not reached is a note."""
         deadline = time.monotonic() + time_limit_s
         measured: Measured | None = None
-        while (left_s := deadline - time.monotonic()) > 0:
+        end: Measured | Rated | Failed | None = None
+        while end is None and (left_s := deadline - time.monotonic()) > 0:
             self._sample()
             message = self._receive(left_s)
             if isinstance(message, Entered):
@@ -171,10 +137,15 @@ class _Follower:
                 self._on_phase(message.phase)
             elif isinstance(message, Measured) and message.profile_follows:
                 measured = message
-            elif message is not None:
-                return _with_profile(measured, message)
-        reached = f"time limit of {time_limit_s:g} s reached in phase '{self._phase}'"
-        return _with_profile(measured, Failed(self._with_last_words(reached)))
+            else:
+                end = message
+        if end is None:
+            reached = f"time limit of {time_limit_s:g} s reached in phase '{self._phase}'"
+            end = Failed(self._with_last_words(reached))
+        if measured is None or not isinstance(end, Failed):
+            return end
+        notes = (*measured.row.notes, f"no profile: {end.reason}")
+        return msgspec.structs.replace(measured, row=msgspec.structs.replace(measured.row, notes=notes))
 
     def _sample(self) -> None:
         if self._phase not in UNCOUNTED_PHASES:

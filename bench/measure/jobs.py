@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from vla_edge.bench.options.options import Options
-from vla_edge.bench.report.types import Profile, Rates, Row
+from vla_edge.bench.report.types import Rates, Row
 from vla_edge.bench.watch.memory import HostMemory
 from vla_edge.bench.watch.phases import Phase
 
@@ -45,14 +45,14 @@ class Entered(Struct, frozen=True, tag="entered"):
 
 
 class Measured(Struct, frozen=True, kw_only=True, tag="measured"):
-    """All that a worker has measured, but for a profile: a `Profiled` may follow.
+    """All that a worker has measured. Sent before a profile is taken, and with it once more.
 
     Attributes:
         row: its figures; memory, energy and a verdict are the waiting side's to add.
         host_memory: the process's last reading of itself.
         torch_allocator_peak_mib: see `report.Memory`.
         frame_actions: on the user's frames; None for what is not finite, since JSON has no word for it.
-        profile_follows: whether a profile is taken next.
+        profile_follows: whether this is the first of the two.
     """
 
     row: Row
@@ -60,13 +60,6 @@ class Measured(Struct, frozen=True, kw_only=True, tag="measured"):
     torch_allocator_peak_mib: float | None
     frame_actions: tuple[tuple[tuple[float | None, ...], ...], ...]
     profile_follows: bool
-
-
-class Profiled(Struct, frozen=True, tag="profiled"):
-    """Where the time goes, or a note why that is not known."""
-
-    profile: Profile | None
-    notes: tuple[str, ...]
 
 
 class Rated(Struct, frozen=True, tag="rated"):
@@ -82,4 +75,4 @@ class Failed(Struct, frozen=True, tag="failed"):
     is_obstacle: bool = False
 
 
-Message = Entered | Measured | Profiled | Rated | Failed
+Message = Entered | Measured | Rated | Failed

@@ -7,7 +7,7 @@ import platform
 import re
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,8 @@ def _busy_share() -> float:
 
 def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that matter to the figures."""
-    found = {name: reading(f"the version of {name}", partial(_version, name)) for name in LIBRARIES}
+    found = {name: reading(f"the version of {name}", partial(version, name)) for name in LIBRARIES}
     return {name: each for name, each in found.items() if each}
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu_name() -> str:

@@ -201,7 +201,7 @@ def test_every_way_to_run_the_policy_has_a_name() -> None:
 def test_a_compiled_module_is_one_graph_with_the_same_actions(compiler_cache: Path) -> None:
     from torch._dynamo.utils import counters
 
-    eager = TorchSession(Recurrent().eval(), SIGNATURE, "fp32", "cpu")
+    eager = TorchSession(Recurrent().eval(), SIGNATURE, TORCH_MODES["torch-fp32"], "cpu")
     counters.clear()
     session = TorchSession(Recurrent().eval(), SIGNATURE, TorchMode("fp32", compile_mode="default"), "cpu")
     assert session.compile_s is None
@@ -261,7 +261,7 @@ def test_what_only_a_gpu_can_do_says_so(name: str, what: str) -> None:
 
 
 def test_half_precision_takes_and_gives_single_precision_arrays() -> None:
-    exact = actions_of(TorchSession(Recurrent().eval(), SIGNATURE, "fp32", "cpu"), 0)
+    exact = actions_of(TorchSession(Recurrent().eval(), SIGNATURE, TORCH_MODES["torch-fp32"], "cpu"), 0)
     session = TorchSession(Recurrent().eval(), SIGNATURE, TORCH_MODES["torch-fp16"], "cpu")
     half = actions_of(session, 0)
     assert half.dtype == session.inputs["pixels"].dtype == np.float32
@@ -270,7 +270,7 @@ def test_half_precision_takes_and_gives_single_precision_arrays() -> None:
 
 
 def test_the_hosts_work_beside_a_step_is_done_once_and_its_error_comes_after_the_outputs() -> None:
-    session = TorchSession(Recurrent().eval(), SIGNATURE, "fp32", "cpu")
+    session = TorchSession(Recurrent().eval(), SIGNATURE, TORCH_MODES["torch-fp32"], "cpu")
     expected = actions_of(session, 0)
     session.outputs["actions"][...] = 7
     done: list[int] = []
@@ -288,7 +288,7 @@ def test_the_hosts_work_beside_a_step_is_done_once_and_its_error_comes_after_the
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", list(TORCH_MODES))
 def test_every_mode_on_a_gpu_gives_the_actions_of_the_cpu(name: str, compiler_cache: Path) -> None:
-    exact = TorchSession(Recurrent().eval(), SIGNATURE, "fp32", "cpu")
+    exact = TorchSession(Recurrent().eval(), SIGNATURE, TORCH_MODES["torch-fp32"], "cpu")
     session = TorchSession(Recurrent().eval(), SIGNATURE, TORCH_MODES[name], "cuda")
     for at in (0, 1, 0, 1):
         assert np.abs(actions_of(session, at) - actions_of(exact, at)).max() < 0.01

@@ -28,7 +28,7 @@ def asking(job: Job, **changes: Any) -> Job:
 def run(job: Job, planted: Callable[[str], tuple[str, ...]]) -> Callable[..., Measured | Failed]:
     def run_planted(fault: str, time_limit_s: float = LONG_S) -> Measured | Failed:
         limited = asking(job, time_limit_s=time_limit_s)
-        return run_job(limited, watch=MemoryWatch(None), worker=planted(fault))
+        return run_job(limited, Measured, worker=planted(fault))
 
     return run_planted
 
@@ -51,7 +51,7 @@ def is_alive(pid: int) -> bool:
 def test_an_engine_is_measured_in_every_phase_with_its_memory(job: Job) -> None:
     phases: list[str] = []
     watch = MemoryWatch(None)
-    measured = run_job(job, watch=watch, on_phase=phases.append)
+    measured = run_job(job, Measured, watches=(watch.sample,), on_phase=phases.append)
     assert isinstance(measured, Measured)
     assert phases == ["import", "load", "first call", "warm-up", "measure", "parity", "act"]
     assert len(measured.row.samples.step_ms) == len(measured.row.samples.act_ms) == 30
@@ -68,7 +68,7 @@ def test_an_engine_is_measured_in_every_phase_with_its_memory(job: Job) -> None:
 
 def test_every_golden_sample_is_checked_however_few_runs_there_are(job: Job) -> None:
     short = asking(job, runs=2, warmup=0)
-    measured = run_job(short, watch=MemoryWatch(None))
+    measured = run_job(short, Measured)
     assert isinstance(measured, Measured)
     assert (measured.row.parity.samples, measured.row.parity.calls, len(measured.row.samples.step_ms)) == (
         10,
@@ -91,13 +91,13 @@ def test_a_segmentation_fault_is_a_reason(run) -> None:
 @pytest.mark.parametrize(("number", "name"), [(34, "SIGRTMIN"), (40, "signal 40")])
 def test_a_kill_by_any_signal_is_a_reason(job: Job, number: int, name: str) -> None:
     script = f"import os, sys; sys.stdin.readline(); os.kill(os.getpid(), {number})"
-    outcome = run_job(job, watch=MemoryWatch(None), worker=(sys.executable, "-c", script))
+    outcome = run_job(job, Measured, worker=(sys.executable, "-c", script))
     assert reason_of(outcome).startswith(f"killed by {name} in phase 'start'")
 
 
 def test_the_thread_pools_are_fixed_and_gpus_hidden_before_any_library_reads_them(job: Job) -> None:
     script = "import os; raise SystemExit(repr([os.environ[n] for n in ('OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES')]))"
-    outcome = run_job(job, watch=MemoryWatch(None), worker=(sys.executable, "-c", script))
+    outcome = run_job(job, Measured, worker=(sys.executable, "-c", script))
     assert reason_of(outcome).endswith("last line printed: ['1', '']")
 
 
@@ -116,7 +116,7 @@ def test_an_answer_of_another_kind_is_none(job: Job) -> None:
         "import sys; from multiprocessing.connection import Connection;"
         f"Connection(int(sys.argv[-1]), readable=False).send_bytes({msgspec.json.encode(rated)!r})"
     )
-    outcome = run_job(job, watch=MemoryWatch(None), worker=(sys.executable, "-c", script))
+    outcome = run_job(job, Measured, worker=(sys.executable, "-c", script))
     assert reason_of(outcome) == "sent an answer to another job"
 
 
@@ -154,7 +154,7 @@ def test_what_libraries_print_is_not_taken_for_an_answer(run) -> None:
 )
 def test_a_profile_that_fails_costs_no_figure(job: Job, planted, fault: str, note: str) -> None:
     profiled = asking(job, quick=False)
-    measured = run_job(profiled, watch=MemoryWatch(None), worker=planted(fault))
+    measured = run_job(profiled, Measured, worker=planted(fault))
     assert isinstance(measured, Measured)
     assert (len(measured.row.samples.step_ms), measured.row.profile) == (30, None)
     assert measured.row.notes[-1].startswith(note)
@@ -162,7 +162,7 @@ def test_a_profile_that_fails_costs_no_figure(job: Job, planted, fault: str, not
 
 def test_a_profile_that_is_there_comes_after_the_figures(job: Job) -> None:
     profiled = asking(job, quick=False)
-    measured = run_job(profiled, watch=MemoryWatch(None))
+    measured = run_job(profiled, Measured)
     assert isinstance(measured, Measured)
     assert measured.row.profile is not None
 
@@ -173,7 +173,7 @@ def test_frames_of_nan_and_a_paced_loop_of_nan_are_answers(job: Job, planted) ->
     for fault in ("nan_frames", "nan"):
         worker = planted(fault)
         asked = watched if fault == "nan_frames" else asking(watched, images=())
-        measured = run_job(asked, watch=MemoryWatch(None), worker=worker)
+        measured = run_job(asked, Measured, worker=worker)
         assert isinstance(measured, Measured)
         assert measured.row.paced is not None
         assert measured.row.parity.finite == (fault == "nan_frames")
@@ -183,18 +183,18 @@ def test_frames_of_nan_and_a_paced_loop_of_nan_are_answers(job: Job, planted) ->
 def test_a_frame_that_cannot_be_read_is_a_note(job: Job, tmp_path) -> None:
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n")
     asked = asking(job, images=(str(tmp_path / "cut.png"),))
-    measured = run_job(asked, watch=MemoryWatch(None))
+    measured = run_job(asked, Measured)
     assert isinstance(measured, Measured)
     assert "the frames gave no actions" in measured.row.notes[-1]
     assert "cut.png" in measured.row.notes[-1]
 
 
 def test_a_worker_that_cannot_start_is_a_reason(job: Job) -> None:
-    outcome = run_job(job, watch=MemoryWatch(None), worker=("false",))
+    outcome = run_job(job, Measured, worker=("false",))
     assert reason_of(outcome) == "ended with exit code 1 in phase 'start' without a result"
 
 
 def test_a_damaged_bundle_is_a_reason_in_the_bundle_s_words(job: Job, tmp_path) -> None:
     empty = msgspec.structs.replace(job, bundle=str(tmp_path))
-    outcome = run_job(empty, watch=MemoryWatch(None))
+    outcome = run_job(empty, Measured)
     assert "is not a bundle: it has no manifest.json" in reason_of(outcome)

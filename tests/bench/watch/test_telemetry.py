@@ -20,6 +20,7 @@ from bench_examples import example_report
 
 from vla_edge.bench.harness.process import run_job
 from vla_edge.bench.harness.rows import row_of
+from vla_edge.bench.measure.jobs import Measured
 from vla_edge.bench.output.facts import machine_facts
 from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.report.types import decode, encode
@@ -205,7 +206,7 @@ def test_a_row_survives_a_gpu_that_falls_silent_while_it_is_timed(job) -> None:
         for name in NVML if phase == "measure" else ():
             nvml.refuse(name, refuse(NotSupported("GPU is lost")))
 
-    result = run_job(job, watch=host, gpu=device, on_phase=fall_silent)
+    result = run_job(job, Measured, watches=(host.sample, device.sample), on_phase=fall_silent)
     row = row_of("onnxruntime", "sample: x", result, None, host, device)
     assert row.status == "ok"
     assert row.step.runs == 30

@@ -21,14 +21,11 @@ Activations are below 0.2 MiB and left out.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from vla_edge.bench.report.types import MemoryPart
 from vla_edge.bench.report.units import BYTES_PER_MIB
 
 from .model import Precision, Standin
 
-Moment = Literal["held", "moving", "stepping"]
 HOPPER = 90
 CUBLAS_HOPPER_MIB = 32.0
 CUBLAS_MIB = 8.125
@@ -37,36 +34,25 @@ SECOND = "a second workspace of this size, seen on Hopper, not traced"
 ITEM_BYTES = {"fp32": 4, "fp16": 2}
 
 
-def explain_memory(
-    precision: Precision, sm: int, *, moment: Moment = "stepping", cublaslt: bool = True
-) -> tuple[MemoryPart, ...]:
-    """The parts of what PyTorch's allocator holds at most, at one moment.
+def explain_memory(precision: Precision, sm: int, *, cublaslt: bool = True) -> tuple[MemoryPart, ...]:
+    """The parts of what PyTorch's allocator holds at most while stepping.
 
     Args:
         precision: of the module.
         sm: compute capability as one number: 90 for 9.0.
-        moment: see above.
         cublaslt: whether cuBLASLt's workspace stays, as in PyTorch 2.11.
     """
-    standin = Standin()
 
     def mib(numbers: int) -> float:
         return numbers * ITEM_BYTES[precision] / BYTES_PER_MIB
 
-    rnn = mib(standin.parameters_of("rnn"))
-    weights = MemoryPart(what="weights", mib=mib(standin.parameters_of()))
-    if moment == "held":
-        return (weights,)
-    if moment == "moving":
-        return (
-            MemoryPart(what="weights of the first Linear", mib=mib(standin.parameters_of("embed"))),
-            MemoryPart(what="the RNN's weights as they arrive", mib=rnn),
-            MemoryPart(what="one block for the RNN's weights", mib=rnn),
-        )
+    standin = Standin()
     blas = CUBLAS_HOPPER_MIB if sm == HOPPER else CUBLAS_MIB
     return (
-        weights,
-        MemoryPart(what="cuDNN's workspace, as large as the RNN's weights", mib=rnn),
+        MemoryPart(what="weights", mib=mib(standin.parameters_of())),
+        MemoryPart(
+            what="cuDNN's workspace, as large as the RNN's weights", mib=mib(standin.parameters_of("rnn"))
+        ),
         MemoryPart(what="cuBLAS's workspace", mib=blas),
         MemoryPart(what="input", mib=mib(standin.pixels)),
         *((MemoryPart(what=SECOND, mib=CUBLAS_HOPPER_MIB),) if sm == HOPPER else ()),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,10 +24,11 @@ from vla_edge.runtime.engines.tensorrt.plan import (
 )
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header
 from vla_edge.runtime.engines.tensorrt.plan_names import record_path
-from vla_edge.runtime.engines.tensorrt.record import Machine
+from vla_edge.runtime.engines.tensorrt.record import Machine, SampleError
 from vla_edge.runtime.errors import EngineError
 
 RTX = Machine(backend="tensorrt-rtx", version="1.2.0", sm=89, gpu="Ada", driver="CUDA 12.6")
+KEPT = Path(__file__).parents[2] / "bundle" / "kept"
 ORIN = Machine(backend="tensorrt", version="10.6.0", sm=87, gpu="Orin", driver="CUDA 12.6")
 
 
@@ -266,3 +269,44 @@ def test_only_regular_files_are_opened_and_a_pipe_is_not_waited_for(
 
     with pytest.raises(EngineError, match=r"cannot be read: it is (a symbolic link|not a regular file)"):
         read()
+
+
+class TestSideFilesOfVersion1:
+    """Written before units stood in them: all errors of actions were in m/s."""
+
+    def before(self, plan: Path) -> dict[str, Any]:
+        """Rewrite a plan's side file as version 1 wrote it, with a gate and a sample."""
+        fields = json.loads(record_path(plan).read_text())
+        found = fields["verification"]
+        found["samples"] = [{"name": "a", "max_abs_mps": 0.01, "relative_l2": None}]
+        found["checks"] = [
+            {"stage": stage, "metric": metric, "limit": 0.02, "measured": 0.01, "passed": True}
+            for stage, metric in (("text", "relative_l2"), ("action", "max_abs_mps"))
+        ]
+        fields["record_version"] = 1
+        record_path(plan).write_text(json.dumps(fields))
+        return cast("dict[str, Any]", fields)
+
+    def test_its_plan_loads_and_its_errors_keep_their_unit(self, bundle: Bundle) -> None:
+        plan = make_plan(bundle)
+        self.before(plan)
+        assert load(bundle) == plan.read_bytes()
+        found = read_record(plan, bundle.folder).verification
+        assert [(check.stage, check.metric, check.unit) for check in found.checks] == [
+            ("text", "relative_l2", "relative"),
+            ("action", "max_abs", "m/s"),
+        ]
+        assert found.samples == (SampleError(name="a", max_abs=0.01, relative_l2=None),)
+
+    def test_a_field_of_another_version_is_refused(self, bundle: Bundle) -> None:
+        plan = make_plan(bundle)
+        fields = self.before(plan)
+        fields["verification"]["checks"][0]["unit"] = "m/s"
+        record_path(plan).write_text(json.dumps(fields))
+        assert "unknown field `unit`" in refusal(bundle)
+
+    def test_a_kept_one_loads(self, tmp_path: Path) -> None:
+        plan = tmp_path / "tensorrt-rtx-1.7.1.116-sm89.plan"
+        shutil.copy(KEPT / "pure-fp16.plan.json", record_path(plan))
+        record = read_record(plan, tmp_path)
+        assert (record.record_version, record.machine.sm, record.verification.passed) == (2, 89, None)

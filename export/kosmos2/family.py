@@ -14,20 +14,17 @@ from vla_edge.export.family import (
     PromptRequest,
     Prompts,
     Recognised,
-    Shape,
     Surroundings,
 )
+from vla_edge.export.family_samples import Shape
 from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest, Preprocessing, Runtime
 
 from . import layout
-from .architecture import Architecture
-from .normalisation import action_normalisation
+from .architecture import Architecture, shapes_in_words
 from .sample.samples import Kosmos2Samples
 from .settings import PolicySettings
-from .settings_rules import RULES
-from .stage_names import CALLED_ALONE, STAGE_PATTERNS
+from .settings_rules import RULES, action_normalisation
 from .tensors import CLIP, FUSION, HEAD, KOSMOS, LSTM
-from .words import shapes_in_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +36,21 @@ if TYPE_CHECKING:
 
 
 UNIT = "m/s"
+# The projection belongs to vision, since parity measures that stage behind it, too; CLIP's text feature is a table in
+# a graph.
+STAGE_PATTERNS: Mapping[str, str] = {
+    "vision": r"kosmos_model\.(?:vision_model|image_to_text_projection)",
+    "text": r"kosmos_model\.text_model",
+    "clip": r"clip_model\.\w|clip_text_features",
+    "fusion": r"feature_fusion",
+    "lstm": r"rnn|[hc]_(?:in|out)",
+    "head": r"actions",
+}
+# modules inside a stage's that the policy also calls by themselves
+CALLED_ALONE = (
+    "kosmos_model.text_model.model.embed_tokens",
+    "kosmos_model.vision_model.model.post_layernorm",
+)
 
 
 class Kosmos2(Family):

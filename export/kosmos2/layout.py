@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from vla_edge.export.family import Shape
+from vla_edge.export.family_samples import Shape
 from vla_edge.runtime.errors import CheckpointError
 
 from .architecture import (

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from vla_edge.export.family import Shape
+from vla_edge.export.family_samples import Shape
 
 from .architecture import Architecture, ClipForm, TextTower, VisionTower
 

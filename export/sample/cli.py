@@ -19,7 +19,7 @@ from vla_edge.runtime.command.wrapping import for_terminal
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
-    from vla_edge.export.family import Sample, Samples
+    from vla_edge.export.family_samples import Sample, Samples
 
 # Loaded by the command's own module, which nothing else imports: what may be asked for is the family's to say.
 _FAMILY = built_in()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vla_edge.export.family import Recipe, Shape
+from vla_edge.export.family_samples import Recipe, Shape
 
 CHUNK_VALUES = 1 << 20
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vla_edge.export.checkpoint.checkpoint import SAMPLE_MARK
-from vla_edge.export.family import Recipe, Sample, Shape
+from vla_edge.export.family_samples import Recipe, Sample, Shape
 from vla_edge.runtime.errors import InputError
 
 from .draw import draw

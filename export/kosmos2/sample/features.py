@@ -27,7 +27,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from vla_edge.export.family import Recipe, Shape
+from vla_edge.export.family_samples import Recipe, Shape
 from vla_edge.export.kosmos2.architecture import Architecture, TextTower, VisionTower
 from vla_edge.export.kosmos2.tensors import (
     CLIP,

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from vla_edge.export.family import Recipe, Sample, Shape
+from vla_edge.export.family_samples import Recipe, Sample, Shape
 from vla_edge.export.kosmos2.architecture import Architecture, ClipForm, LayoutName
 from vla_edge.export.kosmos2.tensors import FUSION, HEAD, LSTM, expected_tensors
 from vla_edge.runtime.errors import InputError
@@ -15,7 +15,7 @@ from vla_edge.runtime.errors import InputError
 from .sizes import LAYOUTS, SIZES, SizeName, sample_architecture
 
 if TYPE_CHECKING:
-    from vla_edge.export.family import Samples
+    from vla_edge.export.family_samples import Samples
 
 # The owner's file names, best epochs and validation errors.
 _PURE = ("best_simple_lstm_model.pth", 4, 0.2220)

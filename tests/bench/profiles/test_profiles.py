@@ -31,12 +31,12 @@ from vla_edge.bench.profiles.tensorrt import layer_nodes, profile_plan
 from vla_edge.bench.profiles.torch import profile_torch as run_torch
 from vla_edge.bench.report.types import Profile
 from vla_edge.export.graph.precision import FP16
+from vla_edge.export.kosmos2.family import CALLED_ALONE, STAGE_PATTERNS
 from vla_edge.export.kosmos2.graph.decoder import PromptShape
 from vla_edge.export.kosmos2.graph.policy import GraphOptions, write_policy
 from vla_edge.export.kosmos2.reference import build_empty
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
 from vla_edge.export.kosmos2.settings_rules import RULES
-from vla_edge.export.kosmos2.stage_names import CALLED_ALONE, STAGE_PATTERNS
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtSession
 from vla_edge.runtime.errors import EngineError

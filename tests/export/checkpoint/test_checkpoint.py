@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from vla_edge.export.checkpoint.checkpoint import SAMPLE_MARK, read_checkpoint, read_stored
 from vla_edge.export.checkpoint.text_values import numbers_in
-from vla_edge.export.kosmos2.normalisation import action_normalisation
+from vla_edge.export.kosmos2.settings_rules import action_normalisation
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import CheckpointError
 

@@ -152,7 +152,7 @@ def test_a_settings_file_that_is_no_mapping_is_refused(tmp_path: Path, content: 
 
 
 def test_a_checkpoint_with_action_statistics_brings_its_own_scale(checkpoint_of: Callable[..., Path]) -> None:
-    from vla_edge.export.kosmos2.normalisation import action_normalisation
+    from vla_edge.export.kosmos2.settings_rules import action_normalisation
 
     assert read_checkpoint(checkpoint_of("pure")).extra.get("action_mean") is None
     assert action_normalisation({"action_mean": [0.1, 0.2], "action_std": [0.5, 0.6]}) == {
@@ -167,7 +167,7 @@ def test_a_checkpoint_with_action_statistics_brings_its_own_scale(checkpoint_of:
     ids=str,
 )
 def test_action_statistics_that_are_no_finite_numbers_are_refused_by_name(value: object) -> None:
-    from vla_edge.export.kosmos2.normalisation import action_normalisation
+    from vla_edge.export.kosmos2.settings_rules import action_normalisation
 
     with pytest.raises(CheckpointError, match=r"the checkpoint's action_std is .* no finite numbers"):
         action_normalisation({"action_std": value})
@@ -178,7 +178,7 @@ def test_action_statistics_that_are_no_finite_numbers_are_refused_by_name(value:
     [([0, 0], "[0.0, 0.0]"), ([0.5, -0.5], "[0.5, -0.5]"), ([[0.5], [0.0]], "[0.5, 0.0]"), (-1, "[-1.0]")],
 )
 def test_a_deviation_that_is_not_above_zero_is_refused_by_name(value: object, shown: str) -> None:
-    from vla_edge.export.kosmos2.normalisation import action_normalisation
+    from vla_edge.export.kosmos2.settings_rules import action_normalisation
 
     with pytest.raises(
         CheckpointError, match=re.escape(f"the checkpoint's action_std is {shown}; ")
@@ -211,14 +211,14 @@ def test_a_deviation_of_zero_ends_an_export_unless_a_settings_file_replaces_it(
 
 @pytest.mark.parametrize("value", [[], [10**400, 1], [math.inf, 1], "half", b"\0"], ids=str)
 def test_a_mean_that_is_no_finite_numbers_is_refused_by_name(value: object) -> None:
-    from vla_edge.export.kosmos2.normalisation import action_normalisation
+    from vla_edge.export.kosmos2.settings_rules import action_normalisation
 
     with pytest.raises(CheckpointError, match=r"the checkpoint's action_mean is .* no finite numbers"):
         action_normalisation({"action_mean": value})
 
 
 def test_statistics_of_different_lengths_are_refused_by_name() -> None:
-    from vla_edge.export.kosmos2.normalisation import action_normalisation
+    from vla_edge.export.kosmos2.settings_rules import action_normalisation
 
     with pytest.raises(CheckpointError, match="action_std has 3 values, its action_mean 2"):
         action_normalisation({"action_std": [1, 1, 1], "action_mean": [0, 0]})

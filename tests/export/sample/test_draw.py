@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_edge.export.family import Recipe
+from vla_edge.export.family_samples import Recipe
 from vla_edge.export.sample.draw import draw
 
 

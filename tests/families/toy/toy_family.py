@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from vla_edge.export.family import Family, GraphRequest, Parts, Recognised, Shape, Surroundings
+from vla_edge.export.family import Family, GraphRequest, Parts, Recognised, Surroundings
+from vla_edge.export.family_samples import Shape
 from vla_edge.export.settings.rules import SettingRules
 from vla_edge.runtime.bundle.manifest import ActionSpec, Preprocessing, Runtime
 from vla_edge.runtime.errors import CheckpointError

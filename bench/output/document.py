@@ -66,6 +66,8 @@ def _everything(report: Report) -> Iterator[Block]:
         yield from _details(bundle)
     if report.standin:
         yield from _standin(report.standin)
+    if report.forecasts:
+        yield from (BLANK, Words("Other devices: PREDICTION", "title"))
     for grid in forecast_grids(report.forecasts):
         yield from table(grid)
 
@@ -129,7 +131,7 @@ def _summary(bundle: BundleReport, told: Collection[tuple[str, str]]) -> Iterato
 
 
 def _details(bundle: BundleReport) -> Iterator[Block]:
-    yield from (BLANK, Words(f"{_name(bundle)}: more figures", "title"))
+    yield from (BLANK, Words(f"{_name(bundle)}: more figures", "more"))
     for grid in bundle_grids(bundle):
         yield from table(grid.without_weights(bundle.weights_origin))
     yield from _remarks(item for item in remarks(bundle.rows) if not item.grave)

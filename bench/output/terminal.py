@@ -20,6 +20,7 @@ STYLES = {
     "doubted": "bold yellow",
     "alarm": "red",
     "title": "bold",
+    "more": "bold",
     "quiet": "dim",
     "head": "dim",
     "rule": "dim",
@@ -68,7 +69,7 @@ def _paragraph(words: Words, console: Console) -> Iterator[tuple[str, str]]:
     text, indent = words.text, words.indent
     if not console.is_terminal:
         yield " " * indent + text, ""
-        if words.style == "title":
+        if words.style in ("title", "more"):
             yield "=" * min(len(text), NAME_LIMIT), ""
         return
     hanging = indent + (2 if text.startswith("- ") else 0)

@@ -46,19 +46,29 @@ def test_predictions_are_called_so_and_their_sources_are_footnotes() -> None:
     assert table[0].split("|")[2].strip() == "predicted ms"
     assert "PREDICTION for hybrid-fp16" in text
     assert "data sheet" not in "".join(table)
-    assert text.endswith("\n\n1. the vendor's data sheet\n")
+    assert "\n\n\\[1\\] the vendor's data sheet\n" in text
+    assert text.index("## Other devices: PREDICTION") < text.index("PREDICTION for hybrid-fp16")
 
 
 def test_the_answer_is_the_first_line() -> None:
     assert to_markdown(full_report()).startswith(
-        "<!-- written by vla-bench -->\n\n- hybrid-fp16: **TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch "
-        "FP32 (PyTorch's figure is in doubt); right within 0.012 m/s**\n"
+        "<!-- written by vla-bench -->\n\n**TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch "
+        "FP32 (PyTorch's figure is in doubt); right within 0.012 m/s**\n\nhybrid-fp16 on NVIDIA H200\n"
     )
 
 
-def test_doubts_stand_below_the_tables_in_bold() -> None:
+def test_doubts_stand_below_the_first_table_and_what_is_wrong_in_bold() -> None:
+    text = to_markdown(full_report()).split("<details>")[0]
+    assert "\n- PyTorch FP32: doubt: host-bound: the GPU was idle for 41 % of each step" in text
+    assert (
+        "\n- **PyTorch FP16, PyTorch FP16 CUDA graph, PyTorch compiled: wrong: action off by 0.36 m/s" in text
+    )
+
+
+def test_all_but_the_summaries_is_folded() -> None:
     text = to_markdown(full_report())
-    assert "- **PyTorch FP32 doubt: host-bound**: the GPU was idle for 41 % of each step" in text
+    assert text.count("<details><summary>") == text.count("</details>") == 1
+    assert text.index("One policy step: p50 usual") < text.index("<details>") < text.index("GPU p50")
 
 
 def test_a_wrong_engine_is_marked_in_every_table_that_has_it() -> None:
@@ -73,10 +83,10 @@ def test_a_wrong_engine_is_marked_in_every_table_that_has_it() -> None:
 
 def test_generated_weights_are_said_and_trained_ones_are_not_denied() -> None:
     report = example_report()
-    assert "**Generated weights.**" in to_markdown(report)
+    assert "Generated weights:" in to_markdown(report)
     row = measured_row("onnxruntime", (1.0, 1.0), weights_origin="checkpoint")
     bundle = msgspec.structs.replace(report.bundles[0], rows=(row,), weights_origin="checkpoint")
-    assert "**Generated" not in to_markdown(msgspec.structs.replace(report, bundles=(bundle,)))
+    assert "Generated weights" not in to_markdown(msgspec.structs.replace(report, bundles=(bundle,)))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +115,7 @@ def test_a_name_with_a_bar_and_a_line_break_stays_in_its_cell() -> None:
 
 def test_an_unfinished_report_says_so_before_any_figure() -> None:
     text = to_markdown(msgspec.structs.replace(example_report(), complete=False))
-    assert text.index("**UNFINISHED**: this report: the command was ended before") < text.index("## ")
+    assert text.index("**UNFINISHED: this report: the command was ended before") < text.index("## ")
     assert "UNFINISHED" not in to_markdown(example_report())
 
 

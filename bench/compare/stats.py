@@ -59,7 +59,7 @@ def centred(ratio: Ratio, before_ms: float, after_ms: float) -> Ratio:
 
 
 def bootstrap_quantiles(series: Sequence[float], quantile: float) -> np.ndarray:
-    """The quantile of `RESAMPLES` resampled series, by `scipy.stats.bootstrap` over blocks of neighbours.
+    """The quantile of `RESAMPLES` resampled series, of blocks of neighbours.
 
     Blocks do not overlap (Carlstein, 1986); the samples behind the last whole block are left out. The seed
     comes from the samples, so that a comparison can be repeated.
@@ -67,29 +67,19 @@ def bootstrap_quantiles(series: Sequence[float], quantile: float) -> np.ndarray:
     Returns:
         float64 [RESAMPLES], ms.
     """
-    from scipy.stats import bootstrap
-
     values = np.asarray(series, dtype=np.float64)
     length = block_length(values)
     blocks = values[: len(values) // length * length].reshape(-1, length)
     if len(blocks) < 2:
         return np.full(RESAMPLES, np.quantile(values, quantile))
-
-    def statistic(chosen: np.ndarray, axis: int = -1) -> np.ndarray:
-        drawn = blocks[chosen]
-        return np.quantile(drawn.reshape(*drawn.shape[:-2], -1), quantile, axis=-1)
-
-    seed = int.from_bytes(hashlib.sha256(values.tobytes()).digest()[:8], "little")
-    result = bootstrap(
-        (np.arange(len(blocks)),),
-        statistic,
-        n_resamples=RESAMPLES,
-        vectorized=True,
-        batch=max(1, LARGEST_BATCH // len(values)),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return np.asarray(result.bootstrap_distribution)
+    generator = np.random.default_rng(int.from_bytes(hashlib.sha256(values.tobytes()).digest()[:8], "little"))
+    batch = max(1, LARGEST_BATCH // len(values))
+    found = []
+    for done in range(0, RESAMPLES, batch):
+        count = min(batch, RESAMPLES - done)
+        drawn = blocks[generator.integers(0, len(blocks), (count, len(blocks)))]
+        found.append(np.quantile(drawn.reshape(count, -1), quantile, axis=-1))
+    return np.concatenate(found)
 
 
 def block_length(series: Sequence[float] | np.ndarray) -> int:

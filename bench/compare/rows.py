@@ -19,8 +19,8 @@ from .stats import Ratio, centred, quantile_ratio, rank_test
 # a p99 of fewer is little but the maximum
 TAIL_RUNS = 100
 MIN_RUNS = 5
-# what is compared as it was read: its name, how much of it sampling of memory and a grid of half-precision numbers cannot
-# tell from nothing, and how it is written
+# what is compared as it was read: its name, how much of it sampling of memory and a grid of half-precision
+# numbers cannot tell from nothing, and how it is written
 READINGS = {
     "host_anonymous_mib": ("host memory", 16.0, "{:,.0f} MiB"),
     "device_mib": ("device memory", 16.0, "{:,.0f} MiB"),

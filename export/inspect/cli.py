@@ -49,6 +49,9 @@ Examples:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path), required=False)
 @click.option("--weights", metavar="KEY", help="State dict to show where a checkpoint has several.")
+@click.option(
+    "--family", metavar="NAME", help="Family of policies to ask, where packages add some; by default all."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @click.option(
     "--sha256", is_flag=True, help="Hash the files too, and verify checksums; this reads all of them."
@@ -63,28 +66,27 @@ Examples:
 @verbose_option
 @click.version_option(VERSION)
 def command(
-    path: Path, second: Path | None, weights: str | None, as_json: bool, sha256: bool, depth: int
+    path: Path,
+    second: Path | None,
+    weights: str | None,
+    family: str | None,
+    as_json: bool,
+    sha256: bool,
+    depth: int,
 ) -> int:
     from .bundle_cli import is_bundle, show
 
     given = [path] if second is None else [path, second]
     if any(map(is_bundle, given)):
         return show(given, as_json, sha256)
-    return _checkpoints(path, second, weights, as_json, sha256, depth)
-
-
-def _checkpoints(
-    path: Path, second: Path | None, weights: str | None, as_json: bool, sha256: bool, depth: int
-) -> int:
     require("export", "torch")
     from vla_edge.export.checkpoint.checkpoint import read_stored
 
-    first = read_stored(path, weights)
-    other = read_stored(second, weights) if second else None
-    hashes = {stored.path: _hash(stored) for stored in (first, other) if stored and sha256}
-    if other is None:
-        return _show_one(first, hashes.get(path), as_json, depth)
-    _show_two(first, other, hashes, as_json, depth)
+    stored = [read_stored(each, weights, family) for each in given]
+    hashes = {each.path: _hash(each) for each in stored if sha256}
+    if second is None:
+        return _show_one(stored[0], hashes.get(path), as_json, depth)
+    _show_two(stored[0], stored[1], hashes, as_json, depth)
     return 0
 
 

@@ -8,8 +8,6 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
-
 from vla_edge.export.settings.rules import SettingRules
 from vla_edge.runtime.errors import CheckpointError, InputError
 from vla_edge.runtime.printable import printable
@@ -58,6 +56,8 @@ def action_normalisation(extra: Mapping[str, Any], given: Collection[str] = ()) 
 
 
 def _finite_numbers(key: str, value: Any) -> list[float]:
+    import numpy as np
+
     try:
         array = np.asarray(value)
         numbers = array.astype(np.float64).reshape(-1) if array.dtype.kind in "iuf" else np.zeros(0)

@@ -8,25 +8,17 @@ used are never read.
 
 from __future__ import annotations
 
-import contextlib
-import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vla_edge.runtime.errors import CheckpointError, InputError
 
-from .architecture import Architecture, Clip, HeadLayer
+from .architecture import Architecture, HeadLayer
+from .backbones import Attention, clip, kosmos, no_initialisation, restore_buffers, set_causal
 from .settings import PolicySettings
-
-# How transformers computes attention: "eager" step by step, so that nothing is hidden from a comparison;
-# "sdpa" by PyTorch's fused kernels, transformers' own default and the faster.
-Attention = Literal["eager", "sdpa"]
-
-PAD_ID = 1  # Kosmos-2's <pad>
-CLIP_END_ID = 49407  # <|endoftext|> of CLIP's vocabulary
 
 
 class ActionHead(nn.Module):
@@ -62,12 +54,12 @@ class VlaPolicy(nn.Module):
         super().__init__()
         self.arch = arch
         self.settings = settings
-        self.kosmos_model = _kosmos(arch, attention)
-        _set_causal(
+        self.kosmos_model = kosmos(arch, attention)
+        set_causal(
             self.kosmos_model.image_to_text_projection.x_attn, settings.projection_attention == "causal"
         )
         if arch.clip:
-            self.clip_model = _clip(arch.clip, settings.clip_activation, attention)
+            self.clip_model = clip(arch.clip, settings.clip_activation, attention)
         if arch.fusion:
             self.feature_fusion = nn.Linear(*arch.fusion)
         self.rnn = nn.LSTM(arch.lstm.input, arch.lstm.hidden, arch.lstm.layers, batch_first=True)
@@ -204,7 +196,7 @@ class VlaPolicy(nn.Module):
 
 def build_empty(arch: Architecture, settings: PolicySettings, attention: Attention = "eager") -> VlaPolicy:
     """The policy without weights: parameters on the meta device, buffers real."""
-    with torch.device("meta"), _no_initialisation():
+    with torch.device("meta"), no_initialisation():
         policy = VlaPolicy(arch, settings, attention)
     policy.clip_ids = (
         clip_instruction_ids(settings).long() if "clip_text" in settings.features else torch.zeros(0, 77)
@@ -234,7 +226,7 @@ def assign_weights(policy: VlaPolicy, tensors: Mapping[str, Tensor]) -> VlaPolic
             "Run vla-inspect on it; transformers may also name its modules differently in this version.",
         )
     policy.load_state_dict(found, strict=True, assign=True)
-    _restore_buffers(policy)
+    restore_buffers(policy)
     return policy.eval().requires_grad_(False)
 
 
@@ -269,135 +261,3 @@ def _pool(states: Tensor, mask: Tensor | None, how: str) -> Tensor:
         return (states * real).sum(dim=1) / real.sum(dim=1)
     last = mask.sum(dim=1).long() - 1
     return states[torch.arange(states.shape[0], device=states.device), last]
-
-
-def _kosmos(arch: Architecture, attention: Attention) -> nn.Module:
-    from transformers import Kosmos2Config, Kosmos2Model
-
-    config = Kosmos2Config(
-        text_config={
-            "vocab_size": arch.text.vocabulary,
-            "embed_dim": arch.text.width,
-            "layers": arch.text.depth,
-            "ffn_dim": arch.text.mlp,
-            "attention_heads": arch.text.heads,
-            "pad_token_id": PAD_ID,
-        },
-        vision_config={
-            "hidden_size": arch.vision.width,
-            "intermediate_size": arch.vision.mlp,
-            "num_hidden_layers": arch.vision.depth,
-            "num_attention_heads": arch.vision.heads,
-            "image_size": arch.vision.image_size,
-            "patch_size": arch.vision.patch,
-        },
-        latent_query_num=arch.image_tokens,
-        attn_implementation=attention,
-    )
-    return Kosmos2Model(config)
-
-
-def _set_causal(x_attn: Any, causal: bool) -> None:
-    """Say whether a latent query sees every image state, or only those up to its own number.
-
-    Of itself transformers' module does the one in "eager" and the other in "sdpa", since its attention is the
-    text decoder's and nobody tells it apart (https://github.com/huggingface/transformers/pull/39037).
-    """
-    x_attn.is_causal = causal
-    if causal:  # which "eager" has no notion of
-        x_attn.config = copy.deepcopy(x_attn.config)
-        x_attn.config._attn_implementation = "sdpa"
-
-
-def _clip(clip: Clip, activation: str, attention: Attention) -> nn.Module:
-    if clip.form == "open_clip":
-        return _open_clip(clip, activation)  # which has fused kernels only
-    return _transformers_clip(clip, activation, attention)
-
-
-def _transformers_clip(clip: Clip, activation: str, attention: Attention) -> nn.Module:
-    from transformers import CLIPConfig, CLIPModel
-
-    config = CLIPConfig(
-        projection_dim=clip.embed,
-        vision_config={
-            "hidden_size": clip.vision.width,
-            "intermediate_size": clip.vision.mlp,
-            "num_hidden_layers": clip.vision.depth,
-            "num_attention_heads": clip.vision.heads,
-            "image_size": clip.vision.image_size,
-            "patch_size": clip.vision.patch,
-            "hidden_act": activation,
-            "projection_dim": clip.embed,
-        },
-        text_config={
-            "vocab_size": clip.text.vocabulary,
-            "hidden_size": clip.text.width,
-            "intermediate_size": clip.text.mlp,
-            "num_hidden_layers": clip.text.depth,
-            "num_attention_heads": clip.text.heads,
-            "max_position_embeddings": clip.text.context,
-            "hidden_act": activation,
-            "projection_dim": clip.embed,
-            # where the text tower is not used its vocabulary may be of any size
-            "bos_token_id": min(CLIP_END_ID, clip.text.vocabulary - 1) - 1,
-            "eos_token_id": min(CLIP_END_ID, clip.text.vocabulary - 1),
-        },
-        attn_implementation=attention,
-    )
-    return CLIPModel(config)
-
-
-def _open_clip(clip: Clip, activation: str) -> nn.Module:
-    import open_clip
-
-    return open_clip.CLIP(
-        embed_dim=clip.embed,
-        vision_cfg={
-            "image_size": clip.vision.image_size,
-            "layers": clip.vision.depth,
-            "width": clip.vision.width,
-            "head_width": 64,
-            "mlp_ratio": clip.vision.mlp / clip.vision.width,
-            "patch_size": clip.vision.patch,
-        },
-        text_cfg={
-            "context_length": clip.text.context,
-            "vocab_size": clip.text.vocabulary,
-            "width": clip.text.width,
-            "heads": clip.text.heads,
-            "layers": clip.text.depth,
-            "mlp_ratio": clip.text.mlp / clip.text.width,
-        },
-        quick_gelu=activation == "quick_gelu",
-    )
-
-
-def _restore_buffers(policy: VlaPolicy) -> None:
-    """Give the buffers that no state dict holds (positions, masks) their values again after meta construction."""
-    for module in policy.modules():
-        for name, buffer in list(module.named_buffers(recurse=False)):
-            if buffer.is_meta:
-                module._buffers[name] = _buffer_value(module, name, buffer)
-
-
-def _buffer_value(module: nn.Module, name: str, like: Tensor) -> Tensor:
-    if name == "position_ids":
-        return torch.arange(like.shape[-1]).expand(tuple(like.shape)).clone()
-    if name == "weights" and hasattr(module, "get_embedding"):  # Kosmos-2's sinusoids
-        return module.get_embedding(like.shape[0], like.shape[1], module.padding_idx)  # type: ignore[operator]
-    if name == "attn_mask":  # open_clip's causal mask
-        return torch.full(tuple(like.shape), float("-inf")).triu_(1)
-    raise CheckpointError(
-        f"the library's module {type(module).__name__} has a buffer {name!r} that is not known here.",
-        "Install the versions of transformers and open_clip_torch named in constraints.txt.",
-    )
-
-
-@contextlib.contextmanager
-def _no_initialisation() -> Iterator[None]:
-    """Skip random initialisation: on the meta device it does nothing but take time."""
-    from transformers.initialization import no_init_weights
-
-    with no_init_weights():
-        yield

@@ -26,6 +26,7 @@ from vla_edge.bench.harness.rows import with_agreement, with_speedups
 from vla_edge.bench.measure.jobs import Failed, Job, Measured
 from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import (
+    SCHEMA_VERSION,
     BundleReport,
     Rates,
     Refused,
@@ -80,7 +81,7 @@ def run_bench(
     machine = describe_machine()  # before anything of ours keeps it busy
     planned, refused = _plan(options, checkpoints) if "policy" in options.workloads else ([], [])
     report = Report(
-        schema_version=2,
+        schema_version=SCHEMA_VERSION,
         tool=f"vla-edge {VERSION}",
         created_utc="",
         machine=machine,
@@ -169,7 +170,7 @@ def _bench_bundle(item: _Planned, harness: Harness) -> Iterator[BundleReport]:
         row, actions[name] = _bench_backend(name, item, harness)
         rows.append(row)
         harness.progress.end(row)
-        yield _bundle_report(item, with_speedups(with_agreement(rows, actions, manifest.action.scale)))
+        yield _bundle_report(item, with_speedups(with_agreement(rows, actions, manifest.action)))
 
 
 def _bundle_report(item: _Planned, rows: tuple[Row, ...]) -> BundleReport:

@@ -123,7 +123,7 @@ def _start(
     cold_s["load_s"] = next(laps)
     golden = loaded.golden()
     step = PolicyStep(loaded.session, golden, loaded.state)
-    errors = ActionErrors(golden["actions"], loaded.action_scale)
+    errors = ActionErrors(golden["actions"], loaded.action_scale, loaded.action_unit)
     next(laps)  # the samples are the bench's, not a robot's
     enter("first call")
     step()

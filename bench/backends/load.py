@@ -44,7 +44,8 @@ class Loaded:
         session: runs one step.
         golden: reads inputs and reference actions for this session.
         state: names of its inputs that carry state.
-        action_scale: m/s per unit of action, per component.
+        action_scale: from graph output to a component's unit, per component.
+        action_unit: of errors of actions, such as "m/s".
         close: frees everything.
         act: one `Policy.act` from a camera frame; None where there is no such thing.
         device_ms: GPU milliseconds of that many steps without copies; of the latest ones, or run anew.
@@ -63,6 +64,7 @@ class Loaded:
     golden: Callable[[], Mapping[str, np.ndarray]]
     state: Collection[str]
     action_scale: Sequence[float]
+    action_unit: str
     close: Callable[[], None]
     act: Callable[[], object] | None = None
     device_ms: Callable[[int], list[float]] = lambda steps: []
@@ -147,6 +149,7 @@ def _on_bundle(session: Session, bundle: Bundle, golden: Callable[[], dict[str, 
         golden=golden,
         state=state,
         action_scale=manifest.action.scale,
+        action_unit=manifest.action.unit,
         close=session.close,
         frames=(lambda frames: run_frames(session, bundle, golden(), state, frames))
         if manifest.batch == 1

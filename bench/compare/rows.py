@@ -22,9 +22,9 @@ MIN_RUNS = 5
 # what is compared as it was read: its name, how much of it sampling of memory and a grid of half-precision
 # numbers cannot tell from nothing, and how it is written
 READINGS = {
-    "host_anonymous_mib": ("host memory", 16.0, "{:,.0f} MiB"),
-    "device_mib": ("device memory", 16.0, "{:,.0f} MiB"),
-    "error_mps": ("action error", 1e-3, "{:.4f} m/s"),
+    "host_anonymous_mib": ("host memory", 16.0, ",.0f"),
+    "device_mib": ("device memory", 16.0, ",.0f"),
+    "error": ("action error", 1e-3, ".4f"),
 }
 # each step is worse than any threshold
 BADNESS = {"ok": 0, "skipped": 1, "wrong": 10, "failed": 100}
@@ -50,7 +50,9 @@ class RowComparison(Struct, frozen=True, kw_only=True):
     # after less before; null where either was not read
     host_anonymous_mib: float | None = None
     device_mib: float | None = None
-    error_mps: float | None = None
+    # in `error_unit`; null too where the two reports have it in different ones
+    error: float | None = None
+    error_unit: str | None = None
     regressions: tuple[str, ...] = ()
     improvements: tuple[str, ...] = ()
     # what either report says against the figures that are compared here
@@ -155,6 +157,7 @@ def _compare_rows(
         regressions=worse,
         improvements=better,
         doubts=tuple(_doubts(before, after)),
+        error_unit=_unit(before, after),
         **grown,
     )
 
@@ -234,11 +237,12 @@ def _changes_of_result(before: Row, after: Row, threshold: float) -> Iterator[_C
 
 
 def _changes_of_readings(before: Row, after: Row, threshold: float) -> Iterator[_Change]:
-    for (old, new), (name, floor, unit) in zip(
-        _readings(before, after).values(), READINGS.values(), strict=True
-    ):
+    for field, (old, new) in _readings(before, after).items():
+        name, floor, form = READINGS[field]
         if old is not None and new is not None and abs(new - old) > floor:
-            yield _certain(f"{name} from {unit.format(old)} to {unit.format(new)}", old, new, threshold)
+            unit = _unit(before, after) if field == "error" else "MiB"
+            text = f"{name} from {old:{form}} {unit} to {new:{form}} {unit}"
+            yield _certain(text, old, new, threshold)
     if before.parity and after.parity and before.parity.finite != after.parity.finite:
         text = "actions are finite again" if after.parity.finite else "actions are no longer finite"
         yield _certain(text, not before.parity.finite, not after.parity.finite, threshold)
@@ -253,11 +257,18 @@ def _certain(text: str, before: float, after: float, threshold: float) -> _Chang
 def _readings(before: Row, after: Row) -> dict[str, tuple[float | None, float | None]]:
     """What was read of both, under the names of `RowComparison`."""
     pairs = zip(_read(before), _read(after), strict=True)
-    return dict(zip(READINGS, pairs, strict=True))
+    found = dict(zip(READINGS, pairs, strict=True))
+    return found if _unit(before, after) else {**found, "error": (None, None)}
+
+
+def _unit(before: Row, after: Row) -> str | None:
+    """What the errors of both are in; None where they cannot be held against each other."""
+    units = {row.parity.unit if row.parity else None for row in (before, after)}
+    return units.pop() if len(units) == 1 else None
 
 
 def _read(row: Row) -> tuple[float | None, ...]:
     """Peaks of memory, not of a row that failed, since it may not have come to them; and the error."""
     memory = row.memory if row.status != "failed" else None
     peaks = (memory.host_anonymous_peak_mib, memory.device_peak_mib) if memory else (None, None)
-    return (*peaks, row.parity.max_abs_mps if row.parity else None)
+    return (*peaks, row.parity.max_abs if row.parity else None)

@@ -8,7 +8,7 @@ from functools import partial
 from rich.console import Console
 
 from vla_edge.bench.output.document import Block, Words, table
-from vla_edge.bench.output.format import NOTHING, printable, status_word
+from vla_edge.bench.output.format import NOTHING, clipped, printable, status_word
 from vla_edge.bench.output.tables.grid import Column, table_of
 from vla_edge.bench.output.terminal import STYLES, print_blocks
 
@@ -22,7 +22,6 @@ _STYLES = {
     "gone": "bold red",
     "improvement": "green",
 }
-CAPTION = "p50 of one step, ms; memory, MiB; action error, m/s; each after against before"
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -37,12 +36,20 @@ def _document(comparison: Comparison) -> Iterator[Block]:
     doubted = sum(bool(row.doubts) for row in comparison.rows)
     doubt = f"; the figures of {doubted} row{'s' * (doubted > 1)} are in doubt" if doubted else ""
     yield Words(f"{verdict} ({allowed}){doubt}", "regressed" if worse else "passed")
-    yield from table(table_of("comparison", CAPTION, comparison.rows, _WORDS, _FIGURES, kind="verdict"))
+    yield from table(
+        table_of("comparison", _caption(comparison), comparison.rows, _WORDS, _FIGURES, kind="verdict")
+    )
     for row in comparison.rows:
         doubt = " (in doubt)" if row.doubts else ""
         for kind, texts in (("REGRESSION", row.regressions), ("improvement", row.improvements)):
             for text in texts:
                 yield Words(printable(f"- {kind}{doubt}: {row.workload}, {row.backend}: {text}"))
+
+
+def _caption(comparison: Comparison) -> str:
+    units = dict.fromkeys(clipped(row.error_unit) for row in comparison.rows if row.error_unit)
+    error = ", ".join(("action error", *units))
+    return f"p50 of one step, ms; memory, MiB; {error}; each after against before"
 
 
 def _percent(part: float) -> str:
@@ -82,5 +89,5 @@ _FIGURES = (
     Column("U test p", "p_value", partial(_number, ".2g")),
     Column("host", "host_anonymous_mib", partial(_number, "+,.0f")),
     Column("device", "device_mib", partial(_number, "+,.0f")),
-    Column("error", "error_mps", partial(_number, "+.4f")),
+    Column("error", "error", partial(_number, "+.4f")),
 )

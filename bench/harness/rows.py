@@ -14,7 +14,7 @@ from vla_edge.bench.report.types import BASELINE, Row
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.memory import MemoryWatch
 from vla_edge.bench.watch.phases import TIMED_PHASE
-from vla_edge.runtime.bundle.manifest import Gate
+from vla_edge.runtime.bundle.manifest import ActionSpec, Gate
 from vla_edge.runtime.errors import InputError
 
 from .doubts import brevity_of, doubts_of
@@ -64,21 +64,19 @@ def row_of(
     return msgspec.structs.replace(row, doubts=doubts, notes=(*row.notes, *notes, *brevity_of(row)))
 
 
-def with_agreement(
-    rows: Sequence[Row], actions: Mapping[str, list], scale: Sequence[float]
-) -> tuple[Row, ...]:
+def with_agreement(rows: Sequence[Row], actions: Mapping[str, list], spec: ActionSpec) -> tuple[Row, ...]:
     """Compare each backend's actions on the user's frames with PyTorch FP32's; notes where that cannot be.
 
     Args:
         rows: of one bundle.
         actions: by backend, as `run_frames` returns them; empty where no frames were given.
-        scale: m/s per unit of action, per component.
+        spec: how the graph's output becomes a command, and in what units.
     """
     reference = actions.get(BASELINE)
-    return tuple(_agreeing(row, actions.get(row.backend), reference, scale) for row in rows)
+    return tuple(_agreeing(row, actions.get(row.backend), reference, spec) for row in rows)
 
 
-def _agreeing(row: Row, actions: list | None, reference: list | None, scale: Sequence[float]) -> Row:
+def _agreeing(row: Row, actions: list | None, reference: list | None, spec: ActionSpec) -> Row:
     if not actions:
         return row
     if not reference or not np.isfinite(reference).all():
@@ -86,7 +84,7 @@ def _agreeing(row: Row, actions: list | None, reference: list | None, scale: Seq
         note = f"the frames' actions have nothing to be compared with: {why}"
         return msgspec.structs.replace(row, notes=(*row.notes, note))
     try:
-        return msgspec.structs.replace(row, agreement=agreement_of(actions, reference, scale))
+        return msgspec.structs.replace(row, agreement=agreement_of(actions, reference, spec))
     except InputError as error:
         return msgspec.structs.replace(row, status="wrong", reason=error.problem)
 

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_edge.bench.report.types import BASELINE, Agreement
+from vla_edge.bench.report.types import BASELINE, LONGEST_WORDS, Agreement
 from vla_edge.runtime.bundle.bundle import Bundle, sample_inputs
+from vla_edge.runtime.bundle.graph_check import check_graph
+from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.engines.session import Session
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.images.order import images_in
 
-from .workload import ACTIONS
-
-PIXELS = "pixel_values"
 MAX_FRAMES = 1000
 
 Actions = list[list[list[float]]]
@@ -69,38 +68,42 @@ def run_frames(
         np.copyto(session.inputs[name], value)
     for name in state:
         session.inputs[name].fill(0)
-    prepare = Preprocessor(bundle.manifest.preprocessing)
+    manifest = bundle.manifest
+    prepare = Preprocessor(manifest.preprocessing)
+    pixels = session.inputs[check_graph(manifest).name]
+    output = session.outputs[manifest.actions.name]
     actions: Actions = []
     for frame in frames:
-        prepare(frame, session.inputs[PIXELS])
+        prepare(frame, pixels)
         session.run()
-        actions.append(session.outputs[ACTIONS][0].tolist())
-        for source, target in bundle.manifest.runtime.state:
+        actions.append(output[0].tolist())
+        for source, target in manifest.runtime.state:
             np.copyto(session.inputs[source], session.outputs[target])
     return actions
 
 
-def agreement_of(actions: Actions, reference: Actions, scale: Sequence[float]) -> Agreement:
+def agreement_of(actions: Actions, reference: Actions, spec: ActionSpec) -> Agreement:
     """Compare two backends' actions, frame by frame.
 
     Args:
         actions, reference: as `run_frames` returns them, of the same frames.
-        scale: m/s per unit of action, per component.
+        spec: how the graph's output becomes a command, and in what units.
 
     Raises:
         InputError: the actions are not finite, so that no difference can be given.
     """
     differences = np.abs(np.asarray(actions, np.float64) - np.asarray(reference, np.float64))
-    errors = (differences * np.asarray(scale, np.float64)).max(axis=(1, 2))
+    errors = (differences * np.asarray(spec.scale, np.float64)).max(axis=(1, 2))
     if not np.isfinite(errors).all():
         at = int(np.flatnonzero(~np.isfinite(errors))[0])
         raise InputError(f"frame {at} gave an action that is not finite.", "Look at what it shows.")
     return Agreement(
         frames=len(errors),
         reference=BASELINE,
-        max_mps=float(errors.max()),
-        mean_mps=float(errors.mean()),
-        error_mps=tuple(errors.tolist()),
+        unit=spec.unit[:LONGEST_WORDS],
+        max_abs=float(errors.max()),
+        mean_abs=float(errors.mean()),
+        errors=tuple(errors.tolist()),
     )
 
 

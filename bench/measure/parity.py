@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vla_edge.bench.report.types import LARGEST_NUMBER, Parity
+from vla_edge.bench.report.types import LARGEST_NUMBER, LONGEST_WORDS, Parity
 from vla_edge.runtime.bundle.manifest import Gate
-from vla_edge.runtime.checks.gates import judge
+from vla_edge.runtime.checks.gates import Judgement, judge
 from vla_edge.runtime.checks.relative import relative_l2
 
 
@@ -17,13 +17,15 @@ class ActionErrors:
 
     Args:
         reference: golden actions, float32 [N, steps, size].
-        scale: from graph output to m/s, per component; the offset cancels out.
+        scale: from graph output to a component's unit, per component; the offset cancels out.
+        unit: of the errors, such as "m/s".
     """
 
-    def __init__(self, reference: np.ndarray, scale: Sequence[float]) -> None:
+    def __init__(self, reference: np.ndarray, scale: Sequence[float], unit: str) -> None:
         self._reference = reference.astype(np.float64)
         self._scale = np.asarray(scale, dtype=np.float64)
-        self._max_abs_mps = np.zeros(())
+        self._unit = unit[:LONGEST_WORDS]
+        self._max_abs = np.zeros(())
         self._relative_l2 = 0.0
         self._calls = 0
         self._seen: set[int] = set()
@@ -33,18 +35,19 @@ class ActionErrors:
         reference = self._reference[sample]
         difference = actions.astype(np.float64) - reference
         # np.maximum hands NaN on, max() would lose it
-        self._max_abs_mps = np.maximum(self._max_abs_mps, np.abs(difference * self._scale).max())
+        self._max_abs = np.maximum(self._max_abs, np.abs(difference * self._scale).max())
         self._relative_l2 = max(self._relative_l2, *(relative_l2(row, reference) for row in actions))
         self._calls += 1
         self._seen.add(sample)
 
     def summary(self) -> Parity:
-        finite = bool(self._max_abs_mps <= LARGEST_NUMBER)  # not so of NaN
+        finite = bool(self._max_abs <= LARGEST_NUMBER)  # not so of NaN
         return Parity(
             calls=self._calls,
             samples=len(self._seen),
             finite=finite,
-            max_abs_mps=float(self._max_abs_mps) if finite else None,
+            unit=self._unit,
+            max_abs=float(self._max_abs) if finite else None,
             relative_l2=self._relative_l2 if self._relative_l2 <= LARGEST_NUMBER else None,
         )
 
@@ -57,21 +60,20 @@ def missed_gate(parity: Parity, gates: Sequence[Gate]) -> str:
     """
     if not parity.finite:
         return "actions are NaN or infinite"
-    values = {"max_abs": parity.max_abs_mps, "relative_l2": parity.relative_l2}
+    values = {"max_abs": parity.max_abs, "relative_l2": parity.relative_l2}
     for gate in gates:
-        judged = judge(gate, values[gate.metric], "m/s")
+        judged = judge(gate, values[gate.metric], parity.unit)
         if gate.stage == "action" and not judged.passed:
-            return _missed(gate, judged.measured)
+            return _missed(judged)
     return ""
 
 
-def _missed(gate: Gate, measured: float | None) -> str:
+def _missed(judged: Judgement) -> str:
     """By how much, in the user's words: three digits where two would make an error look like what is allowed."""
-    if gate.metric == "max_abs":
-        form, allowed = "{} m/s", f"{gate.limit:g} m/s"
-    else:
-        form, allowed = "{} of its size", f"{gate.limit:g}"
+    limit, measured = judged.gate.limit, judged.measured
+    unit = judged.suffix or " of its size"
+    allowed = f"{limit:g}{judged.suffix} allowed"
     if measured is None:
-        return f"action off by NaN or infinity, {allowed} allowed"
-    digits = next((count for count in (2, 3, 6) if float(f"{measured:.{count}g}") > gate.limit), 17)
-    return f"action off by {form.format(f'{measured:.{digits}g}')}, {allowed} allowed"
+        return f"action off by NaN or infinity, {allowed}"
+    digits = next((count for count in (2, 3, 6) if float(f"{measured:.{count}g}") > limit), 17)
+    return f"action off by {measured:.{digits}g}{unit}, {allowed}"

@@ -11,8 +11,8 @@ from .format import (
     TEXT_LIMIT,
     backend_label,
     clipped,
+    error_in_words,
     known,
-    metres_per_second,
     printable,
     significant,
     times,
@@ -67,8 +67,8 @@ def bundle_headline(bundle: BundleReport) -> str:
     sentence = f"{backend_label(row)} answers in {significant(row.step.p50_ms)} ms"
     if row.backend != BASELINE:
         sentence += _gain(row.speedup_over_torch_fp32, doubted=baseline_in_doubt(bundle.rows))
-        if row.parity and known(row.parity.max_abs_mps):
-            sentence += f"; right within {metres_per_second(row.parity.max_abs_mps)}"
+        if row.parity and known(row.parity.max_abs):
+            sentence += f"; right within {error_in_words(row.parity)}"
     doubts = doubts_in_words(real_doubts(row))
     return f"{sentence}; in doubt: {doubts}" if doubts else sentence
 

@@ -52,7 +52,8 @@ _ROW = {
     **_latency("act"),
     **_latency("preprocess"),
     "error_finite": "parity.finite",
-    "error_max_mps": "parity.max_abs_mps",
+    "error_max": "parity.max_abs",
+    "error_unit": "parity.unit",
     "error_relative_l2": "parity.relative_l2",
     **_same("memory.", "host_peak_mib", "host_anonymous_peak_mib", "device_peak_mib", "device_method"),
     **_same("memory.", "torch_allocator_peak_mib"),
@@ -72,8 +73,8 @@ _ROW = {
     **_same("floor.", "operations", "memory_ms", "compute_ms", "ms", prefix="floor_"),
     "times_floor": "floor.times_floor",
     "frames": "agreement.frames",
-    "frames_error_max_mps": "agreement.max_mps",
-    "frames_error_mean_mps": "agreement.mean_mps",
+    "frames_error_max": "agreement.max_abs",
+    "frames_error_mean": "agreement.mean_abs",
 }
 COLUMNS = (*_RUN, "workload", "protocol", *_BUNDLE, "explained_memory_mib", *_ROW)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TypeGuard
 
@@ -16,6 +16,7 @@ NOTHING = "-"
 # letters of what files name, past which a mark stands for the rest: of a name, and of a sentence
 NAME_LIMIT = 120
 TEXT_LIMIT = 2000
+UNIT_LIMIT = 40
 CUT = "…"
 # past these a figure is no time, no size and no ratio; written out it could have 300 digits
 LARGEST, SMALLEST = 1e12, -1e12
@@ -98,25 +99,37 @@ def times(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def metres_per_second(value: float) -> str:
-    """An action error as a sentence says it, never rounded down to nothing."""
-    if not known(value):
-        return NOTHING
-    if value == 0:
-        return "0 m/s"
-    return f"{value:.3f} m/s" if value >= 0.001 else f"{value:.1e} m/s"
+def error_in_words(parity: Parity) -> str:
+    """An action error as a sentence says it, such as "0.004 m/s"."""
+    figure = plain_error(parity)
+    return NOTHING if figure == NOTHING else f"{figure} {unit_word(parity.unit)}"
+
+
+def unit_word(unit: str) -> str:
+    """What an error is in, also where many components are in many units."""
+    return clipped(printable(unit), UNIT_LIMIT)
+
+
+def units_of(rows: Iterable[Row]) -> str:
+    """What the errors of some rows are in: of one bundle, one unit; "" where none was compared."""
+    compared = [found for row in rows for found in (row.parity, row.agreement) if found]
+    return ", ".join(dict.fromkeys(unit_word(found.unit) for found in compared))
 
 
 def plain_error(parity: Parity | None) -> str:
-    """The largest difference in m/s as a decimal, where one can be read."""
-    if parity is None or not parity.finite or parity.max_abs_mps is None:
+    """The largest difference in its unit as a decimal, where one can be read, and never rounded down to nothing."""
+    if parity is None or not parity.finite or parity.max_abs is None:
         return largest_error(parity)
-    return metres_per_second(parity.max_abs_mps).split(" ")[0]
+    if not known(parity.max_abs):
+        return NOTHING
+    if parity.max_abs == 0:
+        return "0"
+    return f"{parity.max_abs:.3f}" if parity.max_abs >= 0.001 else f"{parity.max_abs:.1e}"
 
 
 def largest_error(parity: Parity | None) -> str:
-    """The largest difference in m/s."""
-    return _error(parity, "max_abs_mps")
+    """The largest difference in its unit."""
+    return _error(parity, "max_abs")
 
 
 def relative_error(parity: Parity | None) -> str:
@@ -129,8 +142,8 @@ def _error(parity: Parity | None, field: str) -> str:
     return exponent(getattr(parity, field)) if parity.finite else "NaN/inf"
 
 
-def last_error(errors_mps: Sequence[float]) -> str:
-    return exponent(errors_mps[-1] if errors_mps else None)
+def last_error(errors: Sequence[float]) -> str:
+    return exponent(errors[-1] if errors else None)
 
 
 def status_word(status: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,11 +33,12 @@ from .format import (
     has_trained_weights,
     known,
     mebibytes,
-    metres_per_second,
     other_weights,
+    plain_error,
     printable,
     significant,
     times,
+    unit_word,
     weights_name,
 )
 from .marks import GENERATOR
@@ -75,7 +76,7 @@ def to_page(report: Report) -> str:
         "badge": badge,
         "tool": report.tool,
         "generator": GENERATOR,
-        "headline": _unbroken(headline(report)),
+        "headline": _unbroken(headline(report), report.bundles),
         "bundles": [_bundle_view(report, at, badge) for at in range(len(report.bundles))],
         "standin": report.standin and _standin_view(report.standin, badge),
         "forecasts": forecast_grids(report.forecasts),
@@ -108,9 +109,11 @@ def _finalize(value: Any) -> Any:
     return printable(clipped(value, TEXT_LIMIT)) if type(value) is str else value
 
 
-def _unbroken(sentence: str) -> str:
+def _unbroken(sentence: str, bundles: Iterable[BundleReport]) -> str:
     """The same with each figure and its unit on one line."""
-    return re.sub(r"(?<=\d) (?=(?:ms|m/s)\b)", "\N{NO-BREAK SPACE}", sentence)
+    units = {unit_word(row.parity.unit) for bundle in bundles for row in bundle.rows if row.parity}
+    listed_units = "|".join(map(re.escape, ("ms", *sorted(units))))
+    return re.sub(rf"(?<=\d) (?=(?:{listed_units})(?!\w))", "\N{NO-BREAK SPACE}", sentence)
 
 
 def badge_of(origin: str) -> Badge:
@@ -127,7 +130,7 @@ def _bundle_view(report: Report, at: int, of_page: Badge | None) -> dict[str, ob
     return {
         "name": clipped(bundle.name),
         "line": bundle_line(bundle),
-        "headline": _unbroken(bundle_headline(bundle)),
+        "headline": _unbroken(bundle_headline(bundle), (bundle,)),
         # None where the page's own says it
         "badge": None if badge == of_page else badge,
         "others": _other_weights(bundle),
@@ -166,9 +169,8 @@ def _tiles(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     if known(ratio) and ratio > 0 and row.backend != BASELINE:
         value, words = gain_in_words(ratio)
         tiles.append((value, "×", f"{words}{', which is in doubt' * baseline_in_doubt(rows)}"))
-    if row.parity and known(row.parity.max_abs_mps):
-        value, unit = metres_per_second(row.parity.max_abs_mps).split(" ")
-        tiles.append((value, unit, "largest action error"))
+    if row.parity and known(row.parity.max_abs):
+        tiles.append((plain_error(row.parity), unit_word(row.parity.unit), "largest action error"))
     if row.memory and row.memory.device_peak_mib is not None:
         tiles.append((mebibytes(row.memory.device_peak_mib), "MiB", "device memory, peak"))
     elif row.memory and row.memory.host_anonymous_peak_mib is not None:

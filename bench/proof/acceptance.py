@@ -173,7 +173,7 @@ def figures(results: Results) -> Iterator[tuple[str, str]]:
     if "export and build" in found:
         yield "checkpoint to verified plan, one command, s", f"{results['export and build']['seconds']:.1f}"
         yield "of it the build: s, host memory MiB", _build(found["export and build"])
-        yield "action error of the plan, m/s", _action_error(found["export and build"])
+        yield _action_error(found["export and build"])
     if "build again" in found:
         yield "build with the timing cache: s, host memory MiB", _build(found["build again"])
     for stage, error in found.get("stages", {}).items():
@@ -198,8 +198,8 @@ def _bench_figures(backend: str, row: Results) -> Iterator[tuple[str, str]]:
         yield f"{backend}: GPU alone p50 / p99, ms", _latency(row["device"]) + wrong
     if row["memory"]["device_peak_mib"]:
         yield f"{backend}: device memory, MiB", f"{row['memory']['device_peak_mib']:.0f}"
-    error = row["parity"]["max_abs_mps"]
-    yield f"{backend}: action error, m/s", "not finite" if error is None else f"{error:.3g}"
+    error, unit = row["parity"]["max_abs"], row["parity"]["unit"]
+    yield f"{backend}: action error, {unit}", "not finite" if error is None else f"{error:.3g}"
     yield f"{backend}: process start to first step, s", f"{row['cold_start']['total_s']:.2f}"
 
 
@@ -228,9 +228,12 @@ def _build(record: Results) -> str:
     return f"{record['build']['seconds']:.1f}, {record['build']['peak_host_mib']}"
 
 
-def _action_error(record: Results) -> str:
-    errors = [sample["max_abs"] for sample in record["verification"]["samples"]]
-    return "not finite" if None in errors or not errors else f"{max(errors):.3g}"
+def _action_error(record: Results) -> tuple[str, str]:
+    found = record["verification"]
+    unit = next((check["unit"] for check in found["checks"] if check["stage"] == "action"), "no gate")
+    errors = [sample["max_abs"] for sample in found["samples"]]
+    figure = "not finite" if None in errors or not errors else f"{max(errors):.3g}"
+    return f"action error of the plan, {unit}", figure
 
 
 def _latency(latency: Results) -> str:

@@ -52,8 +52,9 @@ class PrecisionReport(Struct, frozen=True, kw_only=True):
     samples: int
     stages: tuple[StageComparison, ...]
     # of the action after its scale, limits not applied
-    half_max_abs_mps: float
-    graph_max_abs_mps: float
+    unit: str
+    half_max_abs: float
+    graph_max_abs: float
 
 
 def compare_precision(checkpoint: Path, folder: Path, samples: int | None = None) -> PrecisionReport:
@@ -93,8 +94,9 @@ def compare_precision(checkpoint: Path, folder: Path, samples: int | None = None
         weights_origin=bundle.manifest.source.weights_origin,
         samples=len(golden["names"]),
         stages=stages,
-        half_max_abs_mps=half.max_abs,
-        graph_max_abs_mps=graph.max_abs,
+        unit=bundle.manifest.action.unit,
+        half_max_abs=half.max_abs,
+        graph_max_abs=graph.max_abs,
     )
 
 
@@ -141,8 +143,8 @@ def render(report: PrecisionReport) -> str:
                 for row in report.stages
             ),
             "",
-            f"action, m/s: {_shown(report.half_max_abs_mps)} with .half(), "
-            f"{_shown(report.graph_max_abs_mps)} in the graph",
+            f"action, {report.unit}: {_shown(report.half_max_abs)} with .half(), "
+            f"{_shown(report.graph_max_abs)} in the graph",
         ]
     )
 

@@ -23,8 +23,9 @@ from vla_edge.runtime.files.atomic import write_atomically
 from vla_edge.runtime.printable import one_line
 
 from .brief_json import brief_json
+from .version_2 import from_version_2
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[3] = 3
 LONGEST_WORDS = 500
 # what a speed-up is over, and what every error is to
 BASELINE = "torch-fp32"
@@ -39,6 +40,8 @@ Number = Annotated[float, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
 Milliseconds = Annotated[float, Meta(ge=0, le=1e12)]
 Seconds = Annotated[float, Meta(ge=0, le=1e10)]
 Mebibytes = Annotated[float, Meta(ge=0, le=1e12)]
+# Of an error, such as "m/s": what the bundle's components are in, in words where they differ.
+Unit = Annotated[str, Meta(min_length=1, max_length=LONGEST_WORDS)]
 Series = Annotated[tuple[Milliseconds, ...], Meta(max_length=MOST_SAMPLES)]
 
 
@@ -189,14 +192,15 @@ class Identity(_Base, frozen=True):
 class Parity(_Base, frozen=True):
     """Distance of the actions from the golden ones (PyTorch FP32 at export), over every call made.
 
-    `max_abs_mps`: largest difference of any component after the action scale, in m/s, limits not applied.
+    `max_abs`: largest difference of any component after the action scale, each in its `unit`, limits not applied.
     `relative_l2`: largest ||x - ref|| / ||ref|| of a sample. Both null where a value was not finite.
     """
 
     calls: Count
     samples: Count
     finite: bool
-    max_abs_mps: Number | None
+    unit: Unit
+    max_abs: Number | None
     relative_l2: Number | None
 
 
@@ -277,15 +281,16 @@ class PromptTime(_Base, frozen=True):
 class Agreement(_Base, frozen=True):
     """Actions on the user's own frames, in order, against those of `torch-fp32` on the same frames.
 
-    `error_mps` is the largest difference of a component at each frame, in m/s: where state is carried from
+    `errors` are the largest difference of a component at each frame, in its `unit`: where state is carried from
     frame to frame, its course is the drift.
     """
 
     frames: Count
     reference: str
-    max_mps: Number
-    mean_mps: Number
-    error_mps: tuple[Number, ...]
+    unit: Unit
+    max_abs: Number
+    mean_abs: Number
+    errors: tuple[Number, ...]
 
 
 class FloorDistance(_Base, frozen=True):
@@ -495,7 +500,7 @@ class Summarised(_Base, frozen=True):
 
 
 class Report(_Base, frozen=True, kw_only=True):
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     tool: str
     created_utc: str
     # null in a report with all that was measured
@@ -523,12 +528,14 @@ def encode(report: Report) -> bytes:
 
 
 def decode(data: bytes, origin: str) -> Report:
-    """Read a report back.
+    """Read a report back, also one of the schema version before.
 
     Raises:
         InputError: not JSON, or not a report of this schema version; names the field.
     """
     try:
+        if msgspec.json.decode(data, type=_Head).schema_version == 2:
+            return msgspec.convert(from_version_2(msgspec.json.decode(data)), Report)
         return msgspec.json.decode(data, type=Report)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         reason = _what_else(data) or one_line(str(error))[:LONGEST_WORDS]
@@ -557,9 +564,9 @@ def _what_else(data: bytes) -> str:
     if head.tool is None or head.bundles is None:
         is_manifest = head.parity is not None and head.files is not None
         return "it is a bundle's manifest" if is_manifest else "it has none of a report's figures"
-    if head.schema_version != SCHEMA_VERSION:
+    if head.schema_version not in (2, SCHEMA_VERSION):
         version = one_line(str(head.schema_version))[:LONGEST_WORDS]
-        return f"its schema_version is {version}, and this vla-bench reads {SCHEMA_VERSION}"
+        return f"its schema_version is {version}, and this vla-bench reads 2 and {SCHEMA_VERSION}"
     return ""
 
 

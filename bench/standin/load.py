@@ -70,6 +70,7 @@ def load(job: Job, standin: Standin = STANDIN) -> Loaded:
         },
         state=session.inputs.keys() & {STATE},
         action_scale=(1.0, 1.0),
+        action_unit="m/s",  # as those who published its figures drive by them
         close=session.close,
         **told,
     )

@@ -42,7 +42,7 @@ def test_a_sound_engine_is_ok(options, quiet) -> None:
     assert (row.status, row.reason, has_failure(report)) == ("ok", "", False)
     assert row.step.runs == len(row.samples.step_ms) == 30
     assert row.act.p50_ms > 0
-    assert 0 < row.parity.max_abs_mps < 1e-3
+    assert 0 < row.parity.max_abs < 1e-3
     assert row.weights_origin.startswith("sample: ")
     assert row.cold_start.total_s == pytest.approx(
         row.cold_start.interpreter_s
@@ -55,7 +55,7 @@ def test_a_sound_engine_is_ok(options, quiet) -> None:
 def test_an_engine_that_returns_nan_is_wrong(row_with) -> None:
     row = row_with("nan")
     assert (row.status, row.reason) == ("wrong", "actions are NaN or infinite")
-    assert (row.parity.finite, row.parity.max_abs_mps) == (False, None)
+    assert (row.parity.finite, row.parity.max_abs) == (False, None)
 
 
 def test_an_engine_that_returns_another_model_s_actions_is_wrong(row_with) -> None:
@@ -67,7 +67,7 @@ def test_an_engine_that_returns_another_model_s_actions_is_wrong(row_with) -> No
 def test_an_engine_that_goes_wrong_while_it_is_timed_is_wrong(row_with) -> None:
     row = row_with("late")
     assert row.status == "wrong"
-    assert row.parity.max_abs_mps == pytest.approx(1.0, rel=1e-2)
+    assert row.parity.max_abs == pytest.approx(1.0, rel=1e-2)
 
 
 def test_an_engine_that_crashes_is_a_failed_row_with_the_memory_until_then(row_with) -> None:
@@ -166,9 +166,9 @@ def test_the_users_own_frames_are_compared_with_pytorch(options, quiet, checkpoi
         options(images=images, backends=("torch-fp32", "onnxruntime")), quiet, checkpoints=(checkpoint,)
     )
     torch, engine = report.bundles[0].rows
-    assert torch.agreement.max_mps == 0
-    assert engine.agreement.frames == len(engine.agreement.error_mps) == len(images)
-    assert 0 < engine.agreement.max_mps < 1e-3
+    assert torch.agreement.max_abs == 0
+    assert engine.agreement.frames == len(engine.agreement.errors) == len(images)
+    assert 0 < engine.agreement.max_abs < 1e-3
 
 
 def test_frames_without_a_reference_say_so(options, quiet) -> None:

@@ -64,7 +64,7 @@ def measured_row(backend: str, step_ms: tuple[float, ...], **changes) -> Row:
             bundle="policy-fp16 0123456789ab",
         ),
         "step": summarise(step_ms),
-        "parity": Parity(calls=12, samples=10, finite=True, max_abs_mps=0.0, relative_l2=0.0),
+        "parity": Parity(calls=12, samples=10, finite=True, unit="m/s", max_abs=0.0, relative_l2=0.0),
         "cold_start": ColdStart(
             interpreter_s=0.25, import_s=4.5, load_s=0.125, first_call_s=0.0625, total_s=4.9375
         ),
@@ -99,14 +99,14 @@ def example_rows() -> tuple[Row, ...]:
             (80.0, 84.0),
             status="wrong",
             reason="actions are NaN or infinite",
-            parity=Parity(calls=12, samples=10, finite=False, max_abs_mps=None, relative_l2=None),
+            parity=Parity(calls=12, samples=10, finite=False, unit="m/s", max_abs=None, relative_l2=None),
         ),
         measured_row(
             "onnxruntime",
             tuple(1.0 + at / 1000 for at in range(101)),
             identity=widened,
             act=summarise((3.0, 3.5)),
-            parity=Parity(calls=111, samples=10, finite=True, max_abs_mps=0.0042, relative_l2=0.0123),
+            parity=Parity(calls=111, samples=10, finite=True, unit="m/s", max_abs=0.0042, relative_l2=0.0123),
             speedup_over_torch_fp32=39.05,
             speedup_over_torch_fp16=78.1,
             warmup=Warmup(calls=200, seconds=8.0, stable=False),
@@ -128,7 +128,7 @@ def example_rows() -> tuple[Row, ...]:
 
 def example_report() -> Report:
     return Report(
-        schema_version=2,
+        schema_version=3,
         tool="vla-edge 0.1.0",
         created_utc="2026-01-01T00:00:00+00:00",
         machine=Machine(
@@ -216,7 +216,7 @@ def full_row(
         "speedup_over_torch_fp32": 30.1 / p50_ms,
         "speedup_over_torch_fp16": 21.5 / p50_ms,
         "parity": Parity(
-            calls=2410, samples=10, finite=True, max_abs_mps=error_mps, relative_l2=error_mps * 0.8
+            calls=2410, samples=10, finite=True, unit="m/s", max_abs=error_mps, relative_l2=error_mps * 0.8
         ),
         "cold_start": ColdStart(
             interpreter_s=0.06,
@@ -287,9 +287,10 @@ def full_row(
         "agreement": Agreement(
             frames=60,
             reference="torch-fp32",
-            max_mps=error_mps * 1.2,
-            mean_mps=error_mps * 0.5,
-            error_mps=tuple(float(value) for value in error_mps * 1.2 * np.sin(np.linspace(0.1, 1.57, 60))),
+            unit="m/s",
+            max_abs=error_mps * 1.2,
+            mean_abs=error_mps * 0.5,
+            errors=tuple(float(value) for value in error_mps * 1.2 * np.sin(np.linspace(0.1, 1.57, 60))),
         ),
         "floor": FloorDistance(
             bytes_read=3_277_000_000 if precision == "fp16" else 6_554_000_000,

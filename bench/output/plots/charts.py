@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vla_edge.bench.output.format import backend_label, metres_per_second, printable, significant
+from vla_edge.bench.output.format import backend_label, error_in_words, printable, significant, units_of
 from vla_edge.bench.report.types import Row
 
 from .axis import errors_axis, linear_axis, times_axis
@@ -19,22 +19,22 @@ NUMBER_WIDTH, NUMBER_HEIGHT = 5, 6
 def error_plot(rows: Sequence[Row]) -> Plot | None:
     compared = [(row, row.step, row.parity) for row in rows if row.step and row.parity]
     points = sorted(
-        (step.p50_ms, parity.max_abs_mps, at, row)
+        (step.p50_ms, parity.max_abs, at, parity, row)
         for at, (row, step, parity) in enumerate(compared)
-        if parity.max_abs_mps is not None
+        if parity.max_abs is not None
     )
     if len(points) < 2:
         return None
-    x = times_axis("p50 of one step, ms", [p50_ms for p50_ms, _, _, _ in points], left=1.4, right=1.3)
-    y = errors_axis("largest action error, m/s", [error_mps for _, error_mps, _, _ in points])
+    x = times_axis("p50 of one step, ms", [p50_ms for p50_ms, *_ in points], left=1.4, right=1.3)
+    y = errors_axis(f"largest action error, {units_of(rows)}", [error for _, error, *_ in points])
     headings = [
-        heading_of(row, f"{significant(p50_ms)} ms, {metres_per_second(error_mps)}")
-        for p50_ms, error_mps, _, row in points
+        heading_of(row, f"{significant(p50_ms)} ms, {error_in_words(parity)}")
+        for p50_ms, _, _, parity, row in points
     ]
     shapes: list[Shape] = []
-    for number, ((p50_ms, error_mps, _, _), heading) in enumerate(zip(points, headings, strict=True), 1):
+    for number, ((p50_ms, error, *_), heading) in enumerate(zip(points, headings, strict=True), 1):
         kind = "cross" if heading.role == "wrong" else "point"
-        point = Shape(kind, heading.role, x.at(p50_ms), text=heading.title, bottom=y.at(error_mps))
+        point = Shape(kind, heading.role, x.at(p50_ms), text=heading.title, bottom=y.at(error))
         shapes += [point, _number(number, point, shapes)]
     caption = (
         "Left is faster, low is closer to PyTorch FP32 on the golden samples. A cross is a wrong result. "
@@ -62,16 +62,18 @@ def _number(number: int, point: Shape, others: Sequence[Shape]) -> Shape:
 
 
 def drift_plot(rows: Sequence[Row]) -> Plot | None:
-    shown = [(row, row.agreement) for row in rows if row.agreement and len(row.agreement.error_mps) > 1]
+    shown = [(row, row.agreement) for row in rows if row.agreement and len(row.agreement.errors) > 1]
     if not shown:
         return None
     roles = series_of([row.backend for row, _ in shown])
-    last = max(len(agreement.error_mps) for _, agreement in shown) - 1
+    last = max(len(agreement.errors) for _, agreement in shown) - 1
     x = linear_axis("frame", last, room=1)
-    y = linear_axis("action error, m/s", max(max(agreement.error_mps) for _, agreement in shown), room=1.05)
+    y = linear_axis(
+        f"action error, {units_of(rows)}", max(max(agreement.errors) for _, agreement in shown), room=1.05
+    )
     lines = []
     for row, agreement in shown:
-        places = (f"{x.at(at):g},{100 - y.at(error):g}" for at, error in enumerate(agreement.error_mps))
+        places = (f"{x.at(at):g},{100 - y.at(error):g}" for at, error in enumerate(agreement.errors))
         kind = "dashed line" if row.status == "wrong" else "line"
         lines.append(Shape(kind, roles[row.backend], path=f"M{' L'.join(places)}"))
     caption = "Largest difference of a component at each of your frames, in order. Dashed: a wrong engine."

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vla_edge.bench.output.format import NOTHING, backend_label, name, printable, significant, weights_word
+from vla_edge.bench.output.format import (
+    NOTHING,
+    backend_label,
+    name,
+    printable,
+    significant,
+    units_of,
+    weights_word,
+)
 from vla_edge.bench.report.types import Row
 
 WEIGHTS = "weights"
@@ -99,6 +107,14 @@ def table_of(
         for item in items
     )
     return Grid(key, caption, _headings(words), _headings(figures), lines)
+
+
+def in_units(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
+    """The columns with "{unit}" in a heading filled in: what the errors of these rows are in."""
+    return [
+        replace(column, heading=column.heading.replace("{unit}", units_of(rows)).rstrip())
+        for column in columns
+    ]
 
 
 def _headings(columns: Sequence[Column]) -> tuple[str, ...]:

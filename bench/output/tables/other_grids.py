@@ -19,7 +19,7 @@ from vla_edge.bench.output.format import (
 )
 from vla_edge.bench.report.types import Claim, Forecast, Prediction, StandinReport
 
-from .grid import Column, Grid, label, table_of
+from .grid import Column, Grid, in_units, label, table_of
 
 _STANDIN_WORDS = (
     Column("backend", "row", label),
@@ -31,7 +31,7 @@ _STANDIN = (
     Column("p99", "row.step.p99_ms"),
     Column("FPS", "row.step.fps"),
     Column("x FP32", "row.speedup_over_torch_fp32", factor),
-    Column("max m/s", "row.parity", largest_error),
+    Column("max {unit}", "row.parity", largest_error),
     Column("allocator", "allocated_mib", mebibytes),
     Column("explained", "explained_mib", mebibytes),
     Column("off by", "off_by", lambda part: NOTHING if part is None else f"{part:+.1%}"),
@@ -56,7 +56,12 @@ def standin_grid(standin: StandinReport) -> Grid:
     """The stand-in: what PyTorch's allocator held beside what the bytes of its shapes explain."""
     caption = "The random stand-in, one step, ms; peak memory of PyTorch's allocator and of the device, MiB"
     return table_of(
-        "standin", caption, standin.rows, _STANDIN_WORDS, _STANDIN, kind="row.status"
+        "standin",
+        caption,
+        standin.rows,
+        _STANDIN_WORDS,
+        in_units(_STANDIN, [item.row for item in standin.rows]),
+        kind="row.status",
     ).without_empty()
 
 

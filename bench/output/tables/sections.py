@@ -23,11 +23,12 @@ from vla_edge.bench.output.format import (
     significant,
     status_word,
     tenths,
+    units_of,
     weights_word,
 )
 from vla_edge.bench.report.types import BundleReport, LayerTime, PromptTime, Row, StageTime
 
-from .grid import WEIGHTS, Column, Grid, label, marked_label, table_of
+from .grid import WEIGHTS, Column, Grid, in_units, label, marked_label, table_of
 
 LAYERS_SHOWN = 10
 PROMPTS_SHOWN = 12
@@ -49,7 +50,7 @@ _PART_TIMES = (Column("mean", "part.ms"), Column("of profile", "part.share", sha
 _SUMMARY = (
     Column("p50 ms", "step.p50_ms"),
     _OVER_FP32,
-    Column("error m/s", "parity", plain_error),
+    Column("error {unit}", "parity", plain_error),
     Column("p99 ms", "step.p99_ms"),
     Column("device MiB", "memory.device_peak_mib", mebibytes),
     Column("host MiB", "memory.host_anonymous_peak_mib", mebibytes),
@@ -67,7 +68,7 @@ _LATENCY = (
     Column("x FP16", "speedup_over_torch_fp16", factor),
 )
 _CHECKS = (
-    Column("max m/s", "parity", largest_error),
+    Column("max {unit}", "parity", largest_error),
     Column("relative", "parity", relative_error),
     Column("host anonymous", "memory.host_anonymous_peak_mib", mebibytes),
     Column("host resident", "memory.host_peak_mib", mebibytes),
@@ -106,9 +107,9 @@ _FLOOR = (
 )
 _AGREEMENT = (
     Column("frames", "agreement.frames", count),
-    Column("max", "agreement.max_mps", exponent),
-    Column("mean", "agreement.mean_mps", exponent),
-    Column("last frame", "agreement.error_mps", last_error),
+    Column("max", "agreement.max_abs", exponent),
+    Column("mean", "agreement.mean_abs", exponent),
+    Column("last frame", "agreement.errors", last_error),
 )
 _GROWTH = (
     Column("steps", "growth.steps", count),
@@ -146,7 +147,7 @@ def bundle_grids(bundle: BundleReport) -> tuple[Grid, ...]:
     checks = "Error against the golden actions; peak memory, MiB"
     grids = (
         latency_grid(rows),
-        table_of("checks", checks, rows, (*_BACKEND, computes), _CHECKS),
+        table_of("checks", checks, rows, (*_BACKEND, computes), in_units(_CHECKS, rows)),
         table_of("start", start, rows, _BACKEND, _START),
         _grid("paced", paced, rows, _PACED),
         _grid("energy", energy, rows, _ENERGY),
@@ -161,7 +162,13 @@ def bundle_grids(bundle: BundleReport) -> tuple[Grid, ...]:
             kind="row.status",
         ),
         _grid("prompts", "One step by the instruction's length, p50 in ms", rows, _prompt_columns(rows)),
-        _grid("agreement", "Actions on your own frames, difference in m/s", rows, _AGREEMENT, against),
+        _grid(
+            "agreement",
+            f"Actions on your own frames, difference in {units_of(rows)}",
+            rows,
+            _AGREEMENT,
+            against,
+        ),
         _grid("growth", "What the process held more after the timed steps than before, MiB", rows, _GROWTH),
     )
     return tuple(grid.without_empty() for grid in grids if grid.lines)
@@ -170,7 +177,7 @@ def bundle_grids(bundle: BundleReport) -> tuple[Grid, ...]:
 def summary_grid(rows: Sequence[Row]) -> Grid:
     """What matters most of each backend, in one line."""
     caption = "One policy step; host: anonymous memory"
-    return table_of("summary", caption, rows, _RESULT, _sound(_SUMMARY, rows)).without_empty()
+    return table_of("summary", caption, rows, _RESULT, in_units(_sound(_SUMMARY, rows), rows)).without_empty()
 
 
 def latency_grid(rows: Sequence[Row]) -> Grid:

@@ -74,7 +74,20 @@ def memory(host: float | None, device: float | None = None) -> Memory:
 
 
 def parity(error: float | None) -> Parity:
-    return Parity(calls=1, samples=1, finite=error is not None, max_abs_mps=error, relative_l2=error)
+    return Parity(calls=1, samples=1, finite=error is not None, unit="m/s", max_abs=error, relative_l2=error)
+
+
+def test_errors_in_different_units_are_not_held_against_each_other() -> None:
+    turning = msgspec.structs.replace(parity(0.5), unit="rad")
+    found = only(row((1.0,) * 20, parity=parity(0.01)), row((1.0,) * 20, parity=turning))
+    assert (found.error, found.error_unit, found.regressions) == (None, None, ())
+
+
+def test_an_error_is_told_in_its_unit() -> None:
+    before, after = (msgspec.structs.replace(parity(error), unit="rad {}") for error in (0.01, 0.02))
+    found = only(row((1.0,) * 20, parity=before), row((1.0,) * 20, parity=after))
+    assert (found.error, found.error_unit) == (pytest.approx(0.01), "rad {}")
+    assert found.regressions == ("action error from 0.0100 rad {} to 0.0200 rad {}",)
 
 
 # the statistics

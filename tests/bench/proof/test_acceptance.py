@@ -15,7 +15,10 @@ from vla_edge.runtime.command.console import run_command
 LATENCY = {"p50_ms": 3.1, "p99_ms": 3.2}
 RECORD = {
     "build": {"seconds": 47.5, "peak_host_mib": 14700},
-    "verification": {"samples": [{"max_abs": 0.01}, {"max_abs": 0.02}]},
+    "verification": {
+        "samples": [{"max_abs": 0.01}, {"max_abs": 0.02}],
+        "checks": [{"stage": "action", "unit": "m/s"}],
+    },
 }
 ROW = {
     "backend": "tensorrt",
@@ -24,7 +27,7 @@ ROW = {
     "step": LATENCY,
     "device": None,
     "memory": {"device_peak_mib": 3576.0},
-    "parity": {"max_abs_mps": None},
+    "parity": {"max_abs": None, "unit": "m/s"},
     "cold_start": {"total_s": 1.5},
 }
 SOAK = {

@@ -22,7 +22,7 @@ def test_every_stage_is_measured_both_ways(bundle: Path, checkpoint_of) -> None:
     for row in report.stages:
         # the graph is FP32 here, so that only .half() is off
         assert row.graph_relative_l2 < 1e-4 < row.half_relative_l2
-    assert report.graph_max_abs_mps < 1e-3
+    assert report.graph_max_abs < 1e-3
 
 
 def test_another_checkpoint_is_refused(bundle: Path, checkpoint_of) -> None:
@@ -43,8 +43,9 @@ REPORT = PrecisionReport(
             graph_max_abs=0.5,
         ),
     ),
-    half_max_abs_mps=math.inf,
-    graph_max_abs_mps=0.0042,
+    unit="m/s",
+    half_max_abs=math.inf,
+    graph_max_abs=0.0042,
 )
 
 

@@ -100,7 +100,7 @@ def test_a_file_larger_than_any_report_is_not_read(tmp_path: Path, monkeypatch: 
         b'{"a":' * 100_000,
         WRITTEN[:-100],
         WRITTEN + b"{}",
-        WRITTEN.replace(b'"schema_version": 2', b'"schema_version": 3'),
+        WRITTEN.replace(b'"schema_version": 3', b'"schema_version": 4'),
         WRITTEN.replace(b'"tool"', b'"\\u001b[2Jtool"'),
         WRITTEN.replace(b'"tool"', b'"\\u202etool"'),
         WRITTEN.replace(b'"tool"', b'"' + b"x" * 100_000 + b'"'),
@@ -121,12 +121,12 @@ MANIFEST = b'{"schema_version": 1, "name": "policy", "parity": {}, "files": []}'
         (b'{"a": 1}', "it has none of a report's figures"),
         (b'{"schema_version": 2}', "it has none of a report's figures"),
         (
-            WRITTEN.replace(b'"schema_version": 2', b'"schema_version": 3'),
-            "its schema_version is 3, and this vla-bench reads 2",
+            WRITTEN.replace(b'"schema_version": 3', b'"schema_version": 4'),
+            "its schema_version is 4, and this vla-bench reads 2 and 3",
         ),
         (
-            WRITTEN.replace(b'"schema_version": 2', b'"schema_version": "x\\u001b[2J"'),
-            "its schema_version is x\\x1b[2J, and this vla-bench reads 2",
+            WRITTEN.replace(b'"schema_version": 3', b'"schema_version": "x\\u001b[2J"'),
+            "its schema_version is x\\x1b[2J, and this vla-bench reads 2 and 3",
         ),
     ],
 )

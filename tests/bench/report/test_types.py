@@ -55,7 +55,7 @@ def test_every_raw_sample_is_kept() -> None:
 
 
 def test_another_schema_version_is_refused_by_name() -> None:
-    data = schema.encode(example_report()).replace(b'"schema_version": 2', b'"schema_version": 9')
+    data = schema.encode(example_report()).replace(b'"schema_version": 3', b'"schema_version": 9')
     with pytest.raises(InputError, match=r"old\.json is not a bench report: .*schema_version"):
         schema.decode(data, "old.json")
 

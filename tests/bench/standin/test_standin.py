@@ -86,7 +86,7 @@ def test_a_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str) -> 
     loaded = load(standin_job(backend, "owner", Options(device="cpu", threads=1, seconds=1), SCRATCH), SMALL)
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
-    errors = ActionErrors(samples["actions"], loaded.action_scale)
+    errors = ActionErrors(samples["actions"], loaded.action_scale, loaded.action_unit)
     for _ in range(2 * len(step)):
         step()
     step.check(errors)
@@ -113,7 +113,7 @@ def test_a_wrong_weight_misses_the_gate(monkeypatch: pytest.MonkeyPatch) -> None
     )
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
-    errors = ActionErrors(samples["actions"], loaded.action_scale)
+    errors = ActionErrors(samples["actions"], loaded.action_scale, loaded.action_unit)
     step()
     step.check(errors)
     assert "0.03 allowed" in missed_gate(errors.summary(), GATES["fp16"])
@@ -190,7 +190,7 @@ def test_a_gpu_backend_gives_the_actions_of_the_numpy_forward_pass(backend: str,
     )
     samples = loaded.golden()
     step = PolicyStep(loaded.session, samples, loaded.state)
-    errors = ActionErrors(samples["actions"], loaded.action_scale)
+    errors = ActionErrors(samples["actions"], loaded.action_scale, loaded.action_unit)
     for _ in range(len(step)):
         step()
     step.check(errors)

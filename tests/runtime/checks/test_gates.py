@@ -32,7 +32,8 @@ def verdicts(gate: Gate, error: float) -> list[bool]:
     exported = missed(measured(gate, error), "m/s")
     built = judge_plan([gate], ["a"], [{"action": StageMeasure(error, error)}], "engine", "m/s")
     timed = missed_gate(
-        Timed(calls=1, samples=1, finite=finite is not None, max_abs_mps=finite, relative_l2=finite), [gate]
+        Timed(calls=1, samples=1, finite=finite is not None, unit="m/s", max_abs=finite, relative_l2=finite),
+        [gate],
     )
     return [judge(gate, error, "m/s").passed, not exported, built.passed, not timed]
 
@@ -51,7 +52,7 @@ def test_what_was_not_measured_misses() -> None:
 
 def test_a_relative_error_without_a_number_is_not_within_its_gate() -> None:
     """The reference is all zeros and the action is not: finite in m/s, infinite relative."""
-    parity = Timed(calls=1, samples=1, finite=True, max_abs_mps=0.001, relative_l2=None)
+    parity = Timed(calls=1, samples=1, finite=True, unit="m/s", max_abs=0.001, relative_l2=None)
     assert missed_gate(parity, [MPS]) == ""
     assert missed_gate(parity, [RELATIVE]) == ("action off by NaN or infinity, 0.02 allowed")
 

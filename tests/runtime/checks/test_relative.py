@@ -67,7 +67,7 @@ def test_every_caller_gets_the_same_number_and_never_nan(value: np.ndarray, refe
     assert error >= 0
     with np.errstate(all="ignore"):
         assert compare(value[None], reference)[0] == error
-        actions = ActionErrors(reference.reshape(1, 1, 4), scale=(1.0,) * 4)
+        actions = ActionErrors(reference.reshape(1, 1, 4), scale=(1.0,) * 4, unit="m/s")
         actions.add(0, value.reshape(1, 1, 4))
     told = actions.summary().relative_l2
     assert told == (error if error <= LARGEST_NUMBER else None)

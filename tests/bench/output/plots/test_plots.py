@@ -115,13 +115,13 @@ def test_a_doubted_row_says_so() -> None:
 
 
 def test_actions_that_are_not_finite_are_named_since_they_cannot_be_drawn() -> None:
-    nan = Parity(calls=1, samples=1, finite=False, max_abs_mps=None, relative_l2=None)
+    nan = Parity(calls=1, samples=1, finite=False, unit="m/s", max_abs=None, relative_l2=None)
     rows = (*ROWS[:2], full_row("tensorrt", "fp16", 1.0, 0.0, 1, 1, status="wrong", parity=nan))
     assert drawn(error_plot(rows)).caption.endswith("since its actions are NaN or infinite: TensorRT FP16.")
 
 
 def test_of_many_actions_that_are_not_finite_the_others_are_counted() -> None:
-    nan = Parity(calls=1, samples=1, finite=False, max_abs_mps=None, relative_l2=None)
+    nan = Parity(calls=1, samples=1, finite=False, unit="m/s", max_abs=None, relative_l2=None)
     hidden = (measured_row(f"b{at}", (1.0, 2.0), status="wrong", parity=nan) for at in range(19))
     assert drawn(error_plot((*ROWS[:2], *hidden))).caption.endswith("b14, b15 and 3 more.")
 
@@ -197,7 +197,7 @@ def test_the_deadline_is_drawn_and_named() -> None:
 def test_drift_follows_the_frames() -> None:
     plot = drawn(drift_plot(ROWS))
     assert plot.y is not None
-    errors = [row.agreement.error_mps for row in ROWS if row.agreement]
+    errors = [row.agreement.errors for row in ROWS if row.agreement]
     for line, series in zip(plot.shapes, errors, strict=True):
         places = [tuple(map(float, pair.split(","))) for pair in line.path[1:].split(" L")]
         assert places == [

@@ -2,27 +2,29 @@
 
     python -m vla_edge.bench.worker FD
 
-reads a `Job` from standard input, and sends `Entered` for each phase and then `Measured`, `Rated` or `Failed` to
-the pipe FD. See `harness/process.py` for the parent.
+reads a `Job` from the pipe FD, and sends `Entered` for each phase and then `Measured`, `Rated` or `Failed`
+back. See `harness/process.py` for the parent.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 
 import msgspec
 
 from vla_edge.bench.backends.load import Loaded
 from vla_edge.bench.backends.random_policy import UnknownArchitectureError
-from vla_edge.bench.harness.orphan import end_with_parent
 from vla_edge.bench.measure.agreement import Actions
 from vla_edge.bench.measure.jobs import RATES, Entered, Failed, Job, Measured, Message, Rated
 from vla_edge.bench.measure.pace import run_paced, summarise_paced
@@ -68,12 +70,12 @@ def main(load_backend: Load = load) -> None:
         load_backend: opens the job's backend.
     """
     started_ns = time.monotonic_ns()
-    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
-    end_with_parent()
-    with Connection(int(sys.argv[-1]), readable=False) as answers:
+    with Connection(int(sys.argv[-1])) as pipe:
+        job = msgspec.json.decode(pipe.recv_bytes(), type=Job)
+        Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
 
         def send(message: Message) -> None:
-            answers.send_bytes(msgspec.json.encode(message))
+            pipe.send_bytes(msgspec.json.encode(message))
 
         try:
             _answer(job, load_backend, started_ns, send)
@@ -83,6 +85,13 @@ def main(load_backend: Load = load) -> None:
         except Exception as error:
             traceback.print_exc()
             send(Failed(f"{type(error).__name__}: {error}"))
+
+
+def _end_with_parent(pipe: Connection) -> None:
+    """Wait for the end of whoever asked: nobody waits for a worker then, and it would hold the device."""
+    with suppress(EOFError, OSError):  # nothing more is said
+        pipe.recv_bytes()
+    os._exit(1)
 
 
 def _answer(job: Job, load_backend: Load, started_ns: int, send: Callable[[Message], None]) -> None:

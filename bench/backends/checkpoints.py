@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from vla_edge.runtime.bundle.manifest import Source
@@ -33,7 +34,7 @@ class CheckpointFinder:
     def __init__(self, given: Sequence[Path]) -> None:
         self._given = tuple(given)
         self._used: set[Path] = set()
-        self._digests: dict[Path, str] = {}
+        self._digest = cache(sha256_of)
         for path in self._given:
             if not path.is_file():
                 raise InputError(f"no checkpoint {path}.", "Check the path given with --checkpoint.")
@@ -68,11 +69,6 @@ class CheckpointFinder:
         if path.stat().st_size != source.size_bytes:
             return False
         return source.sha256 is None or self._digest(path) == source.sha256
-
-    def _digest(self, path: Path) -> str:
-        if path not in self._digests:
-            self._digests[path] = sha256_of(path)
-        return self._digests[path]
 
 
 def _candidates(bundle: Path, name: str) -> Iterator[Path]:

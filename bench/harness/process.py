@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
-from typing import IO, Literal, TypeVar, cast
+from typing import IO, TypeVar
 
 import msgspec
 
@@ -48,57 +48,42 @@ def run_job(
     Args:
         job: what to measure.
         kind: of the answer.
-        worker: the command of the worker; the number of the answer pipe is appended.
+        worker: the command of the worker; the number of its end of the pipe is appended.
         watches: told of the process and its phase, again and again.
         on_phase: told of each phase as it begins.
     """
     logger.info("%s: %s", " ".join(worker), job)
-    receiver, sender = Pipe(duplex=False)
-    with tempfile.TemporaryFile() as log, receiver:
-        with sender:
-            process = _spawn(job, worker, sender.fileno(), log)
+    ours, theirs = Pipe()
+    with tempfile.TemporaryFile() as log, ours:
+        job = msgspec.structs.replace(job, spawned_ns=time.monotonic_ns())
+        with theirs:
+            process = _spawn(job, worker, theirs.fileno(), log)
         try:
-            answer = _Follower(process, receiver, log, watches, on_phase).follow(job.options.time_limit_s)
+            with suppress(BrokenPipeError):  # ended already: the follower finds it, with its exit code
+                ours.send_bytes(msgspec.json.encode(job))
+            answer = _Follower(process, ours, log, watches, on_phase).follow(job.options.time_limit_s)
         finally:
-            kill_group(process)
+            with suppress(ProcessLookupError):  # nothing is left of its group
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return answer if isinstance(answer, (kind, Failed)) else Failed("sent an answer to another job")
 
 
-def _spawn(job: Job, worker: Sequence[str], answer_fd: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    job = msgspec.structs.replace(job, spawned_ns=time.monotonic_ns())
-    process = subprocess.Popen(
-        [*worker, str(answer_fd)],
-        stdin=subprocess.PIPE,
+def _spawn(job: Job, worker: Sequence[str], pipe: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """With the thread pools fixed before any library reads them, and GPUs hidden from a run on the CPU."""
+    hidden = {} if job.options.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [*worker, str(pipe)],
+        stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        pass_fds=(answer_fd,),
+        pass_fds=(pipe,),
         start_new_session=True,
-        env=worker_environment(job.options.device, job.options.threads),
+        env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(job.options.threads)), **hidden},
     )
-    # a worker that has ended already is found by the follower, with its exit code
-    with suppress(BrokenPipeError):
-        stdin = cast("IO[bytes]", process.stdin)
-        stdin.write(msgspec.json.encode(job) + b"\n")
-        stdin.flush()
-    return process
 
 
-def worker_environment(device: Literal["cpu", "cuda"], threads: int) -> dict[str, str]:
-    """Ours, with the thread pools fixed before any library reads them, and GPUs hidden from a CPU run."""
-    hidden = {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
-    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **hidden}
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the group that a process leads, and let go of its standard input."""
-    with suppress(ProcessLookupError):  # nothing is left of it
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    with suppress(BrokenPipeError):  # the job was never read
-        cast("IO[bytes]", process.stdin).close()
-
-
-def signal_name(number: int) -> str:
+def _signal_name(number: int) -> str:
     """Such as "SIGKILL"; real-time signals have no names of their own."""
     try:
         return signal.Signals(number).name
@@ -112,13 +97,13 @@ class _Follower:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        receiver: Connection,
+        pipe: Connection,
         log: IO[bytes],
         watches: Sequence[Callable[[int, Phase], None]],
         on_phase: Callable[[Phase], None],
     ) -> None:
         self._process = process
-        self._receiver = receiver
+        self._pipe = pipe
         self._log = log
         self._watches = watches
         self._on_phase = on_phase
@@ -155,13 +140,13 @@ class _Follower:
     def _receive(self, left_s: float) -> Message | None:
         """Wait a little for a message; the process's end without a result is one, too."""
         interval_s = QUIET_INTERVAL_S if self._phase in QUIET_PHASES else SAMPLE_INTERVAL_S
-        if not self._receiver.poll(min(interval_s, left_s)):
+        if not self._pipe.poll(min(interval_s, left_s)):
             # the pipe stays open past the worker's end if a child of its own holds it
-            if self._process.poll() is None or self._receiver.poll():
+            if self._process.poll() is None or self._pipe.poll():
                 return None
             return Failed(self._with_last_words(self._describe_end()))
         try:
-            message: Message = msgspec.json.decode(self._receiver.recv_bytes(), type=Message)
+            message: Message = msgspec.json.decode(self._pipe.recv_bytes(), type=Message)
         except (EOFError, ConnectionResetError):
             return Failed(self._with_last_words(self._describe_end()))
         except msgspec.DecodeError as error:
@@ -175,7 +160,7 @@ class _Follower:
             return f"closed its answer pipe in phase '{self._phase}' without a result"
         if code >= 0:
             return f"ended with exit code {code} in phase '{self._phase}' without a result"
-        name = signal_name(-code)
+        name = _signal_name(-code)
         hint = " (often the kernel, out of memory)" if name == "SIGKILL" else ""
         return f"killed by {name}{hint} in phase '{self._phase}'"
 

@@ -1,7 +1,7 @@
 """What the bench tells a worker process, and what the worker tells back.
 
-A job is one line of JSON on the worker's standard input; answers are JSON messages over a pipe of their
-own, since libraries print to standard output. `harness/process.py` is the parent's side, `worker.py` the child's.
+Both are JSON messages over a pipe of their own, since libraries print to standard output. `harness/process.py` is
+the parent's side, `worker.py` the child's.
 """
 
 from __future__ import annotations

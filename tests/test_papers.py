@@ -10,10 +10,9 @@ from pathlib import Path
 
 import click
 import pytest
-from command_process import COMMANDS
+from command_process import COMMANDS, module_of
 
 from vla_edge.export import families
-from vla_edge.runtime.command import start
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("runtime", "export", "bench")
@@ -82,13 +81,11 @@ def is_there(name: str) -> bool:
 
 
 @pytest.mark.parametrize("paper", PAPERS, ids=str)
-def test_every_command_that_a_paper_shows_has_the_options_given(
-    paper: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_command_that_a_paper_shows_has_the_options_given(paper: Path) -> None:
     wrong = []
     for line in code_lines(text_of(paper)):
         for name, rest in RUN.findall(line):
-            if not (command := command_of(name, rest.split(), monkeypatch)):
+            if not (command := command_of(name, rest.split())):
                 continue
             known = {
                 option for parameter in command.params for option in parameter.opts + parameter.secondary_opts
@@ -104,15 +101,9 @@ def code_lines(text: str) -> list[str]:
     return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
-def command_of(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> click.Command | None:
+def command_of(name: str, words: list[str]) -> click.Command | None:
     """The command that a line starts; None for a module that has no options, such as one that prints a schema."""
-    if name.startswith("-m "):
-        module = name.removeprefix("-m ")
-    else:
-        modules: list[str] = []
-        monkeypatch.setattr(start, "launch", modules.append)
-        getattr(start, name.replace("-", "_"))()
-        (module,) = modules
+    module = name.removeprefix("-m ") if name.startswith("-m ") else module_of(name)
     found = [value for value in vars(import_module(module)).values() if isinstance(value, click.Command)]
     groups = [command for command in found if isinstance(command, click.Group)]
     if groups:

@@ -8,6 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from vla_edge.runtime.command import start
+
 COMMANDS = ("vla-bench", "vla-bisect", "vla-build", "vla-export", "vla-inspect", "vla-run", "vla-sample")
 
 # An import hook that hides packages, or sends this process a signal when a module's turn comes.
@@ -26,6 +30,16 @@ del sys.argv[0]
 from vla_edge.runtime.command import start
 getattr(start, sys.argv[0].replace("-", "_"))()
 """
+
+
+def module_of(command: str) -> str:
+    """The module that a command's entry point imports."""
+    launched: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "launch", launched.append)
+        getattr(start, command.replace("-", "_"))()
+    (module,) = launched
+    return module
 
 
 def run(

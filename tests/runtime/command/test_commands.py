@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_process import COMMANDS, run
+from command_process import COMMANDS, module_of, run
 
 from vla_edge.runtime.command.extras import EXTRA_OF
 from vla_edge.runtime.version import VERSION
@@ -95,9 +95,7 @@ def test_a_package_of_the_base_that_is_missing_is_named_too() -> None:
 def test_a_signal_while_a_command_begins_ends_it_quietly(
     command: str, moment: str, number: signal.Signals
 ) -> None:
-    package = {"vla-bench": "bench.cli", "vla-run": "runtime.run.cli", "vla-export": "export.cli"}
-    module = package.get(command, f"export.{command[4:]}.cli")
-    moment = f"vla_edge.{module}" if moment == "CLI" else moment
+    moment = module_of(command) if moment == "CLI" else moment
     code, out, err = started([command, "--version"], moment=moment, number=number)
     assert (code, out, err) == (128 + number, "", "interrupted\n")
 

@@ -22,14 +22,34 @@ def flags(kind: type[Struct], choices: Mapping[str, Sequence[str]]) -> Callable[
         kind: the Struct.
         choices: what a field may be, by its name, where its type says no more than text.
     """
-    fields = [field for field in inspect.type_info(kind).fields if _description(field)]  # type: ignore[attr-defined]
 
     def decorate(callback: _Callback) -> _Callback:
-        for field in reversed(fields):
+        for field in reversed(_asked(kind)):
             callback = _option(field, choices.get(field.name))(callback)
         return callback
 
     return decorate
+
+
+def words_of(options: Struct) -> list[str]:
+    """The words of a command line that ask for the same: of every field that is not its default."""
+    words: list[str] = []
+    for field in _asked(type(options)):
+        value = getattr(options, field.name)
+        if value is True:
+            words.append(_flag(field))
+        elif value != field.default:
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [_flag(field), f"{each:.12g}" if isinstance(each, float) else str(each or 0)]
+    return words
+
+
+def _asked(kind: type[Struct]) -> list[inspect.Field]:
+    return [field for field in inspect.type_info(kind).fields if _description(field)]  # type: ignore[attr-defined]
+
+
+def _flag(field: inspect.Field) -> str:
+    return (field.type.extra or {}).get("flag", f"--{field.name}")  # type: ignore[attr-defined]
 
 
 def _description(field: inspect.Field) -> str:
@@ -44,7 +64,7 @@ def _option(field: inspect.Field, choices: Sequence[str] | None) -> Callable[[_C
     repeatable = isinstance(item, inspect.VarTupleType)
     default = None if field.default is NODEFAULT else field.default
     return click.option(
-        told.get("flag", f"--{field.name}"),
+        _flag(field),
         field.name,
         type=click.Choice(choices) if choices else _click_type(item.item_type if repeatable else item),
         multiple=repeatable,

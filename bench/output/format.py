@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TypeGuard
 
-from vla_edge.bench.report.types import Options, Parity, Row
+from vla_edge.bench.options.flags import words_of
+from vla_edge.bench.options.options import Options
+from vla_edge.bench.report.types import Parity, Row
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.printable import one_line
 
@@ -211,25 +214,5 @@ def clipped(text: str, limit: int = NAME_LIMIT) -> str:
 
 def command_line(options: Options, path: str) -> str:
     """The command that measures the same again."""
-    import shlex
-
-    words = ["vla-bench", shlex.quote(path), "--device", options.device, "--threads", str(options.threads)]
-    for name in options.backends:
-        words += ["--backends", shlex.quote(name)]
-    if options.runs is not None:
-        words += ["--runs", str(options.runs)]
-    else:
-        words += ["--seconds", f"{options.seconds:g}"]
-    if options.warmup is not None:
-        words += ["--warmup", str(options.warmup)]
-    for workload in options.workloads if options.workloads != ("policy",) else ():
-        words += ["--workload", shlex.quote(workload)]
-    if options.quick:
-        words.append("--quick")
-    elif options.rate_hz is not None:
-        words += ["--rate", f"{options.rate_hz:g}"]
-    else:
-        words += ["--rate", "0"]
-    if options.images:
-        words += ["--images", "FRAMES"]
-    return " ".join([*words, "--time-limit", f"{options.time_limit_s:g}"])
+    frames = ("--images", "FRAMES") if options.images else ()
+    return shlex.join(["vla-bench", path, *words_of(options), *frames])

@@ -332,7 +332,7 @@ def test_sections_without_data_are_left_out(full: str) -> None:
 
 
 def test_the_page_says_how_to_measure_again(full: str) -> None:
-    assert "vla-bench /robot/engines/hybrid-fp16 --device cuda --threads 16 --seconds 8" in full
+    assert "vla-bench /robot/engines/hybrid-fp16 --device cuda --threads 16 --rate 0" in full
 
 
 def test_rows_without_any_figure_still_make_a_page() -> None:

@@ -270,6 +270,7 @@ class Manifest(BundleReader):
             (seeds.tiny_bundle(self.folder / f"sample{at}", layout) / self.name).read_bytes()
             for at, layout in enumerate(("hybrid-a", "hybrid-c"))
         ]
+        self.examples += [seeds.manifest_before(self.examples[0])]
         self._frame = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 
     def mutate(self, rng: random.Random, data: bytes) -> bytes:
@@ -291,7 +292,7 @@ class SideFiles(BundleReader):
     def prepare(self) -> None:
         super().prepare()
         self._plan, self._machine, record = seeds.planted_plan(self.bundle)
-        self.examples = [record]
+        self.examples = [record, seeds.record_before(record)]
 
     def mutate(self, rng: random.Random, data: bytes) -> bytes:
         return mutate_bytes(rng, data) if rng.random() < 0.2 else mutate_json(rng, data)

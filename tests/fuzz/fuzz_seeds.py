@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 _RESULTS = Path(__file__).parents[2] / "bench" / "results"
+_KEPT = Path(__file__).parents[1] / "runtime" / "bundle" / "kept"
 
 YAML_GRAFTS = (
     b"&a [*a, *a]\n",
@@ -317,12 +318,34 @@ def _plainest(kind: Any) -> Any:
     return plain[type(kind)]
 
 
+def manifest_before(manifest: bytes) -> bytes:
+    """A kept manifest of schema version 1, with the files of a bundle that is there."""
+    kept = json.loads((_KEPT / "pure-fp16.manifest.json").read_bytes())
+    return json.dumps({**kept, "files": json.loads(manifest)["files"]}).encode()
+
+
+def record_before(record: bytes) -> bytes:
+    """A plan's side file as version 1 wrote it, with a gate of each kind."""
+    fields = json.loads(record)
+    checks = [
+        {"stage": "text", "metric": metric, "limit": 0.03, "measured": 0.01, "passed": True}
+        for metric in ("relative_l2", "max_abs_mps")
+    ]
+    samples = [{"name": "a", "max_abs_mps": 0.01, "relative_l2": None}]
+    verification = {**fields["verification"], "checks": checks, "samples": samples}
+    return json.dumps({**fields, "record_version": 1, "verification": verification}).encode()
+
+
 def reports() -> list[bytes]:
-    """Kept reports with two of everything, so that a case is read in milliseconds."""
+    """Kept reports of either schema version, with two of everything, so that a case is read in milliseconds."""
+    from vla_edge.bench.report.types import decode, encode
+
     results = []
     for name in ("h100.json", "h200.json"):
-        report = json.loads((_RESULTS / name).read_bytes())
-        results.append(json.dumps(_two_of_each(report)).encode())
+        kept = (_RESULTS / name).read_bytes()
+        results += [
+            json.dumps(_two_of_each(json.loads(data))).encode() for data in (kept, encode(decode(kept, name)))
+        ]
     return results
 
 

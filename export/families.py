@@ -23,23 +23,14 @@ BUILT_IN = "kosmos2"
 _BUILT_IN = EntryPoint(BUILT_IN, "vla_edge.export.kosmos2.family:FAMILY", GROUP)
 
 
-def family_of(name: str) -> Family:
-    """The family with this name.
-
-    Raises:
-        InputError: there is none, several packages offer one, or its package cannot be imported.
-    """
-    return _load(name)
-
-
 def built_in() -> Family:
     """The family that comes with this package."""
-    return _load(BUILT_IN)
+    return family_of(BUILT_IN)
 
 
 def family_of_bundle(manifest: Manifest) -> Family:
     """The family of a bundle's policy; before manifests named it there was one. Raises as `family_of`."""
-    return _load(manifest.architecture.family if manifest.architecture else BUILT_IN)
+    return family_of(manifest.architecture.family if manifest.architecture else BUILT_IN)
 
 
 def all_families() -> tuple[Family, ...]:
@@ -48,11 +39,16 @@ def all_families() -> tuple[Family, ...]:
     Raises:
         InputError: a package that offers one cannot be imported.
     """
-    return tuple(map(_load, _offers()))
+    return tuple(map(family_of, _offers()))
 
 
 @cache
-def _load(name: str) -> Family:
+def family_of(name: str) -> Family:
+    """The family with this name.
+
+    Raises:
+        InputError: there is none, several packages offer one, or its package cannot be imported.
+    """
     offers = _offers()
     if name not in offers:
         raise InputError(

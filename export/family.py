@@ -27,7 +27,7 @@ from vla_edge.runtime.bundle.manifest import (
     Prompt,
     Runtime,
 )
-from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.errors import CheckpointError, InputError
 
 from .family_samples import Samples, Shape
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from vla_edge.export.graph.precision import Precision
     from vla_edge.export.graph.writer import GraphWriter
     from vla_edge.export.settings.rules import SettingRules
+
+LISTED = 10  # of what is wrong with tensors
 
 
 @dataclass(frozen=True)
@@ -265,13 +267,37 @@ class Family(ABC):
         """
 
     def assign(self, policy: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-        """Give an `empty` policy its weights: FP32, mapped and not copied where they are FP32 already.
+        """Give an `empty` policy its weights.
+
+        FP32 tensors stay where they are mapped; those of a checkpoint that was saved in half are widened, since
+        the reference computes in FP32.
 
         Raises:
             CheckpointError: a tensor is missing, left over or misshapen for the modules.
         """
-        policy.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+        wanted = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+        found = {name: tensor.float() for name, tensor in tensors.items()}
+        problems = [f"missing {name}" for name in sorted(wanted.keys() - found.keys())]
+        problems += [f"left over {name}" for name in sorted(found.keys() - wanted.keys())]
+        problems += [
+            f"misshapen {name}: {tuple(found[name].shape)}, not {shape}"
+            for name, shape in wanted.items()
+            if name in found and tuple(found[name].shape) != shape
+        ]
+        if problems:
+            more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+            raise CheckpointError(
+                f"the checkpoint does not fit the policy: {'; '.join(problems[:LISTED])}{more}.",
+                "Run vla-inspect on it; a library may also name its modules differently in this version.",
+            )
+        policy.load_state_dict(found, strict=True, assign=True)
+        self.restore_buffers(policy)
         return policy.eval().requires_grad_(False)
+
+    def restore_buffers(self, policy: torch.nn.Module) -> None:
+        """Give buffers that no state dict holds (positions, masks) their values, lost on the meta device."""
+        if left := [name for name, buffer in policy.named_buffers() if buffer.is_meta]:
+            raise NotImplementedError(f"the family {self.name} has to give the buffer {left[0]} its value")
 
     def reference(
         self, architecture: Any, settings: Any, tensors: Mapping[str, torch.Tensor], fused: bool = False

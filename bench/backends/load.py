@@ -16,7 +16,6 @@ from vla_edge.bench.measure.agreement import FrameRunner, run_frames
 from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.profiles.stages import Stages
 from vla_edge.bench.report.types import Profile
-from vla_edge.export.families import family_of_bundle
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.engines.choice import open_session, unread_files
 from vla_edge.runtime.engines.registry import ENGINES
@@ -28,6 +27,7 @@ from .torch_session import TORCH_MODES, Signature, TorchSession, prepare_torch
 if TYPE_CHECKING:
     from torch import nn
 
+    from vla_edge.export.family import Family
     from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
     from vla_edge.runtime.policy import Policy
 
@@ -91,7 +91,7 @@ def import_libraries(job: Job) -> None:
     if backend in TORCH_NAMES:
         from vla_edge.export.libraries import import_reference
 
-        import_reference(family_of_bundle(Bundle.unchecked(job.bundle).manifest))
+        import_reference(_family(Bundle.unchecked(job.bundle)))
         return
     importlib.import_module("vla_edge.runtime.policy")
     ENGINES[backend].load_library()
@@ -193,14 +193,21 @@ _PROFILES: dict[str, Callable[[Job, Bundle, Session], _Profile | None]] = {
 def _torch_profile(job: Job, bundle: Bundle, policy: nn.Module, session: TorchSession) -> _Profile:
     from vla_edge.bench.profiles.torch import profile_torch
 
-    family, device = family_of_bundle(bundle.manifest), job.options.device
+    family, device = _family(bundle), job.options.device
     stages = Stages(family.stage_patterns)
     return lambda runs: profile_torch(policy, session.run, device, runs, stages, family.called_alone)
 
 
+def _family(bundle: Bundle) -> Family:
+    # imported here: an engine's row is a robot's start, which knows of no family
+    from vla_edge.export.families import family_of_bundle
+
+    return family_of_bundle(bundle.manifest)
+
+
 def _stages(bundle: Bundle) -> Stages:
-    """Asked for when all else is measured: importing a family takes time and memory that no robot spends."""
-    return Stages(family_of_bundle(bundle.manifest).stage_patterns)
+    """Asked for when all else is measured."""
+    return Stages(_family(bundle).stage_patterns)
 
 
 def _preparing(bundle: Bundle, pixels: np.ndarray) -> Callable[[], object]:
@@ -247,8 +254,7 @@ def _torch_policy(job: Job, bundle: Bundle) -> nn.Module:
         return random_policy(bundle.manifest)
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
 
-    manifest = bundle.manifest
-    family = family_of_bundle(manifest)
+    manifest, family = bundle.manifest, _family(bundle)
     settings = family.settings.from_manifest(manifest)
     checkpoint = read_checkpoint(Path(job.checkpoint), manifest.source.weights_key or None, family.name)
     return family.reference(checkpoint.architecture, settings, checkpoint.tensors, fused=True)

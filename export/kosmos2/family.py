@@ -111,10 +111,10 @@ class Kosmos2(Family):
 
         return build_empty(architecture, settings, attention="sdpa" if fused else "eager")
 
-    def assign(self, policy: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> VlaPolicy:
-        from .reference import assign_weights
+    def restore_buffers(self, policy: torch.nn.Module) -> None:
+        from .backbones import restore_buffers
 
-        return assign_weights(policy, tensors)  # type: ignore[arg-type]
+        restore_buffers(policy)
 
     def reference_inputs(
         self, settings: PolicySettings, golden: Mapping[str, np.ndarray], at: int

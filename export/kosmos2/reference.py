@@ -8,16 +8,15 @@ used are never read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vla_edge.runtime.errors import CheckpointError, InputError
+from vla_edge.runtime.errors import InputError
 
 from .architecture import Architecture, HeadLayer
-from .backbones import Attention, clip, kosmos, no_initialisation, restore_buffers, set_causal
+from .backbones import Attention, clip, kosmos, no_initialisation, set_causal
 from .settings import PolicySettings
 
 
@@ -201,32 +200,6 @@ def build_empty(arch: Architecture, settings: PolicySettings, attention: Attenti
     policy.clip_ids = (
         clip_instruction_ids(settings).long() if "clip_text" in settings.features else torch.zeros(0, 77)
     )
-    return policy.eval().requires_grad_(False)
-
-
-def assign_weights(policy: VlaPolicy, tensors: Mapping[str, Tensor]) -> VlaPolicy:
-    """Assign mapped tensors to a policy built by `build_empty`.
-
-    FP32 tensors stay where they are mapped; those of a checkpoint that was saved in half are widened, since
-    the reference computes in FP32.
-    """
-    wanted = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
-    found = {name: tensor.float() for name, tensor in tensors.items()}
-    problems = [f"missing {name}" for name in sorted(wanted.keys() - found.keys())]
-    problems += [f"left over {name}" for name in sorted(found.keys() - wanted.keys())]
-    problems += [
-        f"misshapen {name}: {tuple(found[name].shape)}, not {shape}"
-        for name, shape in wanted.items()
-        if name in found and tuple(found[name].shape) != shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise CheckpointError(
-            f"the checkpoint does not fit the policy: {'; '.join(problems[:10])}{more}.",
-            "Run vla-inspect on it; transformers may also name its modules differently in this version.",
-        )
-    policy.load_state_dict(found, strict=True, assign=True)
-    restore_buffers(policy)
     return policy.eval().requires_grad_(False)
 
 

@@ -12,6 +12,7 @@ import torch
 from vla_edge.export import families
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint, read_stored
 from vla_edge.export.families import all_families, family_of
+from vla_edge.export.pipeline import ExportOptions, export_bundle
 from vla_edge.runtime.errors import CheckpointError, InputError
 
 TREE = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     def forget() -> None:
         families._offers.cache_clear()
-        families._load.cache_clear()
+        families.family_of.cache_clear()
 
     def put(name: str, value: str, code: str, package: str = "some-package") -> None:
         folder = tmp_path / package
@@ -127,6 +128,25 @@ def test_what_two_recognise_is_refused_until_one_is_named(
         read_checkpoint(path)
     assert "Say which with --family" in refused.value.hint
     assert read_checkpoint(path, family="twin").family.name == "twin"
+
+
+@pytest.mark.usefixtures("toy")
+def test_options_about_text_are_refused_of_a_policy_without_text(tmp_path: Path) -> None:
+    options = ExportOptions(saved(tmp_path / "a.pth", toy_weights()), tmp_path, keep_vocabulary=True)
+    with pytest.raises(InputError, match="the policies of toy take no text"):
+        export_bundle(options)
+
+
+@pytest.mark.usefixtures("toy")
+def test_weights_that_do_not_fit_the_reference_are_told_by_name() -> None:
+    toy = family_of("toy")
+    policy = toy.empty(
+        toy.recognise({name: tuple(w.shape) for name, w in toy_weights().items()}).architecture, None
+    )
+    with pytest.raises(
+        CheckpointError, match=r"missing joints\.bias; misshapen joints\.weight: \(2, 2\), not \(6, 48\)"
+    ):
+        toy.assign(policy, {"joints.weight": torch.zeros(2, 2)})
 
 
 def test_nothing_outside_a_family_names_its_tensors_or_layouts() -> None:

@@ -19,10 +19,11 @@ from vla_edge.export.graph.precision import FP16, FP32, Precision
 from vla_edge.export.graph.weights import total_bytes, write_weights
 from vla_edge.export.graph.writer import GraphError, GraphWriter
 from vla_edge.export.kosmos2.architecture import Architecture, Clip, HeadLayer, Lstm, TextTower, VisionTower
+from vla_edge.export.kosmos2.family import FAMILY
 from vla_edge.export.kosmos2.graph import vision
 from vla_edge.export.kosmos2.graph.decoder import PromptShape
 from vla_edge.export.kosmos2.graph.policy import GraphOptions, write_policy
-from vla_edge.export.kosmos2.reference import assign_weights, build_empty
+from vla_edge.export.kosmos2.reference import build_empty
 from vla_edge.export.kosmos2.sample.sizes import sample_architecture
 from vla_edge.export.kosmos2.settings import PolicySettings
 from vla_edge.export.kosmos2.settings_rules import RULES
@@ -52,7 +53,7 @@ def random_policy(arch: Architecture, settings: PolicySettings):
         )
         scale = 0.1 if empty.ndim <= 1 else max(empty.shape[-1], 16) ** -0.5
         tensors[name] = torch.randn(empty.shape) * scale + float(is_gain)
-    return assign_weights(policy, tensors), tensors
+    return FAMILY.assign(policy, tensors), tensors
 
 
 def random_inputs(arch: Architecture, settings: PolicySettings, batch: int) -> dict[str, torch.Tensor]:
@@ -276,7 +277,7 @@ def test_a_missing_or_misshapen_key_is_named_when_weights_are_assigned(
     tensors["actions.mlp.0.bias"] = torch.zeros(3)
     tensors["spare"] = torch.zeros(1)
     with pytest.raises(CheckpointError) as caught:
-        assign_weights(policy, tensors)
+        FAMILY.assign(policy, tensors)
     for words in ("missing rnn.bias_ih_l0", "left over spare", "misshapen actions.mlp.0.bias"):
         assert words in caught.value.problem
 
@@ -287,7 +288,7 @@ def test_fused_attention_gives_what_the_plain_one_gives(layout: str, how: str) -
     arch = sample_architecture(layout, "transformers", "tiny")
     settings = RULES.resolve(arch, options={"projection_attention": how}).values
     plain, tensors = random_policy(arch, settings)
-    fused = assign_weights(build_empty(arch, settings, attention="sdpa"), tensors)
+    fused = FAMILY.assign(build_empty(arch, settings, attention="sdpa"), tensors)
     inputs = random_inputs(arch, settings, 2)
     wanted, found = plain(**inputs), fused(**inputs)
     for name, value in wanted.items():
@@ -300,8 +301,8 @@ def test_a_causal_projection_is_what_transformers_does_by_default_and_another_th
         how: RULES.resolve(arch, options={"projection_attention": how}).values for how in ("full", "causal")
     }
     full, tensors = random_policy(arch, settings["full"])
-    causal = assign_weights(build_empty(arch, settings["causal"]), tensors)
-    untouched = assign_weights(build_empty(arch, settings["full"], attention="sdpa"), tensors)
+    causal = FAMILY.assign(build_empty(arch, settings["causal"]), tensors)
+    untouched = FAMILY.assign(build_empty(arch, settings["full"], attention="sdpa"), tensors)
     # as from_pretrained leaves it: nobody says whether the projection is causal
     untouched.kosmos_model.image_to_text_projection.x_attn.is_causal = True
     inputs = random_inputs(arch, settings["full"], 1)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from rich.console import Console
 
 from vla_edge.bench.output.document import Block, Words, table
-from vla_edge.bench.output.format import NOTHING, clipped, printable, status_word
+from vla_edge.bench.output.format import NOTHING, clipped, formatted, printable, status_word
 from vla_edge.bench.output.tables.grid import Column, table_of
 from vla_edge.bench.output.terminal import STYLES, print_blocks
 
@@ -57,11 +56,7 @@ def _percent(part: float) -> str:
 
 
 def _change(ratio: float | None) -> str:
-    return _number("+.1%", None if ratio is None else ratio - 1)
-
-
-def _number(form: str, value: float | None) -> str:
-    return NOTHING if value is None else format(value, form)
+    return formatted(None if ratio is None else ratio - 1, "+.1%")
 
 
 def _state(status: str | None) -> str:
@@ -86,8 +81,8 @@ _FIGURES = (
     Column("95 % from", "p50.low", _change),
     Column("to", "p50.high", _change),
     Column("p99", "p99.ratio", _change),
-    Column("U test p", "p_value", partial(_number, ".2g")),
-    Column("host", "host_anonymous_mib", partial(_number, "+,.0f")),
-    Column("device", "device_mib", partial(_number, "+,.0f")),
-    Column("error", "error", partial(_number, "+.4f")),
+    Column("U test p", "p_value", ".2g"),
+    Column("host", "host_anonymous_mib", "+,.0f"),
+    Column("device", "device_mib", "+,.0f"),
+    Column("error", "error", "+.4f"),
 )

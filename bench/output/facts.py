@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vla_edge.bench.report.types import BundleReport, Machine, Options, Rates, Report, Summarised
 
-from .format import NOTHING, TEXT_LIMIT, clipped, command_line, fixed, known, printable, significant
+from .format import NOTHING, TEXT_LIMIT, clipped, command_line, formatted, known, printable, significant
 
 UNFINISHED = "the command was ended before every backend had been measured"
 PHASES = "memory by phase"
@@ -73,7 +73,7 @@ def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], 
             f"{given(machine.cpu_clock_mhz, 'MHz')}, at most {given(machine.cpu_clock_max_mhz, 'MHz')}",
         ),
         ("memory", given(machine.memory_mib, "MiB")),
-        ("load before the run", fixed(machine.load_average_1min, 2)),
+        ("load before the run", formatted(machine.load_average_1min, ",.2f")),
         ("system", f"{machine.os}, Python {machine.python}"),
     ]
     for gpu in machine.gpus:

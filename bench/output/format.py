@@ -6,7 +6,6 @@ import math
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import TypeGuard
 
 from vla_edge.bench.options.flags import words_of
@@ -48,19 +47,13 @@ def known(value: float | None) -> TypeGuard[float]:
 
 def significant(value: float | None) -> str:
     """Three digits, and never an exponent."""
-    if not known(value):
-        return NOTHING
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return f"{value:.{digits}f}"
+    digits = 3 if value is None or value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    return formatted(value, f".{digits}f")
 
 
-def fixed(value: float | None, digits: int) -> str:
-    return f"{value:,.{digits}f}" if known(value) else NOTHING
-
-
-mebibytes = partial(fixed, digits=0)
-tenths = partial(fixed, digits=1)
-seconds = partial(fixed, digits=2)
+def formatted(value: float | None, spec: str = ",.0f") -> str:
+    """As Python's `format` does; whole and with commas, if not told otherwise."""
+    return format(value, spec) if known(value) else NOTHING
 
 
 def giga(value: float | None) -> str:
@@ -77,29 +70,12 @@ def exponent(value: float | None) -> str:
 
 def share(value: float) -> str:
     """A part of 1 as a percentage; below one percent with a decimal."""
-    if not known(value):
-        return NOTHING
-    return f"{value:.1%}" if 0 < value < 0.01 else f"{value:.0%}"
-
-
-def factor(value: float | None) -> str:
-    """A ratio as a table shows it."""
-    return f"{value:.2f}" if known(value) else NOTHING
-
-
-def general(value: float) -> str:
-    return f"{value:g}"
-
-
-def count(value: int) -> str:
-    return f"{value:,}"
+    return formatted(value, ".1%" if 0 < value < 0.01 else ".0%")
 
 
 def times(value: float) -> str:
     """A ratio as a sentence says it: two digits, more only before the point."""
-    if not known(value):
-        return NOTHING
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    return formatted(value, ",.0f" if value >= 10 else ".1f")
 
 
 def error_in_words(parity: Parity) -> str:

@@ -29,10 +29,9 @@ from .format import (
     TEXT_LIMIT,
     backend_label,
     clipped,
-    count,
+    formatted,
     has_trained_weights,
     known,
-    mebibytes,
     other_weights,
     plain_error,
     printable,
@@ -172,22 +171,22 @@ def _tiles(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     if row.parity and known(row.parity.max_abs):
         tiles.append((plain_error(row.parity), unit_word(row.parity.unit), "largest action error"))
     if row.memory and row.memory.device_peak_mib is not None:
-        tiles.append((mebibytes(row.memory.device_peak_mib), "MiB", "device memory, peak"))
+        tiles.append((formatted(row.memory.device_peak_mib), "MiB", "device memory, peak"))
     elif row.memory and row.memory.host_anonymous_peak_mib is not None:
-        tiles.append((mebibytes(row.memory.host_anonymous_peak_mib), "MiB", "host anonymous, peak"))
+        tiles.append((formatted(row.memory.host_anonymous_peak_mib), "MiB", "host anonymous, peak"))
     if row.energy:
         tiles.append((significant(row.energy.joules_per_step), "J", "energy of a step"))
     if row.floor:
         tiles.append((times(row.floor.times_floor), "×", "this device's floor"))
     if row.paced:
-        tiles.append((count(row.paced.misses), f"of {count(row.paced.ticks)}", "deadlines missed"))
+        tiles.append((f"{row.paced.misses:,}", f"of {row.paced.ticks:,}", "deadlines missed"))
     return tiles
 
 
 def _standin_view(standin: StandinReport, of_page: Badge | None) -> dict[str, object]:
     badge = badge_of("random")
     return {
-        "parameters": count(standin.parameters),
+        "parameters": f"{standin.parameters:,}",
         "badge": None if badge == of_page else badge,
         "grid": standin_grid(standin),
         "remarks": [list(row_remarks(item.row)) for item in standin.rows],

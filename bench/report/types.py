@@ -466,6 +466,10 @@ class Claim(_Base, frozen=True):
     fp32_memory_mb: Number
     fp16_memory_mb: Number
 
+    @property
+    def speedup(self) -> float | None:
+        return self.fp32_ms / self.fp16_ms if self.fp16_ms else None
+
 
 class StandinReport(_Base, frozen=True):
     """The random stand-in of `standin/`: it is none of the policies, and its figures say nothing of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vla_edge.bench.output.format import mebibytes, printable
+from vla_edge.bench.output.format import formatted, printable
 from vla_edge.bench.report.types import PhaseMemory, Row
 
 from .axis import Axis
@@ -29,7 +29,7 @@ def memory_plot(rows: Sequence[Row]) -> Plot | None:
 
 
 def _in_words(host_mib: float, device_mib: float) -> str:
-    return f"{f'device {mebibytes(device_mib)}, ' if device_mib else ''}host {mebibytes(host_mib)}"
+    return f"{f'device {formatted(device_mib)}, ' if device_mib else ''}host {formatted(host_mib)}"
 
 
 def phases_plot(rows: Sequence[Row]) -> Plot | None:
@@ -67,7 +67,7 @@ def _phases_lane(
                     heading.role,
                     axis.at(at + left),
                     axis.at(width),
-                    f"{name}: {mebibytes(held.get(name))} MiB",
+                    f"{name}: {formatted(held.get(name))} MiB",
                     height=round(100 * held.get(name, 0.0) / highest_mib, 2),
                 )
                 for kind, held, left in columns

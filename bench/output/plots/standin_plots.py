@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vla_edge.bench.output.format import mebibytes, name, significant
+from vla_edge.bench.output.format import formatted, name, significant
 from vla_edge.bench.report.types import Claim, StandinReport, StandinRow
 
 from .drawable import drawable, first_names
@@ -43,7 +43,7 @@ def _memory_plot(rows: Sequence[StandinRow], claims: Sequence[Claim]) -> Plot | 
 
 def _memory_lane(item: StandinRow, roles: dict[str, str]) -> Lane:
     parts = [(roles[part.what], max(part.mib, 0.0), "") for part in item.parts if part.what in roles]
-    heading = _heading(item, f"measured {mebibytes(item.allocated_mib)}")
+    heading = _heading(item, f"measured {formatted(item.allocated_mib)}")
     return stack(heading, parts, *([] if item.allocated_mib is None else [item.allocated_mib]))
 
 

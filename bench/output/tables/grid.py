@@ -9,6 +9,7 @@ from typing import Any
 from vla_edge.bench.output.format import (
     NOTHING,
     backend_label,
+    formatted,
     name,
     printable,
     significant,
@@ -35,12 +36,16 @@ class Column:
     Attributes:
         heading: of the column.
         path: where an item has the value, such as "memory.device_peak_mib"; "" is the item itself.
-        form: how the value is written, which may be None.
+        form: how the value is written, which may be None; a text is for Python's `format`.
     """
 
     heading: str
     path: str
-    form: Callable[[Any], str] = significant
+    form: Callable[[Any], str] | str = significant
+
+    def cell(self, item: object) -> str:
+        value = held(item, self.path)
+        return formatted(value, self.form) if isinstance(self.form, str) else self.form(value)
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def table_of(
     columns = (*words, *figures)
     lines = tuple(
         Line(
-            tuple(column.form(held(item, column.path)) for column in columns),
+            tuple(column.cell(item) for column in columns),
             held(item, kind) if kind else "",
         )
         for item in items

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vla_edge.bench.output.format import (
-    NOTHING,
     TEXT_LIMIT,
     clipped,
-    factor,
     giga,
     largest_error,
-    mebibytes,
     name,
     printable,
     status_word,
 )
-from vla_edge.bench.report.types import Claim, Forecast, Prediction, StandinReport
+from vla_edge.bench.report.types import Forecast, Prediction, StandinReport
 
 from .grid import Column, Grid, in_units, label, table_of
 
@@ -30,19 +27,19 @@ _STANDIN = (
     Column("p50", "row.step.p50_ms"),
     Column("p99", "row.step.p99_ms"),
     Column("FPS", "row.step.fps"),
-    Column("x FP32", "row.speedup_over_torch_fp32", factor),
+    Column("x FP32", "row.speedup_over_torch_fp32", ".2f"),
     Column("max {unit}", "row.parity", largest_error),
-    Column("allocator", "allocated_mib", mebibytes),
-    Column("explained", "explained_mib", mebibytes),
-    Column("off by", "off_by", lambda part: NOTHING if part is None else f"{part:+.1%}"),
-    Column("device", "row.memory.device_peak_mib", mebibytes),
+    Column("allocator", "allocated_mib", ",.0f"),
+    Column("explained", "explained_mib", ",.0f"),
+    Column("off by", "off_by", "+.1%"),
+    Column("device", "row.memory.device_peak_mib", ",.0f"),
 )
 _CLAIMS = (
     Column("FP32 ms", "fp32_ms"),
     Column("FP16 ms", "fp16_ms"),
-    Column("FP32 / FP16", "", lambda claim: factor(_speedup(claim))),
-    Column("FP32 MB", "fp32_memory_mb", mebibytes),
-    Column("FP16 MB", "fp16_memory_mb", mebibytes),
+    Column("FP32 / FP16", "speedup", ".2f"),
+    Column("FP32 MB", "fp32_memory_mb", ",.0f"),
+    Column("FP16 MB", "fp16_memory_mb", ",.0f"),
 )
 _FORECAST = (
     Column("predicted ms", "expected_ms"),
@@ -71,10 +68,6 @@ def claims_grid(standin: StandinReport) -> Grid:
     return table_of(
         "claims", caption, standin.claims, (Column("published as", "model", name),), _CLAIMS, kind=""
     )
-
-
-def _speedup(claim: Claim) -> float | None:
-    return claim.fp32_ms / claim.fp16_ms if claim.fp16_ms else None
 
 
 def forecast_grids(forecasts: Sequence[Forecast]) -> tuple[Grid, ...]:

@@ -7,22 +7,16 @@ from functools import partial
 from typing import NamedTuple
 
 from vla_edge.bench.output.format import (
-    count,
     exponent,
-    factor,
-    general,
     giga,
     largest_error,
     last_error,
-    mebibytes,
     name,
     plain_error,
     relative_error,
-    seconds,
     share,
     significant,
     status_word,
-    tenths,
     units_of,
     weights_word,
 )
@@ -44,7 +38,7 @@ _PART = (
     Column(WEIGHTS, "row.weights_origin", weights_word),
     Column("stage", "part.stage", name),
 )
-_OVER_FP32 = Column("x FP32", "speedup_over_torch_fp32", factor)
+_OVER_FP32 = Column("x FP32", "speedup_over_torch_fp32", ".2f")
 _PART_TIMES = (Column("mean", "part.ms"), Column("of profile", "part.share", share))
 
 _SUMMARY = (
@@ -52,8 +46,8 @@ _SUMMARY = (
     _OVER_FP32,
     Column("error {unit}", "parity", plain_error),
     Column("p99 ms", "step.p99_ms"),
-    Column("device MiB", "memory.device_peak_mib", mebibytes),
-    Column("host MiB", "memory.host_anonymous_peak_mib", mebibytes),
+    Column("device MiB", "memory.device_peak_mib", ",.0f"),
+    Column("host MiB", "memory.host_anonymous_peak_mib", ",.0f"),
     Column("J a step", "energy.joules_per_step"),
 )
 _LATENCY = (
@@ -65,35 +59,35 @@ _LATENCY = (
     Column("FPS", "step.fps"),
     Column("GPU p50", "device.p50_ms"),
     _OVER_FP32,
-    Column("x FP16", "speedup_over_torch_fp16", factor),
+    Column("x FP16", "speedup_over_torch_fp16", ".2f"),
 )
 _CHECKS = (
     Column("max {unit}", "parity", largest_error),
     Column("relative", "parity", relative_error),
-    Column("host anonymous", "memory.host_anonymous_peak_mib", mebibytes),
-    Column("host resident", "memory.host_peak_mib", mebibytes),
-    Column("device", "memory.device_peak_mib", mebibytes),
+    Column("host anonymous", "memory.host_anonymous_peak_mib", ",.0f"),
+    Column("host resident", "memory.host_peak_mib", ",.0f"),
+    Column("device", "memory.device_peak_mib", ",.0f"),
 )
 _START = (
     Column("act p50", "act.p50_ms"),
     Column("act p99", "act.p99_ms"),
     Column("preprocess p50", "preprocess.p50_ms"),
-    Column("interpreter", "cold_start.interpreter_s", seconds),
-    Column("import", "cold_start.import_s", seconds),
-    Column("load", "cold_start.load_s", seconds),
-    Column("first step", "cold_start.first_call_s", seconds),
-    Column("total", "cold_start.total_s", seconds),
-    Column("of it compile", "compile_s", seconds),
+    Column("interpreter", "cold_start.interpreter_s", ",.2f"),
+    Column("import", "cold_start.import_s", ",.2f"),
+    Column("load", "cold_start.load_s", ",.2f"),
+    Column("first step", "cold_start.first_call_s", ",.2f"),
+    Column("total", "cold_start.total_s", ",.2f"),
+    Column("of it compile", "compile_s", ",.2f"),
 )
 _PACED = (
-    Column("rate Hz", "paced.rate_hz", general),
+    Column("rate Hz", "paced.rate_hz", "g"),
     Column("deadline", "paced.deadline_ms"),
     Column("p50", "paced.latency.p50_ms"),
     Column("p99", "paced.latency.p99_ms"),
     Column("woken late p99", "paced.wake.p99_ms"),
-    Column("ticks", "paced.ticks", count),
-    Column("misses", "paced.misses", count),
-    Column("longest run", "paced.longest_run_of_misses", count),
+    Column("ticks", "paced.ticks", ","),
+    Column("misses", "paced.misses", ","),
+    Column("longest run", "paced.longest_run_of_misses", ","),
 )
 _ENERGY = (Column("J a step", "energy.joules_per_step"), Column("mean W", "energy.mean_power_w"))
 _FLOOR = (
@@ -103,18 +97,18 @@ _FLOOR = (
     Column("compute", "floor.compute_ms"),
     Column("floor", "floor.ms"),
     Column("measured p50", "floor.p50_ms"),
-    Column("x floor", "floor.times_floor", factor),
+    Column("x floor", "floor.times_floor", ".2f"),
 )
 _AGREEMENT = (
-    Column("frames", "agreement.frames", count),
+    Column("frames", "agreement.frames", ","),
     Column("max", "agreement.max_abs", exponent),
     Column("mean", "agreement.mean_abs", exponent),
     Column("last frame", "agreement.errors", last_error),
 )
 _GROWTH = (
-    Column("steps", "growth.steps", count),
-    Column("host anonymous", "growth.host_anonymous_mib", tenths),
-    Column("device", "growth.device_mib", tenths),
+    Column("steps", "growth.steps", ","),
+    Column("host anonymous", "growth.host_anonymous_mib", ",.1f"),
+    Column("device", "growth.device_mib", ",.1f"),
 )
 
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "report.html.j2"
 MAX_TILES = 5
-# a drawing takes a tenth of a second, and nobody scrolls past so many
+# nobody scrolls past so many
 DRAWN_BUNDLES = 12
 BUNDLE_NOT_DRAWN = (
     f"Not drawn: a page has the drawings of its first {DRAWN_BUNDLES} bundles. All figures are in the tables."

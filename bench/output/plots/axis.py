@@ -62,7 +62,9 @@ def times_axis(label: str, times: Sequence[float], *, left: float = 1.12, right:
     low, high = low / left, high * right
     decades = math.log10(high / low)
     factors = (1,) if decades > 3 else (1, 3) if decades > 2.4 else (1, 2, 5)
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    exponents = range(
+        math.floor(math.log10(low)), math.ceil(math.log10(high)), max(1, round(decades / MOST_TICKS))
+    )
     values = (factor * 10.0**exponent for exponent in exponents for factor in factors)
     inside = tuple(value for value in values if low <= value <= high)
     return Axis(f"{label} ({LOG_IN_WORDS})", low, high, inside, math.log10)
@@ -77,5 +79,6 @@ def errors_axis(label: str, errors: Sequence[float]) -> Axis:
     def scale(error: float) -> float:
         return 0.6 * error / least if error < least else 0.6 + math.log10(error / least)
 
-    exponents = range(math.ceil(math.log10(least)), math.floor(math.log10(high)) + 1)
+    first, last = math.ceil(math.log10(least)), math.floor(math.log10(high))
+    exponents = range(first, last + 1, max(1, round((last - first) / MOST_TICKS)))
     return Axis(label, -0.35 * least, high, (0.0, *(10.0**exponent for exponent in exponents)), scale)

@@ -206,7 +206,8 @@ def stack(heading: Heading, parts: Sequence[tuple[str, float, str]], *beside: fl
 
     def draw(axis: Axis) -> list[list[Shape]]:
         shapes, left = [], 0.0
-        for role, length, text in parts:
+        for role, part, text in parts:
+            length = max(part, 0.0)
             shapes.append(Shape("part", role, axis.at(left), axis.at(left + length) - axis.at(left), text))
             left += length
         return [[*shapes, *(Shape("diamond", "fg", axis.at(value)) for value in beside)]]

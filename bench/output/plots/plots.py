@@ -9,7 +9,7 @@ from vla_edge.bench.report.types import BundleReport, FloorDistance, Row
 
 from .axis import Axis, linear_axis
 from .charts import drift_plot, error_plot
-from .drawable import drawable, first_names
+from .drawable import LANES_DRAWN, first_names
 from .memory_plots import memory_plot, phases_plot
 from .plot import Heading, Lane, Plot, Shape, heading_of, lane_plot, ridge, role_legend, series_of, stack
 
@@ -17,8 +17,8 @@ START_PARTS = ("interpreter", "import", "load", "first step")
 
 
 def bundle_plots(bundle: BundleReport) -> tuple[Plot, ...]:
-    """The plots of one bundle, the most telling first; of rows that can be drawn."""
-    rows = drawable(bundle.rows)
+    """The plots of one bundle, the most telling first."""
+    rows = bundle.rows[:LANES_DRAWN]
     makers: tuple[Callable[[Sequence[Row]], Plot | None], ...] = (
         latency_plot,
         error_plot,

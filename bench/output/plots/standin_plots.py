@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from vla_edge.bench.output.format import formatted, name, significant
 from vla_edge.bench.report.types import Claim, StandinReport, StandinRow
 
-from .drawable import drawable, first_names
+from .drawable import LANES_DRAWN, first_names
 from .plot import Heading, Lane, Plot, bars, heading_of, lane_plot, role_legend, series_of, stack
 
 
 def standin_plots(standin: StandinReport) -> tuple[Plot, ...]:
     """The stand-in's memory beside its explanation, and its latency beside the published one."""
-    rows, claims = drawable(standin.rows), drawable(standin.claims)
+    rows, claims = standin.rows[:LANES_DRAWN], standin.claims[:LANES_DRAWN]
     return tuple(filter(None, (_memory_plot(rows, claims), _latency_plot(rows, claims))))
 
 
@@ -42,7 +42,7 @@ def _memory_plot(rows: Sequence[StandinRow], claims: Sequence[Claim]) -> Plot | 
 
 
 def _memory_lane(item: StandinRow, roles: dict[str, str]) -> Lane:
-    parts = [(roles[part.what], max(part.mib, 0.0), "") for part in item.parts if part.what in roles]
+    parts = [(roles[part.what], part.mib, "") for part in item.parts if part.what in roles]
     heading = _heading(item, f"measured {formatted(item.allocated_mib)}")
     return stack(heading, parts, *([] if item.allocated_mib is None else [item.allocated_mib]))
 

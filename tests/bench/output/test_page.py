@@ -13,6 +13,7 @@ from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.output.answer import alarms, bundle_headline, fastest, headline
 from vla_edge.bench.output.page import to_page
 from vla_edge.bench.output.plots.drawable import standin_not_drawn
+from vla_edge.bench.output.plots.plots import bundle_plots
 from vla_edge.bench.report.types import Doubt, Report, Row
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -192,10 +193,12 @@ def test_backends_that_a_drawing_has_no_room_for_are_counted(count: int, said: s
     assert ("The tables have all." in text) == bool(said)
 
 
-def test_backends_with_figures_too_large_to_draw_are_counted() -> None:
-    row = full_row("tensorrt", "fp16", 3.0, 0.01, 3000, 400, speedup_over_torch_fp32=1e90)
-    text = Page(to_page(with_rows(row, failed_row("b")))).text
-    assert "1 of 2 backends have figures too large to draw. The tables have all." in text
+@pytest.mark.parametrize("value", [1e90, 1e-90, 0.0])
+def test_a_figure_of_any_size_is_drawn_inside_its_plot(value: float) -> None:
+    for plot in bundle_plots(stretched_report(value).bundles[0]):
+        lanes = [shape for _, _, rows in plot.lanes for row in rows for shape in row]
+        assert all(0 <= shape.left <= 100 and 0 <= shape.width <= 100 for shape in (*lanes, *plot.shapes))
+        assert len(plot.x.ticks) < 12
 
 
 def test_rows_of_the_stand_in_that_are_not_drawn_are_counted() -> None:

@@ -93,9 +93,11 @@ def test_it_is_timed_beside_pytorch_with_and_without_its_checkpoint(
 ) -> None:
     backends = ("--backends", "torch-fp32", "--backends", "onnxruntime")
     rows = (*backends, "--quick", "--runs", "5", "--warmup", "1")
-    shown = run("vla-bench", bundle, *rows, "--checkpoint", checkpoint)
+    shown = run("vla-bench", bundle, *rows, "--checkpoint", checkpoint, "--out", tmp_path / "report")
     assert "PyTorch FP32" in shown
     assert "ONNX Runtime FP16" in shown
+    assert "error rad" in shown
+    assert "m/s" not in shown + (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     alone = shutil.copytree(bundle, tmp_path / "a" / "b" / bundle.name)  # where no checkpoint is looked for
     assert re.search(r"PyTorch FP32 +ok +random", run("vla-bench", alone, *rows))
 

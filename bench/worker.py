@@ -31,14 +31,12 @@ from vla_edge.bench.measure.pace import run_paced, summarise_paced
 from vla_edge.bench.measure.parity import ActionErrors
 from vla_edge.bench.measure.timing import Budget, collect, summarise, warm_up
 from vla_edge.bench.measure.workload import PolicyStep
-from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import ColdStart, Identity, Paced, Row, Samples, Warmup
 from vla_edge.bench.watch.memory import read_host
 from vla_edge.bench.watch.phases import Phase
 from vla_edge.runtime.errors import VlaError
 
 Load = Callable[[Job], Loaded]
-Series = dict[str, Sequence[float]]
 STANDIN_PREFIX = "standin"
 SUMMARISED = ("step", "act", "device", "queue", "preprocess")
 PREPROCESS_SHARE = 0.25  # of the budget: it varies less than a step
@@ -106,132 +104,123 @@ def _answer(job: Job, load_backend: Load, started_ns: int, send: Callable[[Messa
         enter("measure")
         send(Rated(measure_rates(job.options.device, job.options.threads)))
         return
-    loaded, step, errors, cold_start = _start(job, load_backend, started_ns, enter)
-    measured = _measure(job, loaded, step, errors, cold_start, enter)
+    started = _Started(job, load_backend, started_ns, enter)
+    measured, profile = started.measure(), started.loaded.profile
     send(measured)
-    if loaded.profile is not None and measured.profile_follows and measured.row.step:
+    if profile is not None and measured.profile_follows and measured.row.step:
         enter("profile")
-        step()  # a profiler runs on what the inputs hold
-        profile = loaded.profile(_profile_runs(measured.row.step.p50_ms))
-        row = msgspec.structs.replace(measured.row, profile=profile)
+        started.step()  # a profiler runs on what the inputs hold
+        row = msgspec.structs.replace(measured.row, profile=profile(_profile_runs(measured.row.step.p50_ms)))
         send(msgspec.structs.replace(measured, row=row, profile_follows=False))
-    loaded.close()
+    started.loaded.close()
 
 
-def _start(
-    job: Job, load_backend: Load, started_ns: int, enter: Callable[[Phase], None]
-) -> tuple[Loaded, PolicyStep, ActionErrors, ColdStart]:
-    """From the imports to the end of the first step, as a robot starts."""
-    laps = _laps(started_ns)
-    cold_s = {"interpreter_s": (started_ns - job.spawned_ns) / 1e9}
-    enter("import")
-    _backends(job).import_libraries(job)
-    cold_s["import_s"] = next(laps)
-    enter("load")
-    loaded = load_backend(job)
-    cold_s["load_s"] = next(laps)
-    golden = loaded.golden()
-    step = PolicyStep(loaded.session, golden, loaded.state)
-    errors = ActionErrors(golden["actions"], loaded.action_scale, loaded.action_unit)
-    next(laps)  # the samples are the bench's, not a robot's
-    enter("first call")
-    step()
-    cold_s["first_call_s"] = next(laps)
-    total_s, split_s = sum(cold_s.values()), dict(loaded.load_split_s)
-    return loaded, step, errors, ColdStart(**cold_s, total_s=total_s, load_split_s=split_s)
+class _Started:
+    """A backend from the imports to the end of its first step, as a robot starts; then all that is measured on it."""
 
+    def __init__(self, job: Job, load_backend: Load, started_ns: int, enter: Callable[[Phase], None]) -> None:
+        self._job = job
+        self._enter = enter
+        self._series: dict[str, Sequence[float]] = {}
+        laps = _laps(started_ns)
+        cold_s = {"interpreter_s": (started_ns - job.spawned_ns) / 1e9}
+        enter("import")
+        _backends(job).import_libraries(job)
+        cold_s["import_s"] = next(laps)
+        enter("load")
+        self.loaded = load_backend(job)
+        cold_s["load_s"] = next(laps)
+        golden = self.loaded.golden()
+        self.step = PolicyStep(self.loaded.session, golden, self.loaded.state)
+        self._errors = ActionErrors(golden["actions"], self.loaded.action_scale, self.loaded.action_unit)
+        next(laps)  # the samples are the bench's, not a robot's
+        enter("first call")
+        self.step()
+        cold_s["first_call_s"] = next(laps)
+        split_s = dict(self.loaded.load_split_s)
+        self._cold_start = ColdStart(**cold_s, total_s=sum(cold_s.values()), load_split_s=split_s)
 
-def _measure(
-    job: Job,
-    loaded: Loaded,
-    step: PolicyStep,
-    errors: ActionErrors,
-    cold_start: ColdStart,
-    enter: Callable[[Phase], None],
-) -> Measured:
-    options = job.options
-    budget = Budget(options.runs, options.seconds, options.warmup)
-    warmup, series = _sample(loaded, step, errors, budget, enter)
-    paced = _pace(step, options, series, enter)
-    step.check(errors)
-    actions, notes = _run_frames(loaded, options.images, enter)
-    host_memory, torch_peak_mib = read_host(), loaded.torch_allocator_peak_mib()
-    row = Row(
-        backend=job.backend,
-        status="ok",
-        reason="",
-        weights_origin="",
-        identity=msgspec.convert(loaded.session.identity, Identity, from_attributes=True),
-        **{name: summarise(series.get(f"{name}_ms", ())) for name in SUMMARISED},  # type: ignore[arg-type]
-        parity=errors.summary(),
-        cold_start=cold_start,
-        warmup=warmup,
-        samples=Samples(**{name: tuple(taken) for name, taken in series.items()}),
-        paced=paced,
-        # the first call and the warm-up came before
-        prompts=step.prompt_times(series["step_ms"], 1 + warmup.calls),
-        compile_s=loaded.compile_s(),
-        notes=(*loaded.notes, *loaded.compile_notes(), *notes),
-    )
-    return Measured(
-        row=row,
-        host_memory=host_memory,
-        torch_allocator_peak_mib=torch_peak_mib,
-        frame_actions=tuple(tuple(tuple(map(_finite, each)) for each in frame) for frame in actions),
-        profile_follows=bool(loaded.profile) and not options.quick,
-    )
+    def measure(self) -> Measured:
+        """Everything but a profile."""
+        loaded, series = self.loaded, self._series
+        warmup = self._sample()
+        paced = self._pace()
+        self.step.check(self._errors)
+        actions, notes = self._run_frames()
+        host_memory, torch_peak_mib = read_host(), loaded.torch_allocator_peak_mib()
+        row = Row(
+            backend=self._job.backend,
+            status="ok",
+            reason="",
+            weights_origin="",
+            identity=msgspec.convert(loaded.session.identity, Identity, from_attributes=True),
+            **{name: summarise(series.get(f"{name}_ms", ())) for name in SUMMARISED},  # type: ignore[arg-type]
+            parity=self._errors.summary(),
+            cold_start=self._cold_start,
+            warmup=warmup,
+            samples=Samples(**{name: tuple(taken) for name, taken in series.items()}),
+            paced=paced,
+            # the first call and the warm-up came before
+            prompts=self.step.prompt_times(series["step_ms"], 1 + warmup.calls),
+            compile_s=loaded.compile_s(),
+            notes=(*loaded.notes, *loaded.compile_notes(), *notes),
+        )
+        return Measured(
+            row=row,
+            host_memory=host_memory,
+            torch_allocator_peak_mib=torch_peak_mib,
+            frame_actions=tuple(tuple(tuple(map(_finite, each)) for each in frame) for frame in actions),
+            profile_follows=bool(loaded.profile) and not self._job.options.quick,
+        )
+
+    def _sample(self) -> Warmup:
+        """Warm-up, timed calls, golden samples that are left, then `Policy.act` where the backend is an engine."""
+        options, loaded, step, series = self._job.options, self.loaded, self.step, self._series
+        budget = Budget(options.runs, options.seconds, options.warmup)
+        self._enter("warm-up")
+        warmup = warm_up(step, budget)
+        self._enter("measure")
+        series["step_ms"] = collect(step, budget)
+        calls = len(series["step_ms"])
+        self._enter("parity")
+        series["queue_ms"] = loaded.queue_ms(calls)  # before anything else is run
+        series["device_ms"] = loaded.device_ms(calls)
+        for _ in range(len(step) - 1 - warmup.calls - calls):
+            step()
+        step.check(self._errors)
+        if loaded.act is not None and self._errors.summary().finite:
+            self._enter("act")
+            warm_up(loaded.act, budget)
+            series["act_ms"] = collect(loaded.act, budget)
+            if loaded.preprocess is not None:
+                series["preprocess_ms"] = collect(loaded.preprocess, budget.part(PREPROCESS_SHARE))
+        return warmup
+
+    def _pace(self) -> Paced | None:
+        """The loop at a fixed rate, of the step, which every backend has."""
+        options = self._job.options
+        if not options.rate_hz:
+            return None
+        self._enter("paced")
+        ticks = max(1, round(options.rate_hz * min(PACED_SECONDS, options.seconds)))
+        paced = run_paced(self.step, options.rate_hz, ticks)
+        self._series |= {"paced_ms": paced.latency_ms, "wake_ms": paced.wake_ms}
+        return summarise_paced(paced)
+
+    def _run_frames(self) -> tuple[Actions, tuple[str, ...]]:
+        """The actions on the user's frames, or a note: what was measured before stands."""
+        images = self._job.options.images
+        if not images or self.loaded.frames is None:
+            return [], ()
+        self._enter("frames")
+        try:
+            return self.loaded.frames([Path(image) for image in images]), ()
+        except VlaError as error:
+            return [], (f"the frames gave no actions: {error.problem}",)
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _sample(
-    loaded: Loaded, step: PolicyStep, errors: ActionErrors, budget: Budget, enter: Callable[[Phase], None]
-) -> tuple[Warmup, Series]:
-    """Warm-up, timed calls, golden samples that are left, then `Policy.act` where the backend is an engine."""
-    enter("warm-up")
-    warmup = warm_up(step, budget)
-    enter("measure")
-    series: Series = {"step_ms": collect(step, budget)}
-    calls = len(series["step_ms"])
-    enter("parity")
-    series["queue_ms"] = loaded.queue_ms(calls)  # before anything else is run
-    series["device_ms"] = loaded.device_ms(calls)
-    for _ in range(len(step) - 1 - warmup.calls - calls):
-        step()
-    step.check(errors)
-    if loaded.act is not None and errors.summary().finite:
-        enter("act")
-        warm_up(loaded.act, budget)
-        series["act_ms"] = collect(loaded.act, budget)
-        if loaded.preprocess is not None:
-            series["preprocess_ms"] = collect(loaded.preprocess, budget.part(PREPROCESS_SHARE))
-    return warmup, series
-
-
-def _pace(step: PolicyStep, options: Options, series: Series, enter: Callable[[Phase], None]) -> Paced | None:
-    """The loop at a fixed rate, of the step, which every backend has; adds its samples."""
-    if not options.rate_hz:
-        return None
-    enter("paced")
-    ticks = max(1, round(options.rate_hz * min(PACED_SECONDS, options.seconds)))
-    paced = run_paced(step, options.rate_hz, ticks)
-    series |= {"paced_ms": paced.latency_ms, "wake_ms": paced.wake_ms}
-    return summarise_paced(paced)
-
-
-def _run_frames(
-    loaded: Loaded, images: Sequence[str], enter: Callable[[Phase], None]
-) -> tuple[Actions, tuple[str, ...]]:
-    """The actions, or a note: what was measured before stands."""
-    if not images or loaded.frames is None:
-        return [], ()
-    enter("frames")
-    try:
-        return loaded.frames([Path(image) for image in images]), ()
-    except VlaError as error:
-        return [], (f"the frames gave no actions: {error.problem}",)
 
 
 def _profile_runs(step_ms: float) -> int:

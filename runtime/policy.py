@@ -189,7 +189,8 @@ class Policy(OpenedPolicy):
             action = self._decode(
                 self._output, instruction=chosen.text, engine=self._session.identity, timings_ms=timings_ms
             )
-            self._carry_state()
+            if self._state:
+                self._carry_state()
         except NonFiniteActionError:
             self._refusal = "returned an action that was not finite"
             raise
@@ -212,8 +213,6 @@ class Policy(OpenedPolicy):
                 raise NonFiniteActionError(
                     "the engine returned a state that is not finite.", "Stop the robot, then call reset()."
                 )
-        if not self._state:
-            return
         self._refusal = "was interrupted while it took over its state"
         for source, target in self._state:
             np.copyto(source, target)

@@ -108,7 +108,7 @@ class RichReporter:
     "gates",
     multiple=True,
     metavar="STAGE=LIMIT",
-    help="Largest error: action in m/s, other stages relative.",
+    help="Largest error: action in its unit, such as m/s; other stages relative.",
 )
 @click.option(
     "--images",

@@ -241,6 +241,7 @@ def _export_one(
     asked = gates.override(
         gates.default_gates(job.family.gates[precision.name], [stage.name for stage in stages]),
         job.options.gates,
+        job.surroundings.action.unit,
     )
     with bundle_writer.staging(target) as folder:
         with clock("weights"):

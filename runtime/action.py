@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_edge.runtime.bundle.manifest import ActionSpec
+from vla_edge.runtime.bundle.manifest import ActionSpec, shared_unit
 from vla_edge.runtime.engines.session import EngineIdentity
 
 from .errors import NonFiniteActionError
@@ -59,7 +59,7 @@ class Action:
         """
         return {
             "action": dict(zip(self.names, self.values, strict=True)),
-            "unit": self.units[0] if len(set(self.units)) == 1 else None,
+            "unit": shared_unit(self.units),
             "units": dict(zip(self.names, self.units, strict=True)),
             "raw": list(self.raw),
             "clamped": self.clamped,

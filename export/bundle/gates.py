@@ -15,8 +15,6 @@ from vla_edge.runtime.bundle.manifest import ACTION_STAGE, Gate, Manifest, Parit
 from vla_edge.runtime.checks.gates import Judgement, judge
 from vla_edge.runtime.errors import InputError, ParityError
 
-_A_NUMBER = "Give a number above 0, such as action=0.02 (m/s) or text=0.03 (relative)."
-
 
 def default_gates(limits: GateLimits, stages: Sequence[str]) -> tuple[Gate, ...]:
     """A relative gate for each stage, and one for the action in the units of its components."""
@@ -26,8 +24,8 @@ def default_gates(limits: GateLimits, stages: Sequence[str]) -> tuple[Gate, ...]
     return (*gates, Gate(stage=ACTION_STAGE, metric="max_abs", limit=limits.action))
 
 
-def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
-    """Apply `--gate STAGE=LIMIT` texts.
+def override(gates: Sequence[Gate], texts: Sequence[str], unit: str) -> tuple[Gate, ...]:
+    """Apply `--gate STAGE=LIMIT` texts; the action's limit is in `unit`.
 
     Raises:
         InputError: an unknown stage, one given twice, or a limit that is not a positive number.
@@ -48,16 +46,17 @@ def override(gates: Sequence[Gate], texts: Sequence[str]) -> tuple[Gate, ...]:
             raise InputError(f"--gate {stage} is given twice.", "Give each stage's limit once.")
         given.add(stage)
         limits[stage] = Gate(
-            stage=limits[stage].stage, metric=limits[stage].metric, limit=_limit(text, number)
+            stage=limits[stage].stage, metric=limits[stage].metric, limit=_limit(text, number, unit)
         )
     return tuple(limits.values())
 
 
-def _limit(text: str, number: str) -> float:
+def _limit(text: str, number: str, unit: str) -> float:
+    hint = f"Give a number above 0, such as action=0.02 ({unit}) or text=0.03 (relative)."
     if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", number):
-        raise InputError(f"--gate {text!r}: {number!r} is no number.", _A_NUMBER)
+        raise InputError(f"--gate {text!r}: {number!r} is no number.", hint)
     if not 0 < float(number) < float("inf"):
-        raise InputError(f"--gate {text!r}: {number} is no limit: it must be positive and finite.", _A_NUMBER)
+        raise InputError(f"--gate {text!r}: {number} is no limit: it must be positive and finite.", hint)
     return float(number)
 
 

@@ -59,6 +59,7 @@ def _fields(manifest: Manifest) -> Iterator[tuple[str, Any]]:
     yield "vocabulary", manifest.prompt.vocabulary if manifest.prompt else _MISSING
     for spec in (*manifest.inputs, *manifest.outputs):
         yield f"tensor {spec.name}", f"{spec.dtype} {list(spec.shape)}"
+    yield "action units", list(manifest.action.units)
     yield "precision", manifest.precision.achieved
     yield "kept in float32", list(manifest.precision.float32_islands)
     for judged in judgements(manifest):

@@ -8,7 +8,7 @@ from typing import Any
 
 from vla_edge.export.bundle.gates import judgements
 from vla_edge.export.screen import gates as gate_view
-from vla_edge.runtime.bundle.manifest import Manifest
+from vla_edge.runtime.bundle.manifest import Manifest, shared_unit
 from vla_edge.runtime.command.json_text import plain
 
 from .bundle import BundleReport, PlanLine
@@ -67,8 +67,11 @@ def _policy(manifest: Manifest | None) -> dict[str, Any]:
     keys = (
         "instructions",
         "default_instruction",
+        "architecture",
         "inputs",
         "outputs",
+        "stages",
+        "cuts",
         "action",
         "precision",
         "parity",
@@ -77,6 +80,7 @@ def _policy(manifest: Manifest | None) -> dict[str, Any]:
     if manifest is None:
         return dict.fromkeys((*keys, "gates"))
     values = {key: plain(getattr(manifest, key)) for key in keys}
+    values["action"]["unit"] = shared_unit(manifest.action.units)
     values["instructions"] = [instruction.text for instruction in manifest.instructions]
     return {**values, "gates": gate_view.as_json(judgements(manifest))}
 

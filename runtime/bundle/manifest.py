@@ -278,6 +278,11 @@ class Manifest(_Base, frozen=True):
         return next(tensor for tensor in self.outputs if tensor.role == "actions")
 
 
+def shared_unit(units: tuple[Unit, ...]) -> str | None:
+    """That of all components; None where they differ."""
+    return units[0] if len(set(units)) == 1 else None
+
+
 def encode(manifest: Manifest) -> bytes:
     """The bytes of `manifest.json`: UTF-8, indented, fields in the order of the types."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"

@@ -105,7 +105,9 @@ def test_vla_inspect_shows_its_stages_and_units(wordless: Path) -> None:
     assert "instructions: none, a policy without text" in text
     assert "mean-colour" in text
     told = json.loads(run("vla_edge.export.inspect.cli", wordless, "--json").stdout)
-    assert told["action"]["units"] == ["m/s", "rad/s"]
+    assert (told["action"]["units"], told["action"]["unit"]) == (["m/s", "rad/s"], None)
+    assert told["architecture"]["family"] == "wordless"
+    assert [stage["name"] for stage in told["stages"]] == ["mean-colour", "action"]
     assert told["gates"][-1]["unit"] == "m/s or rad/s"
 
 

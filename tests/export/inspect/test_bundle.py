@@ -173,7 +173,7 @@ class TestOneBundle:
         }  # fmt: skip
         assert (found["kind"], found["sound"], found["problems"]) == ("bundle", True, [])
         assert found["settings"]["prompt"]["certainty"] == "guessed"
-        assert found["gates"][-1]["unit"] == "m/s"
+        assert found["gates"][-1]["unit"] == found["action"]["unit"] == "m/s"
         assert found["plans"][0]["machine"]["sm"] == 87
 
     def test_nothing_of_torch_is_needed(self, copy: Path) -> None:

@@ -103,14 +103,14 @@ def test_a_gate_without_an_error_is_missed_and_no_crash() -> None:
 )
 def test_a_gate_that_cannot_be_is_told_by_what_is_wrong_with_it(text: str, problem: str, hint: str) -> None:
     with pytest.raises(InputError) as raised:
-        override(default_gates(FAMILY.gates["fp16"], ["text"]), [text])
+        override(default_gates(FAMILY.gates["fp16"], ["text"]), [text], "m/s")
     assert problem in raised.value.problem
     assert hint in raised.value.hint
 
 
 @pytest.mark.parametrize(("text", "limit"), [("action=.5", 0.5), ("action= 1e-3", 1e-3), ("action=2.", 2.0)])
 def test_a_gate_is_any_positive_number(text: str, limit: float) -> None:
-    assert override(default_gates(FAMILY.gates["fp16"], ["text"]), [text])[-1].limit == limit
+    assert override(default_gates(FAMILY.gates["fp16"], ["text"]), [text], "m/s")[-1].limit == limit
 
 
 def test_the_answer_comes_first(manifest_of: ManifestOf, capsys: pytest.CaptureFixture[str]) -> None:

@@ -168,8 +168,8 @@ class TestOneBundle:
         assert code == 0
         assert set(found) == {
             "kind", "folder", "name", "sound", "problems", "manifest_sha256", "created_utc", "checkpoint",
-            "settings", "instructions", "default_instruction", "inputs", "outputs", "action", "precision",
-            "parity", "tools", "gates", "plans", "here", "files", "unlisted",
+            "settings", "instructions", "default_instruction", "architecture", "inputs", "outputs", "stages", "cuts",
+            "action", "precision", "parity", "tools", "gates", "plans", "here", "files", "unlisted",
         }  # fmt: skip
         assert (found["kind"], found["sound"], found["problems"]) == ("bundle", True, [])
         assert found["settings"]["prompt"]["certainty"] == "guessed"

@@ -57,11 +57,7 @@ use; 130 Ctrl-C.
 QUICK_SECONDS = 2.0
 
 
-@click.command(
-    "vla-bench",
-    context_settings=COMMAND_SETTINGS,
-    epilog=EPILOG,
-)
+@click.command("vla-bench", context_settings=COMMAND_SETTINGS, epilog=EPILOG)
 @click.argument("engines", type=click.Path(path_type=Path), default=Path("engines"))
 @click.option(
     "--checkpoint",

@@ -120,12 +120,13 @@ def _load_engine(job: Job) -> Loaded:
     options = {"threads": job.options.threads, "provider": job.options.device} if on_cpu else {}
     session = open_session(bundle, job.backend, **options)
     split_ms: Mapping[str, float] = getattr(session, "load_ms", {})
+    profiler = _PROFILES.get(job.backend)
     run_engine_ms: Callable[[], float] | None = getattr(session, "run_engine_ms", None)
     loaded = replace(
         _on_bundle(session, bundle, partial(load_golden, bundle)),
         # TensorRT sessions time the engine alone; ONNX Runtime has nothing like it
         device_ms=lambda steps: [run_engine_ms() for _ in range(steps)] if run_engine_ms else [],
-        profile=_PROFILES.get(job.backend, _no_profile)(job, bundle, session),
+        profile=profiler(job, bundle, session) if profiler else None,
         load_split_s={"check": checked_s, **{step: spent / 1e3 for step, spent in split_ms.items()}},
     )
     batch = bundle.manifest.batch
@@ -158,10 +159,6 @@ def _on_bundle(session: Session, bundle: Bundle, golden: Callable[[], dict[str, 
 
 
 _Profile = Callable[[int], Profile]
-
-
-def _no_profile(job: Job, bundle: Bundle, session: Session) -> None:
-    """An engine that cannot be asked what its time went into."""
 
 
 def _profile_of_plan(job: Job, bundle: Bundle, session: Session) -> _Profile:

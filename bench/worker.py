@@ -131,7 +131,7 @@ class _Started:
         self.loaded = load_backend(job)
         cold_s["load_s"] = next(laps)
         golden = self.loaded.golden()
-        self.step = PolicyStep(self.loaded.session, golden, self.loaded.state)
+        self.step = PolicyStep(self.loaded.session, golden, self.loaded.state, self.loaded.output)
         self._errors = ActionErrors(golden["actions"], self.loaded.action_scale, self.loaded.action_unit)
         next(laps)  # the samples are the bench's, not a robot's
         enter("first call")

@@ -44,6 +44,7 @@ class Loaded:
         session: runs one step.
         golden: reads inputs and reference actions for this session.
         state: names of its inputs that carry state.
+        output: the name of its actions.
         action_scale: from graph output to a component's unit, per component.
         action_unit: of errors of actions, such as "m/s".
         close: frees everything.
@@ -63,6 +64,7 @@ class Loaded:
     session: Session
     golden: Callable[[], Mapping[str, np.ndarray]]
     state: Collection[str]
+    output: str
     action_scale: Sequence[float]
     action_unit: str
     close: Callable[[], None]
@@ -149,6 +151,7 @@ def _on_bundle(session: Session, bundle: Bundle, golden: Callable[[], dict[str, 
         session=session,
         golden=golden,
         state=state,
+        output=manifest.actions.name,
         action_scale=manifest.action.scale,
         action_unit=manifest.action.unit,
         close=session.close,

@@ -29,12 +29,18 @@ class PolicyStep:
         session: the backend.
         golden: arrays of `golden.npz`: inputs [N, ...] and `actions` [N, steps, size].
         state: names of inputs that carry state, [N, layers, hidden] in `golden`.
+        output: the name of the session's actions.
     """
 
     def __init__(
-        self, session: Session, golden: Mapping[str, np.ndarray], state: Collection[str] = ()
+        self,
+        session: Session,
+        golden: Mapping[str, np.ndarray],
+        state: Collection[str] = (),
+        output: str = ACTIONS,
     ) -> None:
         self._session = session
+        self._output = output
         shapes = {name: buffer.shape for name, buffer in session.inputs.items()}
         self._tokens = _real_tokens(golden)
         self._inputs = [sample_inputs(golden, at, shapes, state) for at in range(len(golden[ACTIONS]))]
@@ -50,7 +56,7 @@ class PolicyStep:
         for name, value in self._inputs[self._next].items():
             np.copyto(self._session.inputs[name], value)
         self._session.run()
-        self._unchecked.append((self._next, self._session.outputs[ACTIONS].copy()))
+        self._unchecked.append((self._next, self._session.outputs[self._output].copy()))
         self._next = (self._next + 1) % len(self._inputs)
 
     def check(self, errors: ActionErrors) -> None:

@@ -43,7 +43,7 @@ def profile_onnxruntime(bundle: Bundle, stages: Stages, runs: int, threads: int 
         options = OnnxRuntimeOptions(threads=threads, profile_prefix=folder / "step")
         session = OnnxRuntimeSession(bundle, options)
         try:
-            step = PolicyStep(session, golden, state)
+            step = PolicyStep(session, golden, state, bundle.manifest.actions.name)
             for _ in range(WARMUP_RUNS + runs):
                 step()
             events = json.loads(session.end_profiling().read_bytes())

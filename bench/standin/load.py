@@ -69,6 +69,7 @@ def load(job: Job, standin: Standin = STANDIN) -> Loaded:
             name: values for name, values in golden(standin).items() if name in (*session.inputs, ACTIONS)
         },
         state=session.inputs.keys() & {STATE},
+        output=ACTIONS,
         action_scale=(1.0, 1.0),
         action_unit="m/s",  # as those who published its figures drive by them
         close=session.close,

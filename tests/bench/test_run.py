@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from bench_examples import example_report, measured_row
+from wordless_bundle import write_wordless
 
 from vla_edge.bench.backends.checkpoints import Search
 from vla_edge.bench.backends.load import TORCH_NAMES
@@ -309,3 +310,14 @@ def test_golden_samples_that_were_changed_are_refused_and_not_taken_for_an_engin
     assert not report.bundles
     assert "golden.npz" in report.refused[0].reason
     assert has_failure(report)
+
+
+def test_a_policy_without_text_and_with_names_and_units_of_its_own_is_timed(
+    options, quiet, tmp_path: Path
+) -> None:
+    folder = write_wordless(tmp_path / "engines" / "wordless")
+    report = run_bench(options(engines=folder), quiet)
+    (row,) = report.bundles[0].rows
+    assert (row.status, row.reason) == ("ok", "")
+    assert (row.parity.unit, report.bundles[0].prompt_length) == ("m/s or rad/s", 0)
+    assert row.parity.max_abs < 1e-4

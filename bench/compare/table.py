@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from vla_edge.bench.output.document import Block, Words, table
-from vla_edge.bench.output.format import NOTHING, clipped, formatted, printable, status_word
+from vla_edge.bench.output.format import NOTHING, clipped, formatted, status_word
 from vla_edge.bench.output.tables.grid import Column, table_of
 from vla_edge.bench.output.terminal import STYLES, print_blocks
 
@@ -42,7 +42,7 @@ def _document(comparison: Comparison) -> Iterator[Block]:
         doubt = " (in doubt)" if row.doubts else ""
         for kind, texts in (("REGRESSION", row.regressions), ("improvement", row.improvements)):
             for text in texts:
-                yield Words(printable(f"- {kind}{doubt}: {row.workload}, {row.backend}: {text}"))
+                yield Words(f"- {kind}{doubt}: {row.workload}, {row.backend}: {text}")
 
 
 def _caption(comparison: Comparison) -> str:
@@ -68,8 +68,8 @@ def _verdict(row: RowComparison) -> str:
 
 
 _WORDS = (
-    Column("workload", "workload", printable),
-    Column("backend", "backend", printable),
+    Column("workload", "workload", str),
+    Column("backend", "backend", str),
     Column("was", "status_before", _state),
     Column("is", "status_after", _state),
     Column("verdict", "", _verdict),

@@ -13,7 +13,6 @@ from .format import (
     clipped,
     error_in_words,
     known,
-    printable,
     significant,
     times,
 )
@@ -116,20 +115,16 @@ def alarms(report: Report) -> tuple[Remark, ...]:
 
     PyTorch in half precision may be wrong: that is a finding about `.half()`, and stands at its row.
     """
-    early = [] if report.complete else [Remark("this report", "unfinished", UNFINISHED)]
-    found = [
+    every = [] if report.complete else [Remark("this report", "unfinished", UNFINISHED)]
+    every += [
         Remark(f"{backend_label(row)} of {clipped(bundle.name)}", row.status, clipped(row.reason, TEXT_LIMIT))
         for bundle in report.bundles
         for row in bundle.rows
         if row.status == "failed" or (row.status == "wrong" and not row.may_be_wrong)
     ]
-    refused = [
+    every += [
         Remark(clipped(refused.path), "refused", clipped(refused.reason, TEXT_LIMIT))
         for refused in report.refused
-    ]
-    every = [
-        Remark(printable(item.backend), item.kind, printable(item.text))
-        for item in (*early, *found, *refused)
     ]
     left = len(every) - ALARMS_SHOWN
     more = [Remark("this report", "and more", f"{left} more of these")] if left > 0 else []

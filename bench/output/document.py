@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from vla_edge.bench.output.tables.grid import Grid, Line
 from vla_edge.bench.output.tables.other_grids import claims_grid, forecast_grids, standin_grid
 from vla_edge.bench.output.tables.sections import bundle_grids, summary_grid
-from vla_edge.bench.report.types import BundleReport, Report, Row, StandinReport
+from vla_edge.bench.report.types import BundleReport, Report, StandinReport
 
 from .answer import alarms, baseline_in_doubt, bundle_headline, fastest
 from .facts import bundle_line, device_name, rates_line, reproducing_command, summary_line, versions_line
@@ -31,11 +31,14 @@ QUICK = (
 
 @dataclass(frozen=True)
 class Words:
-    """A paragraph; `style` is one of "answer", "doubted", "alarm", "title", "caption", "quiet" or ""."""
+    """A paragraph; `style` is one of "answer", "doubted", "alarm", "title", "more", "caption", "quiet" or ""."""
 
     text: str
     style: str = ""
     indent: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", printable(self.text))
 
 
 Block = Words | Grid
@@ -56,7 +59,7 @@ def document(report: Report, *, everything: bool) -> Iterator[Block]:
     for bundle in report.bundles:
         yield from _summary(bundle, {(item.kind, item.text) for item in told})
     if report.standin and not everything:
-        yield from _standin_summary(report.standin)
+        yield from _standin(report.standin, everything=False)
     yield from _everything(report) if everything else _what_else(report)
     yield from _behind(report)
 
@@ -65,7 +68,7 @@ def _everything(report: Report) -> Iterator[Block]:
     for bundle in report.bundles:
         yield from _details(bundle)
     if report.standin:
-        yield from _standin(report.standin)
+        yield from _standin(report.standin, everything=True)
     if report.forecasts:
         yield from (BLANK, Words("Other devices: PREDICTION", "title"))
     for grid in forecast_grids(report.forecasts):
@@ -84,7 +87,7 @@ def _what_else(report: Report) -> Iterator[Words]:
     kinds += [f"Other devices: PREDICTION ({count} bundle{'s' * (count > 1)})"] if count else []
     if kinds:
         yield from (BLANK, Words(MORE, "title"))
-        yield from (Words(f"- {printable(kind)}", "quiet") for kind in kinds)
+        yield from (Words(f"- {kind}", "quiet") for kind in kinds)
 
 
 def answers(report: Report) -> Iterator[Words]:
@@ -92,15 +95,9 @@ def answers(report: Report) -> Iterator[Words]:
     where = device_name(report)
     for bundle in report.bundles[:ANSWERS_SHOWN]:
         row = fastest(bundle.rows)
-        style = (
-            "alarm"
-            if row is None
-            else "doubted"
-            if real_doubts(row) or baseline_in_doubt(bundle.rows)
-            else "answer"
-        )
-        yield Words(printable(bundle_headline(bundle)), style)
-        yield Words(f"{_name(bundle)} on {where}", "quiet", 2)
+        doubted = row and (real_doubts(row) or baseline_in_doubt(bundle.rows))
+        yield Words(bundle_headline(bundle), "alarm" if row is None else "doubted" if doubted else "answer")
+        yield Words(f"{clipped(bundle.name)} on {where}", "quiet", 2)
     if len(report.bundles) > ANSWERS_SHOWN:
         yield Words(f"and {len(report.bundles) - ANSWERS_SHOWN} bundles more, below", "quiet")
     if not report.bundles and report.standin:
@@ -111,13 +108,9 @@ def answers(report: Report) -> Iterator[Words]:
         yield Words(GENERATED, "quiet")
 
 
-def _name(bundle: BundleReport) -> str:
-    return printable(clipped(bundle.name))
-
-
 def _summary(bundle: BundleReport, told: Collection[tuple[str, str]]) -> Iterator[Block]:
     """The main figures of a bundle, and what speaks against them where it was not told above."""
-    yield from (BLANK, Words(_name(bundle), "title"), Words(bundle_line(bundle), "quiet"))
+    yield from (BLANK, Words(clipped(bundle.name), "title"), Words(bundle_line(bundle), "quiet"))
     grid = summary_grid(bundle.rows).without_weights(bundle.weights_origin)
     best = fastest(bundle.rows)
     lines = tuple(
@@ -131,35 +124,24 @@ def _summary(bundle: BundleReport, told: Collection[tuple[str, str]]) -> Iterato
 
 
 def _details(bundle: BundleReport) -> Iterator[Block]:
-    yield from (BLANK, Words(f"{_name(bundle)}: more figures", "more"))
+    yield from (BLANK, Words(f"{clipped(bundle.name)}: more figures", "more"))
     for grid in bundle_grids(bundle):
         yield from table(grid.without_weights(bundle.weights_origin))
     yield from _remarks(item for item in remarks(bundle.rows) if not item.grave)
 
 
-def _standin_title(standin: StandinReport) -> Words:
-    return Words(f"The stand-in, {standin.parameters:,} random parameters: none of the policies", "title")
-
-
-def _standin_summary(standin: StandinReport) -> Iterator[Block]:
-    """What was timed, and what speaks against it."""
-    yield from (BLANK, _standin_title(standin))
-    grid = standin_grid(standin)
-    if grid.lines:
-        yield from table(grid)
-    yield from _remarks(item for item in remarks(entry.row for entry in standin.rows) if item.grave)
-
-
-def _standin(standin: StandinReport) -> Iterator[Block]:
-    yield from (BLANK, _standin_title(standin))
-    for grid in (standin_grid(standin), claims_grid(standin)):
+def _standin(standin: StandinReport, *, everything: bool) -> Iterator[Block]:
+    """What was timed, and what speaks against it; what was published and what explains it, if asked for."""
+    yield BLANK
+    yield Words(f"The stand-in, {standin.parameters:,} random parameters: none of the policies", "title")
+    for grid in (standin_grid(standin), *([claims_grid(standin)] if everything else [])):
         if grid.lines:
             yield from table(grid)
-    rows: tuple[Row, ...] = tuple(item.row for item in standin.rows)
-    found = tuple(remarks(rows))
+    found = tuple(remarks(item.row for item in standin.rows))
     yield from _remarks(item for item in found if item.grave)
-    yield from _remarks(item for item in found if not item.grave)
-    yield from (Words(f"- {printable(clipped(text, TEXT_LIMIT))}", "quiet") for text in standin.explanation)
+    if everything:
+        yield from _remarks(item for item in found if not item.grave)
+        yield from (Words(f"- {clipped(text, TEXT_LIMIT)}", "quiet") for text in standin.explanation)
 
 
 def table(grid: Grid) -> Iterator[Block]:
@@ -178,11 +160,11 @@ def _remarks(items: Iterable[Remark]) -> Iterator[Words]:
 
 def _behind(report: Report) -> Iterator[Words]:
     yield from (BLANK, Words("How this was measured", "title"))
-    if report.options.quick:
-        yield Words(QUICK, "quiet")
-    if report.summarised:
-        yield Words(summary_line(report.summarised), "quiet")
-    if report.rates:
-        yield Words(rates_line(report.rates), "quiet")
-    yield Words(versions_line(report), "quiet")
-    yield Words(f"again: {reproducing_command(report)}", "quiet")
+    told = [
+        QUICK if report.options.quick else "",
+        summary_line(report.summarised) if report.summarised else "",
+        rates_line(report.rates) if report.rates else "",
+        versions_line(report),
+        f"again: {reproducing_command(report)}",
+    ]
+    yield from (Words(text, "quiet") for text in told if text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vla_edge.bench.report.types import BundleReport, Machine, Options, Rates, Report, Summarised
 
-from .format import NOTHING, TEXT_LIMIT, clipped, command_line, formatted, known, printable, significant
+from .format import NOTHING, TEXT_LIMIT, clipped, command_line, formatted, known, significant
 
 UNFINISHED = "the command was ended before every backend had been measured"
 PHASES = "memory by phase"
@@ -13,7 +13,7 @@ PHASES = "memory by phase"
 def summary_line(summarised: Summarised) -> str:
     """What a summary has of all samples, and what it has not."""
     left_out = ", ".join(clipped(name) for name in summarised.left_out)
-    return printable(
+    return (
         f"A summary: {summarised.samples_kept:,} of {summarised.of:,} samples are here, at most "
         f"{summarised.most_of_a_series:,} of a series; the figures are those of all of them, to "
         f"{summarised.digits} digits. Not here: {clipped(left_out, TEXT_LIMIT) or 'nothing else'}."
@@ -25,7 +25,7 @@ def rates_line(rates: Rates) -> str:
     rated = [("FP32", rates.matmul_fp32_tflops), ("TF32", rates.matmul_tf32_tflops)]
     rated.append(("FP16", rates.matmul_fp16_tflops))
     matmul = ", ".join(f"{name} {significant(value)}" for name, value in rated if value is not None)
-    return printable(
+    return (
         f"{rates.device}: copies {significant(rates.copy_gb_s)} GB/s; matmul, TFLOPS: {matmul}; "
         f"measured with {rates.library}"
     )
@@ -34,7 +34,7 @@ def rates_line(rates: Rates) -> str:
 def bundle_line(bundle: BundleReport) -> str:
     """What a bundle is, in one line."""
     layout, source, origin = map(clipped, (bundle.layout, bundle.source_file, bundle.weights_origin))
-    return printable(
+    return (
         f"{layout}, {bundle.parameters:,} parameters, {clipped(bundle.precision)}, batch {bundle.batch}"
         + (f", prompt of {bundle.prompt_length} tokens" if bundle.prompt_length else "")
         + f"; weights of {source}: {origin}"
@@ -45,8 +45,8 @@ def device_name(report: Report) -> str:
     """What the figures were made on, as a heading names it."""
     machine = report.machine
     if report.options.device == "cuda" and machine.gpus:
-        return printable(clipped(machine.gpus[0].name or "GPU without a name"))
-    return printable(clipped(machine.board or machine.cpu))
+        return clipped(machine.gpus[0].name or "GPU without a name")
+    return clipped(machine.board or machine.cpu)
 
 
 def versions_line(report: Report) -> str:
@@ -55,7 +55,7 @@ def versions_line(report: Report) -> str:
     threads = f", {report.options.threads} threads" if report.options.device == "cpu" else ""
     drivers = "".join(f", driver {gpu.driver}" for gpu in report.machine.gpus[:1] if gpu.driver)
     where = f"{report.options.device}: {device_name(report)}{drivers}{threads}; {versions}"
-    return f"{printable(clipped(where, TEXT_LIMIT))}; {printable(clipped(report.created_utc))}"
+    return f"{clipped(where, TEXT_LIMIT)}; {clipped(report.created_utc)}"
 
 
 def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], ...]:
@@ -100,11 +100,11 @@ def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], 
         ("own frames", f"{len(options.images)}" if options.images else "none"),
         ("quick", "yes: no compilers, profiles, paced loop or rates" if options.quick else "no"),
     ]
-    return tuple((name, printable(clipped(value, TEXT_LIMIT))) for name, value in facts)
+    return tuple((name, clipped(value, TEXT_LIMIT)) for name, value in facts)
 
 
 def reproducing_command(report: Report) -> str:
     """The command that measures the same again, on one line."""
     where = report.bundles[0].path if len(report.bundles) == 1 else "engines/"
     where = where if report.options.engines is None else report.options.engines
-    return printable(clipped(command_line(report.options, where), TEXT_LIMIT))
+    return clipped(command_line(report.options, where), TEXT_LIMIT)

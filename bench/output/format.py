@@ -180,7 +180,7 @@ def printable(text: str) -> str:
 
 def name(text: str | None) -> str:
     """A name as a table or a sentence shows it."""
-    return NOTHING if text is None else printable(clipped(text))
+    return NOTHING if text is None else clipped(text)
 
 
 def clipped(text: str, limit: int = NAME_LIMIT) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vla_edge.bench.report.types import JUDGED_CALLS, Doubt, Row
 
-from .format import TEXT_LIMIT, backend_label, clipped, printable
+from .format import TEXT_LIMIT, backend_label, clipped
 
 # what a short run brings with it; all other doubts are about something odd
 QUIET_DOUBTS = ("few-runs",)
@@ -44,7 +44,7 @@ def remarks(rows: Iterable[Row]) -> Iterator[Remark]:
 
 def row_remarks(row: Row) -> Iterator[Remark]:
     def remark(kind: str, text: str) -> Remark:
-        return Remark(printable(backend_label(row)), kind, printable(clipped(text, TEXT_LIMIT)))
+        return Remark(backend_label(row), kind, clipped(text, TEXT_LIMIT))
 
     if row.status != "ok":
         yield remark(row.status, row.reason)

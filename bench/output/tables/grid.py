@@ -45,7 +45,7 @@ class Column:
 
     def cell(self, item: object) -> str:
         value = held(item, self.path)
-        return formatted(value, self.form) if isinstance(self.form, str) else self.form(value)
+        return printable(formatted(value, self.form) if isinstance(self.form, str) else self.form(value))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Grid:
 
     def without_weights(self, origin: str) -> Grid:
         """The same without the column of the weights' kind, where all lines have what is said above the table."""
-        word = printable(weights_word(origin))
+        word = weights_word(origin)
         at = self.words.index(WEIGHTS) if WEIGHTS in self.words else -1
         return self.without(at) if at > 0 and all(line.cells[at] == word for line in self.lines) else self
 

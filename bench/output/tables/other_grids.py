@@ -11,7 +11,6 @@ from vla_edge.bench.output.format import (
     giga,
     largest_error,
     name,
-    printable,
     status_word,
 )
 from vla_edge.bench.report.types import Forecast, Prediction, StandinReport
@@ -86,7 +85,7 @@ def forecast_grids(forecasts: Sequence[Forecast]) -> tuple[Grid, ...]:
 
 
 def _source(row: Prediction) -> str:
-    return printable(clipped(row.source, TEXT_LIMIT))
+    return clipped(row.source, TEXT_LIMIT)
 
 
 def _caption(forecast: Forecast) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -10,8 +9,8 @@ from typing import BinaryIO
 from vla_edge.bench.report.file import JSON_NAME
 from vla_edge.bench.report.types import Report, check_writable, encode
 from vla_edge.runtime.command.extras import require
-from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.atomic import write_all_atomically
+from vla_edge.runtime.files.writable import refuse_unwritable
 
 from .marks import refuse_foreign
 
@@ -27,14 +26,8 @@ def prepare_folder(folder: Path) -> None:
         MissingPackageError: what makes the page is not installed.
     """
     require("bench", "jinja2")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder {folder} for the reports: {error.strerror}.", "Name another with --out."
-        ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write into the folder {folder}.", "Name another with --out.")
+    refuse_unwritable(folder, "name another with --out")
+    folder.mkdir(parents=True, exist_ok=True)
     for name in OUTPUT_NAMES:
         check_writable(folder / name)
         refuse_foreign(folder / name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 from pathlib import Path
 
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.files.regular_file import read_regular
 from vla_edge.runtime.printable import one_line
 
 from .types import Report, decode
@@ -31,12 +31,17 @@ def read_report(path: Path) -> Report:
     try:
         if path.is_dir():
             path = _in_folder(path)
-        return decode(_read(path), str(path))
+        data = read_regular(Path(os.path.realpath(path)), LARGEST_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
             f"cannot read the report {shown}: {reason}.", "Write one with vla-bench --out or --json."
         ) from error
+    if len(data) > LARGEST_BYTES:
+        raise InputError(
+            f"{shown} is no bench report: it has more than {LARGEST_BYTES >> 20} MiB.", "Name another file."
+        )
+    return decode(data, str(path))
 
 
 def _in_folder(folder: Path) -> Path:
@@ -57,20 +62,3 @@ def _in_folder(folder: Path) -> Path:
         f"{one_line(str(folder))} has no {JSON_NAME}.",
         "Name the folder that was given to vla-bench with --out, or the file of its --json.",
     )
-
-
-def _read(path: Path) -> bytes:
-    """The content of a regular file; a pipe is not waited for, and nothing is read past the limit."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError(
-                f"{one_line(str(path))} is no bench report: it is no regular file.", "Name another file."
-            )
-        data = file.read(LARGEST_BYTES + 1)
-    if len(data) > LARGEST_BYTES:
-        raise InputError(
-            f"{one_line(str(path))} is no bench report: it has more than {LARGEST_BYTES >> 20} MiB.",
-            "Name another file.",
-        )
-    return data

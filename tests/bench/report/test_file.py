@@ -61,10 +61,10 @@ def loop(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (pipe, "no regular file"),
+        (pipe, "not a regular file"),
         (bound_socket, "cannot read the report"),
         (loop, "cannot read the report"),
-        (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
         (lambda path: path.symlink_to("absent"), "No such file"),
         (lambda path: path.mkdir(), "has no report.json"),
     ],

@@ -113,7 +113,7 @@ def measure(
     from vla_edge.bench.measure.agreement import find_frames
     from vla_edge.bench.output.terminal import print_report
     from vla_edge.bench.output.writers import JSON_NAME, prepare_folder, write_outputs
-    from vla_edge.bench.report.types import check_writable, write
+    from vla_edge.bench.report.file import check_writable, write
 
     from .progress import ConsoleProgress
     from .run import has_failure, run_bench
@@ -164,7 +164,7 @@ def _partial_report(target: Path | None) -> Iterator[Callable[[Report], None]]:
     if target is None:
         yield lambda report: None
         return
-    from vla_edge.bench.report.types import write
+    from vla_edge.bench.report.file import write
 
     partial = target.with_suffix(f".partial{target.suffix}")
     partial.unlink(missing_ok=True)

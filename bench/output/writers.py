@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from vla_edge.bench.report.file import JSON_NAME
-from vla_edge.bench.report.types import Report, check_writable, encode
+from vla_edge.bench.report.codec import encode
+from vla_edge.bench.report.file import JSON_NAME, check_writable
+from vla_edge.bench.report.types import Report
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.files.atomic import write_all_atomically
 from vla_edge.runtime.files.writable import refuse_unwritable

@@ -1,4 +1,4 @@
-"""A report from a file or folder that may come from anywhere: bounded, and every failure named."""
+"""A report's file: read from anywhere, bounded and with every failure named; written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.files.atomic import write_atomically
 from vla_edge.runtime.files.regular_file import read_regular
 from vla_edge.runtime.printable import one_line
 
-from .types import Report, decode
+from .codec import decode, encode
+from .types import Report
 
 # a report of thirty backends with `MOST_SAMPLES` of every figure
 LARGEST_BYTES = 256 << 20
@@ -62,3 +64,24 @@ def _in_folder(folder: Path) -> Path:
         f"{one_line(str(folder))} has no {JSON_NAME}.",
         "Name the folder that was given to vla-bench with --out, or the file of its --json.",
     )
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a report path before minutes of measuring, not after.
+
+    Raises:
+        InputError: the folder is missing or cannot be written, or the path is a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write the report to {path}: it is a folder.", "Name a file.")
+    if path.exists() and not path.is_file():  # it would be replaced, not written to
+        raise InputError(f"cannot write the report to {path}: it is a device or a pipe.", "Name a file.")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(
+            f"cannot write the report to {path}: no writable folder {path.parent}.", "Create it first."
+        )
+
+
+def write(report: Report, path: Path) -> None:
+    """Write the report as a whole or not at all."""
+    write_atomically(path, lambda file: file.write(encode(report)))

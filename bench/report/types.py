@@ -1,4 +1,4 @@
-"""The report of a bench run: types, JSON, and the published JSON Schema.
+"""The report of a bench run: its types, and the published JSON Schema of them.
 
 A report keeps every raw sample, so that any statistic can be computed again from it; a summary of one keeps
 some (see `Summarised`). Units stand in the field names; latencies are wall-clock milliseconds.
@@ -9,21 +9,12 @@ JSON has no infinity: an error that is not finite is null, and `finite` beside i
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from vla_edge.bench.options.options import MOST_SAMPLES, Options
-from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.errors import InputError
-from vla_edge.runtime.files.atomic import write_atomically
-from vla_edge.runtime.printable import one_line
-
-from .brief_json import brief_json
-from .version_2 import from_version_2
 
 SCHEMA_VERSION: Literal[3] = 3
 LONGEST_WORDS = 500
@@ -520,60 +511,6 @@ class Report(_Base, frozen=True, kw_only=True):
     complete: bool = True
 
 
-def encode(report: Report) -> bytes:
-    """The report as JSON: UTF-8, indented; a summary with a line for each row, without fields of no value."""
-    if report.summarised:
-        return brief_json(report)
-    try:
-        data = msgspec.json.encode(report)
-    except UnicodeEncodeError:  # a name that is no text: what was measured must not be lost for it
-        data = json_text(report, indent=None).encode()
-    return msgspec.json.format(data, indent=1) + b"\n"
-
-
-def decode(data: bytes, origin: str) -> Report:
-    """Read a report back, also one of the schema version before.
-
-    Raises:
-        InputError: not JSON, or not a report of this schema version; names the field.
-    """
-    try:
-        if msgspec.json.decode(data, type=_Head).schema_version == 2:
-            return msgspec.convert(from_version_2(msgspec.json.decode(data)), Report)
-        return msgspec.json.decode(data, type=Report)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        reason = _what_else(data) or one_line(str(error))[:LONGEST_WORDS]
-        raise InputError(
-            f"{one_line(origin)} is not a bench report: {reason}.",
-            "Name the report.json that vla-bench wrote with --out, or the file of its --json.",
-        ) from error
-
-
-class _Head(Struct):
-    """What tells a report of another version, and a file that is something else."""
-
-    schema_version: Any = None
-    tool: Any = None
-    bundles: Any = None
-    parity: Any = None
-    files: Any = None
-
-
-def _what_else(data: bytes) -> str:
-    """What a JSON object is that is no report of this version; "" where it seems to be one, with a fault in it."""
-    try:
-        head = msgspec.json.decode(data, type=_Head)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return ""
-    if head.tool is None or head.bundles is None:
-        is_manifest = head.parity is not None and head.files is not None
-        return "it is a bundle's manifest" if is_manifest else "it has none of a report's figures"
-    if head.schema_version not in (2, SCHEMA_VERSION):
-        version = one_line(str(head.schema_version))[:LONGEST_WORDS]
-        return f"its schema_version is {version}, and this vla-bench reads 2 and {SCHEMA_VERSION}"
-    return ""
-
-
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a report."""
     schema = msgspec.json.schema(Report)
@@ -582,27 +519,6 @@ def json_schema() -> dict[str, Any]:
         "title": "vla-edge bench report",
         **schema,
     }
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a report path before minutes of measuring, not after.
-
-    Raises:
-        InputError: the folder is missing or cannot be written, or the path is a folder.
-    """
-    if path.is_dir():
-        raise InputError(f"cannot write the report to {path}: it is a folder.", "Name a file.")
-    if path.exists() and not path.is_file():  # it would be replaced, not written to
-        raise InputError(f"cannot write the report to {path}: it is a device or a pipe.", "Name a file.")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(
-            f"cannot write the report to {path}: no writable folder {path.parent}.", "Create it first."
-        )
-
-
-def write(report: Report, path: Path) -> None:
-    """Write the report as a whole or not at all."""
-    write_atomically(path, lambda file: file.write(encode(report)))
 
 
 if __name__ == "__main__":

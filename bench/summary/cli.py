@@ -37,8 +37,7 @@ def command(report_path: Path, out: Path | None) -> int:
     """
     from vla_edge.bench.output.marks import refuse_foreign
     from vla_edge.bench.output.writers import JSON_NAME
-    from vla_edge.bench.report.file import read_report
-    from vla_edge.bench.report.types import check_writable, write
+    from vla_edge.bench.report.file import check_writable, read_report, write
 
     from .thinning import summary_of
 

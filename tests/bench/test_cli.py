@@ -19,7 +19,8 @@ import pytest
 from bench_examples import example_report
 
 from vla_edge.bench.cli import _partial_report
-from vla_edge.bench.report.types import decode, json_schema
+from vla_edge.bench.report.codec import decode
+from vla_edge.bench.report.types import json_schema
 from vla_edge.runtime.version import VERSION
 
 IMAGES = Path(__file__).parents[2] / "export" / "images"

@@ -338,7 +338,7 @@ def record_before(record: bytes) -> bytes:
 
 def reports() -> list[bytes]:
     """Kept reports of either schema version, with two of everything, so that a case is read in milliseconds."""
-    from vla_edge.bench.report.types import decode, encode
+    from vla_edge.bench.report.codec import decode, encode
 
     results = []
     for name in ("h100.json", "h200.json"):

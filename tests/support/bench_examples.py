@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from vla_edge.bench.measure.timing import summarise
+from vla_edge.bench.report.codec import decode, encode
 from vla_edge.bench.report.types import (
     Agreement,
     BundleReport,
@@ -40,8 +41,6 @@ from vla_edge.bench.report.types import (
     StandinReport,
     StandinRow,
     Warmup,
-    decode,
-    encode,
 )
 
 ORIGIN = "sample: vla-sample 0.1.0 layout=pure size=tiny seed=0"

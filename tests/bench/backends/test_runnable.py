@@ -13,7 +13,7 @@ from vla_edge.bench.backends import runnable
 from vla_edge.bench.backends.runnable import check_backends, check_device
 from vla_edge.bench.cli import measure
 from vla_edge.bench.proof.acceptance import command as acceptance
-from vla_edge.bench.report.types import decode, encode
+from vla_edge.bench.report.codec import decode, encode
 from vla_edge.bench.run import run_bench
 from vla_edge.runtime.cuda.errors import cuda_error, no_driver
 from vla_edge.runtime.errors import EngineError, InputError, MissingPackageError

@@ -27,8 +27,8 @@ from vla_edge.bench.compare.stats import (
     quantile_ratio,
     rank_test,
 )
-from vla_edge.bench.report.file import read_report
-from vla_edge.bench.report.types import Doubt, Gpu, Memory, Parity, Report, Row, write
+from vla_edge.bench.report.file import read_report, write
+from vla_edge.bench.report.types import Doubt, Gpu, Memory, Parity, Report, Row
 from vla_edge.runtime.errors import InputError
 
 

@@ -17,7 +17,8 @@ from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.output.tables.sections import bundle_grids, latency_grid, summary_grid
 from vla_edge.bench.output.terminal import print_report
-from vla_edge.bench.report.types import Doubt, Report, decode
+from vla_edge.bench.report.codec import decode
+from vla_edge.bench.report.types import Doubt, Report
 
 GOLDEN = Path(__file__).with_name("golden_report.txt")
 KEPT = Path(__file__).parents[3] / "bench" / "results"

@@ -16,7 +16,8 @@ from vla_edge.bench.output.csv_table import to_csv
 from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.output.page import to_page
 from vla_edge.bench.output.writers import prepare_folder, write_outputs
-from vla_edge.bench.report.types import Report, decode, encode
+from vla_edge.bench.report.codec import decode, encode
+from vla_edge.bench.report.types import Report
 from vla_edge.runtime.command import extras
 from vla_edge.runtime.errors import InputError, MissingPackageError
 

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from vla_edge.bench.compare.cli import command
 from vla_edge.bench.output.render_cli import command as render
 from vla_edge.bench.report import file as report_file
+from vla_edge.bench.report.codec import encode
 from vla_edge.bench.report.file import read_report
-from vla_edge.bench.report.types import MOST_SAMPLES, encode
+from vla_edge.bench.report.types import MOST_SAMPLES
 from vla_edge.runtime.errors import InputError
 
 WRITTEN = encode(full_report())

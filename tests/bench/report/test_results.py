@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vla_edge.bench.report.types import decode
+from vla_edge.bench.report.codec import decode
 from vla_edge.bench.summary.thinning import MOST_SAMPLES_KEPT
 
 FOLDER = Path(__file__).parents[3] / "bench" / "results"

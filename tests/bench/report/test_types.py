@@ -11,7 +11,9 @@ import msgspec
 import pytest
 from bench_examples import example_report
 
-from vla_edge.bench.report import types as schema
+from vla_edge.bench.report import file
+from vla_edge.bench.report.codec import decode, encode
+from vla_edge.bench.report.types import Report, json_schema
 from vla_edge.runtime.errors import InputError
 
 
@@ -20,7 +22,7 @@ def published_schema() -> dict:
 
 
 def test_the_published_schema_is_the_one_of_the_types() -> None:
-    of_types = json.loads(json.dumps(schema.json_schema()))
+    of_types = json.loads(json.dumps(json_schema()))
     assert published_schema() == of_types, (
         "run: python -m vla_edge.bench.report.types > bench/report/report.schema.json"
     )
@@ -31,13 +33,13 @@ def test_the_published_schema_is_a_schema() -> None:
 
 
 def test_a_report_fits_the_published_schema() -> None:
-    written = json.loads(schema.encode(example_report()))
+    written = json.loads(encode(example_report()))
     jsonschema.Draft202012Validator(published_schema()).validate(written)
 
 
 @pytest.mark.parametrize("field", ["schema_version", "machine", "bundles"])
 def test_the_published_schema_refuses_a_report_without(field: str) -> None:
-    written = json.loads(schema.encode(example_report()))
+    written = json.loads(encode(example_report()))
     del written[field]
     with pytest.raises(jsonschema.ValidationError, match=field):
         jsonschema.Draft202012Validator(published_schema()).validate(written)
@@ -45,41 +47,41 @@ def test_the_published_schema_refuses_a_report_without(field: str) -> None:
 
 def test_a_report_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    schema.write(example_report(), path)
-    assert schema.decode(path.read_bytes(), str(path)) == example_report()
+    file.write(example_report(), path)
+    assert decode(path.read_bytes(), str(path)) == example_report()
 
 
 def test_every_raw_sample_is_kept() -> None:
-    written = json.loads(schema.encode(example_report()))
+    written = json.loads(encode(example_report()))
     assert written["bundles"][0]["rows"][0]["samples"]["step_ms"] == [40.0, 42.0]
 
 
 def test_another_schema_version_is_refused_by_name() -> None:
-    data = schema.encode(example_report()).replace(b'"schema_version": 3', b'"schema_version": 9')
+    data = encode(example_report()).replace(b'"schema_version": 3', b'"schema_version": 9')
     with pytest.raises(InputError, match=r"old\.json is not a bench report: .*schema_version"):
-        schema.decode(data, "old.json")
+        decode(data, "old.json")
 
 
 def test_a_failed_write_leaves_the_old_report_and_nothing_else(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "report.json"
     path.write_text("old")
 
-    def interrupted(report: schema.Report) -> bytes:
+    def interrupted(report: Report) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(schema, "encode", interrupted)
+    monkeypatch.setattr(file, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        schema.write(example_report(), path)
+        file.write(example_report(), path)
     assert [child.name for child in tmp_path.iterdir()] == ["report.json"]
     assert path.read_text() == "old"
 
 
 def test_a_path_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it is a folder"):
-        schema.check_writable(tmp_path)
+        file.check_writable(tmp_path)
     with pytest.raises(InputError, match="no writable folder"):
-        schema.check_writable(tmp_path / "missing" / "report.json")
-    schema.check_writable(tmp_path / "report.json")
+        file.check_writable(tmp_path / "missing" / "report.json")
+    file.check_writable(tmp_path / "report.json")
 
 
 def test_json_has_no_infinity() -> None:

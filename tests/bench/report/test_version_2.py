@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bench_examples import full_report
 
-from vla_edge.bench.report.types import decode, encode
+from vla_edge.bench.report.codec import decode, encode
 from vla_edge.runtime.errors import InputError
 
 PARITY = {"max_abs": "max_abs_mps"}

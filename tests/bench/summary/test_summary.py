@@ -23,7 +23,8 @@ from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.output.page import to_page
 from vla_edge.bench.output.plots.plots import latency_plot
 from vla_edge.bench.output.terminal import print_report
-from vla_edge.bench.report.types import Report, Row, decode, encode, json_schema
+from vla_edge.bench.report.codec import decode, encode
+from vla_edge.bench.report.types import Report, Row, json_schema
 from vla_edge.bench.summary.cli import command
 from vla_edge.bench.summary.thinning import MOST_SAMPLES_KEPT, UNSHOWN_SERIES, summary_of
 from vla_edge.runtime.errors import InputError

@@ -23,7 +23,7 @@ from vla_edge.bench.harness.rows import row_of
 from vla_edge.bench.measure.jobs import Measured
 from vla_edge.bench.output.facts import machine_facts
 from vla_edge.bench.output.markdown import to_markdown
-from vla_edge.bench.report.types import decode, encode
+from vla_edge.bench.report.codec import decode, encode
 from vla_edge.bench.run import run_bench
 from vla_edge.bench.watch import board, machine, memory, telemetry
 from vla_edge.bench.watch import gpu as gpu_watch

@@ -225,9 +225,11 @@ def _bench_backend(name: str, item: _Planned, harness: Harness) -> tuple[Row, li
         frame=FRAME,
         checkpoint=str(item.checkpoint.path) if is_torch and item.checkpoint.path else None,
     )
-    notes = _notes(item, random) if is_torch else ()
+    notes = [item.checkpoint.note] if is_torch and item.checkpoint.note else []
+    if random:
+        notes = [f"random weights, so its actions are not compared: {item.checkpoint.note}"]
     if not any(gate.stage == "action" for gate in manifest.parity.gates):
-        notes = (*notes, "the manifest has no gate for the action: only checked to be finite")
+        notes.append("the manifest has no gate for the action: only checked to be finite")
     row, measured = harness.run(job, origin, None if random else manifest.parity.gates, notes)
     actions = measured.frame_actions if isinstance(measured, Measured) else ()
     return row, [[[math.nan if x is None else x for x in step] for step in frame] for frame in actions]
@@ -242,9 +244,3 @@ def _obstacle(name: str, item: _Planned, options: Options) -> str:
     if needs_gpu(name) and options.device == "cpu":
         return "a TensorRT plan needs --device cuda"
     return ""
-
-
-def _notes(item: _Planned, random: bool) -> tuple[str, ...]:
-    if random:
-        return (f"random weights, so its actions are not compared: {item.checkpoint.reason}",)
-    return (item.checkpoint.note,) if item.checkpoint.note else ()

@@ -17,10 +17,9 @@ SAMPLES_FOLDER = "samples"
 
 @dataclass(frozen=True)
 class Search:
-    """The result of looking for a checkpoint: a path, or None and why; `note` qualifies a find."""
+    """The result of looking for a checkpoint: a path and what qualifies the find, or None and why."""
 
     path: Path | None
-    reason: str = ""
     note: str = ""
 
 
@@ -46,7 +45,7 @@ class CheckpointFinder:
             if self._is_source(path, source):
                 self._used.add(path)
                 note = "" if source.sha256 else f"{path.name} was recognised by its size only"
-                return Search(path, note=note)
+                return Search(path, note)
             if path not in self._given:
                 others.append(path)
         found = f" ({others[0]} has other contents)" if others else ""

@@ -92,7 +92,7 @@ class Signature:
 
 
 class TorchSession:
-    """A policy in PyTorch with host arrays in and out, as `sessions.base.Session` asks.
+    """A policy in PyTorch with host arrays in and out, as `runtime.engines.session.Session` asks.
 
     Inputs are named and shaped as the graph's, but `input_ids` are the tokenizer's own (`token_ids` of the
     golden samples): a graph may hold only the embedding rows of its declared instructions. FP32 means FP32:

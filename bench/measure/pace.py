@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 
 import msgspec
 
@@ -89,18 +90,10 @@ def summarise_paced(samples: PacedSamples) -> Paced | None:
         wake=_at_rate(wake, samples),
         ticks=len(samples.late),
         misses=sum(samples.late),
-        longest_run_of_misses=_longest_run(samples.late),
+        longest_run_of_misses=max((len(list(run)) for late, run in groupby(samples.late) if late), default=0),
     )
 
 
 def _at_rate(latency: Latency, samples: PacedSamples) -> Latency:
     """Frames a second are what was answered of the ticks, not the inverse of the latency."""
     return msgspec.structs.replace(latency, fps=samples.rate_hz * len(samples.latency_ms) / len(samples.late))
-
-
-def _longest_run(late: tuple[bool, ...]) -> int:
-    longest = run = 0
-    for missed in late:
-        run = run + 1 if missed else 0
-        longest = max(longest, run)
-    return longest

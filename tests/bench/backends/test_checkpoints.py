@@ -86,7 +86,7 @@ def test_a_given_checkpoint_may_have_another_name(tmp_path: Path, bundle: Path) 
 
 def test_without_a_checkpoint_the_reason_says_which_to_pass(bundle: Path) -> None:
     found = CheckpointFinder([]).find(bundle, source())
-    assert (found.path, found.reason) == (None, "checkpoint not found: pass --checkpoint policy.pth")
+    assert (found.path, found.note) == (None, "checkpoint not found: pass --checkpoint policy.pth")
 
 
 @pytest.mark.parametrize("data", [WEIGHTS[:-1], WEIGHTS[:-1] + b"?"], ids=["size", "contents"])
@@ -96,7 +96,7 @@ def test_a_file_of_the_name_with_other_contents_is_not_taken(
     path = put(tmp_path / "here" / NAME, data)
     found = CheckpointFinder([]).find(bundle, source())
     assert found.path is None
-    assert found.reason.endswith(f"({path} has other contents)")
+    assert found.note.endswith(f"({path} has other contents)")
 
 
 def test_a_later_place_is_searched_when_an_earlier_file_is_another_one(tmp_path: Path, bundle: Path) -> None:

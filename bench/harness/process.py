@@ -21,6 +21,7 @@ import msgspec
 
 from vla_edge.bench.measure.jobs import Entered, Failed, Job, Measured, Message, Rated
 from vla_edge.bench.watch.phases import QUIET_PHASES, UNCOUNTED_PHASES, Phase
+from vla_edge.runtime.control.exit_signals import signal_name
 
 DEFAULT_WORKER = (sys.executable, "-m", "vla_edge.bench.worker")
 SAMPLE_INTERVAL_S = 0.05
@@ -81,14 +82,6 @@ def _spawn(job: Job, worker: Sequence[str], pipe: int, log: IO[bytes]) -> subpro
         start_new_session=True,
         env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(job.options.threads)), **hidden},
     )
-
-
-def _signal_name(number: int) -> str:
-    """Such as "SIGKILL"; real-time signals have no names of their own."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 class _Follower:
@@ -160,7 +153,7 @@ class _Follower:
             return f"closed its answer pipe in phase '{self._phase}' without a result"
         if code >= 0:
             return f"ended with exit code {code} in phase '{self._phase}' without a result"
-        name = _signal_name(-code)
+        name = signal_name(-code)
         hint = " (often the kernel, out of memory)" if name == "SIGKILL" else ""
         return f"killed by {name}{hint} in phase '{self._phase}'"
 

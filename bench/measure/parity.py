@@ -8,8 +8,8 @@ import numpy as np
 
 from vla_edge.bench.report.types import LARGEST_NUMBER, LONGEST_WORDS, Parity
 from vla_edge.runtime.bundle.manifest import Gate
+from vla_edge.runtime.checks.batch_error import compare
 from vla_edge.runtime.checks.gates import Judgement, judge
-from vla_edge.runtime.checks.relative import relative_l2
 
 
 class ActionErrors:
@@ -22,32 +22,29 @@ class ActionErrors:
     """
 
     def __init__(self, reference: np.ndarray, scale: Sequence[float], unit: str) -> None:
-        self._reference = reference.astype(np.float64)
-        self._scale = np.asarray(scale, dtype=np.float64)
+        self._reference = reference
+        self._scale = scale
         self._unit = unit[:LONGEST_WORDS]
-        self._max_abs = np.zeros(())
-        self._relative_l2 = 0.0
+        self._max_abs = self._relative_l2 = 0.0
         self._calls = 0
         self._seen: set[int] = set()
 
     def add(self, sample: int, actions: np.ndarray) -> None:
-        """Compare actions [batch, steps, size] with those of a golden sample; NaN stays NaN."""
-        reference = self._reference[sample]
-        difference = actions.astype(np.float64) - reference
-        # np.maximum hands NaN on, max() would lose it
-        self._max_abs = np.maximum(self._max_abs, np.abs(difference * self._scale).max())
-        self._relative_l2 = max(self._relative_l2, *(relative_l2(row, reference) for row in actions))
+        """Compare actions [batch, steps, size] with those of a golden sample; NaN counts as infinite."""
+        relative, largest = compare(actions, self._reference[sample], self._scale)
+        self._relative_l2 = max(self._relative_l2, relative)
+        self._max_abs = max(self._max_abs, largest)
         self._calls += 1
         self._seen.add(sample)
 
     def summary(self) -> Parity:
-        finite = bool(self._max_abs <= LARGEST_NUMBER)  # not so of NaN
+        finite = self._max_abs <= LARGEST_NUMBER
         return Parity(
             calls=self._calls,
             samples=len(self._seen),
             finite=finite,
             unit=self._unit,
-            max_abs=float(self._max_abs) if finite else None,
+            max_abs=self._max_abs if finite else None,
             relative_l2=self._relative_l2 if self._relative_l2 <= LARGEST_NUMBER else None,
         )
 

@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 LOG_ABOVE = 8  # largest over smallest value, past which a linear axis hides the small ones
 LEAST_PART = 1e-9  # of the largest value: below it a value would only stretch the axis
 LOG_IN_WORDS = "log scale, not from 0"
 MOST_TICKS = 7
+BINS = 200
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,21 @@ class Axis:
     @property
     def ticks(self) -> list[tuple[float, str]]:
         return [(self.at(value), f"{value:,.10g}") for value in self.values]
+
+    def silhouette(self, samples: Sequence[float]) -> str:
+        """How often each value came, as a path in 100 times 100."""
+        counts, edges = np.histogram([self.at(value) for value in samples], BINS, (0, 100))
+        # the square root keeps a rare value in sight beside a common one
+        tops = 100 - 90 * np.sqrt(counts / counts.max())
+        held = np.flatnonzero(counts)
+        bins = range(held[0], held[-1] + 1)
+        return f"M{edges[bins[0]]:g},100{''.join(f'V{tops[at]:.3g}H{edges[at + 1]:g}' for at in bins)}V100Z"
+
+    def line(self, values: Sequence[float], across: Axis) -> str:
+        """Values at 0, 1, 2 and so on, as a path in 100 times 100."""
+        return (
+            f"M{' L'.join(f'{self.at(at):g},{100 - across.at(value):g}' for at, value in enumerate(values))}"
+        )
 
 
 def linear_axis(label: str, high: float, *, room: float = 1.03) -> Axis:
@@ -74,7 +92,7 @@ def errors_axis(label: str, errors: Sequence[float]) -> Axis:
     """Linear up to the smallest error that is none, and logarithmic above, so that 0 has a place."""
     largest = max(errors)
     least = max(min((error for error in errors if error > LEAST_PART), default=1.0), largest * LEAST_PART)
-    high = max(largest * 4, least)
+    high = max(largest * 8, least)
 
     def scale(error: float) -> float:
         return 0.6 * error / least if error < least else 0.6 + math.log10(error / least)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from vla_edge.bench.output.format import backend_label, error_in_words, printable, significant, units_of
 from vla_edge.bench.report.types import Row
@@ -32,10 +31,12 @@ def error_plot(rows: Sequence[Row]) -> Plot | None:
         for p50_ms, _, _, parity, row in points
     ]
     shapes: list[Shape] = []
+    taken = [(x.at(p50_ms), y.at(error)) for p50_ms, error, *_ in points]
     for number, ((p50_ms, error, *_), heading) in enumerate(zip(points, headings, strict=True), 1):
         kind = "cross" if heading.role == "wrong" else "point"
-        point = Shape(kind, heading.role, x.at(p50_ms), text=heading.title, bottom=y.at(error))
-        shapes += [point, _number(number, point, shapes)]
+        shapes.append(Shape(kind, heading.role, p50_ms, text=heading.title, bottom=error))
+        height = _free_height(x.at(p50_ms), y.at(error), taken)
+        shapes.append(Shape("number", heading.role, p50_ms, text=str(number), bottom=error, height=height))
     caption = (
         "Left is faster, low is closer to PyTorch FP32 on the golden samples. A cross is a wrong result. "
         "The scale of errors is logarithmic."
@@ -47,18 +48,20 @@ def error_plot(rows: Sequence[Row]) -> Plot | None:
         caption += f" Not drawn, since its actions are NaN or infinite: {names}{more}."
     legend = role_legend(headings)
     title = "Speed against error"
-    return Plot("error", title, caption, legend, x, y, shapes=tuple(shapes), names=tuple(headings))
+    return Plot("error", title, caption, legend, x, y, shapes=shapes, names=headings)
 
 
-def _number(number: int, point: Shape, others: Sequence[Shape]) -> Shape:
-    """A point's number above it, or as far above that it covers no other."""
-    made = Shape("number", point.role, point.left, text=str(number), bottom=point.bottom + NUMBER_HEIGHT / 2)
+def _free_height(left: float, bottom: float, taken: list[tuple[float, float]]) -> float:
+    """How far above its point a number covers nothing; all in percent. Its place is taken then."""
+    height = NUMBER_HEIGHT / 2
     while any(
-        abs(made.left - other.left) < NUMBER_WIDTH and abs(made.bottom - other.bottom) < NUMBER_HEIGHT
-        for other in others
+        abs(left - x) < NUMBER_WIDTH and abs(bottom + height - y) < NUMBER_HEIGHT
+        for x, y in taken
+        if (x, y) != (left, bottom)
     ):
-        made = replace(made, bottom=made.bottom + 1)
-    return made
+        height += 1
+    taken.append((left, bottom + height))
+    return height
 
 
 def drift_plot(rows: Sequence[Row]) -> Plot | None:
@@ -71,11 +74,12 @@ def drift_plot(rows: Sequence[Row]) -> Plot | None:
     y = linear_axis(
         f"action error, {units_of(rows)}", max(max(agreement.errors) for _, agreement in shown), room=1.05
     )
-    lines = []
-    for row, agreement in shown:
-        places = (f"{x.at(at):g},{100 - y.at(error):g}" for at, error in enumerate(agreement.errors))
-        kind = "dashed line" if row.status == "wrong" else "line"
-        lines.append(Shape(kind, roles[row.backend], path=f"M{' L'.join(places)}"))
+    lines = [
+        Shape(
+            "dashed line" if row.status == "wrong" else "line", roles[row.backend], samples=agreement.errors
+        )
+        for row, agreement in shown
+    ]
     caption = "Largest difference of a component at each of your frames, in order. Dashed: a wrong engine."
     legend = tuple((roles[row.backend], heading_of(row).title) for row, _ in shown)
-    return Plot("drift", "Agreement on your frames", caption, legend, x, y, shapes=tuple(lines), spans=True)
+    return Plot("drift", "Agreement on your frames", caption, legend, x, y, shapes=lines, spans=True)

@@ -59,20 +59,16 @@ def _phases_lane(
     )
     width = 0.44 if on_device else 0.92
 
-    def draw(axis: Axis) -> list[list[Shape]]:
-        return [
-            [
-                Shape(
-                    kind,
-                    heading.role,
-                    axis.at(at + left),
-                    axis.at(width),
-                    f"{name}: {formatted(held.get(name))} MiB",
-                    height=round(100 * held.get(name, 0.0) / highest_mib, 2),
-                )
-                for kind, held, left in columns
-                for at, name in enumerate(names)
-            ]
-        ]
-
-    return Lane(heading, "columns", (), draw)
+    shapes = [
+        Shape(
+            kind,
+            heading.role,
+            at + left,
+            at + left + width,
+            f"{name}: {formatted(held.get(name))} MiB",
+            height=round(100 * held.get(name, 0.0) / highest_mib, 2),
+        )
+        for kind, held, left in columns
+        for at, name in enumerate(names)
+    ]
+    return Lane(heading, "columns", [shapes])

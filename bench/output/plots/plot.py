@@ -1,11 +1,9 @@
-"""What a plot is made of: shapes at places in percent, which the page's template draws at any width."""
+"""What a plot is made of: shapes at values of its axes, which the page's template draws at any width."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from vla_edge.bench.output.format import backend_label, clipped, printable
 from vla_edge.bench.output.remarks import real_doubts
@@ -14,7 +12,6 @@ from vla_edge.bench.report.types import Latency, Row
 from .axis import Axis, linear_axis, times_axis
 
 HEADING_LIMIT = 42
-RIDGE_BINS = 200
 ROLE_LEGEND = (("engine", "engine"), ("torch", "PyTorch"), ("wrong", "wrong: its speed is worth nothing"))
 SERIES = tuple(f"s{at}" for at in range(1, 9))
 
@@ -23,25 +20,31 @@ Legend = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Shape:
-    """Something drawn in a plot.
+    """Something drawn in a plot, at values of its axes.
 
     Attributes:
         kind: how it looks, as the page's style sheet knows it.
         role: of its colour.
-        left, width: along the axis, in percent.
+        left, right: along the axis; without a right end it is as wide as its kind.
         text: what is written in it where there is room, and told when it is pointed at.
-        bottom, height: across, in percent; only of some kinds.
-        path: of a "path", as SVG in 100 times 100.
+        bottom: across, where there is an axis.
+        height: of a column, or above `bottom`, in percent.
+        samples: of which a path is made.
     """
 
     kind: str
     role: str
-    left: float = 0.0
-    width: float = 0.0
+    left: float | None = None
+    right: float | None = None
     text: str = ""
     bottom: float = 0.0
     height: float = 0.0
-    path: str = ""
+    samples: Sequence[float] = ()
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """What an axis must reach."""
+        return (*self.samples, *(end for end in (self.left, self.right) if end is not None))
 
 
 @dataclass(frozen=True)
@@ -62,19 +65,11 @@ class Heading:
 
 @dataclass(frozen=True)
 class Lane:
-    """What stands below each other in a plot.
-
-    Attributes:
-        heading: above the rows.
-        kind: of the rows, which says how high they are.
-        ends: values that the axis must reach.
-        draw: the shapes of each row on an axis.
-    """
+    """What stands below each other in a plot: a heading and rows of shapes, whose kind says how high they are."""
 
     heading: Heading
     kind: str
-    ends: tuple[float, ...]
-    draw: Callable[[Axis], Sequence[Sequence[Shape]]]
+    rows: Sequence[Sequence[Shape]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,6 @@ class Plot:
         legend: role of a colour, and what has that colour.
         x: the axis along.
         y: the axis across, of a plot that has no lanes.
-        lanes: heading, kind and rows of shapes of each.
         shapes: through all lanes, or on the two axes.
         names: of what is numbered in the plot.
         spans: whether it takes the page's whole width.
@@ -100,9 +94,9 @@ class Plot:
     legend: Legend
     x: Axis
     y: Axis | None = None
-    lanes: tuple[tuple[Heading, str, Sequence[Sequence[Shape]]], ...] = ()
-    shapes: tuple[Shape, ...] = ()
-    names: tuple[Heading, ...] = ()
+    lanes: Sequence[Lane] = ()
+    shapes: Sequence[Shape] = ()
+    names: Sequence[Heading] = ()
     spans: bool = False
 
 
@@ -131,7 +125,8 @@ def lane_plot(
         return None
     marks = marks or {}
     if isinstance(axis, str):
-        ends = [*marks, *(end for lane in lanes for end in lane.ends)]
+        shapes = [shape for lane in lanes for row in lane.rows for shape in row]
+        ends = [*marks, *(end for shape in shapes for end in shape.ends)]
         axis = linear_axis(axis, max(ends)) if from_zero else times_axis(axis, ends)
     return Plot(
         key=key,
@@ -139,8 +134,8 @@ def lane_plot(
         caption=caption,
         legend=role_legend([lane.heading for lane in lanes]) if legend is None else legend,
         x=axis,
-        lanes=tuple((lane.heading, lane.kind, lane.draw(axis)) for lane in lanes),
-        shapes=tuple(Shape("mark", role, axis.at(value)) for value, role in marks.items()),
+        lanes=lanes,
+        shapes=[Shape("mark", role, value) for value, role in marks.items()],
         spans=spans,
     )
 
@@ -173,57 +168,32 @@ def ridge(heading: Heading, samples: Sequence[float], latency: Latency) -> Lane:
     `latency` is of all samples, of which a summary has only some.
     """
     role = heading.role
-
-    def draw(axis: Axis) -> list[list[Shape]]:
-        places = [axis.at(value) for value in samples]
-        counts, edges = np.histogram(places, RIDGE_BINS, (0, 100))
-        # the square root keeps a rare value in sight beside a common one
-        tops = 100 - 90 * np.sqrt(counts / counts.max())
-        held = np.flatnonzero(counts)
-        bins = range(held[0], held[-1] + 1)
-        path = f"M{edges[bins[0]]:g},100{''.join(f'V{tops[at]:.3g}H{edges[at + 1]:g}' for at in bins)}V100Z"
-        first, last = min(places), axis.at(latency.max_ms)
-        return [
-            [
-                Shape("path", role, path=path),
-                Shape("base", role, first, last - first),
-                Shape("p50", role, axis.at(latency.p50_ms)),
-                Shape("p99", role, axis.at(latency.p99_ms)),
-                Shape("end", role, last),
-            ]
-        ]
-
-    return Lane(heading, "ridge", (min(samples), max(samples), latency.max_ms), draw)
+    shapes = [
+        Shape("path", role, samples=samples),
+        Shape("base", role, min(samples), latency.max_ms),
+        Shape("p50", role, latency.p50_ms),
+        Shape("p99", role, latency.p99_ms),
+        Shape("end", role, latency.max_ms),
+    ]
+    return Lane(heading, "ridge", [shapes])
 
 
-def stack(heading: Heading, parts: Sequence[tuple[str, float, str]], *beside: float) -> Lane:
+def stack(heading: Heading, parts: Iterable[tuple[str, float, str]], *beside: float) -> Lane:
     """Parts of a whole one after the other.
 
     Args:
         parts: role, length, and what to write inside where there is room for it.
         beside: values that have a diamond.
     """
-
-    def draw(axis: Axis) -> list[list[Shape]]:
-        shapes, left = [], 0.0
-        for role, part, text in parts:
-            length = max(part, 0.0)
-            shapes.append(Shape("part", role, axis.at(left), axis.at(left + length) - axis.at(left), text))
-            left += length
-        return [[*shapes, *(Shape("diamond", "fg", axis.at(value)) for value in beside)]]
-
-    return Lane(heading, "stack", (sum(length for _, length, _ in parts), *beside), draw)
+    shapes, left = [], 0.0
+    for role, length, text in parts:
+        shapes.append(Shape("part", role, left, left + max(length, 0.0), text))
+        left += max(length, 0.0)
+    return Lane(heading, "stack", [[*shapes, *(Shape("diamond", "fg", value) for value in beside)]])
 
 
 def bars(heading: Heading, *lengths: float, hollow: bool = False) -> Lane:
     """Bars from zero below each other, the last of them hollow if asked for."""
-
-    def draw(axis: Axis) -> list[list[Shape]]:
-        last = len(lengths) - 1
-        kinds = ("hollow" if hollow and at == last else "bar" for at in range(len(lengths)))
-        return [
-            [Shape(kind, heading.role, 0.0, axis.at(length))]
-            for kind, length in zip(kinds, lengths, strict=True)
-        ]
-
-    return Lane(heading, "bars", lengths, draw)
+    kinds = ["bar"] * (len(lengths) - hollow) + ["hollow"] * hollow
+    shapes = [Shape(kind, heading.role, 0.0, length) for kind, length in zip(kinds, lengths, strict=True)]
+    return Lane(heading, "bars", [[shape] for shape in shapes])

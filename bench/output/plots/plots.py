@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from vla_edge.bench.output.format import name, share, significant, times
 from vla_edge.bench.report.types import BundleReport, FloorDistance, Row
 
-from .axis import Axis, linear_axis
+from .axis import linear_axis
 from .charts import drift_plot, error_plot
 from .drawable import LANES_DRAWN, first_names
 from .memory_plots import memory_plot, phases_plot
@@ -66,18 +66,14 @@ def floor_plot(rows: Sequence[Row]) -> Plot | None:
 
 
 def _floor_lane(heading: Heading, floor: FloorDistance) -> Lane:
-    def draw(axis: Axis) -> list[list[Shape]]:
-        first, last = axis.at(floor.ms), axis.at(floor.p50_ms)
-        return [
-            [
-                Shape("distance", heading.role, min(first, last), abs(last - first)),
-                Shape("tick", "s2", axis.at(floor.memory_ms)),
-                Shape("tick", "s4", axis.at(floor.compute_ms)),
-                Shape("dot", heading.role, last),
-            ]
-        ]
-
-    return Lane(heading, "floor", (floor.memory_ms, floor.compute_ms, floor.p50_ms), draw)
+    first, last = sorted((floor.ms, floor.p50_ms))
+    shapes = [
+        Shape("distance", heading.role, first, last),
+        Shape("tick", "s2", floor.memory_ms),
+        Shape("tick", "s4", floor.compute_ms),
+        Shape("dot", heading.role, floor.p50_ms),
+    ]
+    return Lane(heading, "floor", [shapes])
 
 
 def stages_plot(rows: Sequence[Row]) -> Plot | None:

@@ -40,16 +40,16 @@ def every_plot() -> tuple[Plot, ...]:
 
 
 def shapes(plot: Plot | None) -> list[Shape]:
-    lanes = [shape for _, _, rows in drawn(plot).lanes for row in rows for shape in row]
+    lanes = [shape for lane in drawn(plot).lanes for row in lane.rows for shape in row]
     return [*lanes, *drawn(plot).shapes]
 
 
 def titles(plot: Plot | None) -> list[str]:
-    return [heading.title for heading, _, _ in drawn(plot).lanes] + [it.title for it in drawn(plot).names]
+    return [lane.heading.title for lane in drawn(plot).lanes] + [it.title for it in drawn(plot).names]
 
 
 def figures(plot: Plot | None) -> list[str]:
-    return [heading.figure for heading, _, _ in drawn(plot).lanes]
+    return [lane.heading.figure for lane in drawn(plot).lanes]
 
 
 def test_a_full_report_has_every_plot() -> None:
@@ -86,19 +86,16 @@ def test_the_p50_mark_is_at_the_median_and_the_silhouette_between_the_ends() -> 
     samples = tuple(float(value) for value in np.linspace(1, 3, 101))
     plot = drawn(latency_plot((measured_row("onnxruntime", samples),)))
     at = {shape.kind: shape.left for shape in shapes(plot)}
-    assert at["p50"] == plot.x.at(2.0)
-    assert at["p99"] == plot.x.at(2.98)
-    assert at["end"] == plot.x.at(3.0)
-    (path,) = [shape.path for shape in shapes(plot) if shape.path]
-    places = [float(place) for place in re.findall(r"[MH]([\d.]+)", path)]
+    assert (at["p50"], at["p99"], at["end"]) == (2.0, pytest.approx(2.98), 3.0)
+    places = [float(place) for place in re.findall(r"[MH]([\d.]+)", plot.x.silhouette(samples))]
     assert places[0] == pytest.approx(plot.x.at(1.0), abs=0.5)
     assert places[-1] == pytest.approx(plot.x.at(3.0), abs=0.5)
 
 
 def test_a_common_time_stands_higher_than_a_rare_one() -> None:
-    plot = latency_plot((measured_row("onnxruntime", (*[1.0] * 9, 2.0)),))
-    (path,) = [shape.path for shape in shapes(plot) if shape.path]
-    tops = [float(top) for top in re.findall(r"V([\d.]+)H", path)]
+    plot = drawn(latency_plot((measured_row("onnxruntime", (*[1.0] * 9, 2.0)),)))
+    (samples,) = [shape.samples for shape in shapes(plot) if shape.samples]
+    tops = [float(top) for top in re.findall(r"V([\d.]+)H", plot.x.silhouette(samples))]
     assert tops[0] == 10
     assert tops[-1] == 70
     assert set(tops[1:-1]) == {100}
@@ -144,12 +141,16 @@ def test_names_that_a_drawing_has_no_room_for_are_counted_below_it(count: int, s
         assert caption.endswith(told) if said else "Only the first" not in caption
 
 
-def test_numbers_of_the_error_plot_do_not_cover_each_other_or_a_point() -> None:
-    numbers = [shape for shape in shapes(error_plot(ROWS)) if shape.kind == "number"]
+def test_numbers_of_the_error_plot_do_not_cover_each_other_or_another_point() -> None:
+    plot = drawn(error_plot(ROWS))
+    assert plot.y is not None
+    numbers = [shape for shape in plot.shapes if shape.kind == "number"]
+    points = [shape for shape in plot.shapes if shape.kind != "number"]
     assert [shape.text for shape in numbers] == [*"1234567"]
-    for at, one in enumerate(numbers):
-        for other in numbers[:at]:
-            assert abs(one.left - other.left) >= 5 or abs(one.bottom - other.bottom) >= 6
+    places = [(plot.x.at(one.left), plot.y.at(one.bottom) + one.height) for one in (*numbers, *points)]
+    for at, (left, bottom) in enumerate(places[: len(numbers)]):
+        for x, y in (*places[:at], *(place for place in places[len(numbers) :] if place[0] != left)):
+            assert abs(left - x) >= 5 or abs(bottom - y) >= 6
 
 
 def test_the_error_plot_names_its_numbers_the_fastest_first() -> None:
@@ -176,22 +177,21 @@ def test_the_floor_plot_says_how_far_each_row_is() -> None:
 
 
 def test_stages_fill_the_whole_bar() -> None:
-    assert sum(shape.width for shape in shapes(stages_plot(ROWS[:1]))) == pytest.approx(100)
+    parts = shapes(stages_plot(ROWS[:1]))
+    assert [part.left for part in parts] == [0, *(part.right for part in parts[:-1])]
+    assert parts[-1].right == pytest.approx(100)
 
 
 def test_a_cold_start_is_as_long_as_its_parts() -> None:
-    plot = drawn(start_plot(ROWS))
-    for (_, _, (row,)), measured in zip(plot.lanes, ROWS, strict=False):
+    for lane, measured in zip(drawn(start_plot(ROWS)).lanes, ROWS, strict=False):
         assert measured.cold_start is not None
-        assert sum(shape.width for shape in row) == pytest.approx(
-            plot.x.at(measured.cold_start.total_s), abs=0.05
-        )
+        assert lane.rows[0][-1].right == pytest.approx(measured.cold_start.total_s)
 
 
 def test_the_deadline_is_drawn_and_named() -> None:
     plot = drawn(paced_plot(ROWS))
     assert plot.caption.endswith("Dashed: the deadline of 100 ms.")
-    assert [(shape.kind, shape.left) for shape in plot.shapes] == [("mark", plot.x.at(100))]
+    assert [(shape.kind, shape.left) for shape in plot.shapes] == [("mark", 100)]
 
 
 def test_drift_follows_the_frames() -> None:
@@ -199,7 +199,8 @@ def test_drift_follows_the_frames() -> None:
     assert plot.y is not None
     errors = [row.agreement.errors for row in ROWS if row.agreement]
     for line, series in zip(plot.shapes, errors, strict=True):
-        places = [tuple(map(float, pair.split(","))) for pair in line.path[1:].split(" L")]
+        path = plot.x.line(line.samples, plot.y)
+        places = [tuple(map(float, pair.split(","))) for pair in path[1:].split(" L")]
         assert places == [
             (pytest.approx(plot.x.at(at), abs=0.01), pytest.approx(100 - plot.y.at(error), abs=0.01))
             for at, error in enumerate(series)
@@ -207,12 +208,11 @@ def test_drift_follows_the_frames() -> None:
 
 
 def test_memory_of_the_device_is_a_full_bar_above_a_hollow_one_of_the_host() -> None:
-    plot = drawn(memory_plot(ROWS))
-    for (_, _, rows), measured in zip(plot.lanes, ROWS, strict=False):
+    for lane, measured in zip(drawn(memory_plot(ROWS)).lanes, ROWS, strict=False):
         assert measured.memory is not None
-        ((device,), (host,)) = rows
-        assert (device.kind, device.width) == ("bar", plot.x.at(measured.memory.device_peak_mib))
-        assert (host.kind, host.width) == ("hollow", plot.x.at(measured.memory.host_anonymous_peak_mib))
+        ((device,), (host,)) = lane.rows
+        assert (device.kind, device.right) == ("bar", measured.memory.device_peak_mib)
+        assert (host.kind, host.right) == ("hollow", measured.memory.host_anonymous_peak_mib)
 
 
 def test_the_stand_in_stands_beside_what_was_published() -> None:
@@ -221,7 +221,7 @@ def test_the_stand_in_stands_beside_what_was_published() -> None:
     assert [shape.kind for shape in memory.shapes] == ["mark", "mark"]
     assert "published: pure Kosmos-2, FP32" in titles(latency)
     assert "2.50 ms" in figures(latency)
-    (row,) = memory.lanes[0][2]
+    (row,) = memory.lanes[0].rows
     assert row[-1].kind == "diamond"
 
 
@@ -240,8 +240,7 @@ def test_every_colour_and_every_look_is_in_the_style_sheet() -> None:
 def test_everything_is_inside_its_plot_so_that_one_drawing_serves_every_width() -> None:
     for plot in every_plot():
         for shape in shapes(plot):
-            assert 0 <= shape.left <= 100
-            assert shape.left + shape.width <= 100.01
+            assert all(plot.x.low <= end <= plot.x.high for end in shape.ends if not plot.y)
             assert 0 <= shape.height <= 100
         for axis in filter(None, (plot.x, plot.y)):
             assert all(0 <= at <= 100 for at, _ in axis.ticks)

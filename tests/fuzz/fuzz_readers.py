@@ -316,7 +316,7 @@ class SideFiles(BundleReader):
 
 
 class Reports(Reader):
-    """A bench report: compared with itself, and written in every form but the page's pictures."""
+    """A bench report: compared with itself, and written in every form."""
 
     def prepare(self) -> None:
         self.examples = seeds.reports()
@@ -330,6 +330,7 @@ class Reports(Reader):
         from vla_edge.bench.compare.table import print_comparison
         from vla_edge.bench.output.csv_table import to_csv
         from vla_edge.bench.output.markdown import to_markdown
+        from vla_edge.bench.output.page import to_page
         from vla_edge.bench.output.terminal import print_report
         from vla_edge.bench.report.file import read_report
 
@@ -341,6 +342,7 @@ class Reports(Reader):
         if sum(data) % 8 == 0:  # the dearest, made of the same words
             for console in (Console(file=io.StringIO(), width=80, force_terminal=True), _pipe()):
                 print_report(report, console)
+            to_page(report)
             print_comparison(compare(report, report, 0.05, 0.1), _pipe())
 
 

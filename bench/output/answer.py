@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vla_edge.bench.report.types import BASELINE, BundleReport, Doubt, Report, Row
+from vla_edge.bench.report.types import BASELINE, BundleReport, Report, Row
 
 from .facts import UNFINISHED, device_name
 from .format import (
@@ -68,7 +68,7 @@ def bundle_headline(bundle: BundleReport) -> str:
         sentence += _gain(row.speedup_over_torch_fp32, doubted=baseline_in_doubt(bundle.rows))
         if row.parity and known(row.parity.max_abs):
             sentence += f"; right within {error_in_words(row.parity)}"
-    doubts = doubts_in_words(real_doubts(row))
+    doubts = ", ".join(dict.fromkeys(_DOUBTS.get(doubt.kind, doubt.kind) for doubt in real_doubts(row)))
     return f"{sentence}; in doubt: {doubts}" if doubts else sentence
 
 
@@ -93,10 +93,6 @@ def gain_in_words(ratio: float) -> tuple[str, str]:
 def baseline_in_doubt(rows: Iterable[Row]) -> bool:
     """Whether something speaks against the figure of PyTorch FP32, and so against every ratio to it."""
     return any(row.backend == BASELINE and bool(real_doubts(row)) for row in rows)
-
-
-def doubts_in_words(doubts: Iterable[Doubt]) -> str:
-    return ", ".join(dict.fromkeys(_DOUBTS.get(doubt.kind, doubt.kind) for doubt in doubts))
 
 
 def fastest(rows: Sequence[Row]) -> Row | None:

@@ -134,19 +134,6 @@ def weights_word(origin: str) -> str:
     return printable(clipped(origin.split(":", 1)[0].strip(), 24)) or "unknown"
 
 
-def weights_name(origin: str) -> str:
-    """The same for a person: "trained weights", "generated weights"."""
-    return "trained weights" if has_trained_weights(origin) else "generated weights"
-
-
-def other_weights(row_origin: str, origin: str) -> str:
-    """What to call a row's weights where they are not of the kind of its bundle's; "" where they are."""
-    word = weights_word(row_origin)
-    if word == weights_word(origin):
-        return ""
-    return weights_name(row_origin) if word == TRAINED else f"{word} weights"
-
-
 def has_trained_weights(origin: str) -> bool:
     """Only what is called a checkpoint's counts as trained."""
     return weights_word(origin) == TRAINED

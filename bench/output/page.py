@@ -32,13 +32,12 @@ from .format import (
     formatted,
     has_trained_weights,
     known,
-    other_weights,
     plain_error,
     printable,
     significant,
     times,
     unit_word,
-    weights_name,
+    weights_word,
 )
 from .marks import GENERATOR
 from .remarks import row_remarks
@@ -117,7 +116,8 @@ def _unbroken(sentence: str, bundles: Iterable[BundleReport]) -> str:
 
 def badge_of(origin: str) -> Badge:
     """What a person must know of weights before reading any figure of theirs."""
-    return Badge(weights_name(origin), has_trained_weights(origin))
+    real = has_trained_weights(origin)
+    return Badge("trained weights" if real else "generated weights", real)
 
 
 def _bundle_view(report: Report, at: int, of_page: Badge | None) -> dict[str, object]:
@@ -150,9 +150,11 @@ def _other_weights(bundle: BundleReport) -> str:
     """Which backends had other weights than the bundle, such as random ones where no checkpoint was found."""
     names: dict[str, list[str]] = {}
     for row in bundle.rows:
-        if other := other_weights(row.weights_origin, bundle.weights_origin):
-            names.setdefault(other, []).append(backend_label(row))
-    return "; ".join(f"{other}: {listed(list(dict.fromkeys(labels)))}" for other, labels in names.items())
+        word = weights_word(row.weights_origin)
+        if word != weights_word(bundle.weights_origin):
+            kind = f"{'trained' if has_trained_weights(row.weights_origin) else word} weights"
+            names.setdefault(kind, []).append(backend_label(row))
+    return "; ".join(f"{kind}: {listed(list(dict.fromkeys(labels)))}" for kind, labels in names.items())
 
 
 def _tiles(rows: Sequence[Row]) -> list[tuple[str, str, str]]:

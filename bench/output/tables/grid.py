@@ -111,7 +111,8 @@ def table_of(
         )
         for item in items
     )
-    return Grid(key, caption, _headings(words), _headings(figures), lines)
+    heads, numbers = (tuple(column.heading for column in part) for part in (words, figures))
+    return Grid(key, caption, heads, numbers, lines)
 
 
 def in_units(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
@@ -120,10 +121,6 @@ def in_units(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
         replace(column, heading=column.heading.replace("{unit}", units_of(rows)).rstrip())
         for column in columns
     ]
-
-
-def _headings(columns: Sequence[Column]) -> tuple[str, ...]:
-    return tuple(column.heading for column in columns)
 
 
 def held(item: Any, path: str) -> Any:

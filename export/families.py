@@ -10,17 +10,24 @@ Nothing is imported before a checkpoint is read or a bundle's family is asked fo
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from vla_edge.runtime.bundle.manifest import Manifest
-from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.errors import InputError, VlaError
 
 from .family import Family
 
 GROUP = "vla_edge.families"
 BUILT_IN = "kosmos2"
 _BUILT_IN = EntryPoint(BUILT_IN, "vla_edge.export.kosmos2.family:FAMILY", GROUP)
+# What a package of others may raise: whatever it likes, and `sys.exit` is no exception to it.
+_ANYTHING = (Exception, SystemExit)
+_WAY_AROUND = f"Mend or uninstall that package, or name another family: --family {BUILT_IN}"
+_SET_BY_EVERY = ("name", "parts", "architecture", "settings")
 
 
 def built_in() -> Family:
@@ -60,26 +67,52 @@ def family_of(name: str) -> Family:
         raise InputError(f"several packages offer the family {name!r}: {packages}.", "Uninstall all but one.")
     offer = offers[name][0]
     try:
-        family = offer.load()
-    except Exception as error:  # a package of others: it may raise whatever it likes
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no result of a command
+            family = offer.load()
+    except _ANYTHING as error:
         raise InputError(
-            f"the family {name!r} ({offer.value} of {_package(offer)}) cannot be imported: "
-            f"{type(error).__name__}: {error}.",
-            f"Mend or uninstall that package, or name another family: --family {BUILT_IN}",
+            f"the family {name!r} ({offer.value} of {_package(offer)}) cannot be imported: {_told(error)}.",
+            _WAY_AROUND,
         ) from error
-    if not isinstance(family, Family) or family.name != name:
+    whole = isinstance(family, Family) and all(hasattr(family, field) for field in _SET_BY_EVERY)
+    if not whole or family.name != name:
         raise InputError(
             f"the family {name!r} ({offer.value} of {_package(offer)}) is no Family of that name.",
-            "It must be an object of a class derived from vla_edge.export.family.Family.",
+            "It must be an object of a class derived from vla_edge.export.family.Family that sets "
+            f"{', '.join(_SET_BY_EVERY)}.",
         )
     return family
+
+
+@contextlib.contextmanager
+def asking(family: Family) -> Iterator[None]:
+    """Where every family is asked: a mistake in one that a package added is told as that package's.
+
+    Raises:
+        InputError: it raised what is no error of ours.
+    """
+    try:
+        yield
+    except (VlaError, MemoryError):
+        raise
+    except _ANYTHING as error:
+        if family.name == BUILT_IN:
+            raise
+        raise InputError(f"the family {family.name!r} failed: {_told(error)}.", _WAY_AROUND) from error
 
 
 @cache
 def _offers() -> dict[str, list[EntryPoint]]:
     """By name; a package that stands twice on the path is one."""
     found = {BUILT_IN: [_BUILT_IN]}
-    for offer in entry_points(group=GROUP):
+    try:
+        offered = entry_points(group=GROUP)
+    except Exception as error:  # importlib.metadata's, over a package's file that it cannot parse
+        raise InputError(
+            f"the entry points of the installed packages cannot be read: {_told(error)}.",
+            "An entry_points.txt there is damaged: install its package again.",
+        ) from error
+    for offer in offered:
         others = found.setdefault(offer.name, [])
         if all((offer.value, _package(offer)) != (other.value, _package(other)) for other in others):
             others.append(offer)
@@ -87,4 +120,10 @@ def _offers() -> dict[str, list[EntryPoint]]:
 
 
 def _package(offer: EntryPoint) -> str:
-    return offer.dist.name if offer.dist else "vla-edge"
+    if offer.dist is None:
+        return "vla-edge"
+    return offer.dist.name or "a package without a name"  # where its metadata is missing
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vla_edge.export.checkpoint.file.archive import Record
 from vla_edge.export.checkpoint.file.checksums import hash_and_verify
 from vla_edge.export.checkpoint.file.source_file import SourceFile
-from vla_edge.export.families import all_families, family_of
+from vla_edge.export.families import all_families, asking, family_of
 from vla_edge.export.family import Family, Recognised
 from vla_edge.runtime.errors import CheckpointError
 
@@ -190,14 +190,18 @@ def _names_of_its_family(reading: StoredPolicy) -> int:
 
 def _recognise(family: Family, tensors: Mapping[str, torch.Tensor]) -> Recognised | CheckpointError:
     try:
-        return family.recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        found = family.recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     except CheckpointError as error:
         return error
+    if not isinstance(found, Recognised):
+        raise TypeError(f"recognise gave {type(found).__name__} in place of Recognised")
+    return found
 
 
 def _describe(container: Container, found: FoundWeights, family: Family) -> StoredPolicy:
-    kept, unused = family.tidy(found.tensors)
-    recognised = _recognise(family, kept)
+    with asking(family):
+        kept, unused = family.tidy(found.tensors)
+        recognised = _recognise(family, kept)
     beside = {key: value for key, value in container.content.items() if value is not found.given}
     bare = not any(f"{found.key}.".startswith(f"{key}.") for key in container.content)
     if bare:

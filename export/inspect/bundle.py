@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from vla_edge.export.families import family_of_bundle
+from vla_edge.export.families import asking, family_of_bundle
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, Setting
 from vla_edge.runtime.engines.tensorrt.plan import model_files, read_record
@@ -163,11 +163,11 @@ def setting_lines(manifest: Manifest) -> tuple[SettingLine, ...]:
     """Every setting with its certainty."""
     try:
         family = family_of_bundle(manifest)
-        guessed = {guess.name for guess in family.guesses(manifest)}
-        probable = set(family.likely(manifest))
-    except (
-        InputError
-    ):  # of a manifest that was edited, by another version or another family: as their standing says
+        with asking(family):
+            guessed = {guess.name for guess in family.guesses(manifest)}
+            probable = set(family.likely(manifest))
+    # of a manifest that was edited, by another version or another family: as their standing says
+    except InputError:
         guessed = {name for name, one in manifest.settings.items() if "unknown" in one.standing}
         probable = {name for name, one in manifest.settings.items() if one.standing.startswith("likely")}
     return tuple(

@@ -27,10 +27,10 @@ def launch(module: str) -> None:
 
         try:
             main = import_module(module).main
-        except (ImportError, MemoryError, OSError) as error:
+        except Exception as error:
             from .console import end_with
 
-            end_with(error)
+            end_with(error)  # in words where there are any, else with its traceback
     except KeyboardInterrupt:  # Python's own, from before the handlers were there
         _end_now(signal.SIGINT)
     main()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from vla_edge.export import families
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint, read_stored
 from vla_edge.export.families import all_families, family_of
+from vla_edge.export.inspect.bundle import setting_lines
 from vla_edge.export.pipeline import ExportOptions, export_bundle
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import Architecture
 from vla_edge.runtime.errors import CheckpointError, InputError
 
 TREE = Path(__file__).parents[2]
@@ -39,6 +46,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         (info / "entry_points.txt").write_text(f"[{families.GROUP}]\n{name} = {value}\n")
         (folder / f"{value.partition(':')[0]}.py").write_text(code)
         monkeypatch.syspath_prepend(str(folder))
+        sys.modules.pop(value.partition(":")[0], None)
         forget()
 
     forget()
@@ -73,6 +81,7 @@ def test_only_the_family_that_is_built_in_is_known_without_a_package() -> None:
         ("import a_missing_library", "ModuleNotFoundError: No module named 'a_missing_library'"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("", "AttributeError: module 'broken_one' has no attribute 'FAMILY'"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
     ],
 )
 def test_a_package_that_cannot_be_imported_is_named_with_a_way_around_it(
@@ -86,10 +95,108 @@ def test_a_package_that_cannot_be_imported_is_named_with_a_way_around_it(
     assert read_checkpoint(checkpoint_of("pure"), family="kosmos2").layout == "pure"
 
 
-def test_what_is_no_family_is_refused(install: Callable[..., None]) -> None:
-    install("mine", "no_family:FAMILY", "FAMILY = object()")
+NAMELESS = """
+from vla_edge.export.family import Family
+class Nameless(Family):
+    empty = graph = recognise = surroundings = None
+FAMILY = Nameless()
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["FAMILY = object()", NAMELESS, NAMELESS.replace("empty =", "name = 'mine'; empty =")],
+    ids=["no family", "without a name", "without parts"],
+)
+def test_what_is_no_family_is_refused(install: Callable[..., None], code: str) -> None:
+    install("mine", "no_family:FAMILY", code)
     with pytest.raises(InputError, match="is no Family of that name"):
         family_of("mine")
+
+
+def test_what_a_package_prints_while_it_is_imported_is_no_result(
+    install: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("mine", "loud_family:FAMILY", "print('hello')")
+    with pytest.raises(InputError):
+        family_of("mine")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+FAILING = """
+import sys, toy_family
+class Failing(toy_family.ToyFamily):
+    name = "failing"
+    def {method}: {does}
+FAMILY = Failing()
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "does", "words"),
+    [
+        ("recognise(self, shapes)", "raise KeyError('boo')", "KeyError: 'boo'"),
+        ("recognise(self, shapes)", "sys.exit(7)", "SystemExit: 7"),
+        ("recognise(self, shapes)", "pass", "TypeError: recognise gave NoneType in place of Recognised"),
+        ("tidy(self, tensors)", "pass", "TypeError: cannot unpack non-iterable NoneType object"),
+    ],
+)
+def test_a_family_that_fails_is_named_with_a_way_around_it(
+    install: Callable[..., None],
+    toy: None,
+    checkpoint_of: Callable[..., Path],
+    method: str,
+    does: str,
+    words: str,
+) -> None:
+    install("failing", "failing_family:FAMILY", FAILING.format(method=method, does=does))
+    with pytest.raises(InputError, match=re.escape(f"the family 'failing' failed: {words}")) as refused:
+        read_stored(checkpoint_of("pure"))
+    assert "--family kosmos2" in refused.value.hint
+    assert read_checkpoint(checkpoint_of("pure"), family="kosmos2").layout == "pure"
+
+
+def test_a_bundle_s_settings_are_shown_where_its_family_fails(
+    install: Callable[..., None], toy: None, bundle_of: Callable[..., Path]
+) -> None:
+    install(
+        "failing", "failing_family:FAMILY", FAILING.format(method="guesses(self, manifest)", does="1 / 0")
+    )
+    manifest = Bundle.open(bundle_of("pure"), "size").manifest
+    theirs = msgspec.structs.replace(manifest, architecture=Architecture(family="failing", values={}))
+    assert [line.name for line in setting_lines(theirs)] == list(manifest.settings)
+
+
+def test_entry_points_that_cannot_be_parsed_are_told(
+    install: Callable[..., None], tmp_path: Path, checkpoint_of: Callable[..., Path]
+) -> None:
+    install("mine", "a:FAMILY", "")
+    (tmp_path / "some-package" / "some_package.dist-info" / "entry_points.txt").write_text(
+        f"[{families.GROUP}]\nno value\n"
+    )
+    families._offers.cache_clear()
+    with pytest.raises(InputError, match="entry points of the installed packages cannot be read"):
+        read_stored(checkpoint_of("pure"))
+
+
+def test_a_command_that_needs_the_family_that_is_built_in_tells_who_else_offers_it(
+    install: Callable[..., None], tmp_path: Path
+) -> None:
+    install(families.BUILT_IN, "other:FAMILY", "")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from vla_edge.runtime.command.start import vla_sample; vla_sample()",
+            "--help",
+        ],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "some-package")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = "error: several packages offer the family 'kosmos2': vla-edge, some-package."
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, told)
 
 
 def test_two_packages_with_one_name_are_refused(install: Callable[..., None]) -> None:

@@ -40,6 +40,7 @@ class Sample:
         trained: names of those that an optimizer keeps a state of.
         recipe: how one of them is drawn.
         seed: the same gives the same values.
+        trained_seed: of the trained tensors, as if they were trained again on the same backbones; None: `seed`.
         epoch, val_mae: what the container says.
     """
 
@@ -51,6 +52,11 @@ class Sample:
     seed: int
     epoch: int
     val_mae: float
+    trained_seed: int | None = None
+
+    def seed_of(self, name: str) -> int:
+        """The seed that a tensor is drawn with."""
+        return self.seed if self.trained_seed is None or name not in self.trained else self.trained_seed
 
 
 class Samples(Protocol):

@@ -107,7 +107,8 @@ def command_of(name: str, words: list[str]) -> click.Command | None:
     found = [value for value in vars(import_module(module)).values() if isinstance(value, click.Command)]
     groups = [command for command in found if isinstance(command, click.Group)]
     if groups:
-        return groups[0].commands.get(words[0] if words else "", groups[0].default)
+        group = groups[0]
+        return group.commands.get(words[0] if words else "", getattr(group, "default", group))
     return found[0] if found else None
 
 

@@ -23,6 +23,8 @@ ABSENT = ("torch", "transformers", "onnx", "open_clip", "psutil", "tokenizers", 
 ON_ROBOTS = (
     "runtime/**/*.py",
     "export/build/*.py",
+    "export/deploy/*.py",
+    "export/packed/*.py",
     "export/screen/*.py",
     "export/inspect/bundle*.py",
     "export/inspect/machine.py",
@@ -95,7 +97,9 @@ def test_every_module_for_a_robot_is_imported_there(environment: Environment) ->
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["vla-build", "vla-inspect", "vla-run", "vla-bisect", "vla-export"])
+@pytest.mark.parametrize(
+    "command", ["vla-build", "vla-bundle", "vla-inspect", "vla-run", "vla-bisect", "vla-export"]
+)
 def test_help_is_there(environment: Environment, command: str) -> None:
     assert "Examples:" in run(environment(), command, "-h")
 

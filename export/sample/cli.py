@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -37,6 +38,11 @@ _SAMPLES = cast("Samples", _FAMILY.samples)
 @click.option("--size", type=click.Choice(_SAMPLES.sizes), default="tiny", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same file.")
 @click.option(
+    "--trained-seed",
+    type=click.IntRange(0),
+    help="Another seed for what is trained on frozen backbones: a new head on the same backbones.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(),
@@ -56,6 +62,7 @@ def command(
     form: str | None,
     size: str,
     seed: int,
+    trained_seed: int | None,
     output: str,
     tokenizer: bool,
     force: bool,
@@ -65,6 +72,9 @@ def command(
     from vla_edge.runtime.files.writable import refuse_unwritable
 
     sample = _SAMPLES.sample(layout, form, size, seed)
+    if trained_seed is not None:
+        description = f"{sample.description} trained_seed={trained_seed}"
+        sample = replace(sample, description=description, trained_seed=trained_seed)
     path = Path(output, sample.file_name) if _is_folder(output) else Path(output)
     tokenizer_folder = path.parent / "tokenizer"
     refuse_unwritable(tokenizer_folder if tokenizer else path.parent)
@@ -93,7 +103,7 @@ def _refuse_existing(path: Path, tokenizer_folder: Path | None) -> None:
         _SAMPLES.refuse_another_tokenizer(tokenizer_folder)
 
 
-def _write_with_progress(path: Path, sample: Sample, replace: bool) -> None:
+def _write_with_progress(path: Path, sample: Sample, force: bool) -> None:
     from vla_edge.export.screen.screen import size
 
     from .sample import sample_size_bytes, write_sample
@@ -101,7 +111,7 @@ def _write_with_progress(path: Path, sample: Sample, replace: bool) -> None:
     size_bytes = sample_size_bytes(sample)
     note(stderr_console(), f"{path} will take {size(size_bytes)}; {_free(path.parent)} free")
     with stage(f"writing {path.name}", size_bytes, BYTES) as advance:
-        write_sample(path, sample, advance, replace)
+        write_sample(path, sample, advance, force)
 
 
 def _free(folder: Path) -> str:

@@ -87,7 +87,7 @@ class _Plan:
 
     def parameter(self, name: str, shape: Shape) -> torch.Tensor:
         return self._tensor(
-            shape, lambda: draw(self.sample.recipe(name, shape), name, shape, self.sample.seed)
+            shape, lambda: draw(self.sample.recipe(name, shape), name, shape, self.sample.seed_of(name))
         )
 
     def gradient_moment(self, name: str, shape: Shape, square: bool) -> torch.Tensor:

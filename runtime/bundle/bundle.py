@@ -282,12 +282,12 @@ def _check_sizes(paths: dict[str, Path], files: Iterable[FileEntry], manifest: M
         if size != entry.size_bytes:
             kind = "truncated" if size < entry.size_bytes else "too long"
             raise _damaged(f"{path} is {kind}: it has {size} bytes, the manifest says {entry.size_bytes}.")
-        limit = _limit_bytes(entry.path, manifest)
+        limit = limit_bytes(entry.path, manifest)
         if size > limit:  # before it is hashed: a sparse file of any size takes no room on a disk
             raise _damaged(f"{path} has {size} bytes, by the rest of the manifest it has at most {limit}.")
 
 
-def _limit_bytes(path: str, manifest: Manifest) -> int:
+def limit_bytes(path: str, manifest: Manifest) -> int:
     """The most that a file of this name can need."""
     if path == WEIGHTS_NAME:
         return 4 * manifest.source.parameters + MAX_OTHER_BYTES

@@ -59,6 +59,10 @@ def vla_build() -> None:
     launch("vla_edge.export.build.cli")
 
 
+def vla_bundle() -> None:
+    launch("vla_edge.export.deploy.cli")
+
+
 def vla_export() -> None:
     launch("vla_edge.export.cli")
 

@@ -61,6 +61,38 @@ def staging_folder(target: Path, mode: int = 0o777) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def resumed_folder(target: Path) -> Iterator[Path]:
+    """As `staging_folder`, but it begins with what a dead process left of the same target, where there is something.
+
+    That is unproven: half-written, or of other work for that target; the caller checks it.
+
+    Raises:
+        OSError: the parent cannot be written.
+    """
+    folder, lock = _taken_over(target) or new_folder(target)
+    try:
+        remove_leftovers(target.parent)  # not this one, which is locked
+        yield folder
+    finally:
+        with uninterrupted():
+            remove(folder)
+            os.close(lock)
+
+
+def _taken_over(target: Path) -> tuple[Path, int] | None:
+    """A dead process's staging folder for `target`, and the descriptor by which it is locked now."""
+    for path in [left for left in leftovers(target.parent) if target_of(left) == target]:
+        with suppress(OSError):  # no folder, or gone meanwhile
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            with suppress(OSError):  # another was faster
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_at(lock, path):
+                    return path, lock
+            os.close(lock)
+    return None
+
+
 def scratch_folder(name: str) -> AbstractContextManager[Path]:
     """A folder of this user's in the system's place for temporary files; see `staging_folder`."""
     return staging_folder(Path(tempfile.gettempdir()) / name, mode=0o700)
@@ -112,6 +144,26 @@ def locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         take_lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """As `locked`, but does not wait.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
         yield
     finally:
         os.close(descriptor)

@@ -12,7 +12,16 @@ import pytest
 
 from vla_edge.runtime.command import start
 
-COMMANDS = ("vla-bench", "vla-bisect", "vla-build", "vla-export", "vla-inspect", "vla-run", "vla-sample")
+COMMANDS = (
+    "vla-bench",
+    "vla-bisect",
+    "vla-build",
+    "vla-bundle",
+    "vla-export",
+    "vla-inspect",
+    "vla-run",
+    "vla-sample",
+)
 
 # An import hook that hides packages, or sends this process a signal when a module's turn comes.
 _BEGIN = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ class TestSeeds:
             write_sample(tmp_path / name / "x.pth", sample_of("pure", seed=seed))
         assert sha256(tmp_path / "a/x.pth") == sha256(tmp_path / "b/x.pth")
         assert sha256(tmp_path / "a/x.pth") != sha256(tmp_path / "c/x.pth")
+
+    def test_another_seed_for_what_is_trained_leaves_the_backbones_as_they_are(self, tmp_path: Path) -> None:
+        from vla_edge.export.checkpoint.checkpoint import read_stored
+
+        first = sample_of("hybrid-b", "open_clip")
+        write_sample(tmp_path / "first.pth", first)
+        write_sample(tmp_path / "again.pth", replace(first, trained_seed=9))
+        one, other = (read_stored(tmp_path / name).tensors for name in ("first.pth", "again.pth"))
+        differ = {name for name in first.shapes if not one[name].equal(other[name])}
+        assert differ == set(first.trained)
 
 
 class TestWriting:

@@ -15,9 +15,11 @@ import pytest
 from vla_edge.runtime.files import staging
 from vla_edge.runtime.files.atomic import staging_file, write_all_atomically, write_atomically
 from vla_edge.runtime.files.staging import (
+    claimed,
     leftovers,
     locked,
     remove_leftovers,
+    resumed_folder,
     staging_folder,
     staging_path,
     target_of,
@@ -262,3 +264,36 @@ def test_who_asks_for_a_locked_folder_waits_for_the_other(tmp_path: Path) -> Non
         order.append("first")
     thread.join()
     assert order == ["first", "other"]
+
+
+class TestResuming:
+    def test_what_a_killed_process_left_of_the_same_target_is_gone_on_with(self, tmp_path: Path) -> None:
+        child = start(FOLDER, tmp_path)
+        assert child.stdout is not None
+        name = child.stdout.readline().strip()
+        child.kill()
+        child.wait()
+        with resumed_folder(tmp_path / "other") as folder:  # of another target: removed
+            assert folder.name != name
+            assert not (tmp_path / name).exists()
+        left = staging_path(tmp_path / "bundle")
+        left.mkdir()
+        (left / "half").write_text("x")
+        with resumed_folder(tmp_path / "bundle") as folder:
+            assert (folder, names(folder)) == (left, ["half"])
+            remove_leftovers(tmp_path)  # a neighbour's
+            assert names(folder) == ["half"]
+        assert names(tmp_path) == []
+
+    def test_a_file_or_link_of_that_name_is_not_taken_for_a_folder(self, tmp_path: Path) -> None:
+        staging_path(tmp_path / "bundle").write_text("x")
+        staging_path(tmp_path / "bundle").symlink_to(tmp_path)
+        with resumed_folder(tmp_path / "bundle") as folder:
+            assert names(folder) == []
+
+
+def test_a_claim_does_not_wait_for_another(tmp_path: Path) -> None:
+    with claimed(tmp_path), pytest.raises(BlockingIOError), claimed(tmp_path):
+        pass
+    with claimed(tmp_path):
+        pass

@@ -24,6 +24,9 @@ GOLDEN_NAME = "golden.npz"
 TOKENIZER_NAME = "tokenizer.json"
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_INSTRUCTIONS = 1000  # as many as an export declares
+MAX_LISTED = (
+    256  # of what is told one by one, far beyond any export's: who shows or compares them takes their time
+)
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -62,7 +65,7 @@ class Source(_Base, frozen=True):
     epoch: Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)] | None
     val_mae: float | None
     layout: Name  # as the family of the policy names it
-    layout_reasons: tuple[str, ...]
+    layout_reasons: Annotated[tuple[str, ...], Meta(max_length=MAX_LISTED)]
     parameters: Annotated[int, Meta(gt=0, le=1 << 32)]
     # "checkpoint", or for a generated sample "sample: ..." so that no figure from random weights passes as real
     weights_origin: Name
@@ -79,6 +82,10 @@ class Setting(_Base, frozen=True):
     value: Any
     origin: Literal["default", "checkpoint", "file", "option"]
     standing: str
+
+
+Settings = Annotated[dict[Name, Setting], Meta(max_length=MAX_LISTED)]
+Tools = Annotated[dict[Name, str], Meta(max_length=MAX_LISTED)]
 
 
 class Architecture(_Base, frozen=True):
@@ -219,7 +226,7 @@ class Parity(_Base, frozen=True):
     engine: str
     samples: Annotated[int, Meta(gt=0, le=1 << 20)]
     gates: Annotated[tuple[Gate, ...], Meta(max_length=32)]
-    errors: tuple[StageError, ...]
+    errors: Annotated[tuple[StageError, ...], Meta(max_length=MAX_LISTED)]
     max_abs: float
 
 
@@ -229,7 +236,7 @@ class Precision(_Base, frozen=True):
     achieved: Literal["fp16", "fp32"]
     weights_dtype: Literal["float16", "float32"]
     # kinds of operations kept in float32
-    float32_islands: tuple[str, ...]
+    float32_islands: Annotated[tuple[str, ...], Meta(max_length=MAX_LISTED)]
 
 
 class FileEntry(_Base, frozen=True):
@@ -245,7 +252,7 @@ class Manifest(_Base, frozen=True):
     source: Source
     # None in bundles that were written before it was recorded
     architecture: Architecture | None
-    settings: dict[str, Setting]
+    settings: Settings
     inputs: Annotated[tuple[Input, ...], Meta(min_length=1, max_length=64)]
     outputs: Annotated[tuple[Output, ...], Meta(min_length=1, max_length=64)]
     stages: Annotated[tuple[Stage, ...], Meta(max_length=64)]
@@ -259,7 +266,7 @@ class Manifest(_Base, frozen=True):
     action: ActionSpec
     precision: Precision
     parity: Parity
-    tools: dict[str, str]
+    tools: Tools
     files: Annotated[tuple[FileEntry, ...], Meta(max_length=64)]
 
     def input_of(self, role: InputRole) -> Input | None:

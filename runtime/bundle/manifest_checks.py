@@ -28,7 +28,7 @@ _FILLED: dict[InputRole, tuple[str, int]] = {
     "attention_mask": ("int32", 2),
     "instruction_index": ("int32", 1),
 }
-# Arrays of golden.npz beside those of the inputs: references, and the tokenizer's own ids.
+# Arrays of golden.npz beside those of inputs and other outputs: references, and the tokenizer's own ids.
 _GOLDEN_ARRAYS = ("names", "actions", "token_ids")
 
 
@@ -173,15 +173,22 @@ def _tensors(manifest: Manifest) -> Iterator[str]:
         dtype, rank = _FILLED.get(tensor.role, (tensor.dtype, len(tensor.shape)))
         if (tensor.dtype, len(tensor.shape)) != (dtype, rank):
             yield f"{_shown(tensor)} has to be {dtype} of rank {rank}"
-        if tensor.name in _GOLDEN_ARRAYS or tensor.name.startswith("stage_"):
+        if _is_golden_array(tensor.name):
             yield f"an input is named {tensor.name!r}, as another array of the golden samples"
     actions = [tensor for tensor in manifest.outputs if tensor.role == "actions"]
     if len(actions) != 1:
         yield f"{len(actions)} of its outputs are the actions"
+    for output in manifest.outputs:
+        if output.role == "other" and _is_golden_array(output.name):
+            yield f"an output is named {output.name!r}, as another array of the golden samples"
     size = len(manifest.action.names)
     for output in actions:
         if output.dtype != "float32" or len(output.shape) != 3 or output.shape[2] != size:
             yield f"{_shown(output)} has to be float32 [batch, steps, {size}]"
+
+
+def _is_golden_array(name: str) -> bool:
+    return name in _GOLDEN_ARRAYS or name.startswith("stage_")
 
 
 def _roles(manifest: Manifest) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 import msgspec
@@ -35,7 +36,8 @@ def decode(data: bytes, origin: str = MANIFEST_NAME) -> Manifest:
             manifest = msgspec.json.decode(data, type=Manifest)
         else:
             raise BundleError(
-                f"{origin} has schema version {version!r}; this runtime reads versions 1 to {SCHEMA_VERSION}.",
+                f"{origin} has schema version {reprlib.repr(version)}; "
+                f"this runtime reads versions 1 to {SCHEMA_VERSION}.",
                 "Export the checkpoint again with this version of vla-edge, "
                 "or install the version that wrote the bundle.",
             )

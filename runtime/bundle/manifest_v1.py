@@ -59,7 +59,7 @@ class _Parity(_Base, frozen=True):
     engine: str
     samples: Annotated[int, Meta(gt=0, le=1 << 20)]
     gates: Annotated[tuple[_Gate, ...], Meta(max_length=32)]
-    errors: tuple[_StageError, ...]
+    errors: Annotated[tuple[_StageError, ...], Meta(max_length=now.MAX_LISTED)]
     max_abs_mps: float
 
 
@@ -70,7 +70,7 @@ class ManifestV1(_Base, frozen=True):
     name: now.Name
     created_utc: now.Name
     source: _Source
-    settings: dict[str, now.Setting]
+    settings: now.Settings
     inputs: Annotated[tuple[now.TensorSpec, ...], Meta(min_length=1, max_length=64)]
     outputs: Annotated[tuple[now.TensorSpec, ...], Meta(min_length=1, max_length=64)]
     stages: Annotated[tuple[_Stage, ...], Meta(max_length=64)]
@@ -82,7 +82,7 @@ class ManifestV1(_Base, frozen=True):
     action: _ActionSpec
     precision: now.Precision
     parity: _Parity
-    tools: dict[str, str]
+    tools: now.Tools
     files: Annotated[tuple[now.FileEntry, ...], Meta(max_length=64)]
 
 

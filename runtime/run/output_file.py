@@ -124,11 +124,20 @@ def _json_lines(file: IO[str], action: ActionSpec) -> Write:
 
 
 def _csv(file: IO[str], action: ActionSpec) -> Write:
-    """A row an image; the columns are the same for all. Of a policy of several steps the command now."""
+    """A row an image; the columns are the same for all. Of a policy of several steps the command now.
+
+    Raises:
+        InputError: two columns would have one name, and a reader one of them.
+    """
     values = [
         f"{name}_{unit.replace('/', 'p')}" for name, unit in zip(action.names, action.units, strict=True)
     ]
     columns = ["image", "instruction", *values, "limited", "held", "total_ms", "error"]
+    if twice := [column for column in values if columns.count(column) > 1]:
+        raise InputError(
+            f"two columns of a CSV would be named {twice[0]!r}: the action's components are called so.",
+            "Write .jsonl instead.",
+        )
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writerow({column: _text(column) for column in columns})
 

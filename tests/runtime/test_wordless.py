@@ -130,6 +130,9 @@ def test_golden_samples_are_named_by_its_inputs(wordless: Path) -> None:
         ),
         (lambda m: m["inputs"][0].update(name="actions"), "an input is named 'actions'"),
         (lambda m: m["inputs"][0].update(name="stage_x"), "an input is named 'stage_x'"),
+        (lambda m: m["outputs"].append(other_output("actions")), "an output is named 'actions'"),
+        (lambda m: m["outputs"].append(other_output("names")), "an output is named 'names'"),
+        (lambda m: m["outputs"].append(other_output("stage_mean-colour")), "an output is named 'stage_mean"),
         (lambda m: m["inputs"][0].update(role="lidar"), "at `$.inputs[0].role`"),
         (lambda m: m["inputs"][0].update(role="state"), "do not fit each other"),
         (lambda m: m["action"].update(units=["m/s"]), "action.units has 1 values for 2 action names"),
@@ -159,6 +162,10 @@ def test_what_does_not_fit_is_refused(change: Callable[[dict[str, Any]], object]
     with pytest.raises(BundleError) as raised:
         decode(json.dumps(fields).encode())
     assert words in raised.value.problem
+
+
+def other_output(name: str) -> dict[str, Any]:
+    return {"name": name, "dtype": "float32", "shape": [1, 1, 2], "role": "other"}
 
 
 def nested(levels: int) -> list[Any]:

@@ -17,6 +17,7 @@ from vla_edge.runtime.bundle.manifest import MAX_INSTRUCTIONS, Manifest, encode
 from vla_edge.runtime.bundle.manifest_file import decode
 from vla_edge.runtime.errors import BundleError
 
+SETTING = {"value": 1, "origin": "default", "standing": "exact"}
 BOUNDED = settings(max_examples=300, deadline=None)
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -262,3 +263,29 @@ def test_as_many_instructions_as_an_export_declares_are_taken_and_no_more(valid:
     )
     with pytest.raises(msgspec.ValidationError, match="length <= 1000"):
         msgspec.convert({"instructions": [*texts, "one more"]}, PolicySettings)
+
+
+@pytest.mark.parametrize("version", ["x" * 1_000_000, [1] * 100_000, {"a": ["b"] * 100_000}])
+def test_a_schema_version_without_end_is_told_in_a_line(valid: bytes, version: object) -> None:
+    problem = refusal(json.dumps({**json.loads(valid), "schema_version": version}).encode()).problem
+    assert "this runtime reads versions 1 to 2" in problem
+    assert len(problem) < 300
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda m, many: m["settings"].update(dict.fromkeys(many, SETTING)), "$.settings"),
+        (lambda m, many: m["settings"].update({"n" * 201: SETTING}), "$.settings"),
+        (lambda m, many: m.update(tools=dict.fromkeys(many, "1.0")), "$.tools"),
+        (lambda m, many: m["source"].update(layout_reasons=many), "$.source.layout_reasons"),
+        (lambda m, many: m["precision"].update(float32_islands=many), "$.precision.float32_islands"),
+        (lambda m, many: m["parity"]["errors"].extend(m["parity"]["errors"] * 256), "$.parity.errors"),
+    ],
+)
+def test_what_is_listed_one_by_one_has_an_end(
+    valid: bytes, change: Callable[[dict[str, Any], list[str]], object], place: str
+) -> None:
+    fields = json.loads(valid)
+    change(fields, [f"n{at}" for at in range(257)])
+    assert f"`{place}" in refusal(json.dumps(fields).encode()).problem

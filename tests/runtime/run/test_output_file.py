@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -61,6 +62,26 @@ def test_csv_has_a_row_an_image_and_units_in_its_columns(
     assert (rows[0]["limited"], rows[0]["held"], rows[0]["error"]) == ("false", "false", "")
     assert rows[2]["error"].endswith("frame3.png is not an image.")
     assert rows[2]["linear_x_mps"] == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "units"),
+    [(("total", "x"), ("ms", "m/s")), (("a", "a_b"), ("b_c", "c"))],
+    ids=["as the time", "as another component"],
+)
+def test_components_whose_columns_would_be_one_are_refused_a_csv(
+    tmp_path: Path, names: tuple[str, ...], units: tuple[str, ...]
+) -> None:
+    action = msgspec.structs.replace(action_of(*names), units=units)
+    with (
+        pytest.raises(InputError, match="two columns of a CSV would be named '") as refused,
+        result_file(tmp_path / "a.csv", action),
+    ):
+        pass
+    assert refused.value.hint == "Write .jsonl instead."
+    with result_file(tmp_path / "a.jsonl", action):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_json_lines_hold_what_json_on_the_screen_holds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -16,7 +17,7 @@ SOURCES = sorted(
     path.relative_to(ROOT)
     for room in ("runtime", "export", "bench")
     for path in (ROOT / room).rglob("*.py")
-    if "\n@click.command(" in path.read_text(encoding="utf-8")
+    if re.search(r"^@click\.(command|group)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
 )
 WIDTH = 78  # what click takes of 80 columns
 

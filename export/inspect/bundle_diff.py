@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from vla_edge.export.bundle.gates import judgements
+from vla_edge.export.families import BUILT_IN
 from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME, Manifest
 
 _MISSING = "not there"
@@ -32,7 +35,8 @@ class Difference:
 
 
 def differences(first: Manifest, second: Manifest) -> tuple[Difference, ...]:
-    """What differs between two policies: files, checkpoint, settings, prompts, shapes, precision, errors, tools.
+    """What differs between two policies: files, checkpoint, settings, prompts, shapes, what is around the graph,
+    precision, errors, tools.
 
     Names and times of the two exports are not compared.
     """
@@ -58,8 +62,8 @@ def _fields(manifest: Manifest) -> Iterator[tuple[str, Any]]:
     yield "prompt length", manifest.prompt.length if manifest.prompt else _MISSING
     yield "vocabulary", manifest.prompt.vocabulary if manifest.prompt else _MISSING
     for spec in (*manifest.inputs, *manifest.outputs):
-        yield f"tensor {spec.name}", f"{spec.dtype} {list(spec.shape)}"
-    yield "action units", list(manifest.action.units)
+        yield f"tensor {spec.name}", f"{spec.dtype} {list(spec.shape)}, {spec.role}"
+    yield from _around(manifest)
     yield "precision", manifest.precision.achieved
     yield "kept in float32", list(manifest.precision.float32_islands)
     for judged in judgements(manifest):
@@ -67,3 +71,14 @@ def _fields(manifest: Manifest) -> Iterator[tuple[str, Any]]:
         yield f"gate {judged.gate.stage}{judged.suffix}", judged.gate.limit
     for name, version in manifest.tools.items():
         yield f"made by {name}", version
+
+
+def _around(manifest: Manifest) -> Iterator[tuple[str, Any]]:
+    """What turns frames into inputs and outputs into commands: a family may have it from nowhere but its own code."""
+    yield "family", manifest.architecture.family if manifest.architecture else BUILT_IN
+    for part, title in ((manifest.preprocessing, "preprocessing"), (manifest.action, "action")):
+        for name, value in msgspec.structs.asdict(part).items():
+            yield f"{title} {name}", list(value) if isinstance(value, tuple) else value
+    yield "acts on frame", manifest.runtime.frame
+    yield "carried state", [list(pair) for pair in manifest.runtime.state]
+    yield "ids of instructions", [list(instruction.graph_ids) for instruction in manifest.instructions]

@@ -433,6 +433,11 @@ class TestSeveral:
             (lambda manifest: manifest["settings"]["pooling"].update(value="mean"), "setting pooling"),
             (lambda manifest: manifest["source"].update(epoch=99), "epoch"),
             (lambda manifest: manifest["files"][0].update(sha256="0" * 64), "graph SHA-256"),
+            (lambda manifest: manifest["action"]["limit"].__setitem__(0, 0.5), "action limit"),
+            (lambda manifest: manifest["preprocessing"]["mean"].__setitem__(0, 0.1), "preprocessing mean"),
+            (lambda manifest: manifest["runtime"].update(frame="first"), "acts on frame"),
+            (lambda manifest: manifest["instructions"][0]["graph_ids"].reverse(), "ids of instructions"),
+            (lambda manifest: manifest["architecture"].update(family="mine"), "family"),
         ],
     )
     def test_one_field_that_differs_is_the_only_line(self, copy: Path, change: Edit, field: str) -> None:

@@ -25,6 +25,7 @@ ON_ROBOTS = (
     "export/build/*.py",
     "export/deploy/*.py",
     "export/packed/*.py",
+    "export/doctor/**/*.py",
     "export/screen/*.py",
     "export/inspect/bundle*.py",
     "export/inspect/machine.py",
@@ -98,7 +99,7 @@ def test_every_module_for_a_robot_is_imported_there(environment: Environment) ->
 
 
 @pytest.mark.parametrize(
-    "command", ["vla-build", "vla-bundle", "vla-inspect", "vla-run", "vla-bisect", "vla-export"]
+    "command", ["vla-build", "vla-bundle", "vla-inspect", "vla-run", "vla-doctor", "vla-bisect", "vla-export"]
 )
 def test_help_is_there(environment: Environment, command: str) -> None:
     assert "Examples:" in run(environment(), command, "-h")
@@ -114,6 +115,12 @@ def test_one_engine_acts(environment: Environment, bundle_of: Callable[..., Path
     image = ROOT / "export" / "images" / "coffee.jpg"
     answer = run(environment("onnxruntime"), "vla-run", bundle_of("pure"), image, "--json")
     assert json.loads(answer)["engine"]["backend"] == "onnxruntime"
+
+
+def test_the_doctor_runs_golden_samples(environment: Environment, bundle_of: Callable[..., Path]) -> None:
+    answer = json.loads(run(environment("onnxruntime"), "vla-doctor", bundle_of("pure"), "--json"))
+    assert answer["findings"][-1]["id"] == "samples"
+    assert answer["can_run"]
 
 
 def test_a_plan_is_built(environment: Environment, bundle_of: Callable[..., Path], tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def build_plan(
         if present is not None:
             return BuildResult(present.path, present.record, fresh=False)
         refuse_unwritable(path.parent, _COPY)
-        check_room(bundle, options.ignore_memory)
+        check_room(bundle, options.ignore_memory, target.shares_memory)
         path.parent.mkdir(exist_ok=True)
         with staging_folder(path) as staging:
             staged = _build_into(staging / path.name, bundle, target, options, progress)

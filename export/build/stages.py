@@ -65,7 +65,7 @@ def tapped_engine(
         ResourceError: not enough disk or memory for a build.
     """
     _require_device(target)
-    check_room(bundle, options.ignore_memory)
+    check_room(bundle, options.ignore_memory, target.shares_memory)
     cache = open_timing_cache(bundle, target, options)
     built = build_engine(bundle.model_path, target, options, cache, progress, taps)
     with runner_of(built.plan, target, graph=False) as runner:

@@ -28,6 +28,11 @@ class Target:
     device: CudaDevice | None
     absent: str
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether the GPU that builds has no memory but the CPU's."""
+        return self.device is not None and self.device.info.integrated
+
 
 @contextmanager
 def open_target(

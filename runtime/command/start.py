@@ -63,6 +63,10 @@ def vla_bundle() -> None:
     launch("vla_edge.export.deploy.cli")
 
 
+def vla_doctor() -> None:
+    launch("vla_edge.export.doctor.cli")
+
+
 def vla_export() -> None:
     launch("vla_edge.export.cli")
 

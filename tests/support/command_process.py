@@ -17,6 +17,7 @@ COMMANDS = (
     "vla-bisect",
     "vla-build",
     "vla-bundle",
+    "vla-doctor",
     "vla-export",
     "vla-inspect",
     "vla-run",

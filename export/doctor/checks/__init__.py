@@ -1,0 +1,1 @@
+"""What the doctor looks at: each check takes a machine and gives findings."""

@@ -1,0 +1,137 @@
+"""A bundle: its files, and its plans against this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from vla_edge.export.build.memory import weights_bytes
+from vla_edge.export.families import family_of_bundle
+from vla_edge.export.screen.screen import size
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.choice import choose_backend
+from vla_edge.runtime.engines.registry import ENGINES
+from vla_edge.runtime.engines.tensorrt.plan import find_plan, require_verified
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, REJECTED_SUFFIX, backend_option
+from vla_edge.runtime.engines.tensorrt.record import Machine as PlanMachine
+from vla_edge.runtime.errors import BundleError, EngineError, InputError
+from vla_edge.runtime.printable import one_line
+
+from ..finding import Finding
+from ..machine import Machine
+from .room import Build
+from .samples import check_samples
+
+
+def pending_build(folder: Path, machine: Machine) -> Build | None:
+    """The build that this machine still has to make of a bundle; None where a plan fits, or nothing can be built."""
+    try:
+        bundle = Bundle.unchecked(folder)
+    except BundleError:  # `check_files` says so
+        return None
+    if machine.gpu is None or any(_fitting(bundle, machine, name) for name in _planners(machine)):
+        return None
+    return Build(bundle.folder, weights_bytes(bundle.manifest))
+
+
+def check_bundle(folder: Path, machine: Machine, samples: bool) -> Iterator[Finding]:
+    """All of it, as far as it is sound."""
+    steps = [lambda: check_files(folder), lambda: check_plans(folder, machine)]
+    if samples:
+        steps.append(lambda: check_samples(folder))
+    for step in steps:
+        findings = tuple(step())
+        yield from findings
+        if any(finding.verdict == "stops" for finding in findings):
+            return
+
+
+def check_files(folder: Path) -> Iterator[Finding]:
+    """Every listed file by its hash."""
+    try:
+        bundle = Bundle.open(folder)
+    except BundleError as error:
+        yield Finding("files", "files", error.problem, "stops", error.hint)
+        return
+    files = bundle.manifest.files
+    total = size(sum(entry.size_bytes for entry in files))
+    found = f"{one_line(bundle.manifest.name)}: {len(files)} files, {total}, all as exported"
+    yield Finding("files", "files", f"{found}{_family(bundle)}")
+
+
+def _family(bundle: Bundle) -> str:
+    """A remark where no family here recognises the policy: it runs by its manifest all the same."""
+    try:
+        family_of_bundle(bundle.manifest)
+    except InputError as error:
+        return f"; {error.problem} Running it needs none."
+    return ""
+
+
+def check_plans(folder: Path, machine: Machine) -> Iterator[Finding]:
+    """Which engine a policy gets here, and whether the plan for it fits."""
+    bundle = Bundle.open(folder, "size")
+    plans = bundle.folder / PLANS_FOLDER
+    for path in sorted(plans.glob(f"*{REJECTED_SUFFIX}")):
+        yield Finding(
+            "plan-rejected",
+            "plan",
+            f"{one_line(path.name)} missed its gates and is not used",
+            "warning",
+            f"vla-bisect {bundle.folder} finds where; vla-build {bundle.folder} builds anew.",
+        )
+    try:
+        engine = choose_backend(bundle)
+    except EngineError as error:
+        yield Finding("plan", "plan", error.problem, "stops", error.hint)
+        return
+    if ENGINES[engine].reads == "plans":
+        yield _plan(bundle, machine, engine)
+    elif machine.gpu is None or not _planners(machine):
+        yield Finding("plan", "plan", f"none; {ENGINES[engine].label} runs the graph on the CPU")
+    else:
+        option = backend_option(_planners(machine)[0])
+        build = f"vla-build {bundle.folder}{option}"
+        if machine.runs(engine):
+            yield Finding("plan", "plan", "none: the policy runs on the CPU, slowly", "warning", build)
+        else:
+            yield Finding("plan", "plan", "none yet", "stops", build)
+
+
+def _planners(machine: Machine) -> list[str]:
+    return [name for name, engine in ENGINES.items() if engine.reads == "plans" and machine.runs(name)]
+
+
+def _plan(bundle: Bundle, machine: Machine, engine: str) -> Finding:
+    if machine.gpu is None:
+        return Finding(
+            "plan", "plan", f"{engine} has one, but no GPU answers: {machine.gpu_problem}", "stops"
+        )
+    try:
+        plan = find_plan(bundle, _plan_machine(machine, engine))
+        require_verified(plan)
+    except EngineError as error:
+        return Finding("plan", "plan", error.problem, "stops", error.hint)
+    checked = plan.record.verification.checked_utc or "at an unknown time"
+    return Finding("plan", "plan", f"{one_line(plan.path.name)} fits; checked {one_line(checked)}")
+
+
+def _fitting(bundle: Bundle, machine: Machine, engine: str) -> bool:
+    try:
+        require_verified(find_plan(bundle, _plan_machine(machine, engine)))
+    except EngineError:
+        return False
+    return True
+
+
+def _plan_machine(machine: Machine, engine: str) -> PlanMachine:
+    gpu = machine.gpu
+    if gpu is None:
+        raise EngineError(machine.gpu_problem)
+    return PlanMachine(
+        backend=engine,  # type: ignore[arg-type]
+        version=machine.libraries[engine].version,
+        sm=gpu.sm,
+        gpu=gpu.name,
+        driver=None,
+    )

@@ -1,0 +1,124 @@
+"""What killed builds and exports left behind. Only what no living process holds locked, and only this user's."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER
+from vla_edge.runtime.files.staging import OLD_SUFFIX, leftovers, remove, target_of
+
+from ..finding import Finding
+
+_MIB = 1 << 20
+_MOST_ENTRIES = 100_000  # of one leftover: a damaged file system must not keep us for ever
+_USUAL = ("engines", "report")  # where commands write unless they are told otherwise
+
+
+class Leftover(Struct, frozen=True):
+    """A hidden folder or file of a process that was killed.
+
+    Attributes:
+        path: where it lies.
+        size_bytes: what it takes of the disk.
+        removed: it was removed just now.
+        earlier: it is a bundle that an export was about to replace; it is never removed.
+    """
+
+    path: str
+    size_bytes: int
+    removed: bool = False
+    earlier: bool = False
+
+
+def places(bundle: Path | None) -> list[Path]:
+    """Folders in which commands leave something when they are killed."""
+    here = Path.cwd()
+    around = [bundle, bundle / PLANS_FOLDER, bundle.parent] if bundle else []
+    usual = [here, *(here / name for name in _USUAL), Path(tempfile.gettempdir())]
+    found = [path.resolve() for path in (*around, *usual) if path.is_dir()]
+    nested = [
+        path / PLANS_FOLDER for folder in found if folder.name == "engines" for path in _folders(folder)
+    ]
+    return list(dict.fromkeys([*found, *nested]))
+
+
+def find_leftovers(folders: Iterable[Path], clean: bool) -> list[Leftover]:
+    """What dead processes left in these folders; with `clean` it is removed, each while it is locked."""
+    found = []
+    for folder in folders:
+        for path in filter(_is_ours, leftovers(folder)):
+            size = _size(path)
+            found.append(Leftover(str(path), size, removed=clean and remove(path)))
+        earlier = filter(_is_ours, leftovers(folder, OLD_SUFFIX))
+        found += [Leftover(str(path), _size(path), earlier=True) for path in earlier]
+    return found
+
+
+def leftover_findings(found: list[Leftover]) -> Iterator[Finding]:
+    """What was found, in words."""
+    rest = [each for each in found if not each.earlier]
+    gone = [each for each in rest if each.removed]
+    here = [each for each in rest if not each.removed]
+    if gone:
+        yield Finding("leftovers", "leftovers", f"removed: {_listed(gone)}")
+    if here:
+        todo = "These stay, as their permissions are others'." if gone else "vla-doctor --clean removes them."
+        yield Finding("leftovers", "leftovers", f"of killed commands: {_listed(here)}", "warning", todo)
+    if not rest:
+        yield Finding("leftovers", "leftovers", "none of killed commands")
+    for each in found:
+        if each.earlier:
+            yield _earlier(Path(each.path))
+
+
+def _earlier(old: Path) -> Finding:
+    target = target_of(old, OLD_SUFFIX)
+    what = f"{old} is a bundle that an export was about to replace when it was killed"
+    todo = f"mv {old} {target}" if target and not target.exists() else f"Delete it if {target} is good."
+    return Finding("earlier-bundle", "leftovers", what, "warning", todo)
+
+
+def _listed(found: list[Leftover]) -> str:
+    size = sum(each.size_bytes for each in found) / _MIB
+    others = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[0].path}{others}, {size:.1f} MiB"
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _is_ours(path: Path) -> bool:
+    with suppress(OSError):
+        return path.lstat().st_uid == os.geteuid()
+    return False
+
+
+def _size(path: Path) -> int:
+    """Bytes on the disk of a file, or of a folder with what it holds."""
+    total = _blocks(path)
+    if path.is_dir() and not path.is_symlink():
+        seen = 0
+        for folder, folders, files in os.walk(path):
+            seen += len(folders) + len(files)
+            if seen > _MOST_ENTRIES:
+                break
+            total += sum(_blocks(Path(folder, name)) for name in (*folders, *files))
+    return total
+
+
+def _blocks(path: Path) -> int:
+    with suppress(OSError):
+        info = path.lstat()
+        return info.st_blocks * 512 if stat.S_ISREG(info.st_mode) else 0  # as stat(2) counts them
+    return 0

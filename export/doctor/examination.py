@@ -1,0 +1,184 @@
+"""The whole examination: what only native code tells first, then every check, each in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from vla_edge.runtime.engines.registry import ENGINES
+
+from .apart import Apart, Failure, Work
+from .checks.desktop import check_desktop
+from .checks.gpu import check_driver, check_gpu, check_kernels
+from .checks.leftover import Leftover, find_leftovers, leftover_findings, places
+from .checks.libraries import check_cuda_bindings, check_engines, check_onnxruntime_pair
+from .checks.power import check_clocks, check_power_mode, check_throttling
+from .checks.system import check_jetpack, check_python
+from .finding import Finding, Verdict, untold
+from .machine import Gpu, Library, Machine, installed_packages
+from .probes import probe_gpu, probe_library
+
+_PROBE_LIMIT_S = 20.0  # a board's first call to its driver, a library from a slow card
+_CHECK_LIMIT_S = 10.0
+_CLEAN_LIMIT_S = 300.0  # gigabytes on a slow card
+_HASHED_BYTES_PER_S = 20e6  # of a slow card, generously
+
+
+class Looked(Struct, frozen=True):
+    """What one check gave."""
+
+    findings: tuple[Finding, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check by the name of what it looks at."""
+
+    id: str
+    what: str
+    look: Callable[[], Looked]
+    limit_s: float = _CHECK_LIMIT_S
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What to look at.
+
+    Attributes:
+        folder: of a bundle; None for the machine alone.
+        name: of the bundle, or of its folder where its manifest is damaged.
+        size_bytes: of its files.
+    """
+
+    folder: Path | None = None
+    name: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings, in the order in which a person would ask."""
+
+    patient: Patient
+    findings: tuple[Finding, ...]
+    leftovers: tuple[Leftover, ...]
+
+    def of(self, verdict: Verdict) -> list[Finding]:
+        return [finding for finding in self.findings if finding.verdict == verdict]
+
+
+def examine(
+    patient: Patient, *, clean: bool = False, samples: bool = True, time_limit_s: float = 300.0
+) -> Diagnosis:
+    """Look at this machine, and at a bundle on it.
+
+    Args:
+        patient: what to look at.
+        clean: remove what killed commands left.
+        samples: run the bundle's golden samples.
+        time_limit_s: for them.
+    """
+    return run_checks(patient, checks(patient, this_machine(), clean, samples, time_limit_s))
+
+
+def this_machine() -> Machine:
+    """Ask driver and libraries, side by side; one that hangs or crashes becomes its own problem."""
+    works = [Work(probe_gpu, _PROBE_LIMIT_S), *(_library_work(name) for name in ENGINES)]
+    with Apart(works) as apart:
+        gpu, *libraries = apart.answers()
+    return Machine(
+        packages=installed_packages(),
+        gpu=None if isinstance(gpu, Failure) else msgspec.json.decode(gpu, type=Gpu),
+        gpu_problem=gpu.why if isinstance(gpu, Failure) else "",
+        libraries={name: _library(answer) for name, answer in zip(ENGINES, libraries, strict=True)},
+    )
+
+
+def _library_work(name: str) -> Work:
+    return Work(lambda: probe_library(name), _PROBE_LIMIT_S)
+
+
+def _library(answer: bytes | Failure) -> Library:
+    if isinstance(answer, Failure):
+        return Library(problem=f"it cannot be loaded: {answer.why}", hint="Install it again.")
+    return msgspec.json.decode(answer, type=Library)
+
+
+def checks(
+    patient: Patient, machine: Machine, clean: bool, samples: bool, time_limit_s: float
+) -> list[Check]:
+    """Every check, in the order of the table."""
+
+    def of_machine(identity: str, what: str, check: Callable[[Machine], Iterable[Finding]]) -> Check:
+        return Check(identity, what, lambda: Looked(tuple(check(machine))))
+
+    return [
+        of_machine("python", "Python", check_python),
+        of_machine("jetpack", "JetPack", check_jetpack),
+        of_machine("gpu", "GPU", check_gpu),
+        of_machine("driver", "driver", check_driver),
+        of_machine("engines", "engines", check_engines),
+        of_machine("kernels", "kernels", check_kernels),
+        of_machine("onnxruntime-pair", "ONNX Runtime", check_onnxruntime_pair),
+        of_machine("cuda-bindings", "cuda-bindings", check_cuda_bindings),
+        Check("room", "memory, disk", lambda: _room(patient, machine)),
+        of_machine("power-mode", "power mode", check_power_mode),
+        of_machine("clocks", "GPU clock", check_clocks),
+        of_machine("throttling", "throttling", check_throttling),
+        of_machine("desktop", "desktop", check_desktop),
+        Check("leftovers", "leftovers", lambda: _leftovers(patient, clean), _clean_limit_s(clean)),
+        *_bundle_checks(patient, machine, samples, time_limit_s),
+    ]
+
+
+def _bundle_checks(patient: Patient, machine: Machine, samples: bool, time_limit_s: float) -> list[Check]:
+    """One after another in one process: what is damaged is not run."""
+    folder = patient.folder
+    if folder is None:
+        return []
+
+    def look() -> Looked:
+        from .checks.bundle import check_bundle
+
+        return Looked(tuple(check_bundle(folder, machine, samples)))
+
+    limit_s = _CHECK_LIMIT_S + patient.size_bytes / _HASHED_BYTES_PER_S + (time_limit_s if samples else 0)
+    return [Check("bundle", "bundle", look, limit_s)]
+
+
+def _room(patient: Patient, machine: Machine) -> Looked:
+    from .checks.bundle import pending_build
+    from .checks.room import check_disk, check_memory
+
+    build = pending_build(patient.folder, machine) if patient.folder else None
+    folder = patient.folder or Path.cwd()
+    return Looked((*check_memory(machine, build), *check_disk(machine, folder, build)))
+
+
+def _leftovers(patient: Patient, clean: bool) -> Looked:
+    found = find_leftovers(places(patient.folder), clean)
+    return Looked(tuple(leftover_findings(found)), tuple(found))
+
+
+def _clean_limit_s(clean: bool) -> float:
+    return _CLEAN_LIMIT_S if clean else _CHECK_LIMIT_S
+
+
+def run_checks(patient: Patient, asked: list[Check]) -> Diagnosis:
+    """Make the checks side by side; one that fails itself is a finding, too."""
+    findings: list[Finding] = []
+    leftovers: list[Leftover] = []
+    with Apart([Work(check.look, check.limit_s) for check in asked]) as apart:
+        for check, answer in zip(asked, apart.answers(), strict=True):
+            if isinstance(answer, Failure):
+                findings.append(untold(check.id, check.what, answer.why))
+            else:
+                looked = msgspec.json.decode(answer, type=Looked)
+                findings.extend(looked.findings)
+                leftovers.extend(looked.leftovers)
+    return Diagnosis(patient, tuple(findings), tuple(leftovers))

@@ -52,9 +52,9 @@ def error_plot(rows: Sequence[Row]) -> Plot | None:
 
 
 def _free_height(left: float, bottom: float, taken: list[tuple[float, float]]) -> float:
-    """How far above its point a number covers nothing; all in percent. Its place is taken then."""
+    """How far above its point, within the plot, a number covers nothing; all in percent. Its place is taken then."""
     height = NUMBER_HEIGHT / 2
-    while any(
+    while bottom + height < 100 and any(
         abs(left - x) < NUMBER_WIDTH and abs(bottom + height - y) < NUMBER_HEIGHT
         for x, y in taken
         if (x, y) != (left, bottom)

@@ -11,7 +11,7 @@ from bench_examples import example_report, full_report, full_row, full_rows, mea
 
 from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.output.answer import alarms, bundle_headline, fastest, headline
-from vla_edge.bench.output.page import to_page
+from vla_edge.bench.output.page import TEMPLATES, to_page
 from vla_edge.bench.output.plots.drawable import standin_not_drawn
 from vla_edge.bench.output.plots.plots import bundle_plots
 from vla_edge.bench.report.types import Doubt, Report, Row
@@ -353,3 +353,11 @@ def test_equal_samples_of_zero_still_make_a_page() -> None:
 def test_an_unfinished_report_is_an_alarm() -> None:
     (first, *_) = alarms(msgspec.structs.replace(example_report(), complete=False))
     assert (first.kind, first.text[:31]) == ("unfinished", "the command was ended before ev")
+
+
+@pytest.mark.parametrize("place", [".tiles small", ".points span"])
+def test_a_unit_of_many_words_breaks_where_a_narrow_page_has_no_room_for_it(place: str) -> None:
+    css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    (rule,) = re.findall(rf"^{re.escape(place)} {{(.*)}}$", css, re.MULTILINE)
+    assert "overflow-wrap: anywhere" in rule
+    assert "white-space: nowrap" not in rule

@@ -153,6 +153,12 @@ def test_numbers_of_the_error_plot_do_not_cover_each_other_or_another_point() ->
             assert abs(left - x) >= 5 or abs(bottom - y) >= 6
 
 
+def test_numbers_of_points_in_one_place_stay_within_the_plot() -> None:
+    plot = drawn(error_plot([ROWS[0]] * 40))
+    assert plot.y is not None
+    assert all(plot.y.at(one.bottom) + one.height <= 101 for one in plot.shapes)
+
+
 def test_the_error_plot_names_its_numbers_the_fastest_first() -> None:
     plot = drawn(error_plot(ROWS))
     assert plot.names[0].title == "TensorRT FP16"

@@ -8,6 +8,8 @@ import click
 
 from vla_edge.export.screen.progress import BYTES, stage
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, verbose_option
+from vla_edge.runtime.engines.registry import WITHOUT_PLANS
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES
 from vla_edge.runtime.version import VERSION
 
 _HELP = """Move bundles to a robot as one file, and switch the one that it runs.
@@ -16,6 +18,8 @@ _HELP = """Move bundles to a robot as one file, and switch the one that it runs.
 Examples:
   vla-bundle pack engines/policy-1-fp16 -o policy-1.vla
   vla-bundle pack engines/policy-2-fp16 -o update.vla --since policy-1.vla
+  vla-bundle deploy update.vla engines/
+  vla-bundle rollback engines/
   vla-bundle COMMAND -h
 """
 
@@ -105,6 +109,113 @@ def unpack(file: Path, folder: Path, bases: tuple[Path, ...], as_json: bool) -> 
         print_unpacked(packed.index, folder, origins, as_json)
 
 
+@click.command("deploy", context_settings=COMMAND_SETTINGS)
+@click.argument("file", type=_PATH)
+@click.argument("root", type=_PATH)
+@click.option(
+    "--backend",
+    type=click.Choice([*LIBRARIES, WITHOUT_PLANS]),
+    default=DEFAULT_BACKEND,
+    show_default=True,
+    help="The engine that will run it.",
+)
+@click.option("--no-build", is_flag=True, help="Build and run nothing: only hashes are checked.")
+@click.option(
+    "--keep",
+    type=click.IntRange(2),
+    default=2,
+    show_default=True,
+    help="How many deployed bundles stay, current and previous among them.",
+)
+@click.option(
+    "--device", type=click.IntRange(0), default=0, show_default=True, help="CUDA's index of the GPU."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@verbose_option
+def deploy(
+    file: Path, root: Path, backend: str, no_build: bool, keep: int, device: int, as_json: bool
+) -> None:
+    """Make the bundle in FILE the current one of ROOT, where a robot keeps its bundles.
+
+    Unpacks it beside the others, taking from them what FILE leaves out; builds its plan; runs the golden
+    samples on the engine; and only then turns the link ROOT/current, in one step. The one before is
+    ROOT/previous. When anything fails, or the power goes, current is what it was: give the command again.
+
+    The robot's program loads ROOT/current, and is restarted after a deploy. A build needs most of a small
+    board's memory: stop the program first there.
+
+    \b
+    Examples:
+      vla-bundle deploy policy-1.vla engines/
+      vla-bundle deploy update.vla engines/ --keep 4
+      vla-bundle deploy update.vla engines/ --backend onnxruntime
+    """
+    from vla_edge.export.build.build import RejectedPlanError
+    from vla_edge.export.build.view import print_rejected
+    from vla_edge.export.packed.packed import open_packed
+
+    from .deploy import DeployOptions
+    from .deploy import deploy as make
+    from .screen import ShownScreen
+    from .view import print_deployed
+
+    options = DeployOptions(backend, not no_build, keep, device)
+    with open_packed(file) as packed:
+        try:
+            deployment = make(packed, root, options, ShownScreen(file.name))
+        except RejectedPlanError as error:
+            if not as_json:
+                print_rejected(error.record)
+            raise
+    print_deployed(deployment, root, as_json)
+
+
+@click.command("rollback", context_settings=COMMAND_SETTINGS)
+@click.argument("root", type=_PATH)
+@click.option(
+    "--to", metavar="NAME", help="A folder of ROOT, as vla-bundle list names it [the previous one]."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what is current as JSON.")
+@verbose_option
+def rollback(root: Path, to: str | None, as_json: bool) -> None:
+    """Make the previous bundle of ROOT the current one, after its hashes were checked.
+
+    The current one becomes the previous: the same command again goes forward.
+
+    \b
+    Examples:
+      vla-bundle rollback engines/
+      vla-bundle rollback engines/ --to policy-1-fp16-0123456789ab
+    """
+    from .deploy import roll_back
+    from .view import print_rolled_back
+
+    print_rolled_back(root, roll_back(root, to), as_json)
+
+
+@click.command("list", context_settings=COMMAND_SETTINGS)
+@click.argument("root", type=_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@verbose_option
+def list_(root: Path, as_json: bool) -> int:
+    """Show the bundles that were deployed in ROOT: which is current, how large, checked or not.
+
+    The exit code is 1 where one of them is damaged. This looks at manifests and sizes; vla-inspect --sha256
+    reads all.
+
+    \b
+    Examples:
+      vla-bundle list engines/
+      vla-bundle list engines/ --json | jq -r '.bundles[0].folder'
+    """
+    from .listing import list_root
+    from .view import print_list
+
+    listed = list_root(root)
+    print_list(root, listed, as_json)
+    return int(any(one.problem for one in listed))
+
+
 def _bytes_in(path: Path) -> int:
     """About what is to be read, for a bar."""
     from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME
@@ -113,7 +224,7 @@ def _bytes_in(path: Path) -> int:
     return weights.stat().st_size if weights.is_file() else 0
 
 
-for _command in (pack, unpack):
+for _command in (pack, unpack, deploy, rollback, list_):
     group.add_command(_command)
 
 

@@ -38,7 +38,8 @@ class Bases:
 
     def find(self, wanted: Iterable[str], advance: Advance = nothing) -> dict[str, Place]:
         """Where wanted blocks lie, as far as there are any; further bundles are read only while some are missing."""
-        missing, found = set(wanted), {}
+        missing = set(wanted)
+        found: dict[str, Place] = {}
         for bundle in self._bundles:
             for path in paths_of(bundle):
                 if not missing:

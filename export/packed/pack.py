@@ -34,6 +34,10 @@ class Known:
     blocks: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
 
+    def has(self, file_sha256: str, block_sha256: str) -> bool:
+        """Whether the target has a block of this file."""
+        return file_sha256 in self.files or block_sha256 in self.blocks
+
 
 @dataclass(frozen=True)
 class Content:
@@ -80,28 +84,32 @@ def read_content(bundle: Bundle, known: Known | None = None, advance: Advance = 
     Raises:
         BundleError: a file is not as its manifest says.
     """
-    bundle_sha256 = {bundle.folder / entry.path: entry.sha256 for entry in bundle.manifest.files}
+    listed = {bundle.folder / entry.path: entry.sha256 for entry in bundle.manifest.files}
     numbers: dict[str, int] = {}
     blocks: list[Block] = []
     places: list[Place] = []
     files = []
     for path in paths_of(bundle):
         sha256 = sha256_of(path, advance)
-        if sha256 != bundle_sha256.get(path, bundle.manifest_sha256):
+        if sha256 != listed.get(path, bundle.manifest_sha256):
             raise BundleError(f"{path} is not what the manifest says.", "Copy or export the bundle again.")
-        parts = []
-        whole = known is not None and sha256 in known.files
-        for place in places_in(bundle, path, advance):
+        own = list(places_in(bundle, path, advance))
+        for place in own:
             if place.sha256 not in numbers:
                 numbers[place.sha256] = len(blocks)
-                left_out = known is not None and path.name != MANIFEST_NAME
-                left_out = left_out and (whole or place.sha256 in known.blocks)
+                left_out = (
+                    known is not None and path.name != MANIFEST_NAME and known.has(sha256, place.sha256)
+                )
                 blocks.append(Block(place.sha256, place.size_bytes, not left_out))
                 places.append(place)
-            parts.append(numbers[place.sha256])
-        size_bytes = sum(blocks[number].size_bytes for number in parts)
-        name = path.relative_to(bundle.folder).as_posix()
-        files.append(PackedFile(path=name, size_bytes=size_bytes, sha256=sha256, blocks=tuple(parts)))
+        files.append(
+            PackedFile(
+                path=path.relative_to(bundle.folder).as_posix(),
+                size_bytes=sum(place.size_bytes for place in own),
+                sha256=sha256,
+                blocks=tuple(numbers[place.sha256] for place in own),
+            )
+        )
     index = Index(
         name=bundle.manifest.name,
         manifest_sha256=bundle.manifest_sha256,

@@ -52,7 +52,7 @@ class Bundle:
     """An opened bundle: every listed file was there and as the manifest says.
 
     Attributes:
-        folder: where it lies, absolute.
+        folder: where it lies, absolute; of a link to a bundle, the bundle itself.
         manifest: its validated manifest.
         manifest_sha256: of the manifest's bytes; it covers every other file through their hashes.
     """
@@ -114,6 +114,8 @@ class Bundle:
             root = Path(folder).absolute()
         except TypeError as error:
             raise InputError(f"{folder!r} is no path.", "Give a folder that vla-export wrote.") from error
+        if root.is_symlink():  # as of a robot's `current`, which may be turned while this bundle is in use
+            root = Path(os.path.realpath(root))
         data = _read_manifest(root)
         manifest = decode(data, str(root / MANIFEST_NAME))
         return cls(root, manifest, hashlib.sha256(data).hexdigest())

@@ -273,10 +273,12 @@ def test_links_in_a_circle_are_refused(tiny_bundle: Path, edit_manifest: Edit) -
     refusal(tiny_bundle)
 
 
-def test_a_bundle_reached_through_a_link_opens(tiny_bundle: Path) -> None:
+def test_a_bundle_reached_through_a_link_opens_and_stays_itself_when_the_link_is_turned(
+    tiny_bundle: Path,
+) -> None:
     link = tiny_bundle.parent / "current"
     link.symlink_to("tiny")
-    assert Bundle.open(link).folder == link
+    assert Bundle.open(link).folder == tiny_bundle
 
 
 PARTS = st.sampled_from(

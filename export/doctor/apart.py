@@ -6,6 +6,7 @@ have loaded any engine yet, nor started threads.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import selectors
@@ -15,12 +16,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import msgspec
 
 from vla_edge.runtime.foreign import words_of
 from vla_edge.runtime.process.interrupts import ENDING_SIGNALS
+
+logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 1 << 20  # of an answer
 _READ_BYTES = 1 << 16
@@ -43,9 +46,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Failure:
-    """No answer came; `why` is a phrase such as "no answer in 5 s"."""
+    """No answer came.
+
+    Attributes:
+        why: a phrase such as "no answer in 5 s".
+        kind: "raised" where the work itself failed, "late" where its time was over, "ended" where its process was.
+    """
 
     why: str
+    kind: Literal["raised", "late", "ended"] = "raised"
 
 
 @dataclass
@@ -119,12 +128,14 @@ def _be_child(work: Work, pipe: int) -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(math.ceil(work.limit_s + _GRACE_S))  # where the parent is killed
+        verbose = logger.isEnabledFor(logging.INFO)
         silence = os.open(os.devnull, os.O_RDWR)
-        for stream in range(3):
+        for stream in range(2 if verbose else 3):
             os.dup2(silence, stream)
         try:
             answer = _TOLD + msgspec.json.encode(work.function())
         except BaseException as error:  # whatever it is, the parent is told
+            logger.info("where a check failed:", exc_info=error)
             answer = _FAILED + words_of(error).encode(errors="replace")
         while answer:
             answer = answer[os.write(pipe, answer) :]
@@ -141,11 +152,11 @@ def _is_done(child: _Child, ready: bool) -> bool:
         if piece:
             child.failure = Failure("an answer without end")
         elif not child.answer:
-            child.failure = Failure(_end_of(child.pid))
+            child.failure = Failure(_end_of(child.pid), "ended")
         return True
     if time.monotonic() < child.ends_s:
         return False
-    child.failure = Failure(f"no answer in {child.limit_s:g} s")
+    child.failure = Failure(f"no answer in {child.limit_s:g} s", "late")
     return True
 
 

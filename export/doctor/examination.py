@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import click
 import msgspec
 from msgspec import Struct
 
@@ -20,11 +24,12 @@ from .checks.power import check_clocks, check_power_mode, check_throttling
 from .checks.system import check_jetpack, check_python
 from .finding import Finding, Verdict, untold
 from .machine import Gpu, Library, Machine, installed_packages
-from .probes import probe_gpu, probe_library
+from .probes import probe_gpu, probe_library, probe_slowdowns
 
 _PROBE_LIMIT_S = 20.0  # a board's first call to its driver, a library from a slow card
 _CHECK_LIMIT_S = 10.0
 _CLEAN_LIMIT_S = 300.0  # gigabytes on a slow card
+_OF_BUNDLE = ("files", "plan")
 _HASHED_BYTES_PER_S = 20e6  # of a slow card, generously
 
 
@@ -83,24 +88,36 @@ def examine(
         samples: run the bundle's golden samples.
         time_limit_s: for them.
     """
-    return run_checks(patient, checks(patient, this_machine(), clean, samples, time_limit_s))
+    with waiting("looking at this machine"):
+        machine = this_machine()
+        diagnosis = run_checks(patient, checks(patient, machine, clean))
+    if patient.folder is None or not samples or _unsound(diagnosis):
+        return diagnosis
+    with waiting("running golden samples"):
+        return run_samples(diagnosis, patient.folder, time_limit_s)
+
+
+def _unsound(diagnosis: Diagnosis) -> bool:
+    """Whether the bundle, or its plan, is no good: then nothing of it is run."""
+    return any(
+        finding.verdict in ("stops", "unknown") for finding in diagnosis.findings if finding.id in _OF_BUNDLE
+    )
 
 
 def this_machine() -> Machine:
     """Ask driver and libraries, side by side; one that hangs or crashes becomes its own problem."""
-    works = [Work(probe_gpu, _PROBE_LIMIT_S), *(_library_work(name) for name in ENGINES)]
-    with Apart(works) as apart:
-        gpu, *libraries = apart.answers()
+    asked = [probe_gpu, probe_slowdowns, *(partial(probe_library, name) for name in ENGINES)]
+    with Apart([Work(probe, _PROBE_LIMIT_S) for probe in asked]) as apart:
+        gpu, slowdowns, *libraries = apart.answers()
     return Machine(
         packages=installed_packages(),
         gpu=None if isinstance(gpu, Failure) else msgspec.json.decode(gpu, type=Gpu),
         gpu_problem=gpu.why if isinstance(gpu, Failure) else "",
+        slowdowns=()
+        if isinstance(slowdowns, Failure)
+        else msgspec.json.decode(slowdowns, type=tuple[str, ...]),
         libraries={name: _library(answer) for name, answer in zip(ENGINES, libraries, strict=True)},
     )
-
-
-def _library_work(name: str) -> Work:
-    return Work(lambda: probe_library(name), _PROBE_LIMIT_S)
 
 
 def _library(answer: bytes | Failure) -> Library:
@@ -109,9 +126,7 @@ def _library(answer: bytes | Failure) -> Library:
     return msgspec.json.decode(answer, type=Library)
 
 
-def checks(
-    patient: Patient, machine: Machine, clean: bool, samples: bool, time_limit_s: float
-) -> list[Check]:
+def checks(patient: Patient, machine: Machine, clean: bool) -> list[Check]:
     """Every check, in the order of the table."""
 
     def of_machine(identity: str, what: str, check: Callable[[Machine], Iterable[Finding]]) -> Check:
@@ -132,12 +147,11 @@ def checks(
         of_machine("throttling", "throttling", check_throttling),
         of_machine("desktop", "desktop", check_desktop),
         Check("leftovers", "leftovers", lambda: _leftovers(patient, clean), _clean_limit_s(clean)),
-        *_bundle_checks(patient, machine, samples, time_limit_s),
+        *_bundle_checks(patient, machine),
     ]
 
 
-def _bundle_checks(patient: Patient, machine: Machine, samples: bool, time_limit_s: float) -> list[Check]:
-    """One after another in one process: what is damaged is not run."""
+def _bundle_checks(patient: Patient, machine: Machine) -> list[Check]:
     folder = patient.folder
     if folder is None:
         return []
@@ -145,10 +159,47 @@ def _bundle_checks(patient: Patient, machine: Machine, samples: bool, time_limit
     def look() -> Looked:
         from .checks.bundle import check_bundle
 
-        return Looked(tuple(check_bundle(folder, machine, samples)))
+        return Looked(tuple(check_bundle(folder, machine)))
 
-    limit_s = _CHECK_LIMIT_S + patient.size_bytes / _HASHED_BYTES_PER_S + (time_limit_s if samples else 0)
-    return [Check("bundle", "bundle", look, limit_s)]
+    limit_s = _CHECK_LIMIT_S + patient.size_bytes / _HASHED_BYTES_PER_S
+    return [Check("files", "files", look, limit_s)]
+
+
+def run_samples(diagnosis: Diagnosis, folder: Path, time_limit_s: float) -> Diagnosis:
+    """The diagnosis with the golden samples' finding: an engine that crashes there would under a policy, too."""
+
+    def look() -> Looked:
+        from .checks.samples import check_samples
+
+        return Looked(tuple(check_samples(folder)))
+
+    with Apart([Work(look, time_limit_s)]) as apart:
+        (answer,) = apart.answers()
+    if not isinstance(answer, Failure):
+        findings = msgspec.json.decode(answer, type=Looked).findings
+    elif answer.kind == "late":
+        todo = "Give a slow machine more time: --time-limit. An engine that never answers stops a robot, too."
+        findings = (Finding("samples", "samples", f"could not be told: {answer.why}", "unknown", todo),)
+    elif answer.kind == "ended":
+        todo = "Build the plan again, or install the engine again; memory may have run out: dmesg tells."
+        findings = (Finding("samples", "samples", f"the engine crashed: {answer.why}", "stops", todo),)
+    else:
+        findings = (untold("samples", "samples", answer.why),)
+    return replace(diagnosis, findings=(*diagnosis.findings, *findings))
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on a terminal what is being waited for."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    shown = f"{what} ..."
+    click.echo(f"{shown}\r", err=True, nl=False)
+    try:
+        yield
+    finally:
+        click.echo(f"{' ' * len(shown)}\r", err=True, nl=False)
 
 
 def _room(patient: Patient, machine: Machine) -> Looked:

@@ -48,7 +48,8 @@ class Library(Struct, frozen=True):
 
     Attributes:
         installed: its module is found, though it may not load.
-        kernels: the GPU kinds of its kernel libraries on disk, 86 for 8.6; empty where they are not told apart.
+        kernels: what kinds of GPU it has kernels for, 87 for 8.7; empty where its file does not tell.
+        builder_kernels: as its builder's libraries on disk have it; empty where one is for all.
     """
 
     version: str = ""
@@ -56,6 +57,7 @@ class Library(Struct, frozen=True):
     hint: str = ""
     installed: bool = True
     kernels: tuple[int, ...] = ()
+    builder_kernels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Machine:
         gpu: None where there is none, or it does not answer.
         gpu_problem: why; empty where there is one.
         libraries: by the engine's name; an engine whose library did not answer has a problem.
+        slowdowns: why NVML says that the GPU's clocks are held down now.
         environment: of this process.
     """
 
@@ -78,6 +81,7 @@ class Machine:
     gpu: Gpu | None = None
     gpu_problem: str = "none was found"
     libraries: Mapping[str, Library] = field(default_factory=dict)
+    slowdowns: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def text(self, path: str, most_bytes: int = _MOST_BYTES) -> str | None:

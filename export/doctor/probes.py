@@ -8,15 +8,20 @@ from ctypes import byref, c_char_p, c_int, c_size_t, create_string_buffer
 from pathlib import Path
 
 from vla_edge.runtime.command.extras import is_installed
+from vla_edge.runtime.cuda.libcuda import LibCuda
 from vla_edge.runtime.engines.registry import ENGINES
+from vla_edge.runtime.engines.tensorrt.library import load_library
 from vla_edge.runtime.errors import EngineError
 
+from .fatbins import kernels_in
 from .machine import Gpu, Library
 
 # cuda.h, CUdevice_attribute
 _INTEGRATED, _MAJOR, _MINOR = 18, 75, 76
 _NAME_BYTES = 256
 _MIB = 1 << 20
+# nvml.h, nvmlClocksEventReason*; a cap on power by software is a card's usual state under load
+_SLOWDOWNS = {0x8: "hardware slowdown", 0x20: "heat", 0x40: "heat (hardware)", 0x80: "power brake"}
 _KERNELS = re.compile(r"libnvinfer_builder_resource_sm(\d+)\.so")
 
 
@@ -71,14 +76,39 @@ def probe_library(engine: str) -> Library:
         found = entry.load_library()
     except EngineError as error:
         return Library(problem=error.problem, hint=error.hint, installed=is_installed(entry.package))
-    return Library(version=found, kernels=kernels_on_disk())
+    if engine == "tensorrt-rtx":
+        return Library(version=found, kernels=_built_for())
+    inside, beside = kernels_of_tensorrt()
+    return Library(version=found, kernels=inside, builder_kernels=beside)
 
 
-def kernels_on_disk(maps: Path = Path("/proc/self/maps")) -> tuple[int, ...]:
-    """The GPU kinds of the kernel libraries that lie beside the TensorRT that this process has loaded.
+def _built_for() -> tuple[int, ...]:
+    """What TensorRT-RTX says that it builds for."""
+    names = load_library("tensorrt-rtx").trt.ComputeCapability.__members__
+    return tuple(sorted(int(name[2:]) for name in names if name[2:].isdigit() and name.startswith("SM")))
 
-    TensorRT has one such library a kind of GPU since 10.9 or so, and loads it when it builds; before, one for all.
+
+def kernels_of_tensorrt(maps: Path = Path("/proc/self/maps")) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What the TensorRT that this process has loaded has kernels for: in itself, and in the builder's libraries beside.
+
+    TensorRT 10.16 has one such library for each kind of GPU, which it loads when it builds; older ones have one for
+    all, which tells nothing by its name.
     """
-    loaded = {line.split()[-1] for line in maps.read_text().splitlines() if "/libnvinfer.so" in line}
-    names = [path.name for each in loaded for path in Path(each).parent.iterdir()]
-    return tuple(sorted({int(found[1]) for name in names if (found := _KERNELS.match(name))}))
+    lines = maps.read_text().splitlines()
+    loaded = {Path(line.split(maxsplit=5)[-1]) for line in lines if "/libnvinfer.so" in line}
+    inside = {sm for path in loaded for sm in kernels_in(path)}
+    names = [path.name for each in loaded for path in each.parent.iterdir()]
+    beside = {int(found[1]) for name in names if (found := _KERNELS.match(name))}
+    return tuple(sorted(inside)), tuple(sorted(beside))
+
+
+def probe_slowdowns() -> tuple[str, ...]:
+    """Why NVML says that the GPU's clocks are held down now; empty where nothing holds them, or nobody tells."""
+    if not is_installed("pynvml"):
+        return ()
+    import pynvml
+
+    pynvml.nvmlInit()
+    device = pynvml.nvmlDeviceGetHandleByPciBusId(LibCuda().pci_bus_id(0).encode())
+    reasons = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)
+    return tuple(words for bit, words in _SLOWDOWNS.items() if reasons & bit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from vla_edge.export.screen.screen import escape, prose, result_console
 from vla_edge.runtime.printable import one_line
 
 from .examination import Diagnosis
-from .finding import Finding, Verdict
+from .finding import VERDICTS, Finding, Verdict
 
 _NAMED = 3  # in the answer, of the things that stop a policy
 _CLAUSE_END = re.compile(r"[:;,] ")
@@ -57,15 +58,16 @@ def _count(number: int, noun: str) -> str:
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """The answer, and a row for each finding."""
+    """The answer, and a row for each finding, the worst first."""
     console = result_console()
     style = "bold red" if diagnosis.of("stops") else "bold"
     prose(console, escape(answer(diagnosis)), style)
     console.print()
-    console.print(_table(diagnosis.findings))
+    worst_first = sorted(diagnosis.findings, key=lambda finding: -VERDICTS.index(finding.verdict))
+    console.print(_table(worst_first))
 
 
-def _table(findings: tuple[Finding, ...]) -> Table:
+def _table(findings: Sequence[Finding]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("verdict", no_wrap=True)
     table.add_column("what", no_wrap=True)

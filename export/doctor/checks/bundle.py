@@ -20,7 +20,6 @@ from vla_edge.runtime.printable import one_line
 from ..finding import Finding
 from ..machine import Machine
 from .room import Build
-from .samples import check_samples
 
 
 def pending_build(folder: Path, machine: Machine) -> Build | None:
@@ -34,16 +33,12 @@ def pending_build(folder: Path, machine: Machine) -> Build | None:
     return Build(bundle.folder, weights_bytes(bundle.manifest))
 
 
-def check_bundle(folder: Path, machine: Machine, samples: bool) -> Iterator[Finding]:
-    """All of it, as far as it is sound."""
-    steps = [lambda: check_files(folder), lambda: check_plans(folder, machine)]
-    if samples:
-        steps.append(lambda: check_samples(folder))
-    for step in steps:
-        findings = tuple(step())
-        yield from findings
-        if any(finding.verdict == "stops" for finding in findings):
-            return
+def check_bundle(folder: Path, machine: Machine) -> Iterator[Finding]:
+    """Its files, and if they are sound its plans."""
+    files = tuple(check_files(folder))
+    yield from files
+    if all(finding.verdict == "ok" for finding in files):
+        yield from check_plans(folder, machine)
 
 
 def check_files(folder: Path) -> Iterator[Finding]:

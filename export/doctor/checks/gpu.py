@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES
+
 from ..finding import Finding, Verdict
-from ..machine import TENSORRT_CU13, Gpu, Machine, cuda_text, dotted, numbers
+from ..machine import TENSORRT_CU13, Gpu, Library, Machine, cuda_text, dotted, numbers
 
 _MIB_PER_GIB = 1024
 _CUDA_12, _CUDA_13 = 12000, 13000
@@ -78,35 +80,51 @@ def check_driver(machine: Machine) -> Iterator[Finding]:
 
 
 def check_kernels(machine: Machine) -> Iterator[Finding]:
-    """Whether the TensorRT that is here has kernels for this GPU, as far as that shows without building."""
-    gpu, library = machine.gpu, machine.libraries.get("tensorrt")
-    if gpu is None or library is None or library.problem:
-        return
-    version = numbers(library.version)
-    todo = "Use the TensorRT of JetPack" if gpu.integrated else "Install another TensorRT"
-    if (version[:2], gpu.sm) in _WITHOUT_KERNELS:
-        known = f"TensorRT {library.version} has none for SM {dotted(gpu.sm)}"
-        # it came by a pin of Isaac ROS 4.5
-        pinned = f"{todo}; a pin in /etc/apt/preferences.d may hold this one."
-        yield Finding("kernels", "kernels", known, without_gpu(machine), pinned)
-        return
-    if (version[0], gpu.sm) == _TENSORRT_11_ORIN and gpu.cuda < _CUDA_13:
-        yield Finding(
-            "kernels",
-            "kernels",
-            f"TensorRT {library.version} leaves out Orin on JetPack 6",
-            without_gpu(machine),
-            f"{todo}.",
-        )
-        return
-    yield _by_files(gpu, library.version, library.kernels, f"{todo}.")
+    """Whether each TensorRT that is here has kernels for this GPU, as far as that shows without building."""
+    gpu = machine.gpu
+    for name, facts in LIBRARIES.items():
+        library = machine.libraries.get(name)
+        if gpu is None or library is None or library.problem:
+            continue
+        todo = "Use the TensorRT of JetPack." if gpu.integrated else "Install another TensorRT."
+        label = f"{facts.label} {library.version}"
+        if name == DEFAULT_BACKEND and (known := _known_to_lack(gpu, library.version)):
+            pinned = f"{todo} A pin in /etc/apt/preferences.d may hold this one."  # as Isaac ROS 4.5 sets one
+            yield Finding("kernels", "kernels", f"{label} {known}", without_gpu(machine), pinned)
+        else:
+            yield _by_files(gpu, label, library, todo)
 
 
-def _by_files(gpu: Gpu, version: str, kernels: tuple[int, ...], todo: str) -> Finding:
-    """By the kernel libraries on disk. SM 8.7 uses those of 8.6: within a generation, older kernels run."""
-    listed = ", ".join(map(dotted, kernels))
-    if kernels and not any(sm // 10 == gpu.sm // 10 and sm <= gpu.sm for sm in kernels):
-        found = f"TensorRT {version} lies here with those for SM {listed}, none for {dotted(gpu.sm)}"
-        return Finding("kernels", "kernels", found, "warning", f"{todo} vla-build will tell.")
-    how = f"for SM {listed}" if kernels else "in one library: a build tells for which GPUs"
-    return Finding("kernels", "kernels", how)
+def _known_to_lack(gpu: Gpu, version: str) -> str:
+    found = numbers(version)
+    if (found[:2], gpu.sm) in _WITHOUT_KERNELS:
+        return f"has none for SM {dotted(gpu.sm)}"
+    if (found[0], gpu.sm) == _TENSORRT_11_ORIN and gpu.cuda < _CUDA_13:
+        return "leaves out Orin on JetPack 6"
+    return ""
+
+
+def _by_files(gpu: Gpu, label: str, library: Library, todo: str) -> Finding:
+    """By what the library's own file holds, and by the builder's libraries beside it.
+
+    A card runs older kernels of its own generation; a board must have its own in the library, while the builder serves
+    8.7 with the libraries of 8.6.
+    """
+    inside, beside = library.kernels, library.builder_kernels
+    fits = gpu.sm in inside if gpu.integrated else _older_fits(gpu, inside)
+    for kinds, good in ((inside, fits), (beside, _older_fits(gpu, beside))):
+        if kinds and not good:
+            found = f"{label} has those for SM {_listed(kinds)}, none for {dotted(gpu.sm)}"
+            return Finding(
+                "kernels", "kernels", found, "warning", f"{todo} A build tells for sure: vla-build."
+            )
+    told = f"{label} has those for SM {_listed(inside or beside)}" if inside or beside else ""
+    return Finding("kernels", "kernels", told or f"{label} does not tell for which GPUs; a build does")
+
+
+def _older_fits(gpu: Gpu, kinds: tuple[int, ...]) -> bool:
+    return any(sm // 10 == gpu.sm // 10 and sm <= gpu.sm for sm in kinds)
+
+
+def _listed(kinds: tuple[int, ...]) -> str:
+    return ", ".join(map(dotted, kinds))

@@ -18,6 +18,7 @@ from ..finding import Finding
 
 _MIB = 1 << 20
 _MOST_ENTRIES = 100_000  # of one leftover: a damaged file system must not keep us for ever
+_TODO = "vla-doctor --clean removes them. A vla-bundle unpack that is begun again goes on from its own."
 _USUAL = ("engines", "report")  # where commands write unless they are told otherwise
 
 
@@ -40,7 +41,8 @@ class Leftover(Struct, frozen=True):
 def places(bundle: Path | None) -> list[Path]:
     """Folders in which commands leave something when they are killed."""
     here = Path.cwd()
-    around = [bundle, bundle / PLANS_FOLDER, bundle.parent] if bundle else []
+    whole = bundle.resolve() if bundle else None  # it may be a link, such as `current`
+    around = [bundle.parent, whole, whole / PLANS_FOLDER, whole.parent] if bundle and whole else []
     usual = [here, *(here / name for name in _USUAL), Path(tempfile.gettempdir())]
     found = [path.resolve() for path in (*around, *usual) if path.is_dir()]
     nested = [
@@ -51,14 +53,20 @@ def places(bundle: Path | None) -> list[Path]:
 
 def find_leftovers(folders: Iterable[Path], clean: bool) -> list[Leftover]:
     """What dead processes left in these folders; with `clean` it is removed, each while it is locked."""
-    found = []
+    found: list[Leftover] = []
     for folder in folders:
-        for path in filter(_is_ours, leftovers(folder)):
-            size = _size(path)
-            found.append(Leftover(str(path), size, removed=clean and remove(path)))
-        earlier = filter(_is_ours, leftovers(folder, OLD_SUFFIX))
+        if clean:
+            found += [_removed(path) for path in leftovers(folder) if _is_ours(path)]
+        else:  # listed first: a command that wants to go on from one must not find it locked
+            found += [Leftover(str(path), _size(path)) for path in list(leftovers(folder)) if _is_ours(path)]
+        earlier = [path for path in leftovers(folder, OLD_SUFFIX) if _is_ours(path)]
         found += [Leftover(str(path), _size(path), earlier=True) for path in earlier]
     return found
+
+
+def _removed(path: Path) -> Leftover:
+    size = _size(path)
+    return Leftover(str(path), size, removed=remove(path))
 
 
 def leftover_findings(found: list[Leftover]) -> Iterator[Finding]:
@@ -69,7 +77,7 @@ def leftover_findings(found: list[Leftover]) -> Iterator[Finding]:
     if gone:
         yield Finding("leftovers", "leftovers", f"removed: {_listed(gone)}")
     if here:
-        todo = "These stay, as their permissions are others'." if gone else "vla-doctor --clean removes them."
+        todo = "These stay, as their permissions are others'." if gone else _TODO
         yield Finding("leftovers", "leftovers", f"of killed commands: {_listed(here)}", "warning", todo)
     if not rest:
         yield Finding("leftovers", "leftovers", "none of killed commands")

@@ -12,7 +12,7 @@ from .gpu import without_gpu
 
 # Older ones hold Python's lock while the GPU works, so that a hung engine stops the watch over it, too.
 _OLDEST_BINDINGS = (12, 9, 1)
-_OLDEST_TENSORRT = (10, 3)
+_OLDEST_TENSORRT, _NEWEST_TENSORRT = (10, 3), (11,)  # as in pyproject.toml
 _CUDA_13 = 13000
 
 
@@ -48,6 +48,9 @@ def _version(name: str, label: str, library: Library) -> Finding:
     if name == "tensorrt" and numbers(library.version)[:2] < _OLDEST_TENSORRT:
         todo = "Move to 10.3 or later: JetPack 6.1 or later on a Jetson, pip install tensorrt-cu12 elsewhere."
         return Finding(name, label, f"{library.version} is older than what is supported", "warning", todo)
+    if name == "tensorrt" and numbers(library.version)[:1] > _NEWEST_TENSORRT:
+        todo = "Update vla-edge, or take TensorRT 11."
+        return Finding(name, label, f"{library.version} is newer than what was tested", "warning", todo)
     return Finding(name, label, library.version)
 
 

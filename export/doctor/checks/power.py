@@ -89,7 +89,7 @@ def check_clocks(machine: Machine) -> Iterator[Finding]:
 
 def check_throttling(machine: Machine) -> Iterator[Finding]:
     """Whether heat or the supply holds the clocks down, or did since the start."""
-    now = [*_alerts(machine)]
+    now = [*_alerts(machine), *machine.slowdowns]
     before = [*_overcurrents(machine)]
     if now:
         yield Finding(
@@ -107,7 +107,7 @@ def check_throttling(machine: Machine) -> Iterator[Finding]:
             "warning",
             "Check the power supply and its cable, or take a lower power mode.",
         )
-    elif machine.is_jetson:
+    elif machine.should_have_gpu:
         temperature = _hottest(machine)
         yield Finding("throttling", "throttling", f"none{temperature}")
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from vla_edge.export.doctor.apart import Apart, Failure, Work
-from vla_edge.export.doctor.examination import Check, Looked, Patient, run_checks
+from vla_edge.export.doctor.examination import Check, Diagnosis, Looked, Patient, run_checks, run_samples
 from vla_edge.export.doctor.finding import Finding
 from vla_edge.runtime.errors import EngineError
 
@@ -29,6 +29,15 @@ def fails(error: BaseException) -> Callable[[], object]:
         raise error
 
     return function
+
+
+def fails_with_folder(folder: Path) -> object:
+    raise OSError(5, "Input/output error")
+
+
+def dies(folder: Path) -> object:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return None
 
 
 def test_answers_come_in_the_order_of_the_works() -> None:
@@ -64,18 +73,18 @@ def test_a_crash_is_told_and_harms_no_other() -> None:
         faulthandler.disable()  # pytest's, which would print it
         return ctypes.string_at(0)
 
-    assert answers(crash, lambda: 1) == [Failure("its process was ended by SIGSEGV"), b"1"]
+    assert answers(crash, lambda: 1) == [Failure("its process was ended by SIGSEGV", "ended"), b"1"]
 
 
 def test_a_process_that_just_ends_is_told() -> None:
-    assert answers(lambda: os._exit(0)) == [Failure("its process ended without an answer")]
+    assert answers(lambda: os._exit(0)) == [Failure("its process ended without an answer", "ended")]
 
 
 def test_a_hang_ends_at_its_limit_and_its_process_with_it() -> None:
     began_s = time.monotonic()
     with Apart([Work(lambda: time.sleep(60), 0.2), Work(lambda: os.getpid(), 20)]) as apart:
         hung, pid = apart.answers()
-    assert hung == Failure("no answer in 0.2 s")
+    assert hung == Failure("no answer in 0.2 s", "late")
     assert pid != b""
     assert time.monotonic() - began_s < 30
     with pytest.raises(ChildProcessError):  # none is left
@@ -83,7 +92,9 @@ def test_a_hang_ends_at_its_limit_and_its_process_with_it() -> None:
 
 
 def test_a_hang_that_holds_python_s_lock_ends_too() -> None:
-    assert answers(lambda: ctypes.PyDLL(None).sleep(60), limit_s=0.2) == [Failure("no answer in 0.2 s")]
+    assert answers(lambda: ctypes.PyDLL(None).sleep(60), limit_s=0.2) == [
+        Failure("no answer in 0.2 s", "late")
+    ]
 
 
 def test_leaving_early_ends_all() -> None:
@@ -114,3 +125,21 @@ def test_a_check_that_fails_is_a_finding_and_the_others_are_made(tmp_path: Path)
     diagnosis = run_checks(Patient(), asked)
     assert [finding.verdict for finding in diagnosis.findings] == ["unknown", "ok"]
     assert diagnosis.findings[0].found == "could not be told: OSError: [Errno 5] Input/output error"
+
+
+@pytest.mark.parametrize(
+    ("work", "verdict", "words"),
+    [
+        (dies, "stops", "the engine crashed: its process was ended by SIGKILL"),
+        (lambda folder: time.sleep(60), "unknown", "could not be told: no answer in 0.5 s"),
+        (fails_with_folder, "unknown", "could not be told: OSError"),
+    ],
+)  # fmt: skip
+def test_an_engine_that_crashes_on_the_samples_stops_and_a_slow_one_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, work: Callable[[Path], object], verdict: str, words: str
+) -> None:
+    monkeypatch.setattr("vla_edge.export.doctor.checks.samples.check_samples", work)
+    found = run_samples(Diagnosis(Patient(tmp_path), (), ()), tmp_path, time_limit_s=0.5)
+    (finding,) = found.findings
+    assert (finding.id, finding.verdict) == ("samples", verdict)
+    assert finding.found.startswith(words)

@@ -14,6 +14,7 @@ from plan_bundles import make_plan, small_bundle, write_bundle
 from planted_machines import laptop, orin
 
 from vla_edge.export.doctor.checks.bundle import check_bundle, check_plans, pending_build
+from vla_edge.export.doctor.checks.samples import check_samples
 from vla_edge.export.doctor.finding import Finding
 from vla_edge.export.doctor.machine import Library, Machine
 from vla_edge.runtime.bundle.bundle import Bundle
@@ -21,7 +22,10 @@ from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtS
 
 
 def examined(folder: Path, machine: Machine, samples: bool = True) -> dict[str, Finding]:
-    return {finding.id: finding for finding in check_bundle(folder, machine, samples)}
+    found = [*check_bundle(folder, machine)]
+    if samples and all(finding.verdict == "ok" for finding in found):
+        found += check_samples(folder)
+    return {finding.id: finding for finding in found}
 
 
 @pytest.fixture

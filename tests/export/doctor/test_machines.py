@@ -23,6 +23,7 @@ from planted_machines import (
 from vla_edge.export.doctor.machine import Gpu, Library, Machine
 
 H100 = Gpu(name="NVIDIA H100", sm=90, total_mib=81559, integrated=False, cuda=12040)
+BLACKWELL = Gpu(name="NVIDIA GB10", sm=121, total_mib=81559, integrated=False, cuda=13000)
 OLD_TRT = Library(
     problem="TensorRT 8.6.2 is too old: it cannot build strongly typed networks.",
     hint="Move to TensorRT 10.3 or later: JetPack 6.1 or later on a Jetson.",
@@ -84,20 +85,36 @@ def test_isaac_ros_s_tensorrt_has_no_kernels_for_orin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernels", "verdict", "words"),
+    ("gpu", "kernels", "beside", "verdict", "words"),
     [
-        ((), "ok", "in one library"),
-        ((75, 80, 86, 89, 90), "ok", "for SM 7.5, 8.0, 8.6, 8.9, 9.0"),
-        ((75, 89, 90), "warning", "those for SM 7.5, 8.9, 9.0, none for 8.7"),
+        (ORIN_GPU, (), (), "ok", "TensorRT 10.16.2 does not tell for which GPUs; a build does"),
+        (ORIN_GPU, (86, 87), (80, 86), "ok", "TensorRT 10.16.2 has those for SM 8.6, 8.7"),
+        (ORIN_GPU, (), (80, 86), "ok", "has those for SM 8.0, 8.6"),
+        # a server's library on a board, as TensorRT 10.6 for aarch64 is
+        (ORIN_GPU, (75, 80, 86, 89, 90), (), "warning", "has those for SM 7.5, 8.0, 8.6, 8.9, 9.0, none for 8.7"),
+        (ORIN_GPU, (87,), (75, 89, 90), "warning", "has those for SM 7.5, 8.9, 9.0, none for 8.7"),
+        (H100, (75, 90), (), "ok", "has those for SM 7.5, 9.0"),
+        (BLACKWELL, (100, 120), (), "ok", "has those for SM 10.0, 12.0"),
+        (BLACKWELL, (80, 90), (), "warning", "none for 12.1"),
     ],
-)
-def test_kernel_libraries_on_disk_are_told(
-    tmp_path: Path, kernels: tuple[int, ...], verdict: str, words: str
+)  # fmt: skip
+def test_kernels_are_told_from_files(
+    tmp_path: Path, gpu: Gpu, kernels: tuple[int, ...], beside: tuple[int, ...], verdict: str, words: str
 ) -> None:
-    libraries = with_libraries(tensorrt=Library(version="10.16.2", kernels=kernels))
-    finding = by_id(examined(orin(tmp_path, **libraries)), "kernels")
+    library = Library(version="10.16.2", kernels=kernels, builder_kernels=beside)
+    finding = by_id(examined(orin(tmp_path, gpu=gpu, **with_libraries(tensorrt=library))), "kernels")
     assert finding.verdict == verdict
     assert words in finding.found
+    assert ("vla-build" in finding.todo) == (verdict == "warning")
+
+
+def test_tensorrt_rtx_does_not_build_for_an_h100(tmp_path: Path) -> None:
+    rtx = Library(version="1.7.1", kernels=(75, 80, 86, 89, 120))
+    finding = by_id(examined(laptop(tmp_path, gpu=H100, **with_libraries(rtx=rtx))), "kernels")
+    assert (finding.verdict, finding.found) == (
+        "warning",
+        "TensorRT-RTX 1.7.1 has those for SM 7.5, 8.0, 8.6, 8.9, 12.0, none for 9.0",
+    )
 
 
 def test_tensorrt_11_leaves_out_orin_on_jetpack_6(tmp_path: Path) -> None:
@@ -105,7 +122,7 @@ def test_tensorrt_11_leaves_out_orin_on_jetpack_6(tmp_path: Path) -> None:
     assert "leaves out Orin on JetPack 6" in by_id(examined(orin(tmp_path, **libraries)), "kernels").found
 
 
-def test_tensorrt_10_0_is_older_than_what_is_supported(tmp_path: Path) -> None:
+def test_tensorrt_outside_of_what_is_supported_is_told(tmp_path: Path) -> None:
     finding = by_id(
         examined(orin(tmp_path, **with_libraries(tensorrt=Library(version="10.0.1")))), "tensorrt"
     )
@@ -242,6 +259,12 @@ def test_heat_is_told(tmp_path: Path) -> None:
     )
     assert (finding.verdict, finding.found) == ("warning", "now: gpu")
     assert finding.todo.startswith("Cool it")
+
+
+def test_a_card_that_is_held_down_is_told(tmp_path: Path) -> None:
+    machine = laptop(tmp_path, gpu=H100, slowdowns=("heat", "power brake"))
+    assert by_id(examined(machine), "throttling").found == "now: heat, power brake"
+    assert by_id(examined(laptop(tmp_path, gpu=H100)), "throttling").found == "none"
 
 
 def test_a_weak_supply_is_told(tmp_path: Path) -> None:

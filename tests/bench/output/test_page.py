@@ -361,3 +361,17 @@ def test_a_unit_of_many_words_breaks_where_a_narrow_page_has_no_room_for_it(plac
     (rule,) = re.findall(rf"^{re.escape(place)} {{(.*)}}$", css, re.MULTILINE)
     assert "overflow-wrap: anywhere" in rule
     assert "white-space: nowrap" not in rule
+
+
+def test_places_of_statistics_that_contradict_their_samples_stay_within_the_plot() -> None:
+    report = full_report()
+    bundle = report.bundles[0]
+    row = next(row for row in bundle.rows if row.step and row.samples)
+    below = msgspec.structs.replace(row, step=msgspec.structs.replace(row.step, max_ms=0.0))
+    rows = tuple(below if each is row else each for each in bundle.rows)
+    page = to_page(msgspec.structs.replace(report, bundles=(msgspec.structs.replace(bundle, rows=rows),)))
+    places = [
+        float(place) for place in re.findall(r": (-?[^;%\"]+)%", "".join(re.findall(r'style="[^"]*"', page)))
+    ]
+    assert places
+    assert all(0 <= place <= 103 for place in places)

@@ -106,16 +106,15 @@ def _unsound(diagnosis: Diagnosis) -> bool:
 
 def this_machine() -> Machine:
     """Ask driver and libraries, side by side; one that hangs or crashes becomes its own problem."""
-    asked = [probe_gpu, probe_slowdowns, *(partial(probe_library, name) for name in ENGINES)]
-    with Apart([Work(probe, _PROBE_LIMIT_S) for probe in asked]) as apart:
-        gpu, slowdowns, *libraries = apart.answers()
+    probes: list[Callable[[], object]] = [probe_gpu, probe_slowdowns]
+    probes += [partial(probe_library, name) for name in ENGINES]
+    with Apart([Work(probe, _PROBE_LIMIT_S) for probe in probes]) as apart:
+        gpu, slowed, *libraries = apart.answers()
     return Machine(
         packages=installed_packages(),
         gpu=None if isinstance(gpu, Failure) else msgspec.json.decode(gpu, type=Gpu),
         gpu_problem=gpu.why if isinstance(gpu, Failure) else "",
-        slowdowns=()
-        if isinstance(slowdowns, Failure)
-        else msgspec.json.decode(slowdowns, type=tuple[str, ...]),
+        slowdowns=() if isinstance(slowed, Failure) else tuple(msgspec.json.decode(slowed)),
         libraries={name: _library(answer) for name, answer in zip(ENGINES, libraries, strict=True)},
     )
 

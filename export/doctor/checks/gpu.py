@@ -80,19 +80,21 @@ def check_driver(machine: Machine) -> Iterator[Finding]:
 
 
 def check_kernels(machine: Machine) -> Iterator[Finding]:
-    """Whether each TensorRT that is here has kernels for this GPU, as far as that shows without building."""
+    """Whether the TensorRT that is here has kernels for this GPU, as far as that shows without building."""
     gpu = machine.gpu
-    for name, facts in LIBRARIES.items():
-        library = machine.libraries.get(name)
-        if gpu is None or library is None or library.problem:
-            continue
-        todo = "Use the TensorRT of JetPack." if gpu.integrated else "Install another TensorRT."
-        label = f"{facts.label} {library.version}"
-        if name == DEFAULT_BACKEND and (known := _known_to_lack(gpu, library.version)):
-            pinned = f"{todo} A pin in /etc/apt/preferences.d may hold this one."  # as Isaac ROS 4.5 sets one
-            yield Finding("kernels", "kernels", f"{label} {known}", without_gpu(machine), pinned)
-        else:
-            yield _by_files(gpu, label, library, todo)
+    # the usual one first; beside it the other is not needed
+    name = next((name for name in LIBRARIES if machine.runs(name)), None)
+    if gpu is None or name is None:
+        return
+    library = machine.libraries[name]
+    todo = "Use the TensorRT of JetPack." if gpu.integrated else "Install another TensorRT."
+    label = f"{LIBRARIES[name].label} {library.version}"
+    known = _known_to_lack(gpu, library.version) if name == DEFAULT_BACKEND else ""
+    if known:
+        pinned = f"{todo} A pin in /etc/apt/preferences.d may hold this one."  # as Isaac ROS 4.5 sets one
+        yield Finding("kernels", "kernels", f"{label} {known}", without_gpu(machine), pinned)
+    else:
+        yield _by_files(gpu, label, library, todo)
 
 
 def _known_to_lack(gpu: Gpu, version: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_driver import build_fake_driver
 from fake_tensorrt import FakeDevice
 
 from vla_edge.runtime.bundle.manifest import TensorSpec
@@ -32,12 +33,7 @@ SPECS = (
 @pytest.fixture(scope="session")
 def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a libcuda.so.1 of host memory."""
-    folder = tmp_path_factory.mktemp("driver")
-    source = Path(__file__).parents[2] / "support" / "fake_libcuda.c"
-    target = folder / "libcuda.so.1"
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wl,-soname,libcuda.so.1", "-o", target, source, "-ldl"]
-    subprocess.run(command, check=True)
-    return folder
+    return build_fake_driver(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import msgspec
 
 from vla_edge.export.bundle.gates import judgements
 from vla_edge.export.families import BUILT_IN
-from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME, Manifest
+from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME, Input, Manifest, Output
 
 _MISSING = "not there"
 _FILES = {MODEL_NAME: "graph SHA-256", WEIGHTS_NAME: "weights SHA-256", GOLDEN_NAME: "golden samples SHA-256"}
@@ -61,7 +61,8 @@ def _fields(manifest: Manifest) -> Iterator[tuple[str, Any]]:
     yield "default instruction", manifest.default_instruction
     yield "prompt length", manifest.prompt.length if manifest.prompt else _MISSING
     yield "vocabulary", manifest.prompt.vocabulary if manifest.prompt else _MISSING
-    for spec in (*manifest.inputs, *manifest.outputs):
+    tensors: tuple[Input | Output, ...] = (*manifest.inputs, *manifest.outputs)
+    for spec in tensors:
         yield f"tensor {spec.name}", f"{spec.dtype} {list(spec.shape)}, {spec.role}"
     yield from _around(manifest)
     yield "precision", manifest.precision.achieved

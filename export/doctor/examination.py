@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -25,6 +26,9 @@ from .checks.system import check_jetpack, check_python
 from .finding import Finding, Verdict, untold
 from .machine import Gpu, Library, Machine, installed_packages
 from .probes import probe_gpu, probe_library, probe_slowdowns
+
+if TYPE_CHECKING:
+    from .checks.room import Build
 
 _PROBE_LIMIT_S = 20.0  # a board's first call to its driver, a library from a slow card
 _CHECK_LIMIT_S = 10.0
@@ -140,7 +144,8 @@ def checks(patient: Patient, machine: Machine, clean: bool) -> list[Check]:
         of_machine("kernels", "kernels", check_kernels),
         of_machine("onnxruntime-pair", "ONNX Runtime", check_onnxruntime_pair),
         of_machine("cuda-bindings", "cuda-bindings", check_cuda_bindings),
-        Check("room", "memory, disk", lambda: _room(patient, machine)),
+        Check("memory", "memory", lambda: _memory(patient, machine)),
+        Check("disk", "disk", lambda: _disk(patient, machine)),
         of_machine("power-mode", "power mode", check_power_mode),
         of_machine("clocks", "GPU clock", check_clocks),
         of_machine("throttling", "throttling", check_throttling),
@@ -201,13 +206,23 @@ def waiting(what: str) -> Iterator[None]:
         click.echo(f"{' ' * len(shown)}\r", err=True, nl=False)
 
 
-def _room(patient: Patient, machine: Machine) -> Looked:
-    from .checks.bundle import pending_build
-    from .checks.room import check_disk, check_memory
+def _memory(patient: Patient, machine: Machine) -> Looked:
+    from .checks.room import check_memory
 
-    build = pending_build(patient.folder, machine) if patient.folder else None
+    return Looked(tuple(check_memory(machine, _build(patient, machine))))
+
+
+def _disk(patient: Patient, machine: Machine) -> Looked:
+    from .checks.room import check_disk
+
     folder = patient.folder or Path.cwd()
-    return Looked((*check_memory(machine, build), *check_disk(machine, folder, build)))
+    return Looked(tuple(check_disk(machine, folder, _build(patient, machine))))
+
+
+def _build(patient: Patient, machine: Machine) -> Build | None:
+    from .checks.bundle import pending_build
+
+    return pending_build(patient.folder, machine) if patient.folder else None
 
 
 def _leftovers(patient: Patient, clean: bool) -> Looked:

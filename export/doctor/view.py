@@ -43,7 +43,8 @@ def answer(diagnosis: Diagnosis) -> str:
     rest += [f"{len(unknown)} could not be told"] if unknown else []
     after = f"; {', '.join(rest)}" if rest else ""
     if not stops:
-        return f"This machine can run {what}: nothing stops it{after}."
+        known = ", as far as could be told" if unknown else ""
+        return f"This machine can run {what}{known}: nothing stops it{after}."
     things = "1 thing stops it" if len(stops) == 1 else f"{len(stops)} things stop it"
     return f"This machine cannot run {what}: {things}: {'; '.join(map(_brief, stops[:_NAMED]))}{after}."
 

@@ -42,7 +42,7 @@ def diagnosis(*findings: Finding, name: str = "pure-fp16") -> Diagnosis:
         ((FINE, WARNING), "can run pure-fp16: nothing stops it; 1 warning."),
         (
             (WARNING, WARNING, UNKNOWN),
-            "can run pure-fp16: nothing stops it; 2 warnings, 1 could not be told.",
+            "can run pure-fp16, as far as could be told: nothing stops it; 2 warnings, 1 could not be told.",
         ),
         (
             (STOPS, WARNING),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from vla_edge.export.build.memory import weights_bytes
-from vla_edge.export.families import family_of_bundle
+from vla_edge.export.families import BUILT_IN, GROUP
 from vla_edge.export.screen.screen import size
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.choice import choose_backend
@@ -14,7 +15,7 @@ from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.tensorrt.plan import find_plan, require_verified
 from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, REJECTED_SUFFIX, backend_option
 from vla_edge.runtime.engines.tensorrt.record import Machine as PlanMachine
-from vla_edge.runtime.errors import BundleError, EngineError, InputError
+from vla_edge.runtime.errors import BundleError, EngineError
 from vla_edge.runtime.printable import one_line
 
 from ..finding import Finding
@@ -55,12 +56,15 @@ def check_files(folder: Path) -> Iterator[Finding]:
 
 
 def _family(bundle: Bundle) -> str:
-    """A remark where no family here recognises the policy: it runs by its manifest all the same."""
-    try:
-        family_of_bundle(bundle.manifest)
-    except InputError as error:
-        return f"; {error.problem} Running it needs none."
-    return ""
+    """A remark where no family here has the name of the policy's: it runs by its manifest all the same.
+
+    Families are code of other packages, and nothing of them is imported to look at a bundle on a robot.
+    """
+    architecture = bundle.manifest.architecture
+    name = architecture.family if architecture else BUILT_IN
+    if name in (BUILT_IN, *(offer.name for offer in entry_points(group=GROUP))):
+        return ""
+    return f"; its family {one_line(name)} is not installed here, nor needed to run it"
 
 
 def check_plans(folder: Path, machine: Machine) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vla_edge.runtime.printable import one_line
@@ -16,6 +16,7 @@ from ..machine import Machine
 _NVPMODEL_LIMIT_S = 3
 _STATUS = re.compile(r"pmode:0*(\d+)")
 _MODEL = re.compile(r"< POWER_MODEL ID=(\d+) NAME=(\S+) >")
+_DEFAULT = re.compile(r"< PM_CONFIG DEFAULT=(\d+) >")
 _SAID = re.compile(r"NV Power Mode: (\S+)")
 _BEST = "MAXN"  # and MAXN_SUPER
 _HERTZ_PER_MHZ = 1_000_000
@@ -30,23 +31,31 @@ def check_power_mode(machine: Machine) -> Iterator[Finding]:
     """The power mode of a Jetson, which caps its clocks."""
     if not machine.is_jetson:
         return
-    models = dict(_MODEL.findall(machine.text("etc/nvpmodel.conf") or ""))
-    status = _STATUS.search(machine.text("var/lib/nvpmodel/status") or "")
-    name = models.get(status[1], f"mode {status[1]}") if status else _ask_nvpmodel(machine)
+    settings = machine.text("etc/nvpmodel.conf") or ""
+    models = dict(_MODEL.findall(settings))
+    name = _power_mode(machine, models, settings)
+    best = [number for number, model in models.items() if model.startswith(_BEST)]
     if not name:
         yield untold("power-mode", "power mode", "no /var/lib/nvpmodel/status, and nvpmodel -q tells none")
-        return
-    best = [number for number, model in models.items() if model.startswith(_BEST)]
-    if name.startswith(_BEST) or not best:
+    elif name.startswith(_BEST) or not best:
         yield Finding("power-mode", "power mode", one_line(name))
-        return
-    yield Finding(
-        "power-mode",
-        "power mode",
-        f"{one_line(name)} caps the clocks; this board has {one_line(models[best[-1]])}, too",
-        "warning",
-        f"sudo nvpmodel -m {best[-1]}, if supply and cooling allow; figures count for one mode.",
-    )
+    else:
+        yield Finding(
+            "power-mode",
+            "power mode",
+            f"{one_line(name)} caps the clocks; this board has {one_line(models[best[-1]])}, too",
+            "warning",
+            f"sudo nvpmodel -m {best[-1]}, if supply and cooling allow; figures count for one mode.",
+        )
+
+
+def _power_mode(machine: Machine, models: Mapping[str, str], settings: str) -> str:
+    """The name of the mode, or empty. nvpmodel keeps it where one was chosen; the default counts until then."""
+    status = _STATUS.search(machine.text("var/lib/nvpmodel/status") or "")
+    if status:
+        return models.get(status[1], f"mode {status[1]}")
+    said, default = _ask_nvpmodel(machine), _DEFAULT.search(settings)
+    return said or (models.get(default[1], "") if default else "")
 
 
 def _ask_nvpmodel(machine: Machine) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from planted_machines import (
     verdicts,
 )
 
+from vla_edge.export.doctor.checks import power
 from vla_edge.export.doctor.machine import Gpu, Library, Machine
 
 H100 = Gpu(name="NVIDIA H100", sm=90, total_mib=81559, integrated=False, cuda=12040)
@@ -228,7 +230,8 @@ def test_in_a_container_dpkg_tells_jetson_linux(tmp_path: Path) -> None:
 
 
 def test_a_jetson_that_tells_nothing_is_unknown_and_no_fault(tmp_path: Path) -> None:
-    files = {"etc/nv_tegra_release": None, "var/lib/dpkg/status": None, "var/lib/nvpmodel/status": None}
+    gone = ("etc/nv_tegra_release", "var/lib/dpkg/status", "var/lib/nvpmodel/status", "etc/nvpmodel.conf")
+    files = dict.fromkeys(gone)
     findings = examined(orin(tmp_path, files))
     assert verdicts(findings) == {"jetpack": "unknown", "power-mode": "unknown"}
     assert by_id(findings, "jetpack").found.startswith("could not be told: ")
@@ -244,6 +247,29 @@ def test_a_low_power_mode_is_named_with_the_best(tmp_path: Path) -> None:
     finding = by_id(examined(orin(tmp_path, {"var/lib/nvpmodel/status": "pmode:0002\n"})), "power-mode")
     assert (finding.verdict, finding.found) == ("warning", "15W caps the clocks; this board has MAXN, too")
     assert finding.todo.startswith("sudo nvpmodel -m 0,")
+
+
+def test_until_a_power_mode_is_chosen_the_default_counts(tmp_path: Path) -> None:
+    found = by_id(examined(orin(tmp_path, {"var/lib/nvpmodel/status": None})), "power-mode").found
+    assert found.startswith("15W caps the clocks")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("printf 'NV Fan Mode:quiet\nNV Power Mode: 25W\n3\n'", "25W"),
+        ("exec sleep 60", ""),
+        ("echo NVPM ERROR: not root >&2; exit 1", ""),
+    ],
+)
+def test_nvpmodel_is_asked_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    (tmp_path / "nvpmodel").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "nvpmodel").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(power, "_NVPMODEL_LIMIT_S", 0.3 if "sleep" in script else 20)
+    assert power._ask_nvpmodel(Machine()) == said
 
 
 def test_clocks_that_are_held_are_told(tmp_path: Path) -> None:

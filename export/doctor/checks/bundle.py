@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,7 +20,7 @@ from vla_edge.runtime.errors import BundleError, EngineError
 from vla_edge.runtime.printable import one_line
 
 from ..finding import Finding
-from ..machine import Machine
+from ..machine import Library, Machine
 from .room import Build
 
 
@@ -70,15 +71,11 @@ def _family(bundle: Bundle) -> str:
 def check_plans(folder: Path, machine: Machine) -> Iterator[Finding]:
     """Which engine a policy gets here, and whether the plan for it fits."""
     bundle = Bundle.open(folder, "size")
-    plans = bundle.folder / PLANS_FOLDER
-    for path in sorted(plans.glob(f"*{REJECTED_SUFFIX}")):
-        yield Finding(
-            "plan-rejected",
-            "plan",
-            f"{one_line(path.name)} missed its gates and is not used",
-            "warning",
-            f"vla-bisect {bundle.folder} finds where; vla-build {bundle.folder} builds anew.",
-        )
+    named = shlex.quote(str(bundle.folder))
+    for path in sorted((bundle.folder / PLANS_FOLDER).glob(f"*{REJECTED_SUFFIX}")):
+        found = f"{one_line(path.name)} missed its gates and is not used"
+        todo = f"vla-bisect {named} finds where; vla-build {named} builds anew."
+        yield Finding("plan-rejected", "plan", found, "warning", todo)
     try:
         engine = choose_backend(bundle)
     except EngineError as error:
@@ -86,15 +83,22 @@ def check_plans(folder: Path, machine: Machine) -> Iterator[Finding]:
         return
     if ENGINES[engine].reads == "plans":
         yield _plan(bundle, machine, engine)
-    elif machine.gpu is None or not _planners(machine):
-        yield Finding("plan", "plan", f"none; {ENGINES[engine].label} runs the graph on the CPU")
     else:
-        option = backend_option(_planners(machine)[0])
-        build = f"vla-build {bundle.folder}{option}"
-        if machine.runs(engine):
-            yield Finding("plan", "plan", "none: the policy runs on the CPU, slowly", "warning", build)
-        else:
-            yield Finding("plan", "plan", "none yet", "stops", build)
+        yield _no_plan(machine, engine, named)
+
+
+def _no_plan(machine: Machine, engine: str, named: str) -> Finding:
+    label, planners = ENGINES[engine].label, _planners(machine) if machine.gpu else []
+    if planners:
+        build = f"vla-build {named}{backend_option(planners[0])}"
+        if not machine.runs(engine):
+            return Finding("plan", "plan", "none yet", "stops", build)
+        return Finding("plan", "plan", "none: the policy runs on the CPU, slowly", "warning", build)
+    if machine.runs(engine):
+        return Finding("plan", "plan", f"none; {label} runs the graph on the CPU")
+    return Finding(
+        "plan", "plan", "none, and no engine that runs here", "stops", "Install an engine, see above."
+    )
 
 
 def _planners(machine: Machine) -> list[str]:
@@ -102,10 +106,12 @@ def _planners(machine: Machine) -> list[str]:
 
 
 def _plan(bundle: Bundle, machine: Machine, engine: str) -> Finding:
+    if not machine.runs(engine):
+        library = machine.libraries.get(engine, Library(problem="its library did not answer."))
+        return Finding("plan", "plan", f"it cannot run: {library.problem}", "stops", library.hint)
     if machine.gpu is None:
-        return Finding(
-            "plan", "plan", f"{engine} has one, but no GPU answers: {machine.gpu_problem}", "stops"
-        )
+        found = f"it cannot run, as no GPU answers: {machine.gpu_problem}"
+        return Finding("plan", "plan", found, "stops", "See GPU above.")
     try:
         plan = find_plan(bundle, _plan_machine(machine, engine))
         require_verified(plan)

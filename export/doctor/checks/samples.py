@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def check_samples(folder: Path) -> Iterator[Finding]:
         yield Finding("samples", "samples", f"{engine}: {one_line(verification.note)}")
         return
     option = backend_option(identity.backend) if ENGINES[identity.backend].reads == "plans" else ""
-    todo = f"Do not drive with it. vla-bisect {bundle.folder}{option} finds where it goes wrong."
+    todo = f"Do not drive with it. vla-bisect {shlex.quote(str(bundle.folder))}{option} finds where it goes wrong."
     yield Finding(
         "samples", "samples", f"{engine} misses a gate: {one_line(verification.note)}", "stops", todo
     )

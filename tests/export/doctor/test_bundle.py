@@ -153,7 +153,7 @@ def test_plans_without_a_gpu_that_answers_stop(tmp_path: Path) -> None:
     (finding,) = check_plans(bundle.folder, orin(tmp_path, gpu=None, gpu_problem="the driver hangs"))
     assert (finding.verdict, finding.found) == (
         "stops",
-        "tensorrt has one, but no GPU answers: the driver hangs",
+        "it cannot run, as no GPU answers: the driver hangs",
     )
 
 
@@ -164,6 +164,28 @@ def test_a_robot_without_a_plan_is_told_to_build(tmp_path: Path) -> None:
     libraries = {"tensorrt": Library(version="10.3.0"), "onnxruntime": Library(version="1.23")}
     (finding,) = check_plans(bundle.folder, orin(tmp_path, libraries=libraries))
     assert (finding.verdict, finding.found) == ("warning", "none: the policy runs on the CPU, slowly")
+
+
+@pytest.mark.usefixtures("tensorrt_is_here")
+def test_a_plan_whose_library_does_not_load_stops(tmp_path: Path) -> None:
+    bundle = small_bundle(tmp_path / "small")
+    make_plan(bundle)
+    broken = Library(problem="TensorRT 8.6.2 is too old.", hint="Move to TensorRT 10.3.")
+    (finding,) = check_plans(bundle.folder, orin(tmp_path, libraries={"tensorrt": broken}))
+    assert (finding.verdict, finding.found) == ("stops", "it cannot run: TensorRT 8.6.2 is too old.")
+    assert finding.todo == "Move to TensorRT 10.3."
+
+
+def test_a_machine_without_any_engine_is_told(tmp_path: Path) -> None:
+    bundle = small_bundle(tmp_path / "small")
+    (finding,) = check_plans(bundle.folder, laptop(tmp_path, libraries={}))
+    assert (finding.verdict, finding.found) == ("stops", "none, and no engine that runs here")
+
+
+def test_a_folder_with_a_blank_is_quoted_in_commands(tmp_path: Path) -> None:
+    bundle = small_bundle(tmp_path / "my bundle")
+    (finding,) = check_plans(bundle.folder, orin(tmp_path))
+    assert finding.todo == f"vla-build '{bundle.folder}'"
 
 
 def test_a_rejected_plan_is_told(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from fake_driver import build_fake_driver
 
-from vla_edge.export.doctor.probes import kernels_of_tensorrt, probe_library, probe_slowdowns
+from vla_edge.export.doctor.apart import Apart, Work
+from vla_edge.export.doctor.probes import kernels_of_tensorrt, probe_gpu, probe_library, probe_slowdowns
+from vla_edge.runtime.cuda.opening import open_device
 
 Doctor = Callable[..., dict[str, Any]]
 
@@ -109,3 +111,17 @@ def test_nvml_s_reasons_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monkeypatch.setattr("vla_edge.export.doctor.probes.is_installed", lambda name: False)
     assert probe_slowdowns() == ()
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_is_told_as_the_sessions_see_it_and_has_kernels() -> None:
+    with Apart([Work(probe_gpu, 60), Work(lambda: probe_library("tensorrt"), 60)]) as apart:
+        gpu, library = (json.loads(answer) for answer in apart.answers() if isinstance(answer, bytes))
+    device = open_device()
+    device.close()
+    assert (gpu["name"], gpu["sm"], gpu["integrated"]) == (
+        device.info.name,
+        device.info.sm,
+        device.info.integrated,
+    )
+    assert device.info.sm in library["kernels"]

@@ -56,5 +56,5 @@ def _judged(installed: Installed) -> Finding:
     return Finding(
         "jetpack",
         "JetPack",
-        f"{found}, with {LIBRARIES['tensorrt'].label} {known.tensorrt}, CUDA {known.cuda}",
+        f"{found}; it brings {LIBRARIES['tensorrt'].label} {known.tensorrt}, CUDA {known.cuda}",
     )

@@ -48,7 +48,8 @@ def test_a_healthy_orin_has_nothing_to_mend(tmp_path: Path) -> None:
     findings = examined(orin(tmp_path))
     assert verdicts(findings) == {}
     assert (
-        by_id(findings, "jetpack").found == "6.2.1+b38 (Jetson Linux 36.4.4), with TensorRT 10.3, CUDA 12.6"
+        by_id(findings, "jetpack").found
+        == "6.2.1+b38 (Jetson Linux 36.4.4); it brings TensorRT 10.3, CUDA 12.6"
     )
     assert by_id(findings, "gpu").found == "Orin, SM 8.7, 15.2 GiB shared with the CPU"
     assert by_id(findings, "driver").found == "CUDA 12.6"
@@ -214,7 +215,7 @@ def test_another_python_does_not_see_jetpack_s_tensorrt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("release", "found"),
     [
-        ("# R39 (release), REVISION: 2.0, GCID: 1", "7.2 (Jetson Linux 39.2.0), with TensorRT 10.16, CUDA 13.2"),
+        ("# R39 (release), REVISION: 2.0, GCID: 1", "7.2 (Jetson Linux 39.2.0); it brings TensorRT 10.16, CUDA 13.2"),
         ("# R40 (release), REVISION: 1.0, GCID: 1", "Jetson Linux 40.1.0; not known to this version of vla-edge"),
         ("# R35 (release), REVISION: 4.1, GCID: 1", "Jetson Linux 35.4.1 is too old"),
     ],

@@ -237,6 +237,40 @@ class Tokenizer(BundleReader):
         instructions_of(Bundle.open(folder)).encode("a new place")
 
 
+class Packed(BundleReader):
+    """A packed bundle, whole and as an update; one that is accepted must be the bundle that was packed."""
+
+    def prepare(self) -> None:
+        from packed_files import packed_file
+
+        super().prepare()
+        self.examples = [
+            packed_file(self.bundle, self.folder / name, since).read_bytes()
+            for name, since in (("whole.vla", None), ("update.vla", self.bundle))
+        ]
+        self._sound = {path.name: path.read_bytes() for path in self.bundle.iterdir() if path.is_file()}
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        from packed_files import joined, split
+
+        if rng.random() < 0.3:
+            return mutate_bytes(rng, data)
+        index, rest = split(data)
+        if rng.random() < 0.2:
+            rest = mutate_bytes(rng, rest)
+        return joined(mutate_json(rng, json.dumps(index).encode()), rest)
+
+    def read(self, data: bytes) -> None:
+        from packed_files import unpacked
+
+        path, out = self.folder / "case.vla", self.folder / "out"
+        path.write_bytes(data)
+        shutil.rmtree(out, ignore_errors=True)
+        unpacked(path, out, self.bundle)
+        if {file.name: file.read_bytes() for file in out.iterdir()} != self._sound:
+            raise AssertionError("accepted, and another bundle than was packed")
+
+
 class Images(Reader):
     """An image file, whatever its bytes are and its name says."""
 
@@ -356,6 +390,7 @@ READERS: dict[str, type[Reader]] = {
     "settings": Settings,
     "golden": Golden,
     "graph": Graph,
+    "packed": Packed,
     "tokenizer": Tokenizer,
     "images": Images,
     "manifest": Manifest,

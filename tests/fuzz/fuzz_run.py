@@ -23,6 +23,8 @@ from typing import Any
 
 import fuzz_readers
 
+sys.path.append(str(Path(__file__).parents[1] / "support"))  # as pytest has it
+
 CPU_LIMIT_S = 5.0  # of one case: a small file must not cost more
 HANG_LIMIT_S = 90.0  # of the clock without any progress
 PREPARE_LIMIT_S = 600.0  # of the clock until the first case: some readers need a bundle exported

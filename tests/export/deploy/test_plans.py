@@ -1,0 +1,80 @@
+"""A deploy for TensorRT: plans that TensorRT-RTX really builds, for a GPU whose answers are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_tensorrt import FakeDevice
+from packed_files import packed_file
+from plan_builds import verification
+from plan_bundles import write_bundle
+
+from vla_edge.export.build import build as build_module
+from vla_edge.export.build.build import RejectedPlanError
+from vla_edge.export.build.target import Target
+from vla_edge.export.deploy.deploy import Deployment, DeployOptions, deploy
+from vla_edge.export.packed.packed import open_packed
+from vla_edge.runtime.bundle.bundle import Bundle
+
+pytest.importorskip("tensorrt_rtx")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], list[str]]:
+    """Makes the builder believe in a GPU of SM 8.9 whose samples pass or do not; tells the plans that ran."""
+    inner, ran = build_module.open_target, list[str]()
+
+    def make(passed: bool) -> list[str]:
+        @contextmanager
+        def target_with_gpu(backend: Any, device: int, memory: Any, sm: int | None, **named: Any) -> Any:
+            with inner(backend, device, memory, 89, building=True) as target:
+                yield Target(target.library, target.machine, FakeDevice([], sm=89), "")
+
+        def verified(plan: Any, *arguments: Any) -> Any:
+            ran.append(plan.path.name)
+            return verification(passed), None
+
+        monkeypatch.setattr(build_module, "open_target", target_with_gpu)
+        monkeypatch.setattr(build_module, "verify_plan", verified)
+        return ran
+
+    return make
+
+
+def deployed(file: Path, root: Path) -> Deployment:
+    with open_packed(file) as packed:
+        return deploy(packed, root, DeployOptions("tensorrt-rtx"))
+
+
+def test_what_is_missing_is_built_and_what_is_there_is_run_again(
+    gpu: Callable[[bool], list[str]], tmp_path: Path
+) -> None:
+    file = packed_file(write_bundle(tmp_path / "a").folder, tmp_path / "a.vla")
+    ran = gpu(True)
+    done = deployed(file, tmp_path / "root")
+    (plan,) = (tmp_path / "root" / "current" / "plans").glob("*.plan")
+    assert done.verification is not None
+    assert done.verification.passed
+    built = plan.stat().st_mtime_ns
+    deployed(file, tmp_path / "root")
+    assert ran == [plan.name, plan.name]
+    assert plan.stat().st_mtime_ns == built
+
+
+def test_a_plan_that_misses_its_gate_is_set_aside_and_the_current_policy_stays(
+    gpu: Callable[[bool], list[str]], tmp_path: Path
+) -> None:
+    first = packed_file(write_bundle(tmp_path / "a", name="policy-a").folder, tmp_path / "a.vla")
+    second = packed_file(write_bundle(tmp_path / "b", seed=1, name="policy-b").folder, tmp_path / "b.vla")
+    gpu(True)
+    deployed(first, tmp_path / "root")
+    gpu(False)
+    with pytest.raises(RejectedPlanError):
+        deployed(second, tmp_path / "root")
+    assert Bundle.open(tmp_path / "root" / "current").manifest.name == "policy-a"
+    assert list((tmp_path / "root").glob("policy-b-*/plans/*.plan.rejected"))
+    assert list((tmp_path / "root").rglob(".*")) == []

@@ -32,7 +32,7 @@ def group() -> None:
     return None
 
 
-@click.command("pack", context_settings=COMMAND_SETTINGS)
+@click.command("pack", short_help="Write a bundle into one file.", context_settings=COMMAND_SETTINGS)
 @click.argument("bundle", type=_PATH)
 @click.option("-o", "--output", type=_PATH, required=True, metavar="FILE", help="The file to write.")
 @click.option(
@@ -77,7 +77,7 @@ def pack(bundle: Path, output: Path, since: Path | None, force: bool, as_json: b
     print_packed(content.index, output, written, as_json)
 
 
-@click.command("unpack", context_settings=COMMAND_SETTINGS)
+@click.command("unpack", short_help="Make a bundle out of such a file.", context_settings=COMMAND_SETTINGS)
 @click.argument("file", type=_PATH)
 @click.argument("folder", type=_PATH, metavar="DIR")
 @click.option(
@@ -109,7 +109,9 @@ def unpack(file: Path, folder: Path, bases: tuple[Path, ...], as_json: bool) -> 
         print_unpacked(packed.index, folder, origins, as_json)
 
 
-@click.command("deploy", context_settings=COMMAND_SETTINGS)
+@click.command(
+    "deploy", short_help="Unpack, build, check, then switch to it.", context_settings=COMMAND_SETTINGS
+)
 @click.argument("file", type=_PATH)
 @click.argument("root", type=_PATH)
 @click.option(
@@ -170,7 +172,7 @@ def deploy(
     print_deployed(deployment, root, as_json)
 
 
-@click.command("rollback", context_settings=COMMAND_SETTINGS)
+@click.command("rollback", short_help="Switch back to the previous one.", context_settings=COMMAND_SETTINGS)
 @click.argument("root", type=_PATH)
 @click.option(
     "--to", metavar="NAME", help="A folder of ROOT, as vla-bundle list names it [the previous one]."
@@ -193,7 +195,7 @@ def rollback(root: Path, to: str | None, as_json: bool) -> None:
     print_rolled_back(root, roll_back(root, to), as_json)
 
 
-@click.command("list", context_settings=COMMAND_SETTINGS)
+@click.command("list", short_help="What was deployed; what is current.", context_settings=COMMAND_SETTINGS)
 @click.argument("root", type=_PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @verbose_option

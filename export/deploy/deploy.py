@@ -117,7 +117,7 @@ def deploy(packed: Packed, root: Path, options: DeployOptions, screen: Screen | 
             with screen.proving() as progress:
                 verification = prove(bundle, options.backend, options.device_index, progress)
         record = _kept_record(bundle, options, verification)
-        switch(root, bundle.folder.name)
+        switch(root, root / bundle.folder.name)
         removed = remove_older(root, options.keep)
         tidy(root)
         return Deployment(
@@ -152,9 +152,9 @@ def roll_back(root: Path, to: str | None = None) -> Path:
             )
         Bundle.open(target)
         if to is None and running is not None:
-            switch_back(root)
+            switch_back(root, target)
         else:
-            switch(root, os.path.relpath(target, root))
+            switch(root, target)
         tidy(root)
         return target
 
@@ -191,17 +191,19 @@ def _placed(packed: Packed, root: Path, screen: Screen) -> tuple[Bundle, Origins
 
 def _bases(packed: Packed, root: Path) -> list[Bundle]:
     """Every bundle of the root that can be opened, the one that is most likely to have the blocks first."""
-    bases = []
-    for path in find_bundles(root):
-        if path.is_symlink():
-            continue
-        try:
-            bases.append(Bundle.open(path, "size"))
-        except BundleError as error:
-            _log.info("nothing is taken from %s: %s", path, error.problem)
+    bases = [bundle for path in find_bundles(root) if (bundle := _opened(path))]
     since = packed.index.since.manifest_sha256 if packed.index.since else ""
     running = folder_of(root, CURRENT)
-    return sorted(bases, key=lambda base: (base.manifest_sha256 != since, base.folder != running))
+    likely = running.absolute() if running else None
+    return sorted(bases, key=lambda base: (base.manifest_sha256 != since, base.folder != likely))
+
+
+def _opened(path: Path) -> Bundle | None:
+    try:
+        return Bundle.open(path, "size")
+    except BundleError as error:
+        _log.info("nothing is taken from %s: %s", path, error.problem)
+        return None
 
 
 def _kept_record(

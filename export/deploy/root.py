@@ -74,40 +74,41 @@ def read_link(root: Path, link: str) -> str | None:
 
 
 def folder_of(root: Path, link: str) -> Path | None:
-    """The folder that a link leads to; None where it leads nowhere."""
-    text = read_link(root, link)
-    path = root / text if text else None
-    return path if path and path.is_dir() else None
+    """The folder that a link leads to, as `root / name` where it lies there; None where it leads nowhere."""
+    if read_link(root, link) is None or not (root / link).is_dir():
+        return None
+    real = Path(os.path.realpath(root / link))
+    return root / real.name if real.parent == Path(os.path.realpath(root)) else real
 
 
-def switch(root: Path, name: str) -> None:
-    """Make a folder of the root the current one, and the current one the previous.
+def switch(root: Path, target: Path) -> None:
+    """Make a folder the current one, and the current one the previous. Both are as `folder_of` gives them.
 
     `current` is exchanged last and in one step: whatever ends this process, it leads to the one or the other.
     """
     running = folder_of(root, CURRENT)
-    if running is not None and running == root / name:
+    if running == target:
         return
     if running is not None:
-        _point(root, PREVIOUS, os.readlink(root / CURRENT))
-    _point(root, CURRENT, name)
+        _point(root, PREVIOUS, running)
+    _point(root, CURRENT, target)
 
 
-def switch_back(root: Path) -> None:
+def switch_back(root: Path, previous: Path) -> None:
     """Exchange current and previous, both of which are there."""
     with uninterrupted():
         exchanged = swap(root / CURRENT, root / PREVIOUS)
     if exchanged:
         sync_folder(root)
     else:  # a kernel or file system that cannot
-        switch(root, os.readlink(root / PREVIOUS))
+        switch(root, previous)
 
 
-def _point(root: Path, link: str, text: str) -> None:
-    """Let a link lead to `text`, in one step."""
+def _point(root: Path, link: str, target: Path) -> None:
+    """Let a link lead to a folder, in one step; by its name alone where it lies beside."""
     with staging_folder(root / link) as folder:
         new = folder / link
-        new.symlink_to(text)
+        new.symlink_to(target.name if target.parent == root else target)
         sync_folder(folder)
         with uninterrupted():
             os.replace(new, root / link)

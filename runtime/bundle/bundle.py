@@ -165,8 +165,9 @@ def require_known(verify: str) -> None:
 def find_bundles(folder: str | os.PathLike[str]) -> list[Path]:
     """Every bundle in a folder: the folder itself, or those one level down, sorted by name.
 
-    Folders that an export has not finished (named `.*` or `*.partial`) are left out. One that must
-    not be looked into stays in: it may be a bundle, and opening it tells.
+    Folders that an export has not finished (named `.*` or `*.partial`) are left out, and links such as `current`
+    to another one here: a bundle is found once. One that must not be looked into stays in: it may be a bundle, and
+    opening it tells.
 
     Raises:
         BundleError: there is no such folder, or it cannot be read.
@@ -177,7 +178,13 @@ def find_bundles(folder: str | os.PathLike[str]) -> list[Path]:
             raise BundleError(f"{root} is not a folder.", "Give a bundle, or a folder that holds bundles.")
         if _may_be_bundle(root) and not _is_unfinished(root.absolute()):
             return [root]
-        children = [child for child in root.iterdir() if not _is_unfinished(child)]
+        real = os.path.realpath(root)
+        children = [
+            child
+            for child in root.iterdir()
+            if not _is_unfinished(child)
+            and not (child.is_symlink() and os.path.dirname(os.path.realpath(child)) == real)
+        ]
     except OSError as error:
         raise BundleError(f"{root} cannot be read: {error.strerror}.", "Check its permissions.") from error
     return sorted(filter(_may_be_bundle, children))

@@ -74,6 +74,18 @@ class TestSwitching:
             seen.append(current(tmp_path))
         assert seen == ["policy-b", "policy-c", "policy-b", "policy-a", "policy-b"]
 
+    def test_back_where_two_names_cannot_be_exchanged_in_one_step(
+        self, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deployed(files[0], tmp_path)
+        deployed(files[1], tmp_path)
+        monkeypatch.setattr("vla_edge.export.deploy.root.swap", lambda one, other: False)  # as FAT answers
+        seen = []
+        for _ in range(2):
+            roll_back(tmp_path)
+            seen.append(current(tmp_path))
+        assert seen == ["policy-a", "policy-b"]
+
     def test_the_same_again_changes_no_link(self, files: Files, tmp_path: Path) -> None:
         deployed(files[0], tmp_path)
         deployed(files[1], tmp_path)
@@ -102,6 +114,31 @@ class TestSwitching:
         assert done.previous == tmp_path / "by-hand"
         roll_back(tmp_path)
         assert current(tmp_path) == "policy-a"
+
+    def test_links_that_were_made_by_hand_keep_what_they_lead_to(self, files: Files, tmp_path: Path) -> None:
+        root = tmp_path / "root"
+        first = deployed(files[0], root).folder
+        (root / "current").unlink()
+        (root / "mine").symlink_to(first.absolute())
+        (root / "current").symlink_to("mine")
+        (root / "previous").symlink_to(first.absolute())
+        deployed(files[1], root)
+        assert os.readlink(root / "previous") == first.name
+        roll_back(root)
+        assert current(root) == "policy-a"
+        (root / "current").unlink()
+        (root / "current").symlink_to(shutil.copytree(first, tmp_path / "elsewhere"))
+        assert deployed(files[2], root).previous == tmp_path / "elsewhere"
+
+    def test_a_relative_root_is_no_different(
+        self, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for file in files:
+            deployed(file, Path("root"))
+        assert names(Path("root")) == ["current", "policy-b", "policy-c", "previous"]
+        roll_back(Path("root"))
+        assert current(Path("root")) == "policy-b"
 
     def test_a_policy_that_runs_from_the_link_goes_on(self, files: Files, tmp_path: Path) -> None:
         deployed(files[0], tmp_path)

@@ -314,6 +314,16 @@ def test_bundles_are_found_one_level_down_in_order(tiny_bundle: Path) -> None:
     assert find_bundles(root) == [root / "another", tiny_bundle]
 
 
+def test_a_bundle_is_found_once_though_links_beside_it_lead_to_it(tiny_bundle: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    tiny_bundle.rename(root / "tiny")
+    elsewhere = shutil.copytree(root / "tiny", tmp_path / "elsewhere")
+    (root / "current").symlink_to("tiny")
+    (root / "linked").symlink_to(elsewhere)
+    assert find_bundles(root) == [root / "linked", root / "tiny"]
+
+
 def test_a_bundle_is_found_as_itself(tiny_bundle: Path) -> None:
     assert find_bundles(tiny_bundle) == [tiny_bundle]
 

@@ -123,6 +123,18 @@ def test_the_doctor_runs_golden_samples(environment: Environment, bundle_of: Cal
     assert answer["can_run"]
 
 
+def test_a_policy_is_packed_and_deployed(
+    environment: Environment, bundle_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = environment("onnxruntime")
+    run(folder, "vla-bundle", "pack", bundle_of("pure"), "-o", tmp_path / "pure.vla")
+    options = ("--backend", "onnxruntime")
+    assert "checked: " in run(
+        folder, "vla-bundle", "deploy", tmp_path / "pure.vla", tmp_path / "root", *options
+    )
+    assert bundle_of("pure").name in run(folder, "vla-bundle", "list", tmp_path / "root")
+
+
 def test_a_plan_is_built(environment: Environment, bundle_of: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     bundle = shutil.copytree(bundle_of("pure"), tmp_path / "pure")

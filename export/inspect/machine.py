@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.graph_check import check_graph
 from vla_edge.runtime.cuda.device import DeviceInfo
 from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines import registry
@@ -12,7 +13,7 @@ from vla_edge.runtime.engines.choice import choose_backend
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.tensorrt.plan import find_plan, require_verified
 from vla_edge.runtime.engines.tensorrt.record import Machine
-from vla_edge.runtime.errors import EngineError
+from vla_edge.runtime.errors import BundleError, EngineError
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ def this_machine() -> ThisMachine:
 def runs_here(bundle: Bundle, machine: ThisMachine) -> Here:
     """Which engines would take the bundle, as far as can be told without loading it."""
     engines = tuple(_engine(bundle, installed, machine) for installed in machine.engines)
+    try:
+        check_graph(bundle.manifest, batch=None)
+    except BundleError as error:  # an engine runs it for whoever drives the graph himself, but no policy does
+        return Here(engines, "", error.problem, "")
     asked = next((engine.backend for engine in engines if not engine.problem), "")
     try:
         default = choose_backend(bundle)

@@ -247,6 +247,15 @@ class TestWhereItRuns:
         here = runs_here(Bundle.unchecked(copy), machine)
         assert (here.default, here.problem) == ("onnxruntime", "")
 
+    def test_a_graph_that_no_policy_feeds_is_not_said_to_run(self, copy: Path, inspect: Inspect) -> None:
+        edit(copy, lambda manifest: manifest["inputs"][0].update(role="other"))
+        code, text, _ = inspect(copy)
+        assert code == 0
+        assert "vla-run refuses it here: " in text
+        assert "describes the inputs pixel_values (other)" in " ".join(text.replace("│", " ").split())
+        here = json.loads(inspect(copy, "--json")[1])["here"]
+        assert (here["default"], here["asked"]) == ("", "")
+
     def test_this_machine_is_looked_at_without_a_bundle(self) -> None:
         machine = inspect_machine.this_machine()
         assert [engine.backend for engine in machine.engines] == ["onnxruntime", "tensorrt", "tensorrt-rtx"]

@@ -11,6 +11,7 @@ from vla_edge.export.build.memory import weights_bytes
 from vla_edge.export.families import BUILT_IN, GROUP
 from vla_edge.export.screen.screen import size
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.graph_check import check_graph
 from vla_edge.runtime.engines.choice import choose_backend
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.tensorrt.plan import find_plan, require_verified
@@ -44,9 +45,10 @@ def check_bundle(folder: Path, machine: Machine) -> Iterator[Finding]:
 
 
 def check_files(folder: Path) -> Iterator[Finding]:
-    """Every listed file by its hash."""
+    """Every listed file by its hash, and whether a policy can feed its graph."""
     try:
         bundle = Bundle.open(folder)
+        check_graph(bundle.manifest, batch=None)
     except BundleError as error:
         yield Finding("files", "files", error.problem, "stops", error.hint)
         return

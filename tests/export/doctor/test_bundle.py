@@ -66,6 +66,15 @@ def test_a_changed_file_stops_and_nothing_of_it_is_run(bundle: Bundle, tmp_path:
     assert "copy it again" in found["files"].todo
 
 
+def test_a_graph_that_no_policy_feeds_stops(bundle: Bundle, tmp_path: Path) -> None:
+    inputs = json.loads((bundle.folder / "manifest.json").read_text(encoding="utf-8"))["inputs"]
+    edit(bundle, inputs=[{**each, "role": "other"} for each in inputs])
+    found = examined(bundle.folder, laptop(tmp_path))
+    assert [*found] == ["files"]
+    assert found["files"].verdict == "stops"
+    assert "a policy needs pixels" in found["files"].found
+
+
 def test_a_manifest_that_is_damaged_stops(bundle: Bundle, tmp_path: Path) -> None:
     (bundle.folder / "manifest.json").write_text("{")
     assert "manifest.json is not JSON" in examined(bundle.folder, laptop(tmp_path))["files"].found

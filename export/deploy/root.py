@@ -54,7 +54,8 @@ def opened_root(root: Path) -> Iterator[None]:
 
 def folder_name(name: str, manifest_sha256: str) -> str:
     """Where a bundle of that name is deployed: letters, digits and "._-" of it, and its identity's first digits."""
-    plain = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).lstrip(".")
+    plain = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
+    plain = plain.lstrip(".-")  # neither hidden nor, where a shell puts it into a command's words, an option
     plain = plain.encode("utf-8", "ignore")[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
     return f"{plain or 'bundle'}-{manifest_sha256[:12]}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from vla_edge.runtime.engines.unused_gpu import has_nvidia_gpu
 
 # The same examples at every run of CI, which judges a change and not luck; new ones at every other run.
 settings.register_profile("ci", derandomize=True)
@@ -25,6 +28,18 @@ for _number, _handler in (
 ):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what fills the disk or cannot run here, unless -m names it."""
+    named = set(re.findall(r"\w+", config.getoption("markexpr")))
+    reasons = {"full": "writes 20 GB: run it with -m full"}
+    if not has_nvidia_gpu():
+        reasons["gpu"] = "no NVIDIA GPU here; -m gpu runs it all the same"
+    for mark in reasons.keys() - named:
+        for item in items:
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reasons[mark]))
 
 
 @pytest.fixture(scope="session")

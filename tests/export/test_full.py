@@ -1,4 +1,4 @@
-"""Full size, from sample to bundle, within the memory of a small machine. 15 GB of disk; minutes.
+"""Full size, from sample to bundle, within the memory of a small machine. 20 GB of disk; minutes.
 
 Run with: python -m pytest -m full
 """

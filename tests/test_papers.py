@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,8 @@ PAPERS = sorted(
 PATH = re.compile(
     rf"(?<![\w./-])(?:{'|'.join((*ROOMS, 'tests', 'docs', 'docker', 'examples'))})/[\w./-]*[\w/]"
 )
+# a file's name alone, as `cli.py`
+FILE = re.compile(r"(?<![\w./*{-])[\w-]+\.py\b")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 MODULE = re.compile(r"\bvla_edge(?:\.[a-z_0-9]+)+")
 CODE = re.compile(r"```\w*\n(.*?)```|`([^`]+)`", re.DOTALL)
@@ -53,6 +56,19 @@ def packages() -> list[str]:
 def test_every_path_that_a_paper_names_is_there(paper: Path) -> None:
     found = set(PATH.findall(re.sub(r"https?://\S+", "", text_of(paper))))
     assert sorted(path for path in found if not (ROOT / path).exists()) == []
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=str)
+def test_every_python_file_that_a_paper_names_alone_is_somewhere(paper: Path) -> None:
+    found = set(FILE.findall(re.sub(r"https?://\S+", "", text_of(paper))))
+    assert sorted(found - python_files()) == []
+
+
+@cache
+def python_files() -> frozenset[str]:
+    """The names of all files of code."""
+    tops = (*ROOMS, "tests", "docs", "examples")
+    return frozenset(path.name for top in tops for path in (ROOT / top).rglob("*.py"))
 
 
 @pytest.mark.parametrize("paper", PAPERS, ids=str)

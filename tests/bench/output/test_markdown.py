@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import golden_reports
 import msgspec
 import pytest
 from bench_examples import example_report, full_report, measured_row
 
 from vla_edge.bench.output.markdown import escape, to_markdown
-
-GOLDEN = Path(__file__).with_name("golden_report.md")
 
 
 def tables(text: str) -> list[list[str]]:
@@ -25,7 +22,7 @@ def tables(text: str) -> list[list[str]]:
 
 
 def test_the_example_gives_these_bytes() -> None:
-    assert to_markdown(example_report()).encode() == GOLDEN.read_bytes()
+    assert golden_reports.in_markdown().encode() == golden_reports.MARKDOWN.read_bytes()
 
 
 def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:

@@ -6,6 +6,7 @@ import io
 import re
 from pathlib import Path
 
+import golden_reports
 import msgspec
 import pytest
 from bench_examples import example_report, full_report, full_row, measured_row, stretched_report
@@ -20,7 +21,6 @@ from vla_edge.bench.output.terminal import print_report
 from vla_edge.bench.report.codec import decode
 from vla_edge.bench.report.types import Doubt, Report
 
-GOLDEN = Path(__file__).with_name("golden_report.txt")
 KEPT = Path(__file__).parents[3] / "bench" / "results"
 WIDTHS = (40, 60, 80, 100, 120, 160, 240)
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
@@ -59,7 +59,7 @@ def test_there_is_no_ratio_to_a_pytorch_that_is_wrong(backend: str, precision: s
 
 
 def test_the_example_gives_these_bytes_through_a_pipe() -> None:
-    assert printed(width=40) == GOLDEN.read_text()
+    assert golden_reports.in_a_terminal() == golden_reports.TERMINAL.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("report", [example_report(), full_report()])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vla_edge.runtime import Controller, ControllerOptions, Policy, VlaError, stop_on_exit
+from vla_edge.runtime import Command, Controller, ControllerOptions, Policy, VlaError, stop_on_exit
 
 
 def camera() -> Iterator[tuple[np.ndarray, float]]:
@@ -32,12 +32,17 @@ def main(bundle: str) -> None:
         controller = Controller(policy, ControllerOptions(deadline_ms=1000))
         with stop_on_exit(lambda: robot.move(0.0, 0.0), controller):
             for frame, captured_s in camera():
-                command = controller.step(frame, captured_s=captured_s)
-                robot.move(*command.values)
-                print(command.reason or "driving")
+                drive(robot, controller.step(frame, captured_s=captured_s))
             controller.reset()  # once somebody has looked at the reason
+            print("reset")
             frame, captured_s = next(camera())
-            print("reset:", controller.step(frame, captured_s=captured_s).reason or "driving")
+            drive(robot, controller.step(frame, captured_s=captured_s))
+            print("the end of the block stops the robot:")
+
+
+def drive(robot: Robot, command: Command) -> None:
+    robot.move(*command.values)  # zeros where there is a reason
+    print(command.reason or "driving", flush=True)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

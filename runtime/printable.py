@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 
+IN_COMMAND = "in_command"  # attribute of a log record: its text where a command, not a program, shows it
 _KEPT = "\n\t "
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from vla_edge.runtime.engines.unused_gpu import has_nvidia_gpu
+from vla_edge.runtime.engines.nvidia_gpu import has_nvidia_gpu
 
 # The same examples at every run of CI, which judges a change and not luck; new ones at every other run.
 settings.register_profile("ci", derandomize=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vla_edge.runtime.engines.unused_gpu import has_nvidia_gpu
+from vla_edge.runtime.engines.nvidia_gpu import has_nvidia_gpu
 from vla_edge.runtime.printable import one_line
 
 _MOST_BYTES = 64 << 10  # of a file that the system writes

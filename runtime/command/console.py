@@ -20,7 +20,7 @@ from vla_edge.runtime.process.interrupts import Interrupted, SignalsRaise
 from .failures import in_plain_words
 from .interrupted import INTERRUPTED, INTERRUPTED_WORD
 from .streams import open_closed_streams, outlive_readers, print_any_text
-from .wrapping import FoldedFormatter, for_terminal
+from .wrapping import CommandFormatter, for_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,8 +114,7 @@ def verbose_option(command: _AnyCallback) -> _AnyCallback:
 
 def configure_logging(verbose: bool) -> None:
     """Send warnings, or with `verbose` everything from INFO up, to stderr."""
-    form = "%(levelname)s %(name)s: %(message)s"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FoldedFormatter(form))
+    handler.setFormatter(CommandFormatter(plain=not verbose))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("vla_edge").setLevel(logging.INFO if verbose else logging.WARNING)

@@ -6,9 +6,10 @@ import logging
 import os
 import re
 import sys
+from copy import copy
 from typing import TextIO
 
-from vla_edge.runtime.printable import PrintableFormatter
+from vla_edge.runtime.printable import IN_COMMAND, PrintableFormatter
 
 # A command to copy stands at a line's start or after a colon, and ends with its sentence or before the next one.
 _COMMAND = re.compile(
@@ -70,8 +71,22 @@ def _columns(stream: TextIO) -> int:
         return _FALLBACK_COLUMNS
 
 
-class FoldedFormatter(PrintableFormatter):
-    """A formatter of log lines for stderr, folded where that is a terminal."""
+class CommandFormatter(PrintableFormatter):
+    """Log lines of a command for stderr, in its own words where a record has them; folded on a terminal.
+
+    Args:
+        plain: leave out where a line of this package comes from: `warning: <message>`.
+    """
+
+    def __init__(self, plain: bool) -> None:
+        super().__init__("%(levelname)s %(name)s: %(message)s")
+        self._plain = plain
 
     def format(self, record: logging.LogRecord) -> str:
-        return for_terminal(super().format(record), sys.stderr)
+        shown = copy(record)
+        if words := getattr(record, IN_COMMAND, None):
+            shown.msg, shown.args = words, ()
+        text = super().format(shown)
+        if self._plain and record.name.startswith("vla_edge."):
+            text = f"{record.levelname.lower()}: {text.partition(': ')[2]}"
+        return for_terminal(text, sys.stderr)

@@ -9,10 +9,12 @@ from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME
 from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_of, backend_option
 from vla_edge.runtime.errors import EngineError, InputError
+from vla_edge.runtime.printable import IN_COMMAND
 
+from .nvidia_gpu import has_nvidia_gpu
 from .registry import ENGINES, WITHOUT_PLANS, Engine
 from .session import Session
-from .unused_gpu import has_nvidia_gpu, idle_gpu_warning
+from .unused_gpu import idle_gpu_warning
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +116,18 @@ def _plans(bundle: Bundle) -> list[str]:
 def _warn_of_idle(bundle: Bundle) -> None:
     """A slow path is never taken without a word."""
     if has_nvidia_gpu():
-        logger.warning("%s", idle_gpu_warning(bundle.folder, _installed()))
+        _warn(idle_gpu_warning(bundle.folder, _installed()))
     elif plans := _plans(bundle):
         from .unchecked import unchecked_warning
 
-        logger.warning("%s", unchecked_warning(bundle.folder, plans))
+        _warn(unchecked_warning(bundle.folder, plans))
+
+
+def _warn(text: str) -> None:
+    """Log it with what silences it: in a program an argument, in a command an option."""
+    silent = "means the CPU without this warning.)"
+    in_command = f"{text} (--backend onnxruntime {silent}"
+    logger.warning("%s (backend='onnxruntime' %s", text, silent, extra={IN_COMMAND: in_command})
 
 
 def _with_plans(problem: str, bundle: Bundle, backend: str) -> str:

@@ -35,6 +35,7 @@ from vla_edge.runtime.errors import BundleError, EngineError, InputError
 from vla_edge.runtime.process.cores import usable_cores
 from vla_edge.runtime.process.forked import HomeProcess
 
+from .nvidia_gpu import has_nvidia_gpu
 from .session import MAX_DEVICE_INDEX, EngineIdentity, HostWork, nothing, require_whole
 
 Provider = Literal["cpu", "cuda"]
@@ -213,8 +214,9 @@ def _closed() -> EngineError:
 
 
 def _create_session(ort: Any, bundle: Bundle, options: OnnxRuntimeOptions, threads: int) -> Any:
-    # Of CUDA the log of the whole process tells what is missing, and nothing else does.
-    ort.set_default_logger_severity(_FATAL_ONLY if options.provider == "cpu" else _WARNINGS)
+    # Beside a GPU the log of the whole process tells what CUDA misses, and nothing else does.
+    tells_why = options.provider == "cuda" and has_nvidia_gpu()
+    ort.set_default_logger_severity(_WARNINGS if tells_why else _FATAL_ONLY)
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
@@ -259,9 +261,10 @@ def _check_provider(session: Any, options: OnnxRuntimeOptions) -> None:
     """A provider that cannot start is left out by ONNX Runtime with no more than a log line."""
     running = session.get_providers()
     if running[0] != _PROVIDERS[options.provider]:
+        why = "its log line above says why" if has_nvidia_gpu() else "this machine shows no NVIDIA GPU"
         raise EngineError(
             f"CUDA was asked for, but ONNX Runtime runs on {running[0]}: the CUDA provider did not start on "
-            f"device {options.device_index} (its log line above says why).",
+            f"device {options.device_index} ({why}).",
             "Check nvidia-smi, and CUDA and cuDNN with: pip install 'onnxruntime-gpu[cuda,cudnn]'; "
             "or choose provider='cpu'.",
         )

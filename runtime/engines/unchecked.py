@@ -38,6 +38,5 @@ def unchecked_warning(folder: Path, plans: Sequence[str]) -> str:
     return (
         f"{folder} runs on the CPU: its {'plan' if one else 'plans'} {', '.join(plans)} "
         f"{'was' if one else 'were'} never checked, and this machine has no NVIDIA GPU to run "
-        f"{'it' if one else 'them'}. On the machine with the GPU: vla-build --verify {folder}{option} "
-        "(backend='onnxruntime', --backend onnxruntime, means the CPU without this warning.)"
+        f"{'it' if one else 'them'}. On the machine with the GPU: vla-build --verify {folder}{option}"
     )

@@ -10,7 +10,7 @@ import pytest
 from plan_bundles import make_plan
 
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.engines import unused_gpu
+from vla_edge.runtime.engines import nvidia_gpu
 from vla_edge.runtime.engines.choice import choose_backend, open_session
 from vla_edge.runtime.engines.registry import Engine
 from vla_edge.runtime.errors import EngineError, InputError
@@ -71,18 +71,18 @@ def test_a_gpu_is_found_by_the_files_of_its_driver(
     tmp_path: Path, device: str, visible: str | None, found: bool
 ) -> None:
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    assert not unused_gpu.has_nvidia_gpu(tmp_path, environment)
+    assert not nvidia_gpu.has_nvidia_gpu(tmp_path, environment)
     path = tmp_path / device
     path.parent.mkdir(parents=True)
     path.touch()
-    assert unused_gpu.has_nvidia_gpu(tmp_path, environment) == found
+    assert nvidia_gpu.has_nvidia_gpu(tmp_path, environment) == found
 
 
 def test_a_driver_without_a_card_is_no_gpu(tmp_path: Path) -> None:
     for name in ("nvidiactl", "nvidia-uvm", "nvidia-modeset"):
         (tmp_path / "dev").mkdir(exist_ok=True)
         (tmp_path / "dev" / name).touch()
-    assert not unused_gpu.has_nvidia_gpu(tmp_path, {})
+    assert not nvidia_gpu.has_nvidia_gpu(tmp_path, {})
 
 
 def machine_with(monkeypatch: pytest.MonkeyPatch, *modules: str, gpu: bool = True) -> None:
@@ -157,8 +157,10 @@ def test_vla_run_shows_the_warning(
         cli.main()
     assert raised.value.code == 0
     shown = capfd.readouterr().err
-    assert "WARNING" in shown
+    assert shown.startswith(f"warning: {pristine_bundle} runs on the CPU")
     assert f"vla-build {pristine_bundle}" in shown
+    assert "(--backend onnxruntime means the CPU without this warning.)" in shown
+    assert "backend='" not in shown
 
 
 def test_plans_of_a_tensorrt_that_is_missing_name_the_one_that_is_there(

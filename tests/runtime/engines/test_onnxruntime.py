@@ -15,6 +15,7 @@ import onnx
 import pytest
 
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.engines.nvidia_gpu import has_nvidia_gpu
 from vla_edge.runtime.engines.onnxruntime import (
     MAX_THREADS,
     OnnxRuntimeOptions,
@@ -106,7 +107,7 @@ def test_the_identity_of_a_half_graph_says_how_the_cpu_computes_it(make_bundle: 
     assert "ONNX Runtime" in identity.compute
 
 
-def test_cuda_runs_on_cuda_or_not_at_all(pristine_bundle: Path) -> None:
+def test_cuda_runs_on_cuda_or_not_at_all(pristine_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     refused, provider = None, ""
     try:
         session = OnnxRuntimeSession(Bundle.open(pristine_bundle), OnnxRuntimeOptions(provider="cuda"))
@@ -119,6 +120,7 @@ def test_cuda_runs_on_cuda_or_not_at_all(pristine_bundle: Path) -> None:
         assert "CUDA" in refused.problem
         assert "provider='cpu'" in refused.hint
         assert "pip install" in refused.hint
+        assert has_nvidia_gpu() or not capfd.readouterr().err, "the error says all: no GPU here"
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from vla_edge.runtime.bundle.finding import CHECKPOINT_SUFFIXES
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.printable import printable
 
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 ENGINES = Path("engines")
 
 

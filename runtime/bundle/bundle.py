@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Literal
 from vla_edge.runtime.errors import BundleError, InputError
 from vla_edge.runtime.files.digest import sha256_of_open
 from vla_edge.runtime.files.regular_file import is_link, open_regular, read_regular, regular_size
-from vla_edge.runtime.files.staging import OLD_SUFFIX, PARTIAL_SUFFIX, target_of
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.process.cores import usable_cores
 
 from .external_data import MAX_MODEL_BYTES, check_external_data
+from .finding import find_bundles, no_bundle
 from .golden import golden_limit_bytes, read_golden, sample_inputs
 from .manifest import (
     GOLDEN_NAME,
@@ -162,48 +162,12 @@ def require_known(verify: str) -> None:
         raise InputError(f"verify={verify!r} is not known.", 'Use verify="full" or verify="size".')
 
 
-def find_bundles(folder: str | os.PathLike[str]) -> list[Path]:
-    """Every bundle in a folder: the folder itself, or those one level down, sorted by name.
-
-    Folders that an export has not finished (named `.*` or `*.partial`) are left out, and links such as `current`
-    to another one here: a bundle is found once. One that must not be looked into stays in: it may be a bundle, and
-    opening it tells.
-
-    Raises:
-        BundleError: there is no such folder, or it cannot be read.
-    """
-    root = Path(folder)
-    try:
-        if not root.is_dir():
-            raise BundleError(f"{root} is not a folder.", "Give a bundle, or a folder that holds bundles.")
-        if _may_be_bundle(root) and not _is_unfinished(root.absolute()):
-            return [root]
-        real = os.path.realpath(root)
-        children = [
-            child
-            for child in root.iterdir()
-            if not _is_unfinished(child)
-            and not (child.is_symlink() and os.path.dirname(os.path.realpath(child)) == real)
-        ]
-    except OSError as error:
-        raise BundleError(f"{root} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    return sorted(filter(_may_be_bundle, children))
-
-
-def _may_be_bundle(folder: Path) -> bool:
-    """Whether there is a manifest, or a folder that must not be searched for one: who opens it says so."""
-    try:
-        return (folder / MANIFEST_NAME).is_file()
-    except OSError:
-        return folder.is_dir()
-
-
 def _read_manifest(root: Path) -> bytes:
     path = root / MANIFEST_NAME
     try:
         return read_regular(path, MAX_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise _no_bundle(root) from error
+        raise no_bundle(root) from error
     except OSError as error:
         if is_link(error):
             raise _linked(path, root) from error
@@ -212,30 +176,6 @@ def _read_manifest(root: Path) -> bytes:
         raise BundleError(
             f"{str(path)!r} cannot be a file: {error}.", "Give a folder that vla-export wrote."
         ) from error
-
-
-def _no_bundle(root: Path) -> BundleError:
-    hint = "Give a folder that vla-export wrote."
-    parent = root.parent
-    try:
-        siblings = sorted(child.name for child in parent.iterdir())
-    except OSError:  # not there, or not to be listed: it would only have helped the message
-        siblings = []
-    earlier = [name for name in siblings if target_of(parent / name, OLD_SUFFIX) == root]
-    if earlier and not root.exists():
-        hint = f"An export that should replace it was killed; bring it back: mv {parent / earlier[0]} {root}"
-        return BundleError(f"{root} does not exist.", hint)
-    partial = [name for name in siblings if name.endswith(PARTIAL_SUFFIX) and root.name in name]
-    if partial or root.name.endswith(PARTIAL_SUFFIX):
-        unfinished = partial[0] if partial else root.name
-        hint = f"{parent / unfinished} is left of an interrupted export: delete it and export again."
-    if root.is_dir():
-        return BundleError(f"{root} is not a bundle: it has no {MANIFEST_NAME}.", hint)
-    return BundleError(f"{root} is not a folder." if root.exists() else f"{root} does not exist.", hint)
-
-
-def _is_unfinished(folder: Path) -> bool:
-    return folder.name.startswith(".") or folder.name.endswith(PARTIAL_SUFFIX)
 
 
 def _contained_paths(root: Path, files: Iterable[FileEntry]) -> dict[str, Path]:

@@ -87,6 +87,29 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
     assert "vla-export" in error.hint
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a/manifest.json"], "Give the bundle in it: {0}/a."),
+        (["b/manifest.json", "a/manifest.json", "c.pth"], "Give one of the bundles in it: {0}/a, {0}/b."),
+        (
+            ["a.pth", "b c.pth"],
+            "vla-inspect: {0}/a.pth, {0}/b c.pth. Export one: vla-export --ckpt {0}/a.pth",
+        ),
+        ([f"{at}.pt" for at in range(5)], "{0}/0.pt, {0}/1.pt, {0}/2.pt and 2 more. Export one"),
+        (["readme.txt"], "Give a folder that vla-export wrote."),
+    ],
+    ids=str,
+)
+def test_a_folder_without_manifest_names_what_lies_there(
+    tmp_path: Path, names: list[str], words: str
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert words.format(tmp_path) in refusal(tmp_path).hint
+
+
 def test_an_interrupted_export_is_mentioned(tmp_path: Path) -> None:
     (tmp_path / ".hybrid.4711.partial").mkdir()
     error = refusal(tmp_path / "hybrid")

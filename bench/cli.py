@@ -20,6 +20,7 @@ from vla_edge.bench.summary.cli import command as summary
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.process.cores import usable_cores
+from vla_edge.runtime.process.machine import is_jetson
 from vla_edge.runtime.version import VERSION
 
 from .default_group import DefaultGroup
@@ -187,10 +188,9 @@ def default_device() -> Device:
     have although NVML does is an error, and no reason to measure the CPU unasked.
     """
     from vla_edge.bench.backends.runnable import has_cuda
-    from vla_edge.bench.watch.board import is_tegra
     from vla_edge.bench.watch.nvml import gpu_count, open_nvml
 
-    if is_tegra() or has_cuda():
+    if is_jetson() or has_cuda():
         return "cuda"
     with open_nvml() as nvml:
         return "cuda" if nvml is not None and gpu_count(nvml) > 0 else "cpu"

@@ -16,21 +16,10 @@ from pathlib import Path
 
 from .telemetry import MOST_BYTES, MOST_W, number
 
-# a list of names, parted by zero bytes, such as "nvidia,p3767-0000", "nvidia,tegra234"
-COMPATIBLE = Path("/proc/device-tree/compatible")
-TEGRA = b"nvidia,tegra"
 HWMON = Path("/sys/class/hwmon")
 CHIP = "ina3221"
 WHOLE_BOARD = "VDD_IN"
 MILLI_PER_UNIT = 1000
-
-
-def is_tegra(compatible: Path = COMPATIBLE) -> bool:
-    """Whether this board is built around an NVIDIA Tegra, as every Jetson is."""
-    try:
-        return TEGRA in compatible.read_bytes()
-    except OSError:
-        return False
 
 
 def taken_bytes() -> float | None:

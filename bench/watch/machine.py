@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from typing import Any
 from vla_edge.bench.report.types import Gpu, Machine
 from vla_edge.bench.report.units import BYTES_PER_MIB
 from vla_edge.runtime.process.cores import allowed_cpus, usable_cores
+from vla_edge.runtime.process.machine import cpu_name
 
 from .nvml import NvmlGpu, gpu_count, open_nvml
 from .telemetry import MOST_BYTES, MOST_COUNT, MOST_MHZ, MOST_W, number, reading, text, whole_number
@@ -43,7 +43,7 @@ def describe_machine() -> Machine:
     import psutil
 
     return Machine(
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         board=_board_name(),
         cores_physical=whole_number("physical cores", lambda: psutil.cpu_count(logical=False), least=1),
         cores_usable=usable_cores(),
@@ -80,13 +80,6 @@ def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that matter to the figures."""
     found = {name: reading(f"the version of {name}", partial(version, name)) for name in LIBRARIES}
     return {name: each for name, each in found.items() if each}
-
-
-def _cpu_name() -> str:
-    """The model name; ARM kernels give none, then the architecture."""
-    told = reading("the CPU's name", lambda: Path("/proc/cpuinfo").read_text(errors="replace")) or ""
-    names = [line.split(":", 1)[1].strip() for line in told.splitlines() if re.match(r"model name\s*:", line)]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _board_name() -> str | None:

@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 
 from vla_edge.bench.report.types import DeviceMethod, Growth, Memory, PhaseMemory
 from vla_edge.bench.report.units import BYTES_PER_MIB, KIB_PER_MIB
+from vla_edge.runtime.process.machine import is_jetson
 
-from .board import is_tegra, taken_bytes
+from .board import taken_bytes
 from .nvml import NvmlGpu
 from .telemetry import reading
 
@@ -98,7 +99,7 @@ class DeviceMemory:
 
 def open_reader(gpu: NvmlGpu | None) -> DeviceMemory | None:
     """The reader that fits this machine, or None without a GPU that NVML knows."""
-    if is_tegra():
+    if is_jetson():
         return DeviceMemory(taken_bytes, growth="mem-available")
     if gpu is None:
         return None

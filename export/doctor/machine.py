@@ -13,11 +13,9 @@ from msgspec import Struct
 
 from vla_edge.runtime.engines.nvidia_gpu import has_nvidia_gpu
 from vla_edge.runtime.printable import one_line
+from vla_edge.runtime.process.machine import is_jetson
 
 _MOST_BYTES = 64 << 10  # of a file that the system writes
-_COMPATIBLE = "proc/device-tree/compatible"  # names parted by zero bytes, such as "nvidia,tegra234"
-_TEGRA = "nvidia,tegra"
-_RELEASE = "etc/nv_tegra_release"
 
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 CUDA_BINDINGS = "cuda-bindings"
@@ -105,7 +103,7 @@ class Machine:
     @property
     def is_jetson(self) -> bool:
         """Whether this is a board of NVIDIA's, also from within a container."""
-        return _TEGRA in (self.text(_COMPATIBLE) or "") or (self.root / _RELEASE).exists()
+        return is_jetson(self.root)
 
     @property
     def has_gpu_files(self) -> bool:

@@ -34,6 +34,7 @@ from vla_edge.runtime.bundle.manifest import Manifest, TensorSpec
 from vla_edge.runtime.errors import BundleError, EngineError, InputError
 from vla_edge.runtime.process.cores import usable_cores
 from vla_edge.runtime.process.forked import HomeProcess
+from vla_edge.runtime.process.machine import cpu_name
 
 from .nvidia_gpu import has_nvidia_gpu
 from .session import MAX_DEVICE_INDEX, EngineIdentity, HostWork, nothing, require_whole
@@ -298,7 +299,7 @@ def _identity(ort: Any, bundle: Bundle, options: OnnxRuntimeOptions, threads: in
     return EngineIdentity(
         backend="onnxruntime",
         version=ort.__version__,
-        device=f"cpu: {_cpu_name()} ({counted})" if on_cpu else f"cuda:{options.device_index}",
+        device=f"cpu: {cpu_name()} ({counted})" if on_cpu else f"cuda:{options.device_index}",
         provider=_PROVIDERS[options.provider],
         precision=bundle.manifest.precision.achieved,
         compute=_compute(bundle.manifest, on_cpu),
@@ -313,13 +314,3 @@ def _compute(manifest: Manifest, on_cpu: bool) -> str:
     if platform.machine() in ("x86_64", "AMD64"):
         return "fp32 (this CPU has no FP16 kernels, ONNX Runtime widens)"
     return "fp16 where ONNX Runtime has kernels for this CPU, else fp32"
-
-
-def _cpu_name() -> str:
-    """The processor's name; Arm kernels give none, so the architecture stands in."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

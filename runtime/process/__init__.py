@@ -1,1 +1,1 @@
-"""What this process may use, and how it is interrupted: cores, memory, threads, forks, signals."""
+"""What this machine is, what a process may use of it, how it is interrupted: cores, memory, forks, signals."""

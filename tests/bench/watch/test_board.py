@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psutil
 import pytest
 
 from vla_edge.bench import cli
 from vla_edge.bench.watch import memory
-from vla_edge.bench.watch.board import is_tegra, taken_bytes
+from vla_edge.bench.watch.board import taken_bytes
 from vla_edge.bench.watch.memory import DeviceMemory, MemoryWatch, open_reader
 
 MIB = 1 << 20
@@ -22,21 +20,11 @@ def test_the_peak_is_the_most_that_was_taken_since_the_start() -> None:
     assert (unified.peak_mib, unified.method) == (3500, "mem-available")
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [(b"nvidia,p3767-0000\0nvidia,tegra234\0", True), (b"raspberrypi,5-model-b\0brcm,bcm2712\0", False)],
-)
-def test_a_jetson_is_known_by_its_device_tree(tmp_path: Path, names: bytes, expected: bool) -> None:
-    (tmp_path / "compatible").write_bytes(names)
-    assert is_tegra(tmp_path / "compatible") is expected
-    assert is_tegra(tmp_path / "none") is False
-
-
 def test_on_a_jetson_the_shared_memory_is_watched_and_cuda_is_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(memory, "is_tegra", lambda: True)
-    monkeypatch.setattr("vla_edge.bench.watch.board.is_tegra", lambda: True)
+    monkeypatch.setattr(memory, "is_jetson", lambda: True)
+    monkeypatch.setattr(cli, "is_jetson", lambda: True)
     assert open_reader(None).method == "mem-available"
     watch = MemoryWatch(open_reader(None))
     watch.sample(1, "load")

@@ -4,9 +4,9 @@
 
 For each checkpoint, each step a command of its own: export and build in one, build again with the timing
 cache, errors by stage, a soak, refusals of damaged plans. Then one bench of all of them, and of the stand-in,
-against PyTorch; its report is in `report/`. Every result is kept in the folder as soon as it is there, and a
-step whose result is there is not run again, so that a run which was cut short goes on where it was. The table
-comes last.
+against PyTorch; its report is in `report/`, and is printed above the table, which has the rest. Every result is
+kept in the folder as soon as it is there, and a step whose result is there is not run again, so that a run which
+was cut short goes on where it was.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from typing import Any
 import click
 
 from vla_edge.bench.backends.runnable import check_device
+from vla_edge.bench.output.format import NOTHING
+from vla_edge.bench.output.markdown import table_lines
+from vla_edge.bench.output.tables.grid import Grid, Line
 from vla_edge.export import images
 from vla_edge.export.bundle.names import bundle_stem
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
@@ -73,14 +76,13 @@ def steps(checkpoint: Path, folder: Path, calls: int) -> Iterator[Step]:
 
 
 def bench_step(checkpoints: Sequence[Path], folder: Path, seconds: float) -> Step:
-    """The bench of all bundles, and of the stand-in; its result maps a bundle's name to its rows.
+    """The bench of all bundles, and of the stand-in; its result is what it printed.
 
     Args:
         checkpoints: for PyTorch's rows; one whose export failed is left out.
         folder: where `steps` put the bundles; the report goes into `report/` in it.
         seconds: for the samples of each backend.
     """
-    report = folder / "report"
     workloads = (
         "--workload",
         "policy",
@@ -93,13 +95,7 @@ def bench_step(checkpoints: Sequence[Path], folder: Path, seconds: float) -> Ste
     for checkpoint in checkpoints:
         if (folder / "engines" / _bundle_name(checkpoint)).is_dir():  # the bench refuses one without a bundle
             arguments += ["--checkpoint", str(checkpoint)]
-
-    def read(printed: str) -> Any:
-        click.echo(printed)
-        found = json.loads((report / "report.json").read_bytes())
-        return {bundle["name"]: bundle["rows"] for bundle in found["bundles"]}
-
-    return Step(BENCH, ("vla_edge.bench.cli", *arguments, "--out", str(report)), read)
+    return Step(BENCH, ("vla_edge.bench.cli", *arguments, "--out", str(folder / "report")), str)
 
 
 def _bundle_name(checkpoint: Path) -> str:
@@ -147,24 +143,12 @@ def _run(step: Step) -> Results:
     return outcome
 
 
-def with_bench(
-    results: dict[str, Results], bench: Results, checkpoints: Iterable[Path]
-) -> dict[str, Results]:
-    """Give each checkpoint's results the rows of its own bundle."""
-    rows = bench[BENCH].get("result", {})
-    return {
-        path.stem: {**results[path.stem], BENCH: {"result": rows.get(_bundle_name(path), [])}}
-        for path in checkpoints
-    }
-
-
 def table(results: dict[str, Results]) -> str:
     """Markdown: a line for each figure, a column for each checkpoint."""
     columns = [dict(figures(found)) for found in results.values()]
     names = dict.fromkeys(name for column in columns for name in column)
-    rows = [("", *results), *((name, *(column.get(name, "-") for column in columns)) for name in names)]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], f"|---|{'---|' * len(results)}", *lines[1:]])
+    lines = (Line((name, *(column.get(name, NOTHING) for column in columns))) for name in names)
+    return "\n".join(table_lines(Grid("", "", ("",), tuple(results), tuple(lines))))
 
 
 def figures(results: Results) -> Iterator[tuple[str, str]]:
@@ -178,29 +162,12 @@ def figures(results: Results) -> Iterator[tuple[str, str]]:
         yield "build with the timing cache: s, host memory MiB", _build(found["build again"])
     for stage, error in found.get("stages", {}).items():
         yield f"error of stage {stage}, relative L2", f"{error['relative_l2']:.2g}"
-    for backend, row in {row["backend"]: row for row in found.get(BENCH, ())}.items():
-        yield from _bench_figures(backend, row)
     if "soak" in found:
         yield from _soak_figures(found["soak"])
     if "plain enqueue" in found:
         yield "plain enqueue: act p50 / p99, ms", _latency(found["plain enqueue"]["act"])
     for fault, words in found.get("refusals", {}).items():
         yield f"plan with fault: {fault}", "refused" if words else "NOT REFUSED"
-
-
-def _bench_figures(backend: str, row: Results) -> Iterator[tuple[str, str]]:
-    if row["status"] in ("failed", "skipped"):
-        yield f"{backend}", f"{row['status']}: {row['reason']}"
-        return
-    wrong = " (wrong)" if row["status"] == "wrong" else ""
-    yield f"{backend}: step p50 / p99, ms", _latency(row["step"]) + wrong
-    if row["device"]:
-        yield f"{backend}: GPU alone p50 / p99, ms", _latency(row["device"]) + wrong
-    if row["memory"]["device_peak_mib"]:
-        yield f"{backend}: device memory, MiB", f"{row['memory']['device_peak_mib']:.0f}"
-    error, unit = row["parity"]["max_abs"], row["parity"]["unit"]
-    yield f"{backend}: action error, {unit}", "not finite" if error is None else f"{error:.3g}"
-    yield f"{backend}: process start to first step, s", f"{row['cold_start']['total_s']:.2f}"
 
 
 def _soak_figures(soak: Results) -> Iterator[tuple[str, str]]:
@@ -252,7 +219,7 @@ def _latency(latency: Results) -> str:
     help="For the samples of each backend of the bench.",
 )
 def command(checkpoints: tuple[Path, ...], output: Path, calls: int, seconds: float) -> int:
-    """Export, build, check, soak and compare CHECKPOINTS on this GPU; print one table.
+    """Export, build, check, soak and compare CHECKPOINTS on this GPU; print the bench, then one table of the rest.
 
     Exit code 1 when a step failed. Run again to go on after an interruption.
 
@@ -269,7 +236,8 @@ def command(checkpoints: tuple[Path, ...], output: Path, calls: int, seconds: fl
     output.mkdir(parents=True, exist_ok=True)
     results = {path.stem: run_steps(path.stem, steps(path, output, calls), output) for path in checkpoints}
     bench = run_steps("all", (bench_step(checkpoints, output, seconds),), output)
-    click.echo(table(with_bench(results, bench, checkpoints)))
+    click.echo(bench[BENCH].get("result", ""))
+    click.echo(table(results))
     results["all"] = bench
     failed = [(name, step) for name, found in results.items() for step in found if found[step]["exit_code"]]
     for name, step in failed:

@@ -47,11 +47,11 @@ def print_exported(folder: Path, manifest: Manifest, seconds: Mapping[str, float
 
 
 def print_missed(manifest: Manifest) -> None:
-    """The errors of a bundle that was not kept; the error itself comes on stderr."""
+    """All errors of a bundle that was not kept, before stderr says so in words."""
     console = result_console()
-    say(console, f"[bold red]{one_line(manifest.name)} was not kept: gates missed[/]")
-    prose(console, _answer(manifest) + "\n")
+    say(console, f"[bold red]{one_line(manifest.name)}: gates missed[/]")
     console.print(gate_view.gate_table(gates.judgements(manifest)))
+    console.file.flush()  # one pipe may carry both
 
 
 def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_floors(report: Report, bundles: Sequence[Bundle]) -> Report:
-    """The report with `Row.floor` and `forecasts`, where the device's rates are known.
+    """The report with `Row.floor`, where the device's rates are known, and `forecasts` of what ran at all.
 
     Args:
         report: as measured.
@@ -36,7 +36,8 @@ def with_floors(report: Report, bundles: Sequence[Bundle]) -> Report:
             continue
         rows = entry.rows if report.rates is None else _floored(entry.rows, work, report.rates)
         measured.append(msgspec.structs.replace(entry, rows=rows))
-        forecasts.append(forecast(entry.name, work, _best_engine(rows)))
+        if any(row.step for row in rows):
+            forecasts.append(forecast(entry.name, work, _best_engine(rows)))
     return msgspec.structs.replace(report, bundles=tuple(measured), forecasts=tuple(forecasts))
 
 

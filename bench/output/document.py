@@ -124,10 +124,13 @@ def _summary(bundle: BundleReport, told: Collection[tuple[str, str]]) -> Iterato
 
 
 def _details(bundle: BundleReport) -> Iterator[Block]:
-    yield from (BLANK, Words(f"{clipped(bundle.name)}: more figures", "more"))
-    for grid in bundle_grids(bundle):
+    grids = bundle_grids(bundle)
+    notes = [item for item in remarks(bundle.rows) if not item.grave]
+    if grids or notes:
+        yield from (BLANK, Words(f"{clipped(bundle.name)}: more figures", "more"))
+    for grid in grids:
         yield from table(grid.without_weights(bundle.weights_origin))
-    yield from _remarks(item for item in remarks(bundle.rows) if not item.grave)
+    yield from _remarks(notes)
 
 
 def _standin(standin: StandinReport, *, everything: bool) -> Iterator[Block]:

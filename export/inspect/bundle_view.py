@@ -27,6 +27,7 @@ from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest
 from vla_edge.runtime.command.streams import plus_minus
 from vla_edge.runtime.engines.registry import ENGINES
+from vla_edge.runtime.engines.tensorrt.record import PlanRecord
 
 from .bundle import BundleReport, Certainty, FileLine, PlanLine, SettingLine
 from .bundle_diff import Difference
@@ -293,6 +294,12 @@ def _file(line: FileLine) -> str:
     return f"[{style}]{text}[/]" if style else text
 
 
+def _on(record: PlanRecord, rejected: bool) -> str:
+    """The GPU of a plan, and whether it was checked there."""
+    unchecked = ", not checked" if record.verification.passed is None else ""
+    return f"SM {build_view.dotted(record.machine.sm)}{' rejected' if rejected else unchecked}"
+
+
 def _cells(report: BundleReport) -> tuple[str, ...]:
     name = one_line(report.folder.name or str(report.folder))
     if report.bundle is None:
@@ -300,11 +307,7 @@ def _cells(report: BundleReport) -> tuple[str, ...]:
     manifest = report.bundle.manifest
     judged = next((each for each in judgements(manifest) if each.gate.stage == _ACTION), None)
     error = f"{gate_view.error(judged)}, {gate_view.limit(judged)}" if judged else "no gate"
-    plans = ", ".join(
-        f"SM {build_view.dotted(line.record.machine.sm)}{' rejected' if line.rejected else ''}"
-        for line in report.plans
-        if line.record
-    )
+    plans = "; ".join(_on(line.record, line.rejected) for line in report.plans if line.record)
     policy = f"{manifest.source.layout} {manifest.precision.achieved}"
     total = size(sum(line.size_bytes for line in report.files))
     return (name, one_line(policy), error, total, _runs(report), plans or "none")

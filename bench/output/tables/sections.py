@@ -165,7 +165,8 @@ def bundle_grids(bundle: BundleReport) -> tuple[Grid, ...]:
         ),
         _grid("growth", "What the process held more after the timed steps than before, MiB", rows, _GROWTH),
     )
-    return tuple(grid.without_empty() for grid in grids if grid.lines)
+    filled = (grid.without_empty() for grid in grids if grid.lines)
+    return tuple(grid for grid in filled if grid.figures)
 
 
 def summary_grid(rows: Sequence[Row]) -> Grid:

@@ -19,7 +19,7 @@ from vla_edge.bench.output.markdown import to_markdown
 from vla_edge.bench.output.tables.sections import bundle_grids, latency_grid, summary_grid
 from vla_edge.bench.output.terminal import print_report
 from vla_edge.bench.report.codec import decode
-from vla_edge.bench.report.types import Doubt, Report
+from vla_edge.bench.report.types import Doubt, Report, Row
 
 KEPT = Path(__file__).parents[3] / "bench" / "results"
 WIDTHS = (40, 60, 80, 100, 120, 160, 240)
@@ -176,6 +176,17 @@ def test_a_short_run_is_a_note_and_no_doubt() -> None:
         assert "note: p99 of 20 runs" in " ".join(shown.split())
         assert "A short run (--quick)" in shown
         assert shown.index("note: p99 of 20 runs") > shown.index("more figures")
+
+
+def test_where_nothing_ran_there_are_no_tables_of_names_alone() -> None:
+    rows = tuple(
+        Row(row.backend, "failed", reason="no CUDA", weights_origin=row.weights_origin)
+        for row in example_report().bundles[0].rows
+    )
+    shown = printed(with_bundle(rows=rows))
+    assert "FAILED: " in shown
+    assert len(re.findall("^------", shown, re.MULTILINE)) == 1, "under the head of the summary"
+    assert "more figures" not in shown
 
 
 def test_generated_weights_are_said_once_and_rows_that_differ_say_so() -> None:

@@ -409,6 +409,13 @@ class TestSeveral:
         assert second.split()[:3] == ["pure-fp16", "pure", "fp16"]
         assert "ONNX Runtime" in first
 
+    def test_a_plan_that_was_never_checked_says_so(self, engines: Path, inspect: Inspect) -> None:
+        add_plan(engines / "hybrid-fp16", 87)
+        add_plan(engines / "pure-fp16", 89, passed=None)
+        *_, hybrid, pure = inspect(engines)[1].splitlines()
+        assert hybrid.endswith("SM 8.7")
+        assert pure.endswith("SM 8.9, not checked")
+
     def test_a_damaged_one_does_not_hide_the_others(self, engines: Path, inspect: Inspect) -> None:
         cut(engines / "hybrid-fp16")
         code, text, _ = inspect(engines)

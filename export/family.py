@@ -259,7 +259,7 @@ class Family(ABC):
         """The policy in PyTorch in eval mode, its parameters on the meta device.
 
         Its `forward` takes inputs by the graph's names and returns the stages and "actions" by theirs; "actions"
-        are [B, steps, size], before scale and offset.
+        are [B, steps, size], before scale and offset; carried state is [layers, B, hidden], in and out.
 
         Args:
             architecture, settings: of the policy.
@@ -308,7 +308,11 @@ class Family(ABC):
     def reference_inputs(
         self, settings: Any, golden: Mapping[str, np.ndarray], at: int
     ) -> dict[str, torch.Tensor]:
-        """Golden sample `at` as arguments of the policy, batch 1."""
+        """Golden sample `at` as arguments of the policy, batch 1: every input of the graph, by its name.
+
+        Of `golden[name]` [N, ...] that is [1, ...], and of carried state [N, layers, hidden] it is
+        [layers, 1, hidden]: `torch.from_numpy(golden[name][at])[:, None]`.
+        """
         import torch
 
         return {"pixel_values": torch.from_numpy(golden["pixel_values"][at : at + 1])}
@@ -335,9 +339,20 @@ class Family(ABC):
     def golden_inputs(
         self, architecture: Any, settings: Any, prompts: Prompts | None, count: int
     ) -> dict[str, np.ndarray]:
-        """Inputs of `count` golden samples beside their pixels, by the graph's names; [count, ...] each."""
+        """Inputs of `count` golden samples beside their pixels, by the graph's names: an array for each.
+
+        They are [count, ...] without the graph's batch: of an input [B, ...], [count, ...]; of carried state
+        [layers, B, hidden], [count, layers, hidden], and not zero for all samples, or a fault in how it enters the
+        graph would not be seen. Dtypes are the graph's. An input that is left out here or in `reference_inputs` is
+        refused by its name.
+        """
         return {}
 
     @abstractmethod
     def graph(self, request: GraphRequest) -> GraphWriter:
-        """The policy's graph: input `pixel_values` float32 [B, 3, H, W], output `actions`, stages in their order."""
+        """The policy's graph: input `pixel_values` float32 [B, 3, H, W], output `actions`, stages in their order.
+
+        What a robot uses is compared with the reference, or the export is refused: the output `actions` is the
+        stage "action", and each output that `runtime.state` carries, float32 [layers, B, hidden], is a stage that
+        the reference returns under the same name.
+        """

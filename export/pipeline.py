@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from vla_edge.export.bundle import gates
+from vla_edge.export.bundle import demands, gates
 from vla_edge.export.bundle import writer as bundle_writer
 from vla_edge.export.bundle.names import bundle_stem
 from vla_edge.export.checkpoint.source_watch import SourceWatch
@@ -233,6 +233,10 @@ def _export_one(
 
     target = job.options.target(precision.name)
     graph = _graph(job, precision, reference)
+    pairs = job.surroundings.runtime.state
+    demands.require_compared(job.family, graph, pairs)
+    demands.require_golden(job.family, graph, pairs, job.inputs)
+    demands.require_arguments(job.family, graph, pairs, reference.arguments(job.inputs))
     largest = max(int(np.prod(weight.value.shape)) * 4 for weight in graph.weights)
     needs = resources.estimate(sum(weight.size_bytes for weight in graph.weights), largest)
     for line in resources.check(needs, target, job.options.ignore_memory):
@@ -250,13 +254,12 @@ def _export_one(
         if not expected:
             with clock("reference"), reporter.stage("running PyTorch FP32", count, "images") as advance:
                 step = source.checked(advance)
-                names = [stage.name for stage in stages]
-                expected.update(run_reference(reference, job.inputs, names, lambda: step(1)))
+                names, states = [stage.name for stage in stages], demands.state_stages(graph, pairs)
+                expected.update(run_reference(reference, job.inputs, names, states, lambda: step(1)))
         save_golden(folder / schema.GOLDEN_NAME, job.inputs, expected)
         with clock("parity"), reporter.stage(f"comparing {precision.name}", count, "images") as advance:
-            golden, around = {**job.inputs, **expected}, job.surroundings
-            states = [source for source, _ in around.runtime.state]
-            measured = measure_graph(folder, golden, stages, states, around.action.scale, lambda: advance(1))
+            golden, scale = {**job.inputs, **expected}, job.surroundings.action.scale
+            measured = measure_graph(folder, golden, stages, pairs, scale, lambda: advance(1))
         with clock("publish"):
             files.append(bundle_writer.entry(folder / schema.GOLDEN_NAME))
             described = Description(

@@ -125,7 +125,7 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
         return [found[output_of(stage.name)].float().numpy() for stage in manifest.stages]
 
     engine = f"torch {torch.__version__} CPU, .half()"
-    return measure(run, golden, manifest.stages, manifest.action.scale, engine)
+    return measure(run, golden, manifest.stages, manifest.runtime.state, manifest.action.scale, engine)
 
 
 def render(report: PrecisionReport) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.bundle.bundle import Bundle, load_golden, rows
 from vla_edge.runtime.bundle.bundle import sample_inputs as bundle_samples
 from vla_edge.runtime.bundle.manifest import Gate, Manifest, Metric
 from vla_edge.runtime.checks.batch_error import compare
@@ -94,9 +94,10 @@ def run_samples(
         progress: is told of each sample.
 
     Returns:
-        For each sample, the measure of each visible stage; the action always is.
+        For each sample, the measure of each visible stage; the action and the carried state always are.
     """
     tensors: dict[str, str] = {stage.name: stage.tensor for stage in manifest.stages}
+    states = manifest.state_outputs
     visible = [name for name, tensor in tensors.items() if tensor in outputs]
     results = []
     for at in _counted(progress, len(golden["names"])):
@@ -105,7 +106,12 @@ def run_samples(
         run()
         results.append(
             {
-                name: _measure(outputs[tensors[name]], _reference(golden, name, at), name, manifest)
+                name: _measure(
+                    rows(outputs[tensors[name]], tensors[name] in states),
+                    _reference(golden, name, at),
+                    name,
+                    manifest,
+                )
                 for name in visible
             }
         )

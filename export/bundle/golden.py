@@ -6,7 +6,7 @@ file itself is measured against.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from vla_edge.runtime.bundle.golden import MAX_GOLDEN_BYTES
 from vla_edge.runtime.bundle.manifest import ACTION_STAGE
 from vla_edge.runtime.errors import CheckpointError, InputError
 
+from .demands import unreturned
 from .frames import Frame
 
 _HEADERS_BYTES = 1 << 20
@@ -35,23 +36,36 @@ def run_reference(
     reference: Reference,
     inputs: Mapping[str, np.ndarray],
     stages: Sequence[str],
+    states: Collection[str] = (),
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """Run the policy on each sample, one at a time.
 
+    Args:
+        reference: the policy.
+        inputs: of all samples.
+        stages: what to keep.
+        states: those of them that are carried state, [layers, 1, hidden] of the policy.
+        progress: called after each sample.
+
     Returns:
-        `stage_<name>` float32 [N, ...] for each stage, and `actions` [N, steps, size].
+        `stage_<name>` float32 [N, ...] for each stage, of carried state [N, layers, hidden]; and `actions`
+        [N, steps, size].
 
     Raises:
         CheckpointError: the FP32 policy itself gives NaN or infinity.
+        InputError: the family's policy does not return a stage.
     """
     collected: dict[str, list[np.ndarray]] = {}
     for at, name in enumerate(inputs["names"]):
         out = reference.run(inputs, at)
         for stage in stages:
+            if output_of(stage) not in out:
+                raise unreturned(reference.family, output_of(stage))
             value = out[output_of(stage)]
             _refuse_nan(value, stage, str(name))
-            collected.setdefault(array_of(stage), []).append(value[0].float().numpy())
+            row = value[:, 0] if stage in states else value[0]
+            collected.setdefault(array_of(stage), []).append(row.float().numpy())
         progress()
     return {name: np.stack(values) for name, values in collected.items()}
 
@@ -74,10 +88,14 @@ class Reference:
     policy: torch.nn.Module
     settings: Any
 
+    def arguments(self, inputs: Mapping[str, np.ndarray], at: int = 0) -> dict[str, torch.Tensor]:
+        """What the policy is called with for sample `at`."""
+        return self.family.reference_inputs(self.settings, inputs, at)
+
     def run(self, inputs: Mapping[str, np.ndarray], at: int) -> dict[str, torch.Tensor]:
         """The stages and actions of sample `at`, by the policy's names; floats go in as the policy computes."""
         dtype = next(self.policy.parameters()).dtype
-        given = self.family.reference_inputs(self.settings, inputs, at)
+        given = self.arguments(inputs, at)
         found: dict[str, torch.Tensor] = self.policy(
             **{name: value.to(dtype) if value.is_floating_point() else value for name, value in given.items()}
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import onnx
 from onnx import TensorProto, helper
 
 from vla_edge.export.graph.rounding import rounded
-from vla_edge.runtime.bundle.bundle import Bundle, load_golden, sample_inputs
+from vla_edge.runtime.bundle.bundle import Bundle, load_golden, rows, sample_inputs
 from vla_edge.runtime.bundle.external_data import check_external_data
 from vla_edge.runtime.bundle.manifest import MODEL_NAME, WEIGHTS_NAME, Stage, StageError
 from vla_edge.runtime.checks.batch_error import compare
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.files.atomic import staging_file
 from vla_edge.runtime.process.cores import usable_cores
+
+Pairs = Sequence[tuple[str, str]]  # as `runtime.state`
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,16 @@ def measure_bundle(bundle: Bundle, golden: dict[str, np.ndarray] | None = None) 
     """Measure a finished bundle's graph, its half precision made explicit (see `rounding`)."""
     manifest = bundle.manifest
     samples = golden if golden is not None else load_golden(bundle)
-    states = [source for source, _ in manifest.runtime.state]
-    return measure_graph(bundle.folder, samples, manifest.stages, states, manifest.action.scale)
+    return measure_graph(
+        bundle.folder, samples, manifest.stages, manifest.runtime.state, manifest.action.scale
+    )
 
 
 def measure_graph(
     folder: Path,
     golden: dict[str, np.ndarray],
     stages: Sequence[Stage],
-    states: Collection[str],
+    state: Pairs,
     scale: Sequence[float],
     progress: Callable[[], None] = lambda: None,
 ) -> Measured:
@@ -52,7 +55,7 @@ def measure_graph(
         folder: holds the graph and its data file; a temporary graph is written beside them and removed.
         golden: inputs and references (see `golden.py`).
         stages: which tensors to compare.
-        states: names of the inputs that carry state.
+        state: names of the inputs and outputs that carry it.
         scale: from graph output to a component's unit, per component.
         progress: called after each sample.
 
@@ -63,26 +66,33 @@ def measure_graph(
     session = _session(folder, stages)
     shapes = {value.name: value.shape for value in session.get_inputs()}
     tensors = [stage.tensor for stage in stages]
+    states = [source for source, _ in state]
 
     def run(at: int) -> Sequence[np.ndarray]:
         return session.run(tensors, sample_inputs(golden, at, shapes, states))
 
-    return measure(run, golden, stages, scale, _engine_name(), progress)
+    return measure(run, golden, stages, state, scale, _engine_name(), progress)
 
 
 def measure(
     run: Callable[[int], Sequence[np.ndarray]],
     golden: dict[str, np.ndarray],
     stages: Sequence[Stage],
+    state: Pairs,
     scale: Sequence[float],
     engine: str,
     progress: Callable[[], None] = lambda: None,
 ) -> Measured:
-    """Measure whatever gives the stages' values, float [B, ...] each and in their order, of a golden sample."""
+    """Measure whatever gives the stages' values of a golden sample, in their order.
+
+    They are float [B, ...] each, and of carried state [layers, B, hidden].
+    """
+    carried = {target for _, target in state}
     worst = {stage.name: (0.0, 0.0) for stage in stages}
     worst_scaled = 0.0
     for at in range(len(golden["names"])):
-        for stage, value in zip(stages, run(at), strict=True):
+        for stage, found in zip(stages, run(at), strict=True):
+            value = rows(found, stage.tensor in carried)
             wanted = golden["actions" if stage.name == "action" else f"stage_{stage.name}"][at]
             worst[stage.name] = _larger(worst[stage.name], compare(value, wanted))
             if stage.name == "action":

@@ -78,10 +78,11 @@ def _policy(manifest: Manifest | None) -> dict[str, Any]:
         "tools",
     )
     if manifest is None:
-        return dict.fromkeys((*keys, "gates"))
+        return dict.fromkeys((*keys, "uncompared_state", "gates"))
     values = {key: plain(getattr(manifest, key)) for key in keys}
     values["action"]["unit"] = shared_unit(manifest.action.units)
     values["instructions"] = [instruction.text for instruction in manifest.instructions]
+    values["uncompared_state"] = list(manifest.uncompared_state)
     return {**values, "gates": gate_view.as_json(judgements(manifest))}
 
 

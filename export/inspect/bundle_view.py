@@ -67,6 +67,10 @@ def print_bundle(report: BundleReport) -> None:
         f"by {one_line(manifest.parity.engine)}"
     )
     errors.add(gate_view.gate_table(judgements(manifest)))
+    if left := manifest.uncompared_state:
+        errors.add(
+            f"[bold yellow]not compared:[/] the carried state {one_line(', '.join(left))}; export it again"
+        )
     _add(tree, _plans_title(report.plans), map(_plan, report.plans))
     _add(tree, _files_title(report), map(_file, report.files))
     console.print(tree)

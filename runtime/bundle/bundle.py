@@ -22,7 +22,7 @@ from vla_edge.runtime.process.cores import usable_cores
 
 from .external_data import MAX_MODEL_BYTES, check_external_data
 from .finding import find_bundles, no_bundle
-from .golden import golden_limit_bytes, read_golden, sample_inputs
+from .golden import golden_limit_bytes, read_golden, rows, sample_inputs
 from .manifest import (
     GOLDEN_NAME,
     MANIFEST_NAME,
@@ -39,7 +39,7 @@ from .tokenizer_file import MAX_TOKENIZER_BYTES
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Bundle", "Verification", "find_bundles", "load_golden", "require_known", "sample_inputs"]
+__all__ = ["Bundle", "Verification", "find_bundles", "load_golden", "require_known", "rows", "sample_inputs"]
 
 Verification = Literal["full", "size"]
 
@@ -146,7 +146,8 @@ def load_golden(bundle: Bundle) -> dict[str, np.ndarray]:
     Returns:
         `names` unicode [N]; one array [N, ...] per graph input by its name, without its batch axis (carried state
         [layers, B, hidden] becomes [N, layers, hidden]); `actions` float32 [N, steps, size], whatever the graph
-        calls them; `stage_<name>` float32 [N, ...] per stage that the manifest lists. Of a policy with a prompt,
+        calls them; `stage_<name>` float32 [N, ...] per stage that the manifest lists, of carried state
+        [N, layers, hidden]. Of a policy with a prompt,
         `input_ids`, `token_ids` and `attention_mask` int32 [N, L] and `instruction_index` int32 [N] may be there
         without an input.
 

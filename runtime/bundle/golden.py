@@ -103,6 +103,21 @@ def sample_inputs(
     }
 
 
+def rows(value: np.ndarray, is_state: bool) -> np.ndarray:
+    """A graph's value with its batch first, a row of it as golden samples hold it.
+
+    Args:
+        value: [B, ...]; of carried state [layers, B, hidden].
+        is_state: which of the two.
+
+    Returns:
+        [B, ...], or [B, layers, hidden]; a view.
+    """
+    import numpy as np
+
+    return np.moveaxis(value, 1, 0) if is_state else value
+
+
 def golden_limit_bytes(manifest: Manifest) -> int:
     """The largest `golden.npz` that the manifest's shapes and number of samples can fill."""
     required, optional = _golden_shapes(manifest)
@@ -224,13 +239,18 @@ def _golden_shapes(manifest: Manifest) -> tuple[_Shapes, _Shapes]:
         optional["instruction_index"] = ("int32", ())
     required: _Shapes = {}
     for tensor in manifest.inputs:
-        # of carried state, [layers, B, hidden], the batch is the second axis
-        tail = (tensor.shape[0], *tensor.shape[2:]) if tensor.role == "state" else tensor.shape[1:]
-        required[tensor.name] = (tensor.dtype, tail)
+        required[tensor.name] = (tensor.dtype, _of_one(tensor.shape, tensor.role == "state"))
     for output in manifest.outputs:
         if output.role != "state":
             name = "actions" if output.role == "actions" else output.name
             required[name] = (output.dtype, output.shape[1:])
-    stages = (stage for stage in manifest.stages if stage.name != "action")
-    required |= {f"stage_{stage.name}": ("float32", stage.shape[1:]) for stage in stages}
+    for stage in manifest.stages:
+        if stage.name != "action":
+            tail = _of_one(stage.shape, stage.tensor in manifest.state_outputs)
+            required[f"stage_{stage.name}"] = ("float32", tail)
     return required, optional
+
+
+def _of_one(shape: tuple[int, ...], is_state: bool) -> tuple[int, ...]:
+    """The shape without the batch, which is the second axis of carried state, [layers, B, hidden]."""
+    return (shape[0], *shape[2:]) if is_state else shape[1:]

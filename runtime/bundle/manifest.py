@@ -123,7 +123,7 @@ class Cut(_Base, frozen=True):
 
 
 class Stage(_Base, frozen=True):
-    """A named intermediate value of the graph, kept so that errors can be located."""
+    """A named value of the graph that is compared with the reference's: what judges it, or locates an error."""
 
     name: StageName
     tensor: Name
@@ -278,6 +278,17 @@ class Manifest(_Base, frozen=True):
         """How many frames a run takes; 1 where it takes none, which a policy refuses."""
         pixels = self.input_of("pixels")
         return pixels.shape[0] if pixels else 1
+
+    @property
+    def state_outputs(self) -> tuple[str, ...]:
+        """The outputs that a runtime feeds back, [layers, batch, hidden]: it uses them as it does the actions."""
+        return tuple(target for _, target in self.runtime.state)
+
+    @property
+    def uncompared_state(self) -> tuple[str, ...]:
+        """Those of them that no stage compares with the reference, of a bundle from before they had to be stages."""
+        compared = {stage.tensor for stage in self.stages}
+        return tuple(name for name in self.state_outputs if name not in compared)
 
     @property
     def actions(self) -> Output:

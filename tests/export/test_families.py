@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -23,41 +23,10 @@ from vla_edge.runtime.bundle.manifest import Architecture
 from vla_edge.runtime.errors import CheckpointError, InputError
 
 TREE = Path(__file__).parents[2]
-TOY = TREE / "tests" / "families" / "toy"
 # Of the family that is built in: its tensors, its layouts, and the settings that go with them.
 NAMES = r"kosmos_model|clip_model|feature_fusion|actions\.mlp|clip_text|clip_form|hybrid-[abc]|[\"']pure[\"']"
 # Bundles from before any layout could be named are checked as they were.
 MAY_NAME = {"runtime/bundle/manifest_v1.py"}
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Puts a distribution that offers a family on the path: `install("mine", "module:FAMILY", code)`."""
-
-    def forget() -> None:
-        families._offers.cache_clear()
-        families.family_of.cache_clear()
-
-    def put(name: str, value: str, code: str, package: str = "some-package") -> None:
-        folder = tmp_path / package
-        info = folder / f"{package.replace('-', '_')}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{families.GROUP}]\n{name} = {value}\n")
-        (folder / f"{value.partition(':')[0]}.py").write_text(code)
-        monkeypatch.syspath_prepend(str(folder))
-        sys.modules.pop(value.partition(":")[0], None)
-        forget()
-
-    forget()
-    yield put
-    monkeypatch.undo()
-    forget()
-
-
-@pytest.fixture
-def toy(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TOY))
 
 
 def saved(path: Path, tensors: dict[str, torch.Tensor]) -> Path:

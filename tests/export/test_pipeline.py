@@ -107,6 +107,7 @@ def test_recurrent_policies_are_checked_from_states_that_are_not_zero(
     golden = load_golden(Bundle.open(result.folder))
     if lstm == "carried":
         assert np.abs(golden["h_in"][1::2]).max() > 0.1
+        assert {"h_out", "c_out"} <= {gate.stage for gate in result.manifest.parity.gates}
         assert result.manifest.runtime.state == (("h_in", "h_out"), ("c_in", "c_out"))
 
 

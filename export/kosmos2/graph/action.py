@@ -151,8 +151,8 @@ def _carried(builder: Builder, x: Value, lstm: Lstm) -> Value:
             hidden.append(graph.reshape(x, (1, batch, lstm.hidden)))
             cells.append(graph.reshape(_known(state.cell), (1, batch, lstm.hidden)))
     with graph.scope("rnn.outputs"):
-        graph.output("h_out", graph.concat(hidden, axis=0))
-        graph.output("c_out", graph.concat(cells, axis=0))
+        graph.stage("h_out", graph.output("h_out", graph.concat(hidden, axis=0)))
+        graph.stage("c_out", graph.output("c_out", graph.concat(cells, axis=0)))
         return graph.reshape(x, (batch, 1, lstm.hidden))
 
 

@@ -219,6 +219,10 @@ def test_carried_state_of_other_kinds_is_refused(make_bundle: Callable[..., Path
             "h_in float16 [1, 1, 2] has to be float32",
         ),
         (lambda m: [t.update(shape=[1, 2]) for t in state_of(m)], "h_in float32 [1, 2] has to be float32"),
+        (
+            lambda m: m["stages"].append({"name": "h_out", "tensor": "h_out", "shape": [2]}),
+            "the stage 'h_out' has not the shape of the state 'h_out'",
+        ),
     ):
         changed = copy.deepcopy(fields)
         changed["outputs"].sort(key=lambda tensor: tensor["name"] != "h_out")

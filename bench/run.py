@@ -125,11 +125,8 @@ def _measure_rates(harness: Harness) -> Rates | None:
 
 def has_failure(report: Report) -> bool:
     """Whether an engine is wrong, a backend failed, a bundle was refused, or nothing could be tried."""
-    rows = [row for bundle in report.bundles for row in bundle.rows]
-    rows += [entry.row for entry in report.standin.rows] if report.standin else []
-    if report.refused or all(row.status == "skipped" for row in rows):
-        return True
-    return any(row.status == "failed" or (row.status == "wrong" and not row.may_be_wrong) for row in rows)
+    nothing_ran = all(row.status == "skipped" for row in report.rows)
+    return bool(report.refused) or nothing_ran or any(row.is_fault for row in report.rows)
 
 
 def _plan(options: Options, checkpoints: Sequence[Path]) -> tuple[list[_Planned], list[Refused]]:

@@ -46,11 +46,7 @@ PROFILE_SECONDS = 10.0  # about as long as a profile may take
 
 
 def load(job: Job) -> Loaded:
-    """Open the job's backend.
-
-    Raises:
-        VlaError: the bundle, the checkpoint or the engine cannot be used.
-    """
+    """Open the job's backend."""
     return _backends(job).load(job)
 
 

@@ -12,7 +12,7 @@ from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.errors import VlaError
 
 from .devices import forecast
-from .distance import arithmetic_of, row_floor
+from .distance import arithmetic_of, floor_distance, row_work
 from .work import Work, work_of
 
 logger = logging.getLogger(__name__)
@@ -46,9 +46,16 @@ def _floored(rows: Sequence[Row], work: Work, rates: Rates) -> tuple[Row, ...]:
 
 
 def _floor_of(work: Work, rates: Rates, row: Row) -> FloorDistance | None:
-    """What was measured stands, whatever the floor does not know."""
+    """Of the time on the device alone where it is known, else of the step with its copies.
+
+    What was measured stands, whatever the floor does not know: then None.
+    """
+    latency = row.device or row.step
+    if latency is None or row.identity is None:
+        return None
     try:
-        return row_floor(work, rates, row)
+        precision = arithmetic_of(row.identity, row.backend)
+        return floor_distance(row_work(work, row.identity, row.backend), rates, precision, latency.p50_ms)
     except VlaError as error:
         logger.warning("no floor for the row %s: %s", row.backend, error.problem)
         return None

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from vla_edge.bench.report.types import FloorDistance, Identity, Rates, Row
+from vla_edge.bench.report.types import FloorDistance, Identity, Rates
 from vla_edge.runtime.errors import InputError
 
 from .work import Work
@@ -61,24 +61,6 @@ def floor_distance(work: Work, rates: Rates, precision: Arithmetic, p50_ms: floa
         ms=floor_ms,
         times_floor=p50_ms / floor_ms,
     )
-
-
-def row_floor(work: Work, rates: Rates, row: Row) -> FloorDistance | None:
-    """The distance of a row: of the time on the device alone where it is known, else of the step with its copies.
-
-    Args:
-        work: of the bundle, in its graph's own sizes.
-        rates: of the device that ran it.
-        row: of the report.
-
-    Returns:
-        None where the row has no figures, or the rate of its arithmetic was not measured.
-    """
-    latency = row.device or row.step
-    if latency is None or row.identity is None:
-        return None
-    precision = arithmetic_of(row.identity, row.backend)
-    return floor_distance(row_work(work, row.identity, row.backend), rates, precision, latency.p50_ms)
 
 
 def arithmetic_of(identity: Identity, backend: str) -> Arithmetic:

@@ -116,7 +116,7 @@ def alarms(report: Report) -> tuple[Remark, ...]:
         Remark(f"{backend_label(row)} of {clipped(bundle.name)}", row.status, clipped(row.reason, TEXT_LIMIT))
         for bundle in report.bundles
         for row in bundle.rows
-        if row.status == "failed" or (row.status == "wrong" and not row.may_be_wrong)
+        if row.is_fault
     ]
     every += [
         Remark(clipped(refused.path), "refused", clipped(refused.reason, TEXT_LIMIT))

@@ -360,9 +360,10 @@ class Row(_Base, frozen=True):
         return self.kind.startswith("torch")
 
     @property
-    def may_be_wrong(self) -> bool:
-        """PyTorch in anything but FP32: that is what the islands of the engines are for, and a finding."""
-        return self.is_torch and self.kind != BASELINE
+    def is_fault(self) -> bool:
+        """Whether it failed or is wrong, but for PyTorch in less than FP32: that may be wrong, and is a finding."""
+        may_be_wrong = self.is_torch and self.kind != BASELINE
+        return self.status == "failed" or (self.status == "wrong" and not may_be_wrong)
 
 
 class BundleReport(_Base, frozen=True):
@@ -509,6 +510,12 @@ class Report(_Base, frozen=True, kw_only=True):
     standin: StandinReport | None = None
     # false in what is saved while backends are still to come
     complete: bool = True
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Of all bundles, then of the stand-in."""
+        standin = self.standin.rows if self.standin else ()
+        return (*(row for bundle in self.bundles for row in bundle.rows), *(item.row for item in standin))
 
 
 def json_schema() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import msgspec
@@ -54,9 +54,7 @@ def summary_of(report: Report) -> Report:
 
 
 def _all_series(report: Report) -> Iterator[Series]:
-    rows = chain.from_iterable(bundle.rows for bundle in report.bundles)
-    standin = (item.row for item in report.standin.rows) if report.standin else ()
-    for row in chain(rows, standin):
+    for row in report.rows:
         yield from msgspec.structs.astuple(row.samples) if row.samples else ()
 
 

@@ -8,8 +8,8 @@ from bench_examples import measured_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.bench.floor.attach import _floored
-from vla_edge.bench.floor.distance import arithmetic_of, floor_distance, row_floor, row_work
+from vla_edge.bench.floor.attach import _floor_of, _floored
+from vla_edge.bench.floor.distance import arithmetic_of, floor_distance, row_work
 from vla_edge.bench.floor.work import Numbers, Work
 from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.report.types import Identity, Rates
@@ -154,13 +154,13 @@ def test_an_arithmetic_that_is_not_known_is_refused_by_name() -> None:
 def test_a_row_is_measured_by_its_time_on_the_device_where_there_is_one() -> None:
     step = measured_row("torch-fp32", (40.0, 42.0))
     device = measured_row("torch-fp32", (40.0, 42.0), device=summarise((30.0, 32.0)))
-    assert row_floor(WORK, RATES, step) == floor_distance(WORK.in_precision(4), RATES, "fp32", 41.0)
-    assert row_floor(WORK, RATES, device) == floor_distance(WORK.in_precision(4), RATES, "fp32", 31.0)
+    assert _floor_of(WORK, RATES, step) == floor_distance(WORK.in_precision(4), RATES, "fp32", 41.0)
+    assert _floor_of(WORK, RATES, device) == floor_distance(WORK.in_precision(4), RATES, "fp32", 31.0)
 
 
 def test_a_row_without_figures_has_no_floor() -> None:
-    assert row_floor(WORK, RATES, measured_row("torch-fp32", (1.0,), step=None)) is None
-    assert row_floor(WORK, RATES, measured_row("torch-fp32", (1.0,), identity=None)) is None
+    assert _floor_of(WORK, RATES, measured_row("torch-fp32", (1.0,), step=None)) is None
+    assert _floor_of(WORK, RATES, measured_row("torch-fp32", (1.0,), identity=None)) is None
 
 
 @pytest.mark.parametrize("compute", ["int8 by TensorRT", "", "fp8", "FP16"])

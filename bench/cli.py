@@ -17,7 +17,13 @@ from vla_edge.bench.options.flags import flags
 from vla_edge.bench.options.options import Device, Options, Workload
 from vla_edge.bench.output.render_cli import command as render
 from vla_edge.bench.summary.cli import command as summary
-from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
+from vla_edge.runtime.command.console import (
+    COMMAND_SETTINGS,
+    ExamplesFirst,
+    run_command,
+    stderr_console,
+    verbose_option,
+)
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.process.cores import usable_cores
 from vla_edge.runtime.process.machine import is_jetson
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
 # in lines of their own: click would break names at their hyphens
 _INDENT = 2 * " "
 _BACKENDS = textwrap.fill(
-    ", ".join(BACKEND_NAMES), 76, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
+    ", ".join(BACKEND_NAMES), 54, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
 )
 EPILOG = f"""\b
 Backends:
@@ -58,7 +64,7 @@ use; 130 Ctrl-C.
 QUICK_SECONDS = 2.0
 
 
-@click.command("vla-bench", context_settings=COMMAND_SETTINGS, epilog=EPILOG)
+@click.command("vla-bench", cls=ExamplesFirst, context_settings=COMMAND_SETTINGS, epilog=EPILOG)
 @click.argument("engines", type=click.Path(path_type=Path), default=Path("engines"))
 @click.option(
     "--checkpoint",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -32,7 +34,14 @@ class DefaultGroup(click.Group):
         """The context of the default command, or that of this group where a subcommand is named."""
         if args and args[0] in self.commands:
             return super().make_context(info_name, args, parent, **extra)
-        return self.default.make_context(info_name, args, parent, **extra)
+        first = args[0] if args else ""
+        try:
+            return self.default.make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            meant = get_close_matches(first, self.commands, 1)
+            if meant and not os.path.exists(first):
+                error.message += f" Did you mean {info_name} {meant[0]}?"
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the context was made for; returns what it returns."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vla_edge.export.screen.progress import note, stage
-from vla_edge.runtime.command.console import configure_logging, run_command, stderr_console
+from vla_edge.runtime.command.console import ExamplesFirst, configure_logging, run_command, stderr_console
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.version import VERSION
@@ -44,7 +44,9 @@ class RichReporter:
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EPILOG
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    cls=ExamplesFirst,
+    epilog=EPILOG,
 )
 @click.option(
     "--ckpt",

@@ -40,3 +40,19 @@ def test_no_line_is_wider_than_79_columns(source: Path) -> None:
         assert shown.exit_code == 0
         assert shown.output.startswith("Usage: ")
         assert [line for line in shown.output.splitlines() if cell_len(line) > 79] == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=str)
+def test_examples_stand_before_the_options(source: Path) -> None:
+    for command in commands_in(source):
+        shown = CliRunner().invoke(command, ["--help"]).output
+        assert 0 < shown.index("Example") < shown.index("Options:")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=str)
+def test_on_60_columns_only_examples_are_wider(source: Path) -> None:
+    """They are commands to copy, which a line break would cut."""
+    for command in commands_in(source):
+        shown = CliRunner().invoke(command, ["--help"], terminal_width=60).output
+        wide = [line.strip() for line in shown.splitlines() if cell_len(line) > 60]
+        assert [line for line in wide if not line.startswith(("vla-", "python "))] == []

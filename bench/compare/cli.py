@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from vla_edge.runtime.command.console import COMMAND_SETTINGS, verbose_option
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, ExamplesFirst, verbose_option
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.command.wrapping import for_terminal
@@ -49,6 +49,7 @@ class PartType(click.ParamType):
 @click.command(
     "compare",
     context_settings=COMMAND_SETTINGS,
+    cls=ExamplesFirst,
     epilog=EPILOG,
 )
 @click.argument("before", type=click.Path(path_type=Path))

@@ -111,7 +111,7 @@ def _keyed_rows(report: Report) -> Iterator[tuple[Key, Row]]:
     """Every row under what it ran; of two with one name the second is number 1."""
     named = [(workload_of(bundle), row) for bundle in report.bundles for row in bundle.rows]
     if report.standin:
-        named += [(f"stand-in, {item.protocol} protocol", item.row) for item in report.standin.rows]
+        named += [(f"stand-in, {item.protocol_word} protocol", item.row) for item in report.standin.rows]
     seen: dict[tuple[str, str], int] = {}
     for workload, row in named:
         count = seen.setdefault((workload, row.backend), 0)

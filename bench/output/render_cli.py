@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vla_edge.runtime.command.console import COMMAND_SETTINGS, verbose_option
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, ExamplesFirst, verbose_option
 from vla_edge.runtime.version import VERSION
 
 EPILOG = """\b
@@ -19,6 +19,7 @@ Examples:
 @click.command(
     "render",
     context_settings=COMMAND_SETTINGS,
+    cls=ExamplesFirst,
     epilog=EPILOG,
 )
 @click.argument("report_path", metavar="REPORT", type=click.Path(path_type=Path))

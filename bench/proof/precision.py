@@ -21,7 +21,13 @@ from msgspec import Struct
 
 from vla_edge.bench.backends.checkpoints import CheckpointFinder
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
-from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
+from vla_edge.runtime.command.console import (
+    COMMAND_SETTINGS,
+    ExamplesFirst,
+    run_command,
+    stderr_console,
+    verbose_option,
+)
 from vla_edge.runtime.command.json_text import json_text
 
 if TYPE_CHECKING:
@@ -153,7 +159,7 @@ def _shown(error: float) -> str:
     return f"{error:.2e}" if math.isfinite(error) else "NaN/inf"
 
 
-@click.command(context_settings=COMMAND_SETTINGS, epilog=EPILOG)
+@click.command(cls=ExamplesFirst, context_settings=COMMAND_SETTINGS, epilog=EPILOG)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--samples", type=click.IntRange(1), help="Take only the first so many golden samples.")

@@ -427,6 +427,10 @@ class MemoryPart(_Base, frozen=True):
     mib: Number
 
 
+# What people read of a stand-in's protocol: that of the published figures, or the bench's own.
+PROTOCOL_WORDS = {"owner": "published", "bench": "bench"}
+
+
 class StandinRow(_Base, frozen=True):
     """The stand-in on one backend under one protocol."""
 
@@ -436,6 +440,10 @@ class StandinRow(_Base, frozen=True):
     # predicted from shapes, and the parts of it
     explained_mib: Number | None
     parts: tuple[MemoryPart, ...] = ()
+
+    @property
+    def protocol_word(self) -> str:
+        return PROTOCOL_WORDS[self.protocol]
 
     @property
     def allocated_mib(self) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from vla_edge.bench.harness.harness import Harness
-from vla_edge.bench.report.types import Row, StandinReport
+from vla_edge.bench.report.types import PROTOCOL_WORDS, Row, StandinReport
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.files.staging import scratch_folder
 
@@ -27,7 +27,7 @@ def bench_standin(harness: Harness) -> Iterator[StandinReport]:
     with scratch_folder("vla-bench") as scratch:
         for protocol in get_args(Protocol):
             for name in names:
-                harness.progress.begin(f"owner-standin, {protocol}'s protocol", name)
+                harness.progress.begin(f"owner-standin, {PROTOCOL_WORDS[protocol]} protocol", name)
                 job = standin_job(name, protocol, options, scratch)
                 row, _ = harness.run(job, WEIGHTS_ORIGIN, GATES[BACKENDS[name].precision])
                 rows.append((protocol, row))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from vla_edge.bench.report.types import Claim, Row, StandinReport, StandinRow
+from vla_edge.bench.report.types import PROTOCOL_WORDS, Claim, Row, StandinReport, StandinRow
 
 from .load import Protocol
 from .memory import ITEM_BYTES, explain_memory, total_mib
@@ -93,7 +93,7 @@ def _measured_memory(rows: Sequence[StandinRow]) -> Iterator[str]:
         measured = item.row.memory.torch_allocator_peak_mib if item.row.memory else None
         if measured is not None and item.explained_mib is not None:
             yield (
-                f"{item.row.backend} ({item.protocol} protocol): {measured:.1f} MiB measured, "
+                f"{item.row.backend} ({item.protocol_word} protocol): {measured:.1f} MiB measured, "
                 f"{item.explained_mib:.1f} MiB from shapes, {_off(measured, item.explained_mib)} from the sum."
             )
 
@@ -116,6 +116,6 @@ def _speedups(rows: Sequence[StandinRow]) -> Iterator[str]:
             )
             if single and half:
                 yield (
-                    f"FP32 to FP16 in {engine}, {protocol} protocol: {single:.3f} to {half:.3f} ms, "
+                    f"FP32 to FP16 in {engine}, {PROTOCOL_WORDS[protocol]} protocol: {single:.3f} to {half:.3f} ms, "
                     f"{single / half:.2f} x (claimed: {CLAIMED_SPEEDUPS})."
                 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vla_edge.runtime.command.console import COMMAND_SETTINGS, verbose_option
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, ExamplesFirst, verbose_option
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.version import VERSION
 
@@ -17,7 +17,7 @@ Examples:
 """
 
 
-@click.command("summary", context_settings=COMMAND_SETTINGS, epilog=EPILOG)
+@click.command("summary", cls=ExamplesFirst, context_settings=COMMAND_SETTINGS, epilog=EPILOG)
 @click.argument("report_path", metavar="REPORT", type=click.Path(path_type=Path))
 @click.option(
     "-o",

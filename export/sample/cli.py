@@ -17,6 +17,7 @@ from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stde
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.command.wrapping import for_terminal
+from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _SAMPLES = cast("Samples", _FAMILY.samples)
     type=click.Path(),
     required=True,
     help="File to write, or a folder: one that is there, or a name without suffix or with / at its end; the "
-    "owner's file name is used there.",
+    "training script's file name is used there.",
 )
 @click.option(
     "--tokenizer/--no-tokenizer", default=True, show_default=True, help="Write tokenizer/ beside it."
@@ -80,7 +81,7 @@ def command(
     refuse_unwritable(tokenizer_folder if tokenizer else path.parent)
     if not force:
         _refuse_existing(path, tokenizer_folder if tokenizer else None)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     written = [path]
     _write_with_progress(path, sample, force)
     if tokenizer:
@@ -92,6 +93,15 @@ def _is_folder(output: str) -> bool:
     # os.path: a folder that must not be searched is for refuse_unwritable to name
     name = os.path.basename(output)  # empty after a last "/"
     return os.path.isdir(output) or name in ("", ".", "..") or Path(name).suffix == ""
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # as in /proc, where permissions do not tell
+        raise InputError(
+            f"the folder {folder} cannot be made: {error.strerror}.", "Write elsewhere with -o."
+        ) from error
 
 
 def _refuse_existing(path: Path, tokenizer_folder: Path | None) -> None:

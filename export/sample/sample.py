@@ -1,4 +1,4 @@
-"""Sample checkpoints: the owner's exact container, around generated weights.
+"""Sample checkpoints: the training script's exact container, around generated weights.
 
 They are for trying and testing everything that takes a checkpoint. Their actions mean nothing, and the
 file says so itself: `args.vla_sample` marks it, and every tool repeats it beside each figure.

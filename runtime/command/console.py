@@ -31,6 +31,16 @@ COMMAND_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_
 _AnyCallback = TypeVar("_AnyCallback", bound=Callable[..., Any])
 
 
+class ExamplesFirst(click.Command):
+    """A command whose epilog, with examples, stands before its options, as where they are part of the help."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+        self.format_options(ctx, formatter)
+
+
 def run_command(command: click.Command) -> NoReturn:
     """Run a click command as the whole process, and exit.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,7 +20,7 @@ from vla_edge.runtime.version import VERSION
 
 from .images import Result, list_images, run_batches, run_images
 from .output_file import Write, as_fields, check_output, result_file
-from .time_limit import TimeLimit
+from .time_limit import MOST_SECONDS, TimeLimit
 from .view import Table, note_order, print_refusal
 
 if TYPE_CHECKING:
@@ -75,13 +74,13 @@ if TYPE_CHECKING:
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the results to FILE too: .csv, or .jsonl with all there is. It appears at the end, whole, and "
-    "replaces an earlier one; of a run that ends early the results so far are kept in FILE.partial.",
+    help="Write the results to FILE too: .csv, or .jsonl or .ndjson with all there is. It appears at the end, whole, "
+    "and replaces an earlier one; of a run that ends early the results so far are kept in FILE.partial.",
 )
 @click.option(
     "--time-limit",
     "limit_s",
-    type=FiniteFloat(min=0, max=threading.TIMEOUT_MAX / 2, min_open=True),
+    type=FiniteFloat(min=0, max=MOST_SECONDS, min_open=True),
     metavar="SECONDS",
     help="End, with code 1, when loading or one result takes longer: a stranger's graph may compute for ever.",
 )

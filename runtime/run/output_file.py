@@ -132,7 +132,7 @@ def _csv(file: IO[str], action: ActionSpec) -> Write:
     values = [
         f"{name}_{unit.replace('/', 'p')}" for name, unit in zip(action.names, action.units, strict=True)
     ]
-    columns = ["image", "instruction", *values, "limited", "held", "total_ms", "error"]
+    columns = ["image", "instruction", *values, "clamped", "held", "total_ms", "error"]
     if twice := [column for column in values if columns.count(column) > 1]:
         raise InputError(
             f"two columns of a CSV would be named {twice[0]!r}: the action's components are called so.",
@@ -149,7 +149,7 @@ def _csv(file: IO[str], action: ActionSpec) -> Write:
         else:
             row |= dict(zip(values, found.values, strict=True))
             row |= {"instruction": _text(found.instruction or ""), "total_ms": found.timings_ms["total"]}
-            row |= {"limited": str(found.clamped).lower(), "held": str(found.held).lower()}
+            row |= {"clamped": str(found.clamped).lower(), "held": str(found.held).lower()}
         writer.writerow(row)
 
     return write

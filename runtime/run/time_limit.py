@@ -12,6 +12,7 @@ import threading
 import time
 from types import TracebackType
 
+MOST_SECONDS = 1_000_000  # eleven days; what waits takes a few thousand times that
 _LAST_RESORT_S = 5.0
 _EXIT_CODE = 1
 

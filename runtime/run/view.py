@@ -58,7 +58,7 @@ class Table:
         cells = "".join(
             f"{value:>+{width}.4f}" for value, width in zip(found.values, self._widths, strict=True)
         )
-        marks = f"{' (limited)' if found.clamped else ''}{' (held)' if found.held else ''}"
+        marks = f"{' (clamped)' if found.clamped else ''}{' (held)' if found.held else ''}"
         click.echo(f"{cells}  {_fitted(one_line(str(path)), len(cells) + 2 + len(marks))}{marks}")
 
     def end(self, failures: int) -> None:
@@ -66,7 +66,7 @@ class Table:
         done = len(self._total_ms)
         if done:
             for line in (
-                f"{_count(done, 'image')}; limited to {self._limits()}; "
+                f"{_count(done, 'image')}; clamped to {self._limits()}; "
                 f"p50 {statistics.median(self._total_ms):.1f} ms {self._unit_of_time()}",
                 one_line(f"{self._identity}; {self._identity.compute}"),
             ):

@@ -49,6 +49,19 @@ def test_the_first_argument_decides(arguments: tuple[str, ...], said: str) -> No
     assert run(*arguments).output == f"{said}\n"
 
 
+@pytest.mark.parametrize("arguments", [("copmare", "a", "b"), ("compar", "a", "b", "--threshold", "3%")])
+def test_a_subcommand_that_is_misspelt_is_named(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert done.output.endswith(" Did you mean vla-bench compare?\n")
+
+
+def test_a_folder_that_is_called_nearly_like_a_subcommand_is_none(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "compared").mkdir()
+    assert "Did you mean" not in run("compared", "a").output
+
+
 def test_what_a_command_returns_is_returned() -> None:
     assert run(standalone_mode=False).return_value == 3
     assert run("compare", "a", "b", standalone_mode=False).return_value == 1

@@ -87,7 +87,7 @@ def test_limits_are_in_each_component_s_unit(wordless: Path) -> None:
 def test_vla_run_says_nothing_of_an_instruction_and_every_unit(wordless: Path, photo: Path) -> None:
     lines = run("vla_edge.runtime.run.cli", wordless, photo).stdout.splitlines()
     assert lines[0].split() == ["linear_x", "m/s", "angular_z", "rad/s", "image"]
-    assert lines[2].startswith("1 image; limited to ±1.15 m/s, ±0.5 rad/s; p50 ")
+    assert lines[2].startswith("1 image; clamped to ±1.15 m/s, ±0.5 rad/s; p50 ")
 
 
 def test_columns_of_a_file_name_their_units(wordless: Path, photo: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def standin_plots(standin: StandinReport) -> tuple[Plot, ...]:
 
 
 def _heading(item: StandinRow, figure: str) -> Heading:
-    return heading_of(item.row, figure, what=f", {item.protocol} protocol")
+    return heading_of(item.row, figure, what=f", {item.protocol_word} protocol")
 
 
 def _memory_plot(rows: Sequence[StandinRow], claims: Sequence[Claim]) -> Plot | None:

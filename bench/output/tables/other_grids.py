@@ -19,7 +19,7 @@ from .grid import Column, Grid, in_units, label, table_of
 
 _STANDIN_WORDS = (
     Column("backend", "row", label),
-    Column("protocol", "protocol", name),
+    Column("protocol", "protocol_word", name),
     Column("result", "row.status", status_word),
 )
 _STANDIN = (

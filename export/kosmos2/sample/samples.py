@@ -1,4 +1,4 @@
-"""Generated checkpoints of this family: the owner's shapes and names, around weights that only try things out."""
+"""Generated checkpoints of this family: shapes and names of trained ones, weights that only try things out."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .sizes import LAYOUTS, SIZES, SizeName, sample_architecture
 if TYPE_CHECKING:
     from vla_edge.export.family_samples import Samples
 
-# The owner's file names, best epochs and validation errors.
+# What the training script wrote: file names, best epochs and validation errors.
 _PURE = ("best_simple_lstm_model.pth", 4, 0.2220)
 _HYBRID = ("best_simple_clip_lstm_model.pth", 10, 0.2121)
 
-_HELP = """Write a sample checkpoint in the container of the owner's training script.
+_HELP = """Write a sample checkpoint in the container of the policies' training script.
 
 The weights are generated, with the features of trained models that break half precision; the actions
 mean nothing, and the file is marked so that no figure from it passes as a real one. A Kosmos-2-like
 tokenizer is written beside it.
 
 \b
-Sizes: tiny  about 2 M parameters, everything runs in seconds
+Sizes: tiny  about 2 M parameters, runs in seconds
        small about 130 M, for honest timing on a CPU
-       full  7 GB, and the owner's to the unit: 1,703,973,122 (pure) and
-             1,859,579,651 (hybrids)
+       full  7 GB, as trained: 1,703,973,122 (pure)
+             or 1,859,579,651 (hybrids)
 
 \b
 Examples:
@@ -96,7 +96,7 @@ def sample_of(
 
 
 def is_trained(name: str) -> bool:
-    """Whether a tensor was trained by the owner; both backbones were frozen."""
+    """Whether a tensor was trained with the policy; both backbones were frozen."""
     return name.startswith((LSTM, HEAD, FUSION))
 
 

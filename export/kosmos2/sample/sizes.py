@@ -1,4 +1,4 @@
-"""The shapes of sample policies: the owner's own, and two smaller ones of the same construction."""
+"""The shapes of sample policies: those of the trained ones, and two smaller ones of the same construction."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def sample_architecture(layout: LayoutName, clip_form: ClipForm, size: SizeName)
     Args:
         layout: pure, or a hybrid's.
         clip_form: naming of the CLIP tensors; not used for pure.
-        size: "tiny" (about 1 M parameters), "small" (about 125 M) or "full" (the owner's).
+        size: "tiny" (about 1 M parameters), "small" (about 125 M) or "full" (as trained).
     """
     shape = _SIZES[size]
     hybrid = layout != "pure"

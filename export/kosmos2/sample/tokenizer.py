@@ -35,7 +35,7 @@ TAG_TOKENS = (
 PATCH_INDEX_TOKENS = 1024
 FILE_NAME = "tokenizer.json"
 
-# The owner's instructions, and English ones of the same kind.
+# Instructions that the policies were trained with, and English ones of the same kind.
 _SENTENCES = (
     "가장 왼쪽 외곽으로 돌아 컵까지 가세요",
     "가장 오른쪽 외곽으로 돌아 컵까지 가세요",

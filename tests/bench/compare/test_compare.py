@@ -269,7 +269,7 @@ def test_batches_and_stand_ins_are_matched_to_their_like() -> None:
     assert {item.workload for item in found.rows} == {
         "hybrid-fp16",
         "hybrid-fp16, batch 4",
-        "stand-in, owner protocol",
+        "stand-in, published protocol",
         "stand-in, bench protocol",
     }
 

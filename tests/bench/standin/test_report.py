@@ -114,8 +114,13 @@ def test_the_explanation_says_what_was_timed_measured_and_claimed(report: Standi
     assert "2163 MB in FP32: 1674.6 (weights) + 480.1" in text
     assert "1086 MB in FP16: 837.3 (weights) + 240.1" in text
     assert "2.29 and 1.14 ms at the 768 GB/s" in text
-    assert "standin:torch-fp32 (owner protocol): 2190.0 MiB measured, 2220.3 MiB from shapes, -1.4 %" in text
-    assert "FP32 to FP16 in torch, owner protocol: 0.800 to 0.400 ms, 2.00 x (claimed: 1.88 and 1.92)" in text
+    assert (
+        "standin:torch-fp32 (published protocol): 2190.0 MiB measured, 2220.3 MiB from shapes, -1.4 %" in text
+    )
+    assert (
+        "FP32 to FP16 in torch, published protocol: 0.800 to 0.400 ms, 2.00 x (claimed: 1.88 and 1.92)"
+        in text
+    )
     assert "FP32 to FP16 in tensorrt, bench protocol: 0.560 to 0.320 ms, 1.75 x" in text
 
 

@@ -42,6 +42,12 @@ class TestTheCommand:
         assert f'"{path}": {path.stat().st_size}' in capsys.readouterr().out
         assert not (tmp_path / "tokenizer").exists()
 
+    def test_a_folder_that_cannot_be_made_is_told_as_wrong_use(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(monkeypatch, "--layout", "pure", "-o", "/proc/x/") == 2
+        assert capsys.readouterr().err.endswith("rite elsewhere with -o.\n")
+
     def test_does_not_replace_a_file_unasked(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -60,7 +60,7 @@ def test_a_table_starts_with_the_instruction_that_is_followed_and_ends_with_the_
     assert lines[1].split() == ["linear_x", "m/s", "linear_y", "m/s", "image"]
     assert [Path(line.split()[-1]).name for line in lines[2:5]] == ["frame1.png", "frame2.png", "frame10.png"]
     assert all(re.match(r"\s+[+-]\d\.\d{4}\s+[+-]\d\.\d{4}  /", line) for line in lines[2:5])
-    assert re.match(r"3 images; limited to ±1\.15 m/s; p50 \d+\.\d ms a frame$", lines[5])
+    assert re.match(r"3 images; clamped to ±1\.15 m/s; p50 \d+\.\d ms a frame$", lines[5])
     assert re.match(r"onnxruntime \S+ fp32 on cpu: .* \[tiny [0-9a-f]{12}\]", lines[6])
     assert len(lines) == 7
 
@@ -77,8 +77,8 @@ def test_an_action_that_a_limit_changed_is_marked(
 ) -> None:
     assert run(make_bundle(limit=(0.1, 1.15)), frames) == 0
     out = capsys.readouterr().out
-    assert all(line.endswith(".png (limited)") for line in rows_of(out))
-    assert "limited to ±0.1, ±1.15 m/s" in out
+    assert all(line.endswith(".png (clamped)") for line in rows_of(out))
+    assert "clamped to ±0.1, ±1.15 m/s" in out
 
 
 def test_a_name_cannot_command_the_terminal(

@@ -59,7 +59,7 @@ def test_csv_has_a_row_an_image_and_units_in_its_columns(
     assert list(rows[0])[:4] == ["image", "instruction", "linear_x_mps", "linear_y_mps"]
     assert rows[0]["instruction"] == "컵까지 가세요"
     assert f"{float(rows[0]['linear_x_mps']):+.4f}" in done.stdout
-    assert (rows[0]["limited"], rows[0]["held"], rows[0]["error"]) == ("false", "false", "")
+    assert (rows[0]["clamped"], rows[0]["held"], rows[0]["error"]) == ("false", "false", "")
     assert rows[2]["error"].endswith("frame3.png is not an image.")
     assert rows[2]["linear_x_mps"] == ""
 

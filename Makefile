@@ -9,7 +9,7 @@ BINDINGS := $(addprefix build/bindings/,10.3.0 10.6.0 11.4.0.106)
 # All readers of bytes from outside; findings, if any, in fuzz-findings.jsonl.
 FUZZ_ARGS ?=
 
-.PHONY: demo test fuzz bindings gpu lint types check clean help
+.PHONY: demo test fuzz bindings containers gpu lint types check clean help
 
 help:           ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/  -/'
@@ -44,6 +44,12 @@ build/bindings/%/.installed: $(STAMP)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --only-binary :all: \
 	  --target $(@D) tensorrt-cu12-bindings==$* && touch $@ || \
 	  echo 'TensorRT $*: its bindings cannot be installed here; their tests are skipped'
+
+# No image can be built where no base can be pulled; its own steps run anyway. Needs root, Linux, Debian's archive.
+containers: $(STAMP)  ## lint docker/, carry out its images' steps in clean roots, run a tiny bundle there
+	$(BIN)/python -m pytest tests/docker
+	$(BIN)/python docker/rehearse.py docker/Dockerfile.robot
+	$(BIN)/python docker/rehearse.py docker/Dockerfile.export --arg TORCH_BACKEND=
 
 # Full-size figures of bench/NOTES.md; needs a GPU, TensorRT and 25 GB of disk.
 gpu: $(STAMP)   ## on a machine with a GPU and TensorRT: full size, built, checked, soaked, compared

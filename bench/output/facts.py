@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
+from vla_edge.bench.options.flags import words_of
 from vla_edge.bench.report.types import BundleReport, Machine, Options, Rates, Report, Summarised
 
-from .format import NOTHING, TEXT_LIMIT, clipped, command_line, formatted, known, significant
+from .format import NOTHING, TEXT_LIMIT, clipped, formatted, known, significant
 
 UNFINISHED = "the command was ended before every backend had been measured"
 PHASES = "memory by phase"
@@ -105,6 +108,8 @@ def machine_facts(machine: Machine, options: Options) -> tuple[tuple[str, str], 
 
 def reproducing_command(report: Report) -> str:
     """The command that measures the same again, on one line."""
+    options = report.options
     where = report.bundles[0].path if len(report.bundles) == 1 else "engines/"
-    where = where if report.options.engines is None else report.options.engines
-    return clipped(command_line(report.options, where), TEXT_LIMIT)
+    where = where if options.engines is None else options.engines
+    frames = ("--images", "FRAMES") if options.images else ()
+    return clipped(shlex.join(["vla-bench", where, *words_of(options), *frames]), TEXT_LIMIT)

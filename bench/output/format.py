@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
-from vla_edge.bench.options.flags import words_of
-from vla_edge.bench.options.options import Options
 from vla_edge.bench.report.types import Parity, Row
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.printable import one_line
@@ -173,9 +170,3 @@ def name(text: str | None) -> str:
 def clipped(text: str, limit: int = NAME_LIMIT) -> str:
     """A text of at most `limit` letters; what is cut off leaves a mark."""
     return text if len(text) <= limit else f"{text[: limit - 1]}{CUT}"
-
-
-def command_line(options: Options, path: str) -> str:
-    """The command that measures the same again."""
-    frames = ("--images", "FRAMES") if options.images else ()
-    return shlex.join(["vla-bench", path, *words_of(options), *frames])

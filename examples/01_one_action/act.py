@@ -14,5 +14,5 @@ try:
         action = policy.act(given.image)
         print(f"linear_x {action.linear_x:+.3f} m/s, linear_y {action.linear_y:+.3f} m/s")
         print(f"{action.engine}, {action.timings_ms['total']:.1f} ms, following {action.instruction!r}")
-except VlaError as error:  # it says what is wrong and how to mend it
+except VlaError as error:  # it says what is wrong and how to fix it
     parser.exit(error.exit_code, f"{error}\n")

@@ -50,5 +50,5 @@ parser.add_argument("bundle", help="what vla-export wrote")
 given = parser.parse_args()
 try:
     main(given.bundle)
-except VlaError as error:  # it says what is wrong and how to mend it
+except VlaError as error:  # it says what is wrong and how to fix it
     parser.exit(error.exit_code, f"{error}\n")

@@ -18,7 +18,7 @@ class Finding(Struct, frozen=True):
         id: of the check, for programs; it stays the same in later versions.
         what: its name for people.
         found: what is there, one sentence or less.
-        verdict: "stops" where no policy acts before it is mended; "warning" where one does all the same.
+        verdict: "stops" where no policy acts before it is fixed; "warning" where one does all the same.
         todo: what to do; empty where nothing is.
     """
 

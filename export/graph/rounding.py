@@ -77,11 +77,8 @@ def _rewritten(node: onnx.NodeProto, half: set[str], rename: dict[str, str]) -> 
     for at, name in enumerate(copy.input):
         copy.input[at] = rename.get(name, name)
     if node.op_type == "Cast":
-        target = helper.get_node_attr_value(node, "to")
-        if target == SINGLE:
-            # From half, which is FP32 already here; from integers, a real cast. Either way this is right.
-            return [copy]
-        if target != HALF:
+        # To FP32 as it stands: from half, which is FP32 already here, or from integers, a real cast.
+        if helper.get_node_attr_value(node, "to") != HALF:
             return [copy]
         inner = f"{node.output[0]}/half"
         copy.output[0] = inner

@@ -133,10 +133,11 @@ class FrameWatch:
         before = self._seen[grid]
         if whole in before:
             return False
+        could_compare = bool(before)  # else it counts as a repeat, and the next one tells
         before.append(whole)  # several: buffers in turn may differ between the grid's lines only
         if len(before) > _BUFFERS:
             del before[0]
-        return len(before) > 1  # with none to compare it counts as a repeat: the next one tells
+        return could_compare
 
 
 class _Stretch:

@@ -19,7 +19,7 @@ def exchange(new: Path, target: Path) -> bool:
     """Give `new`, a complete folder, the name `target`, and remove what had that name.
 
     In one step where kernel and file system can (Linux on ext4, XFS, Btrfs, tmpfs, overlay). Elsewhere in two,
-    between which only SIGKILL or a loss of power can come; `recover` then mends it.
+    between which only SIGKILL or a loss of power can come; `recover` then repairs it.
 
     Args:
         new: a staging folder beside `target`; gone afterwards.

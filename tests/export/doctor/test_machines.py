@@ -44,7 +44,7 @@ def with_libraries(**changes: Library) -> dict[str, Any]:
     return {"libraries": {**healthy, **{names[name]: library for name, library in changes.items()}}}
 
 
-def test_a_healthy_orin_has_nothing_to_mend(tmp_path: Path) -> None:
+def test_a_healthy_orin_has_nothing_to_fix(tmp_path: Path) -> None:
     findings = examined(orin(tmp_path))
     assert verdicts(findings) == {}
     assert (

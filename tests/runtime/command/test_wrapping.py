@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pty
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.runtime.command.wrapping import folded, for_terminal
+from vla_edge.runtime.command.wrapping import CommandFormatter, folded, for_terminal
+from vla_edge.runtime.printable import IN_COMMAND
 
 BUILD = "vla-build --verify engines/a-fp16 --backend tensorrt-rtx"
 
@@ -63,3 +65,22 @@ def test_errors_of_a_command_are_not_cut_on_a_terminal(arguments: list[str]) -> 
     assert done.returncode == 2
     assert len(text.splitlines()) > 2
     assert all(len(line) <= 24 or " " not in line.strip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "words", "shown"),
+    [
+        ("vla_edge.a", True, None, "warning: say: x=1"),
+        ("vla_edge.a", True, "say --x", "warning: say --x"),
+        ("vla_edge.a", False, "say --x", "WARNING vla_edge.a: say --x"),
+        ("transformers", True, None, "WARNING transformers: say: x=1"),
+    ],
+)
+def test_a_command_shows_its_own_warnings_without_a_logger_and_in_its_own_words(
+    name: str, plain: bool, words: str | None, shown: str
+) -> None:
+    record = logging.LogRecord(name, logging.WARNING, "", 1, "say: %s", ("x=1",), None)
+    if words:
+        setattr(record, IN_COMMAND, words)
+    assert CommandFormatter(plain).format(record) == shown
+    assert record.getMessage() == "say: x=1", "as other handlers see it"

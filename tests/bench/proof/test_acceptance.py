@@ -86,6 +86,30 @@ def test_a_result_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     assert run_steps("policy", (version, refused), tmp_path)["version"]["result"] == "from before"
 
 
+def test_the_kept_report_of_the_bench_is_printed_above_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "policy.pth"
+    checkpoint.touch()
+    names = [step.name for step in acceptance.steps(checkpoint, tmp_path, 10)]
+    kept = {
+        **{name: found({}) for name in names},
+        "export and build": found(RECORD),
+        "build again": found(RECORD),
+    }
+    kept |= {"soak": found(SOAK), "plain enqueue": found(SOAK)}
+    (tmp_path / "policy.acceptance.json").write_text(json.dumps(kept))
+    (tmp_path / "all.acceptance.json").write_text(json.dumps({"bench": found("TensorRT answers in 3.1 ms")}))
+    monkeypatch.setattr(acceptance, "check_device", lambda device: None)
+    monkeypatch.setattr(sys, "argv", ["acceptance", str(checkpoint), "-o", str(tmp_path)])
+    with pytest.raises(SystemExit) as left:
+        run_command(acceptance.command)
+    told = capsys.readouterr().out
+    assert not left.value.code
+    assert told.startswith("TensorRT answers in 3.1 ms\n")
+    assert "| action error of the plan, m/s" in told
+
+
 def test_a_missing_checkpoint_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -166,8 +166,9 @@ def _bench_bundle(item: _Planned, harness: Harness) -> Iterator[BundleReport]:
         harness.progress.begin(manifest.name, name)
         row, actions[name] = _bench_backend(name, item, harness)
         rows.append(row)
-        harness.progress.end(row)
-        yield _bundle_report(item, with_speedups(with_agreement(rows, actions, manifest.action)))
+        judged = with_agreement(rows, actions, manifest)
+        harness.progress.end(judged[-1])
+        yield _bundle_report(item, with_speedups(judged))
 
 
 def _bundle_report(item: _Planned, rows: tuple[Row, ...]) -> BundleReport:

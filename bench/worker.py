@@ -184,6 +184,7 @@ class _Started:
         for _ in range(len(step) - 1 - warmup.calls - calls):
             step()
         step.check(self._errors)
+        step.check_state(self._errors, loaded.state_stages)
         if loaded.act is not None and self._errors.summary().finite:
             self._enter("act")
             warm_up(loaded.act, budget)

@@ -45,6 +45,7 @@ class Loaded:
         golden: reads inputs and reference actions for this session.
         state: names of its inputs that carry state.
         output: the name of its actions.
+        state_stages: the output of each stage that is carried state.
         action_scale: from graph output to a component's unit, per component.
         action_unit: of errors of actions, such as "m/s".
         close: frees everything.
@@ -68,6 +69,7 @@ class Loaded:
     action_scale: Sequence[float]
     action_unit: str
     close: Callable[[], None]
+    state_stages: Mapping[str, str] = field(default_factory=dict)
     act: Callable[[], object] | None = None
     device_ms: Callable[[int], list[float]] = lambda steps: []
     queue_ms: Callable[[int], list[float]] = lambda steps: []
@@ -155,6 +157,9 @@ def _on_bundle(session: Session, bundle: Bundle, golden: Callable[[], dict[str, 
         action_scale=manifest.action.scale,
         action_unit=manifest.action.unit,
         close=session.close,
+        state_stages={
+            stage.name: stage.tensor for stage in manifest.stages if stage.tensor in manifest.state_outputs
+        },
         frames=(lambda frames: run_frames(session, bundle, golden(), state, frames))
         if manifest.batch == 1
         else None,

@@ -9,12 +9,12 @@ import numpy as np
 
 from vla_edge.bench.measure.agreement import agreement_of
 from vla_edge.bench.measure.jobs import Failed, Measured
-from vla_edge.bench.measure.parity import missed_gate
+from vla_edge.bench.measure.parity import missed_gate, missed_on_frames
 from vla_edge.bench.report.types import BASELINE, Row
 from vla_edge.bench.watch.gpu import GpuWatch
 from vla_edge.bench.watch.memory import MemoryWatch
 from vla_edge.bench.watch.phases import TIMED_PHASE
-from vla_edge.runtime.bundle.manifest import ActionSpec, Gate
+from vla_edge.runtime.bundle.manifest import ActionSpec, Gate, Manifest
 from vla_edge.runtime.errors import InputError
 
 from .doubts import brevity_of, doubts_of
@@ -64,16 +64,29 @@ def row_of(
     return msgspec.structs.replace(row, doubts=doubts, notes=(*row.notes, *notes, *brevity_of(row)))
 
 
-def with_agreement(rows: Sequence[Row], actions: Mapping[str, list], spec: ActionSpec) -> tuple[Row, ...]:
+def with_agreement(rows: Sequence[Row], actions: Mapping[str, list], manifest: Manifest) -> tuple[Row, ...]:
     """Compare each backend's actions on the user's frames with PyTorch FP32's; notes where that cannot be.
+
+    What misses the manifest's gate for the action there is wrong as it would be on a golden sample, unless PyTorch
+    FP32 is itself.
 
     Args:
         rows: of one bundle.
-        actions: by backend, as `run_frames` returns them; empty where no frames were given.
-        spec: how the graph's output becomes a command, and in what units.
+        actions: by backend, as `run_frames` returns them; empty where no frames were given, and of random weights.
+        manifest: says how the graph's output becomes a command, in what units, and how far off it may be.
     """
     reference = actions.get(BASELINE)
-    return tuple(_agreeing(row, actions.get(row.backend), reference, spec) for row in rows)
+    compared = [_agreeing(row, actions.get(row.backend), reference, manifest.action) for row in rows]
+    if any(row.backend == BASELINE and row.status != "ok" for row in rows):
+        return tuple(compared)
+    return tuple(_judged(row, manifest) for row in compared)
+
+
+def _judged(row: Row, manifest: Manifest) -> Row:
+    if row.status != "ok" or row.agreement is None:
+        return row
+    missed = missed_on_frames(row.agreement, manifest.parity.gates, carried=bool(manifest.runtime.state))
+    return msgspec.structs.replace(row, status="wrong", reason=missed) if missed else row
 
 
 def _agreeing(row: Row, actions: list | None, reference: list | None, spec: ActionSpec) -> Row:

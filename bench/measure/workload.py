@@ -15,6 +15,7 @@ from .parity import ActionErrors
 
 ACTIONS = "actions"
 MASK = "attention_mask"
+_STAGE = "stage_"  # before a stage's name among golden arrays
 
 
 class PolicyStep:
@@ -27,7 +28,7 @@ class PolicyStep:
 
     Args:
         session: the backend.
-        golden: arrays of `golden.npz`: inputs [N, ...] and `actions` [N, steps, size].
+        golden: arrays of `golden.npz`: inputs [N, ...], `actions` [N, steps, size] and stages.
         state: names of inputs that carry state, [N, layers, hidden] in `golden`.
         output: the name of the session's actions.
     """
@@ -43,6 +44,7 @@ class PolicyStep:
         self._output = output
         shapes = {name: buffer.shape for name, buffer in session.inputs.items()}
         self._tokens = _real_tokens(golden)
+        self._states = {name.removeprefix(_STAGE): golden[name] for name in golden if name.startswith(_STAGE)}
         self._inputs = [sample_inputs(golden, at, shapes, state) for at in range(len(golden[ACTIONS]))]
         self._next = 0
         self._unchecked: list[tuple[int, np.ndarray]] = []
@@ -53,8 +55,7 @@ class PolicyStep:
 
     def __call__(self) -> None:
         """Run the next sample."""
-        for name, value in self._inputs[self._next].items():
-            np.copyto(self._session.inputs[name], value)
+        self._feed(self._inputs[self._next])
         self._session.run()
         self._unchecked.append((self._next, self._session.outputs[self._output].copy()))
         self._next = (self._next + 1) % len(self._inputs)
@@ -64,6 +65,23 @@ class PolicyStep:
         for sample, actions in self._unchecked:
             errors.add(sample, actions)
         self._unchecked.clear()
+
+    def check_state(self, errors: ActionErrors, stages: Mapping[str, str]) -> None:
+        """Run every golden sample once more and compare the state that comes back: no part of a timed call.
+
+        Args:
+            errors: receive it.
+            stages: the output of each stage that is carried state.
+        """
+        for at, inputs in enumerate(self._inputs if stages else ()):
+            self._feed(inputs)
+            self._session.run()
+            for stage, output in stages.items():
+                errors.add_state(stage, self._session.outputs[output], self._states[stage][at])
+
+    def _feed(self, inputs: Mapping[str, np.ndarray]) -> None:
+        for name, value in inputs.items():
+            np.copyto(self._session.inputs[name], value)
 
     def prompt_times(self, samples_ms: Sequence[float], first: int) -> tuple[PromptTime, ...]:
         """Group timed calls by how many tokens their instruction has before padding.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vla_edge.bench.report.types import BASELINE, BundleReport, Report, Row
+import msgspec
+
+from vla_edge.bench.report.types import BASELINE, Agreement, BundleReport, Parity, Report, Row
 
 from .facts import UNFINISHED, device_name
 from .format import (
@@ -67,9 +69,16 @@ def bundle_headline(bundle: BundleReport) -> str:
     if row.backend != BASELINE:
         sentence += _gain(row.speedup_over_torch_fp32, doubted=baseline_in_doubt(bundle.rows))
         if row.parity and known(row.parity.max_abs):
-            sentence += f"; right within {error_in_words(row.parity)}"
+            sentence += f"; right within {error_in_words(_larger_error(row.parity, row.agreement))}"
     doubts = ", ".join(dict.fromkeys(_DOUBTS.get(doubt.kind, doubt.kind) for doubt in real_doubts(row)))
     return f"{sentence}; in doubt: {doubts}" if doubts else sentence
+
+
+def _larger_error(parity: Parity, agreement: Agreement | None) -> Parity:
+    """The error on golden samples, or on the user's own frames where that is larger."""
+    if agreement is None or parity.max_abs is None or agreement.max_abs <= parity.max_abs:
+        return parity
+    return msgspec.structs.replace(parity, max_abs=agreement.max_abs)
 
 
 def _gain(ratio: float | None, *, doubted: bool) -> str:

@@ -185,6 +185,8 @@ class Parity(_Base, frozen=True):
 
     `max_abs`: largest difference of any component after the action scale, each in its `unit`, limits not applied.
     `relative_l2`: largest ||x - ref|| / ||ref|| of a sample. Both null where a value was not finite.
+    `state`: the largest `relative_l2` of each carried state, by its stage, over the golden samples once more; null
+    where it was not finite.
     """
 
     calls: Count
@@ -193,6 +195,7 @@ class Parity(_Base, frozen=True):
     unit: Unit
     max_abs: Number | None
     relative_l2: Number | None
+    state: dict[str, Number | None] = {}
 
 
 class Paced(_Base, frozen=True):

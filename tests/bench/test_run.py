@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ from wordless_bundle import write_wordless
 from vla_edge.bench.backends.checkpoints import Search
 from vla_edge.bench.backends.load import TORCH_NAMES
 from vla_edge.bench.measure.agreement import find_frames
+from vla_edge.bench.output.answer import headline
 from vla_edge.bench.report.types import Report, Row
 from vla_edge.bench.run import _default_backends, _Planned, has_failure, run_bench
+from vla_edge.export.pipeline import ExportOptions, export_bundle
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, encode
 from vla_edge.runtime.bundle.manifest_file import decode
@@ -170,6 +173,36 @@ def test_the_users_own_frames_are_compared_with_pytorch(options, quiet, checkpoi
     assert torch.agreement.max_abs == 0
     assert engine.agreement.frames == len(engine.agreement.errors) == len(images)
     assert 0 < engine.agreement.max_abs < 1e-3
+
+
+def test_an_engine_that_is_right_but_on_the_users_own_frames_is_wrong(
+    options, quiet, planted, checkpoint_of
+) -> None:
+    report = run_bench(
+        options(images=find_frames(IMAGES), backends=("torch-fp32", "onnxruntime")),
+        quiet,
+        checkpoints=(checkpoint_of("pure", "none"),),
+        worker=planted("far_frames"),
+    )
+    torch, engine = report.bundles[0].rows
+    assert torch.status == "ok"
+    assert (engine.status, engine.parity.max_abs < 1e-3, has_failure(report)) == ("wrong", True, True)
+    assert re.fullmatch(
+        r"action off by [0-9.]+ m/s, 0\.001 m/s allowed, at frame [1-5] of 5 of --images", engine.reason
+    )
+    assert "right within" not in headline(report)
+    assert engine.speedup_over_torch_fp32 is None
+
+
+def test_an_engine_whose_state_is_wrong_is_wrong(options, quiet, planted, checkpoint_of, tmp_path) -> None:
+    settings = {"lstm": "carried"}
+    exported = export_bundle(ExportOptions(checkpoint_of("pure"), tmp_path, ("fp32",), settings=settings))
+    asked = options(engines=exported[0].folder)
+    (sound,) = run_bench(asked, quiet).bundles[0].rows
+    assert sound.status == "ok"
+    assert set(sound.parity.state) == {"h_out", "c_out"}
+    (row,) = run_bench(asked, quiet, worker=planted("doubled_state")).bundles[0].rows
+    assert (row.status, row.reason) == ("wrong", "carried state h_out off by 1 of its size, 0.001 allowed")
 
 
 def test_frames_without_a_reference_say_so(options, quiet) -> None:

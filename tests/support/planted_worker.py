@@ -96,7 +96,31 @@ def nan_frames(frames: Sequence[Path]) -> Actions:
     return [[[float("nan"), 0.1]] for _ in frames]
 
 
-FAULTS = (leak, throttled, nan, other_model, late, crash, segfault, hang, orphan, fail, chatter, slow)
+def far_frames(frames: Sequence[Path]) -> Actions:
+    """An engine that is right on every golden sample, and on no frame of the user's."""
+    return [[[5.0, 0.1]] for _ in frames]
+
+
+def doubled_state(session: Session, call: int) -> None:
+    """The actions of each call are right; those of a robot's second would not be."""
+    session.outputs["h_out"][:] *= 2
+
+
+FAULTS = (
+    doubled_state,
+    leak,
+    throttled,
+    nan,
+    other_model,
+    late,
+    crash,
+    segfault,
+    hang,
+    orphan,
+    fail,
+    chatter,
+    slow,
+)
 
 
 class FaultySession:
@@ -124,6 +148,8 @@ def load_with_fault(job: Job) -> Loaded:
 
     fault = next((fault for fault in FAULTS if fault.__name__ == sys.argv[1]), sound)
     loaded = worker.load(job)
+    if far_frames.__name__ == sys.argv[1] and job.backend != "torch-fp32":
+        loaded = dataclasses.replace(loaded, frames=far_frames)
     for place, planted in (("profile", dying_profile), ("profile", failing_profile), ("frames", nan_frames)):
         if planted.__name__ == sys.argv[1]:
             loaded = dataclasses.replace(loaded, **{place: planted})  # type: ignore[arg-type]

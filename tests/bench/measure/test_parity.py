@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
+from bench_examples import measured_row
+from plan_bundles import tiny_manifest
 
-from vla_edge.bench.measure.parity import ActionErrors, missed_gate
-from vla_edge.bench.report.types import Parity
+from vla_edge.bench.harness.rows import with_agreement
+from vla_edge.bench.measure.parity import ActionErrors, missed_gate, missed_on_frames
+from vla_edge.bench.report.types import Agreement, Parity
 from vla_edge.runtime.bundle.manifest import Gate
 
 REFERENCE = np.array([[[0.3, 0.4]], [[-0.6, 0.8]]], np.float32)
@@ -78,3 +82,40 @@ def test_gates_of_other_stages_do_not_judge_the_action() -> None:
 
 def test_kept_gates_say_nothing() -> None:
     assert missed_gate(errors_of((0, [0.301, 0.4])), [GATE]) == ""
+
+
+def test_carried_state_is_judged_by_its_own_gate() -> None:
+    errors = ActionErrors(REFERENCE, scale=(2.0, 0.5), unit="m/s")
+    errors.add(0, np.array([[[0.3, 0.4]]], np.float32))
+    state = np.array([[3.0, 0.0], [0.0, 4.0]], np.float32)  # two layers
+    gates = [Gate(stage="h_out", metric="relative_l2", limit=0.03), GATE]
+    errors.add_state("h_out", np.stack([state, state], axis=1), state)
+    assert errors.summary().state == {"h_out": 0.0}
+    assert missed_gate(errors.summary(), gates) == ""
+    errors.add_state("h_out", np.stack([state, state * 1.5], axis=1), state)
+    assert missed_gate(errors.summary(), gates) == "carried state h_out off by 0.5 of its size, 0.03 allowed"
+    errors.add_state("h_out", np.full((2, 1, 2), np.nan, np.float32), state)
+    assert errors.summary().state == {"h_out": None}
+    assert "h_out off by NaN or infinity" in missed_gate(errors.summary(), gates)
+
+
+def test_the_users_own_frames_are_held_to_the_same_gate() -> None:
+    agreement = Agreement(
+        frames=3, reference="torch-fp32", unit="m/s", max_abs=0.61, mean_abs=0.21, errors=(0.01, 0.61, 0.01)
+    )
+    told = "action off by 0.61 m/s, 0.02 m/s allowed, at frame 2 of 3 of --images"
+    assert missed_on_frames(agreement, [GATE], carried=False) == told
+    drift = "; its state is carried from frame to frame, where errors add up"
+    assert missed_on_frames(agreement, [GATE], carried=True) == told + drift
+    assert missed_on_frames(agreement, [], carried=False) == ""
+    near = msgspec.structs.replace(agreement, max_abs=0.02, errors=(0.02, 0.0, 0.0))
+    assert missed_on_frames(near, [GATE], carried=False) == ""
+
+
+@pytest.mark.parametrize(("baseline", "status"), [("ok", "wrong"), ("wrong", "ok")])
+def test_where_pytorch_itself_is_wrong_nothing_is_judged_by_it(baseline: str, status: str) -> None:
+    rows = [measured_row("torch-fp32", (1.0,), status=baseline), measured_row("onnxruntime", (1.0,))]
+    actions = {"torch-fp32": [[[0.0, 0.0]]], "onnxruntime": [[[0.5, 0.0]]]}
+    judged = with_agreement(rows, actions, tiny_manifest([]))
+    assert (judged[1].status, judged[1].agreement.max_abs) == (status, 1.0)
+    assert with_agreement(rows, {"onnxruntime": actions["onnxruntime"]}, tiny_manifest([]))[1].status == "ok"

@@ -50,7 +50,7 @@ def test_predictions_are_called_so_and_their_sources_are_footnotes() -> None:
 def test_the_answer_is_the_first_line() -> None:
     assert to_markdown(full_report()).startswith(
         "<!-- written by vla-bench -->\n\n**TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch "
-        "FP32 (PyTorch's figure is in doubt); right within 0.012 m/s**\n\nhybrid-fp16 on NVIDIA H200\n"
+        "FP32 (PyTorch's figure is in doubt); right within 0.014 m/s**\n\nhybrid-fp16 on NVIDIA H200\n"
     )
 
 

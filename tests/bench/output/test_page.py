@@ -107,7 +107,7 @@ def test_hostile_names_come_out_as_text() -> None:
 def test_the_headline_states_the_result() -> None:
     assert headline(full_report()) == (
         "TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch FP32 (PyTorch's figure is in doubt); "
-        "right within 0.012 m/s"
+        "right within 0.014 m/s"
     )
 
 

@@ -78,7 +78,7 @@ def test_the_answer_is_the_first_line_of_every_screen(width: int) -> None:
     words = " ".join(on_terminal(full_report(), width).split())
     assert words.startswith(
         "TensorRT FP16 answers in 3.74 ms, 8.0x faster than PyTorch FP32 (PyTorch's figure is in doubt); "
-        "right within 0.012 m/s hybrid-fp16 on"
+        "right within 0.014 m/s hybrid-fp16 on"
     )
 
 

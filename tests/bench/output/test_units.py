@@ -42,7 +42,7 @@ def test_no_other_unit_stands_beside_them(write: Any) -> None:
 def test_headings_and_sentences_have_it() -> None:
     text = to_markdown(in_unit("m/s or rad/s"))
     assert "max m/s or rad/s" in text
-    assert "right within 0.012 m/s or rad/s" in text
+    assert "right within 0.014 m/s or rad/s" in text
     assert "difference in m/s or rad/s" in text
 
 

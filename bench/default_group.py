@@ -39,9 +39,10 @@ class DefaultGroup(click.Group):
             return self.default.make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             meant = get_close_matches(first, self.commands, 1)
-            if meant and not os.path.exists(first):
-                error.message += f" Did you mean {info_name} {meant[0]}?"
-            raise
+            if not meant or os.path.exists(first):
+                raise
+            words = f"{error.format_message().rstrip('.')}. Did you mean {info_name} {meant[0]}?"
+            raise click.UsageError(words, error.ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the context was made for; returns what it returns."""

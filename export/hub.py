@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from vla_edge.runtime.bundle.tokenizer_file import MAX_TOKENIZER_BYTES
+from vla_edge.runtime.bundle.tokenizer.file import MAX_TOKENIZER_BYTES
 from vla_edge.runtime.errors import InputError
 
 FILE_NAME = "tokenizer.json"

@@ -14,13 +14,13 @@ import numpy as np
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import TOKENIZER_NAME, InputRole, Instruction, Prompt
 from vla_edge.runtime.bundle.manifest_checks import normal_text
-from vla_edge.runtime.bundle.special_tokens import SpecialTokens
-from vla_edge.runtime.bundle.tokenizer_file import (
+from vla_edge.runtime.bundle.tokenizer.file import (
     MAX_TOKENIZER_BYTES,
     TokenizerError,
     load_tokenizer,
     text_ids,
 )
+from vla_edge.runtime.bundle.tokenizer.special_tokens import SpecialTokens
 from vla_edge.runtime.files.regular_file import read_regular
 
 from .errors import BundleError, InstructionError

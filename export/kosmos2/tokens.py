@@ -12,10 +12,10 @@ from typing import Any
 
 from vla_edge.export.family import PromptRequest, Prompts
 from vla_edge.export.hub import hub_tokenizer
-from vla_edge.runtime.bundle import tokenizer_file
 from vla_edge.runtime.bundle.manifest import Instruction, Prompt
 from vla_edge.runtime.bundle.manifest_checks import normal_text
-from vla_edge.runtime.bundle.special_tokens import SpecialTokens
+from vla_edge.runtime.bundle.tokenizer import file as tokenizer_file
+from vla_edge.runtime.bundle.tokenizer.special_tokens import SpecialTokens
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.regular_file import read_regular
 
@@ -73,7 +73,7 @@ def load_tokenizer(source: str) -> Any:
     """A `tokenizers.Tokenizer` from a folder, a tokenizer.json, or a hub id.
 
     It turns text into ids and nothing else: whatever truncation, padding or template the file was saved with
-    is left behind (`runtime.bundle.tokenizer_file`).
+    is left behind (`runtime.bundle.tokenizer.file`).
 
     Raises:
         InputError: not found, not readable, or of another kind.

@@ -34,7 +34,7 @@ from .manifest import (
     Manifest,
 )
 from .manifest_file import decode
-from .tokenizer_file import MAX_TOKENIZER_BYTES
+from .tokenizer.file import MAX_TOKENIZER_BYTES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from vla_edge.runtime.bundle.tokenizer_file import (
+from vla_edge.runtime.bundle.tokenizer.file import (
     MAX_TEXT_CHARACTERS,
     MAX_TOKENIZER_BYTES,
     TokenizerError,

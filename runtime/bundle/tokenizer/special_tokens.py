@@ -29,7 +29,7 @@ class SpecialTokens:
     is refused only where it is spelled out.
 
     Args:
-        tokenizer: from `tokenizer_file.load_tokenizer`.
+        tokenizer: from `file.load_tokenizer`.
     """
 
     def __init__(self, tokenizer: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from vla_edge.export.kosmos2.sample.tokenizer import build_tokenizer
-from vla_edge.runtime.bundle.special_tokens import SpecialTokens
+from vla_edge.runtime.bundle.tokenizer.special_tokens import SpecialTokens
 
 TEMPLATE = "<s><image> <image> <image> </image> {} </s>"
 

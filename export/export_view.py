@@ -90,7 +90,8 @@ def _print_guesses(console: Console, manifest: Manifest) -> None:
         prose(console, f"\n{_count(found)} that no checkpoint settles and no gate can see:")
         console.print(guess_table(found))
         last = found[-1]
-        example = shlex.quote(f"{last.name}={last.otherwise}")
+        is_value = last.otherwise in family.settings.choices(last.name)
+        example = shlex.quote(f"{last.name}={last.otherwise}") if is_value else f"{last.name}=VALUE"
         prose(console, f"Change one with --set, such as --set {escape(example)}; reasons: --list-settings.")
     if others := family.likely(manifest):
         shown = ", ".join(f"{name}={as_text(value)}" for name, value in others.items())

@@ -27,7 +27,7 @@ _BUILT_IN = EntryPoint(BUILT_IN, "vla_edge.export.kosmos2.family:FAMILY", GROUP)
 # What a package of others may raise: whatever it likes, and `sys.exit` is no exception to it.
 _ANYTHING = (Exception, SystemExit)
 _WAY_AROUND = f"Mend or uninstall that package, or name another family: --family {BUILT_IN}"
-_SET_BY_EVERY = ("name", "parts", "architecture", "settings")
+_SET_BY_EVERY = ("name", "parts", "architecture", "settings", "gates")
 
 
 def built_in() -> Family:

@@ -165,7 +165,8 @@ class Family(ABC):
         parts: how its tensors' names begin.
         architecture: type of its architectures, a frozen dataclass that msgspec writes and reads.
         settings: its choices of the forward pass.
-        gates: default limits by precision, "fp16" and "fp32".
+        gates: default limits by precision, "fp16" and "fp32". That of the action is in its components' units, so only
+            the family can say what is little: far less than the policy's own error, and than what the robot notices.
         samples: generated checkpoints, where it has any.
         stage_patterns: for profiles, by stage in the order of the forward pass: a regular expression of how the
             names of its nodes and modules begin.
@@ -176,10 +177,7 @@ class Family(ABC):
     parts: ClassVar[Parts]
     architecture: ClassVar[type]
     settings: ClassVar[SettingRules[Any, Any]]
-    gates: ClassVar[Mapping[str, GateLimits]] = {
-        "fp16": GateLimits(stage=0.03, action=0.02),
-        "fp32": GateLimits(stage=1e-3, action=1e-3),
-    }
+    gates: ClassVar[Mapping[str, GateLimits]]
     samples: ClassVar[Samples | None] = None
     stage_patterns: ClassVar[Mapping[str, str]] = {}
     called_alone: ClassVar[tuple[str, ...]] = ()
@@ -233,20 +231,23 @@ class Family(ABC):
             ) from error
 
     def guesses(self, manifest: Manifest) -> tuple[Guess, ...]:
-        """What it rests on that nobody knows, as far as it makes a difference.
+        """What it rests on that nobody knows, as far as it makes a difference: here all of unknown standing.
 
         Raises:
             InputError: its settings are not those of this version.
         """
-        return ()
+        return tuple(
+            Guess(name, taken, self.settings.otherwise(name, taken), "actions are off")
+            for name, taken in self.settings.left_at_default(manifest, "unknown").items()
+        )
 
     def likely(self, manifest: Manifest) -> dict[str, Any]:
-        """Defaults that are likely, and no file confirms, as far as they make a difference.
+        """Defaults that are likely, and no file confirms, as far as they make a difference: here all of that standing.
 
         Raises:
             InputError: as `guesses`.
         """
-        return {}
+        return self.settings.left_at_default(manifest, "likely")
 
     # The reference
 
@@ -323,17 +324,17 @@ class Family(ABC):
     def surroundings(self, architecture: Any, settings: Any) -> Surroundings:
         """What a runtime does before and after the graph."""
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether it has prompts of its own making."""
+        return type(self).prompts is not Family.prompts
+
     def prompts(self, architecture: Any, settings: Any, request: PromptRequest) -> Prompts | None:
-        """The instructions as token ids, or None of a family without text.
+        """The instructions as token ids, or None of a family without text, which is asked for nothing about it.
 
         Raises:
             InputError: an instruction or an option about text cannot be used.
         """
-        if not request.is_empty:
-            raise InputError(
-                f"the policies of {self.name} take no text.",
-                "Leave out --tokenizer, --instruction, --instruction-ids, --keep-vocabulary and --prompt-length.",
-            )
         return None
 
     def golden_inputs(
@@ -347,6 +348,10 @@ class Family(ABC):
         refused by its name.
         """
         return {}
+
+    def float32_islands(self, graph: GraphWriter, precision: Precision) -> tuple[str, ...]:
+        """What a graph in half precision keeps in float32, for its manifest: here the operators that compute in it."""
+        return graph.float32_operators
 
     @abstractmethod
     def graph(self, request: GraphRequest) -> GraphWriter:

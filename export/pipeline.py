@@ -23,9 +23,10 @@ from vla_edge.export.checkpoint.source_watch import SourceWatch
 from vla_edge.export.checkpoint.text_values import numbers_in
 from vla_edge.export.family import Family, GraphRequest, PromptRequest, Prompts, Surroundings
 from vla_edge.export.graph.precision import FP16, FP32, Precision
-from vla_edge.export.settings.rules import ResolvedSettings
+from vla_edge.export.settings.rules import INSTRUCTIONS, ResolvedSettings
 from vla_edge.export.settings.text import read_settings_file
 from vla_edge.runtime.bundle import manifest as schema
+from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.exchange import recover
 from vla_edge.runtime.version import VERSION
 
@@ -184,7 +185,18 @@ def export_bundle(
 
 
 def _settle(options: ExportOptions, checkpoint: Checkpoint) -> ResolvedSettings[Any]:
-    """Every choice of the forward pass, and who made it."""
+    """Every choice of the forward pass, and who made it.
+
+    Raises:
+        InputError: a setting cannot be used, or an option about text is given for policies without.
+    """
+    if not checkpoint.family.takes_text and (
+        INSTRUCTIONS in options.settings or not options.about_text.is_empty
+    ):
+        raise InputError(
+            f"the policies of {checkpoint.family.name} take no text.",
+            "Leave out --tokenizer, --instruction, --instruction-ids, --keep-vocabulary and --prompt-length.",
+        )
     in_file = read_settings_file(options.settings_file) if options.settings_file else ()
     beside = {name: numbers_in(value) for name, value in checkpoint.extra.items()}
     return checkpoint.family.settings.resolve(

@@ -77,12 +77,17 @@ class Description:
                 asked=self.precision.name,
                 achieved=self.precision.name,
                 weights_dtype=self.precision.matmul,
-                float32_islands=self.precision.islands,
+                float32_islands=self._islands(),
             ),
             parity=parity,
             tools=_tools(),
             files=tuple(files),
         )
+
+    def _islands(self) -> tuple[str, ...]:
+        if self.precision.matmul == "float32":
+            return ()
+        return self.checkpoint.family.float32_islands(self.graph, self.precision)
 
 
 def stages_of(graph: GraphWriter) -> tuple[schema.Stage, ...]:

@@ -35,13 +35,10 @@ class Precision:
     activation: Dtype
 
     @property
-    def islands(self) -> tuple[str, ...]:
-        """What is kept in float32 in a half-precision graph, for the manifest."""
-        if self.matmul == "float32":
-            return ()
-        fixed = ["layer_norm", "normalize", "pooling", "lstm_gates", "embedding_sum", "last_linear"]
+    def float32_roles(self) -> tuple[str, ...]:
+        """The roles that are float32, those of `matmul` left out."""
         roles = {"residual": self.residual, "softmax": self.softmax, "activation": self.activation}
-        return tuple(sorted(fixed + [role for role, dtype in roles.items() if dtype == "float32"]))
+        return tuple(role for role, dtype in roles.items() if dtype == "float32")
 
 
 FP32 = Precision("fp32", "float32", "float32", "float32", "float32")

@@ -33,6 +33,10 @@ _ONNX_TYPE = {
     "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,
 }
+_MOVE_VALUES = {"Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"} | {
+    "Transpose",
+    "Unsqueeze",
+}
 
 
 @dataclass(frozen=True)
@@ -227,6 +231,14 @@ class GraphWriter:
         model = helper.make_model(graph, producer_name="vla-edge", opset_imports=opset, ir_version=IR_VERSION)
         model.producer_version = producer_version
         return model
+
+    @property
+    def float32_operators(self) -> tuple[str, ...]:
+        """The operators whose results are float32, sorted; without those that only move or convert values."""
+        computed = zip(self._nodes, self._results, strict=True)
+        return tuple(
+            sorted({node.op_type for node, value in computed if value.dtype == "float32"} - _MOVE_VALUES)
+        )
 
     @property
     def cuts(self) -> dict[str, tuple[Value, ...]]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from vla_edge.export.graph.precision import Precision
     from vla_edge.export.graph.writer import GraphWriter
 
     from .reference import VlaPolicy
@@ -51,6 +52,10 @@ CALLED_ALONE = (
     "kosmos_model.text_model.model.embed_tokens",
     "kosmos_model.vision_model.model.post_layernorm",
 )
+
+
+# what its graphs in half precision keep in float32 beside what `Precision` says
+ISLANDS = ("layer_norm", "normalize", "pooling", "lstm_gates", "embedding_sum", "last_linear")
 
 
 class Kosmos2(Family):
@@ -159,6 +164,9 @@ class Kosmos2(Family):
         from .golden import golden_inputs
 
         return golden_inputs(architecture, settings, prompts, count)
+
+    def float32_islands(self, graph: GraphWriter, precision: Precision) -> tuple[str, ...]:
+        return tuple(sorted((*ISLANDS, *precision.float32_roles)))
 
     def graph(self, request: GraphRequest) -> GraphWriter:
         from .graph.policy import requested_graph

@@ -26,7 +26,8 @@ S = TypeVar("S", bound=Struct)
 Origin = Literal["default", "checkpoint", "file", "option"]
 
 _LOOK = "Look at vla-export --list-settings for the form of each value."
-_INSTRUCTIONS, _DEFAULT_INSTRUCTION = "instructions", "default_instruction"
+INSTRUCTIONS = "instructions"  # what --instruction sets
+_DEFAULT_INSTRUCTION = "default_instruction"
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,11 @@ class SettingRules(Generic[A, S]):
             self._refuse_unknown(values, origin)
             merged |= values
             origins |= dict.fromkeys(values, origin)
-        given = merged.get(_INSTRUCTIONS)
+        given = merged.get(INSTRUCTIONS)
         # anything but a list is for _convert to refuse
         if _DEFAULT_INSTRUCTION not in merged and isinstance(given, (list, tuple)):
             merged[_DEFAULT_INSTRUCTION] = next(iter(given), "")
-            origins[_DEFAULT_INSTRUCTION] = origins[_INSTRUCTIONS]
+            origins[_DEFAULT_INSTRUCTION] = origins[INSTRUCTIONS]
         settings = self._convert(merged)
         self.check(architecture, settings, origins)
         return ResolvedSettings(settings, origins, self.standing)
@@ -114,6 +115,25 @@ class SettingRules(Generic[A, S]):
             InputError: they are not those of this version.
         """
         return self._convert({name: setting.value for name, setting in manifest.settings.items()})
+
+    def left_at_default(self, manifest: Manifest, standing: str) -> dict[str, Any]:
+        """Settings of a standing, such as "likely", that whoever exported a bundle left at their defaults.
+
+        Raises:
+            InputError: as `from_manifest`.
+        """
+        self.from_manifest(manifest)
+        return {
+            name: setting.value
+            for name, setting in manifest.settings.items()
+            if setting.origin == "default" and setting.standing.startswith(standing)
+        }
+
+    def otherwise(self, name: str, taken: Any) -> str:
+        """Another value of a setting, as it is written, or in words where it is free."""
+        written = str(taken).lower() if isinstance(taken, bool) else str(taken)
+        others = [choice for choice in self.choices(name) if choice != written]
+        return others[0] if others else "another value"
 
     def choices(self, name: str) -> tuple[str, ...]:
         """What a setting may be, as it is written; empty where it is free."""

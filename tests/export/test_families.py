@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ import torch
 
 from vla_edge.export import families
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint, read_stored
+from vla_edge.export.export_view import print_exported
 from vla_edge.export.families import all_families, family_of
 from vla_edge.export.inspect.bundle import setting_lines
 from vla_edge.export.pipeline import ExportOptions, export_bundle
@@ -74,8 +76,13 @@ FAMILY = Nameless()
 
 @pytest.mark.parametrize(
     "code",
-    ["FAMILY = object()", NAMELESS, NAMELESS.replace("empty =", "name = 'mine'; empty =")],
-    ids=["no family", "without a name", "without parts"],
+    [
+        "FAMILY = object()",
+        NAMELESS,
+        NAMELESS.replace("empty =", "name = 'mine'; empty ="),
+        NAMELESS.replace("empty =", "name = 'mine'; parts = architecture = settings = 3; empty ="),
+    ],
+    ids=["no family", "without a name", "without parts", "without gates"],
 )
 def test_what_is_no_family_is_refused(install: Callable[..., None], code: str) -> None:
     install("mine", "no_family:FAMILY", code)
@@ -207,10 +214,73 @@ def test_what_two_recognise_is_refused_until_one_is_named(
 
 
 @pytest.mark.usefixtures("toy")
-def test_options_about_text_are_refused_of_a_policy_without_text(tmp_path: Path) -> None:
-    options = ExportOptions(saved(tmp_path / "a.pth", toy_weights()), tmp_path, keep_vocabulary=True)
-    with pytest.raises(InputError, match="the policies of toy take no text"):
+@pytest.mark.parametrize(
+    "given", [{"keep_vocabulary": True}, {"settings": {"instructions": ["go"]}}, {"prompt_length": 3}]
+)
+def test_options_about_text_are_refused_of_a_policy_without_text(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    options = ExportOptions(saved(tmp_path / "a.pth", toy_weights()), tmp_path, **given)
+    with pytest.raises(InputError, match="the policies of toy take no text") as refused:
         export_bundle(options)
+    assert "--instruction," in refused.value.hint
+
+
+UNSURE = """
+from typing import Literal
+from msgspec import Struct
+from toy_family import SettingRules, ToyFamily
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    reach_rad: float = 0.5
+    order: Literal["pan first", "tilt first"] = "pan first"
+    mirrored: bool = False
+    play_rad: float = 0.1
+    side: float = 1.0
+STANDING = {"reach_rad": "exact: as built", "order": "unknown: not written down", "mirrored": "unknown: not said",
+            "play_rad": "likely: as others of its make", "side": "unknown: not measured"}
+class Unsure(ToyFamily):
+    name = "unsure"
+    settings = SettingRules(Settings, STANDING)
+FAMILY = Unsure()
+"""
+
+
+def test_what_a_family_is_unsure_of_is_told_by_its_standings(
+    install: Callable[..., None], toy: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("unsure", "unsure_family:FAMILY", UNSURE)
+    path = saved(tmp_path / "a.pth", toy_weights())
+    options = ExportOptions(path, tmp_path, family="unsure", settings={"mirrored": False})
+    manifest = export_bundle(options)[0].manifest
+    certainties = {line.name: line.certainty for line in setting_lines(manifest)}
+    assert certainties == {
+        "reach_rad": "certain",
+        "order": "guessed",
+        "mirrored": "chosen",
+        "play_rad": "likely",
+        "side": "guessed",
+    }
+    guesses = {guess.name: guess.otherwise for guess in family_of("unsure").guesses(manifest)}
+    assert guesses == {"order": "tilt first", "side": "another value"}
+    print_exported(tmp_path, manifest, {})
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Change one with --set, such as --set side=VALUE;" in told
+    assert "Likely, from the training code: play_rad=0.1." in told
+
+
+def test_what_is_kept_in_float32_is_what_the_graph_has(
+    install: Callable[..., None], toy: None, tmp_path: Path, bundle_of: Callable[..., Path]
+) -> None:
+    code = "from remembering_family import *"
+    install("remembering", "a_remembering_family:FAMILY", code)
+    path = saved(tmp_path / "a.pth", toy_weights())
+    results = export_bundle(ExportOptions(path, tmp_path, ("fp16", "fp32"), family="remembering"))
+    kept = [result.manifest.precision.float32_islands for result in results]
+    assert kept == [("Add", "Mul", "Tanh"), ()]
+    assert Bundle.open(bundle_of("pure"), "size").manifest.precision.float32_islands == (
+        *("activation", "embedding_sum", "last_linear", "layer_norm", "lstm_gates", "normalize"),
+        *("pooling", "residual", "softmax"),
+    )
 
 
 @pytest.mark.usefixtures("toy")

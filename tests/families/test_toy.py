@@ -49,7 +49,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(checkpoint: Path) -> Path:
     out = checkpoint.parent / "engines"
     shown = run("vla-export", "--ckpt", checkpoint, "--fp16", "--no-build", "-o", out)
-    assert " rad of 0.02 rad allowed" in shown
+    assert " rad of 0.01 rad allowed" in shown
     assert "m/s" not in shown
     return out / "arm-fp16"
 
@@ -68,6 +68,7 @@ def test_its_bundle_tells_its_units_its_steps_and_its_architecture(bundle: Path)
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["architecture"] == {"family": "toy", "values": {"side": 16}}
     assert manifest["prompt"] is None
+    assert manifest["precision"]["float32_islands"] == []
 
 
 def test_a_robot_runs_it_without_the_family(bundle: Path) -> None:

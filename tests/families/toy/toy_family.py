@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import Struct
 
-from vla_edge.export.family import Family, GraphRequest, Parts, Recognised, Surroundings
+from vla_edge.export.family import Family, GateLimits, GraphRequest, Parts, Recognised, Surroundings
 from vla_edge.export.family_samples import Shape
 from vla_edge.export.settings.rules import SettingRules
 from vla_edge.runtime.bundle.manifest import ActionSpec, Preprocessing, Runtime
@@ -49,6 +49,11 @@ class ToyFamily(Family):
     parts = Parts(own=(f"{LAYER}.",))
     architecture = Toy
     settings = SettingRules(ToySettings, standing={"reach_rad": "exact: the joints' own range"})
+    # half a degree is what its joints have in play
+    gates: ClassVar[Mapping[str, GateLimits]] = {
+        "fp16": GateLimits(stage=0.03, action=0.01),
+        "fp32": GateLimits(stage=1e-3, action=1e-3),
+    }
 
     def recognise(self, shapes: Mapping[str, Shape]) -> Recognised:
         inputs = shapes.get(f"{LAYER}.weight", (0, 0))[-1]

@@ -169,7 +169,7 @@ class TestOneBundle:
         assert set(found) == {
             "kind", "folder", "name", "sound", "problems", "manifest_sha256", "created_utc", "checkpoint",
             "settings", "instructions", "default_instruction", "architecture", "inputs", "outputs", "stages", "cuts",
-            "action", "precision", "parity", "tools", "gates", "plans", "here", "files", "unlisted",
+            "action", "precision", "parity", "tools", "gates", "uncompared_state", "plans", "here", "files", "unlisted",
         }  # fmt: skip
         assert (found["kind"], found["sound"], found["problems"]) == ("bundle", True, [])
         assert found["settings"]["prompt"]["certainty"] == "guessed"

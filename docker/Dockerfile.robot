@@ -42,6 +42,6 @@ ENV PATH=/opt/vla-edge/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYT
 WORKDIR /robot
 USER 1000:1000
 STOPSIGNAL SIGTERM
-# Whether the GPU, TensorRT, the disk and the clocks still let a policy run. Whether the loop runs is its own watch's.
+# Whether GPU, driver and TensorRT still let a policy run, without GPU memory. Whether the loop runs is its own watch's.
 HEALTHCHECK --interval=5m --timeout=60s --start-period=2m --retries=2 CMD ["vla-doctor"]
 CMD ["vla-doctor"]

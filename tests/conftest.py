@@ -24,6 +24,7 @@ if os.environ.get("CI"):
 for _number, _handler in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGQUIT, signal.SIG_DFL),
     (signal.SIGTERM, signal.SIG_DFL),
 ):
     if signal.getsignal(_number) is signal.SIG_IGN:

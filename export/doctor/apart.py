@@ -21,7 +21,7 @@ from typing import Literal, NoReturn
 import msgspec
 
 from vla_edge.runtime.foreign import words_of
-from vla_edge.runtime.process.interrupts import ENDING_SIGNALS
+from vla_edge.runtime.process.interrupts import ENDING_SIGNALS, uninterrupted
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ class Apart:
     def __enter__(self) -> Apart:
         try:
             for work in self._works:
-                self._children.append(_start(work))
+                with uninterrupted():  # else a process would run that nobody knows of
+                    self._children.append(_start(work))
         except BaseException:
             self._end()
             raise

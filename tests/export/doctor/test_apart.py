@@ -143,3 +143,21 @@ def test_an_engine_that_crashes_on_the_samples_stops_and_a_slow_one_is_unknown(
     (finding,) = found.findings
     assert (finding.id, finding.verdict) == ("samples", verdict)
     assert finding.found.startswith(words)
+
+
+def test_an_interrupt_in_the_moment_of_a_fork_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork, begun = os.fork, []
+
+    def fork_and_interrupt() -> int:
+        pid = fork()
+        if pid:
+            begun.append(pid)
+            signal.raise_signal(signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr("os.fork", fork_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), Apart([Work(lambda: time.sleep(60), 60)] * 2):
+        pytest.fail("it went on")
+    assert len(begun) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(begun[0], 0)

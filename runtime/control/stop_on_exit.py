@@ -104,6 +104,7 @@ class StopOnExit:
         self._signal: int | None = None
         self._left = threading.Event()
         self._one_at_a_time = threading.Lock()
+        self._handlers_are_ours = threading.Lock()  # held while the other thread insists, and while that ends
 
     def __enter__(self) -> StopOnExit:
         _require_main_thread()
@@ -185,8 +186,7 @@ class StopOnExit:
                 self._patience_s,
                 signal_name(number),
             )
-            self._insisting = True
-            signal.pthread_kill(self._main, number)
+            self._send_again(number, insisting=True)
 
     def _is_left_in_time(self, number: int) -> bool:
         end_s = time.monotonic() + self._patience_s
@@ -195,8 +195,15 @@ class StopOnExit:
                 return True
             if self._missed:
                 self._missed = False
-                signal.pthread_kill(self._main, number)
+                self._send_again(number)
         return False
+
+    def _send_again(self, number: int, insisting: bool = False) -> None:
+        """To the main thread, unless it has left: the handlers of before would end the program by the signal itself."""
+        with self._handlers_are_ours:
+            if not self._left.is_set():
+                self._insisting = self._insisting or insisting
+                signal.pthread_kill(self._main, number)
 
     def _halt(self, reason: str) -> None:
         if self._controller is not None:
@@ -234,7 +241,8 @@ class StopOnExit:
         return failure, interrupt
 
     def _put_back(self, *, stopped: bool) -> None:
-        self._left.set()
+        with self._handlers_are_ours:
+            self._left.set()
         if stopped:
             atexit.unregister(self._at_exit)
         if self in _active:

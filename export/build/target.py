@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vla_edge.runtime.cuda.device import CudaDevice, MemoryName
 from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend, Library, load_library
+from vla_edge.runtime.engines.tensorrt.plan_names import dotted
 from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.engines.tensorrt.session import machine_of
 from vla_edge.runtime.errors import EngineError, InputError
@@ -80,9 +81,7 @@ def open_target(
 
 def _elsewhere(library: Library, sm: int, here: str) -> Target:
     machine = Machine(backend=library.backend, version=library.version, sm=sm, gpu=None, driver=None)
-    return Target(
-        library, machine, None, f"built for SM {sm // 10}.{sm % 10} on a machine without that GPU{here}."
-    )
+    return Target(library, machine, None, f"built for SM {dotted(sm)} on a machine without that GPU{here}.")
 
 
 def _check_sm(library: Library, sm: int) -> None:

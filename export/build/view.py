@@ -12,7 +12,7 @@ from vla_edge.export.screen.screen import escape, one_line, prose, result_consol
 from vla_edge.runtime.bundle.manifest import Gate, Manifest
 from vla_edge.runtime.checks.gates import Judgement, judge
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
-from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_option
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_option, dotted
 from vla_edge.runtime.engines.tensorrt.record import Check, PlanRecord, PlanVerification
 
 if TYPE_CHECKING:
@@ -101,8 +101,3 @@ def next_step(record: PlanRecord, bundle: Path) -> str:
     if record.verification.passed:
         return f"next: vla-run {folder} IMAGE"
     return f"next, on the target: vla-build --verify {folder}{backend_option(record.machine.backend)}"
-
-
-def dotted(sm: int) -> str:
-    """A compute capability as NVIDIA writes it: 8.9."""
-    return f"{sm // 10}.{sm % 10}"

@@ -148,11 +148,6 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(parts)
 
 
-def dotted(sm: int) -> str:
-    """A compute capability as NVIDIA writes it: 8.7."""
-    return f"{sm // 10}.{sm % 10}"
-
-
 def cuda_text(cuda: int) -> str:
     """12.6 for 12060."""
     return f"{cuda // 1000}.{cuda % 1000 // 10}"

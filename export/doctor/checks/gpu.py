@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES
+from vla_edge.runtime.engines.tensorrt.plan_names import dotted
 
 from ..finding import Finding, Verdict
-from ..machine import TENSORRT_CU13, Gpu, Library, Machine, cuda_text, dotted, numbers
+from ..machine import TENSORRT_CU13, Gpu, Library, Machine, cuda_text, numbers
 
 _MIB_PER_GIB = 1024
 _CUDA_12, _CUDA_13 = 12000, 13000

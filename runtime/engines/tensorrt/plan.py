@@ -30,7 +30,7 @@ from vla_edge.runtime.process.cores import usable_cores
 from . import record_v1
 from .library import DEFAULT_BACKEND
 from .plan_header import read_header
-from .plan_names import REJECTED_SUFFIX, backend_of, backend_option, plan_path, record_path
+from .plan_names import REJECTED_SUFFIX, backend_of, backend_option, dotted, plan_path, record_path
 from .record import Machine, PlanRecord
 
 _log = logging.getLogger(__name__)
@@ -111,8 +111,8 @@ def check_record(plan: PlanFile, bundle: Bundle, machine: Machine) -> PlanFile:
         )
     if theirs.sm != machine.sm:
         raise EngineError(
-            f"{plan.path} was built for SM {_dotted(theirs.sm)} ({theirs.gpu or 'no GPU named'}); "
-            f"this GPU has SM {_dotted(machine.sm)} ({machine.gpu}).",
+            f"{plan.path} was built for SM {dotted(theirs.sm)} ({theirs.gpu or 'no GPU named'}); "
+            f"this GPU has SM {dotted(machine.sm)} ({machine.gpu}).",
             hint,
         )
     if plan.record.model != model_files(bundle):
@@ -245,14 +245,10 @@ def _no_plan(bundle: Bundle, path: Path, machine: Machine) -> EngineError:
     if rejected.is_file():
         have += f", and {rejected.name}, which missed its gates"
     return EngineError(
-        f"{bundle.folder} has no plan for {machine.backend} {machine.version} on SM {_dotted(machine.sm)}: {have}.",
+        f"{bundle.folder} has no plan for {machine.backend} {machine.version} on SM {dotted(machine.sm)}: {have}.",
         _build(bundle.folder, machine.backend),
     )
 
 
 def _build(folder: Path, backend: str) -> str:
     return f"Build it on this machine: vla-build {folder}{backend_option(backend)}"
-
-
-def _dotted(sm: int) -> str:
-    return f"{sm // 10}.{sm % 10}"

@@ -30,3 +30,8 @@ def backend_of(plan: str) -> Backend | None:
 def backend_option(backend: str) -> str:
     """What a command needs to mean this library: nothing for its default."""
     return "" if backend == DEFAULT_BACKEND else f" --backend {backend}"
+
+
+def dotted(sm: int) -> str:
+    """A compute capability as NVIDIA writes it: 8.9."""
+    return f"{sm // 10}.{sm % 10}"

@@ -25,9 +25,10 @@ _log = logging.getLogger(__name__)
 
 # Measured on a driver that waits for a second: 12.8.0 and 12.9.0 stop every thread for as long, 12.9.1 none.
 OLDEST_VERSION = (12, 9, 1)
-# cuda.h: CU_STREAM_NON_BLOCKING, CU_EVENT_DEFAULT
+# cuda.h: CU_STREAM_NON_BLOCKING, CU_EVENT_DEFAULT, CU_EVENT_WAIT_DEFAULT
 _STREAM_NON_BLOCKING = 1
 _EVENT_DEFAULT = 0
+_WAIT_DEFAULT = 0
 _NAME_BYTES = 256
 
 
@@ -110,6 +111,9 @@ class BindingsDevice:
 
     def record_event(self, event: int, stream: int) -> None:
         self._call("cuEventRecord", event, stream)
+
+    def wait_event(self, stream: int, event: int) -> None:
+        self._call("cuStreamWaitEvent", stream, event, _WAIT_DEFAULT)
 
     def elapsed_ms(self, start: int, end: int) -> float:
         self._call("cuEventSynchronize", end)

@@ -99,6 +99,12 @@ class CudaDevice(Protocol):
 
     def record_event(self, event: int, stream: int) -> None: ...
 
+    def wait_event(self, stream: int, event: int) -> None:
+        """Let what is queued on the stream from now on wait for the event as it was recorded last.
+
+        While a capture runs, waiting for an event that was recorded in it takes the stream into that capture.
+        """
+
     def elapsed_ms(self, start: int, end: int) -> float:
         """Milliseconds of GPU time between two recorded events; waits for the second."""
 

@@ -106,6 +106,9 @@ class PycudaDevice:
     def record_event(self, event: int, stream: int) -> None:
         self._lib.call("cuEventRecord", event, stream)
 
+    def wait_event(self, stream: int, event: int) -> None:
+        self._lib.call("cuStreamWaitEvent", stream, event, 0)  # CU_EVENT_WAIT_DEFAULT
+
     def elapsed_ms(self, start: int, end: int) -> float:
         return self._lib.elapsed_ms(start, end)
 

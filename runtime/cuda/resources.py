@@ -66,6 +66,27 @@ class Arena:
         return self._host[at : at + count * dtype.itemsize].view(dtype).reshape(spec.shape)
 
 
+class DeviceTensors:
+    """Tensors in device memory alone, in one block.
+
+    Attributes:
+        addresses: by tensor name.
+        size_bytes: of the block; 0 without tensors, which take no memory.
+    """
+
+    def __init__(self, device: CudaDevice, specs: Iterable[TensorSpec]) -> None:
+        self._device = device
+        offsets, size = _layout(tuple(specs))
+        self.size_bytes = size if offsets else 0
+        self._base: int | None = device.allocate(size) if offsets else None
+        self.addresses: Mapping[str, int] = {spec.name: (self._base or 0) + at for spec, at in offsets}
+
+    def close(self) -> None:
+        base, self._base = self._base, None
+        if base is not None:
+            self._device.free(base)
+
+
 class Graph:
     """An executable CUDA graph."""
 

@@ -2,8 +2,8 @@
 
    It checks what a real driver would refuse: calls without a context, unknown addresses, a copy from
    memory that is not page-locked while a capture runs, a second end of a capture, the end of one that an
-   allocation has invalidated. `fake_live` counts what was not freed. Names with _v2 are aliases, as in
-   the real library. */
+   allocation has invalidated, or that another stream was taken into and not waited for. `fake_live` counts
+   what was not freed. Names with _v2 are aliases, as in the real library. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
@@ -16,7 +16,8 @@ typedef int CUresult;
 typedef void *handle;
 typedef unsigned long long address;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, INVALID_HANDLE = 400,
-       NOT_FOUND = 500, LAUNCH_TIMEOUT = 702, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+       NOT_FOUND = 500, LAUNCH_TIMEOUT = 702, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901,
+       CAPTURE_UNJOINED = 904 };
 
 #define API __attribute__((visibility("default")))
 #define V2(name) extern __typeof__(name) name##_v2 __attribute__((alias(#name), visibility("default")));
@@ -29,6 +30,11 @@ static int retained, live_memory, live_pins, live_streams, live_graphs, live_eve
 static uintptr_t pinned[16][2];
 static struct node { void *to; const void *from; size_t size; } nodes[64];
 static int captured = -1, invalidated;
+/* A capture holds the stream that it began on, and others from their first wait for an event recorded in it;
+   as cuStreamEndCapture asks, each must have been waited for by then. */
+static struct stream { int in_capture, joined; } *origin, *taken[8];
+static int taken_count;
+struct event { int in_capture; struct stream *of; };
 static int limit_mib = 1 << 20;
 static volatile int hangs;
 
@@ -110,23 +116,25 @@ static int is_pinned(const void *memory, size_t size) {
     if (pinned[i][0] && at >= pinned[i][0] && at + size <= pinned[i][0] + pinned[i][1]) return 1;
   return 0;
 }
-static CUresult copy(void *to, const void *from, size_t size, const void *host) {
+static CUresult copy(void *to, const void *from, size_t size, const void *host, handle stream) {
   NEED_CONTEXT;
-  if (captured < 0) { memcpy(to, from, size); return SUCCESS; }
+  struct stream *on = stream;
+  if (captured < 0 || !on || !on->in_capture) { memcpy(to, from, size); return SUCCESS; }
   if (!is_pinned(host, size)) return CAPTURE_UNSUPPORTED;
+  on->joined = 0;
   nodes[captured++] = (struct node){to, from, size};
   return SUCCESS;
 }
 API CUresult cuMemcpyHtoDAsync(address to, const void *from, size_t size, handle stream) {
-  return copy((void *)(uintptr_t)to, from, size, from);
+  return copy((void *)(uintptr_t)to, from, size, from, stream);
 }
 V2(cuMemcpyHtoDAsync)
 API CUresult cuMemcpyDtoHAsync(void *to, address from, size_t size, handle stream) {
-  return copy(to, (void *)(uintptr_t)from, size, to);
+  return copy(to, (void *)(uintptr_t)from, size, to, stream);
 }
 V2(cuMemcpyDtoHAsync)
 
-API CUresult cuStreamCreate(handle *stream, unsigned flags) { NEED_CONTEXT; *stream = malloc(8); live_streams++; return SUCCESS; }
+API CUresult cuStreamCreate(handle *stream, unsigned flags) { NEED_CONTEXT; *stream = calloc(1, sizeof(struct stream)); live_streams++; return SUCCESS; }
 API CUresult cuStreamDestroy(handle stream) { NEED_CONTEXT; free(stream); live_streams--; return SUCCESS; }
 V2(cuStreamDestroy)
 /* A hanging one waits for another thread to call fake_hang(0), five seconds at most. */
@@ -137,12 +145,19 @@ API CUresult cuStreamSynchronize(handle stream) {
 }
 API CUresult cuStreamBeginCapture(handle stream, int mode) {
   if (!stream) return CAPTURE_UNSUPPORTED;
-  captured = invalidated = 0;
+  captured = invalidated = taken_count = 0;
+  origin = stream;
+  origin->in_capture = 1;
   return mode == 1 ? SUCCESS : INVALID_VALUE;
 }
 V2(cuStreamBeginCapture)
 API CUresult cuStreamEndCapture(handle stream, handle *graph) {
   if (captured < 0) return CAPTURE_INVALIDATED;
+  if (stream != origin) return INVALID_VALUE;
+  int unjoined = 0;
+  origin->in_capture = 0;
+  for (int i = 0; i < taken_count; i++) { unjoined |= !taken[i]->joined; taken[i]->in_capture = 0; }
+  if (unjoined) { captured = -1; *graph = NULL; return CAPTURE_UNJOINED; }
   if (invalidated) { captured = -1; *graph = NULL; return CAPTURE_INVALIDATED; } /* it keeps no graph */
   struct graph *made = malloc(sizeof *made);
   made->count = captured;
@@ -170,8 +185,23 @@ API CUresult cuGraphLaunch(handle executable, handle stream) {
 API CUresult cuGraphExecDestroy(handle graph) { free(graph); live_graphs--; return SUCCESS; }
 API CUresult cuGraphDestroy(handle graph) { free(graph); live_graphs--; return SUCCESS; }
 
-API CUresult cuEventCreate(handle *event, unsigned flags) { NEED_CONTEXT; *event = malloc(8); live_events++; return SUCCESS; }
-API CUresult cuEventRecord(handle event, handle stream) { NEED_CONTEXT; return SUCCESS; }
+API CUresult cuEventCreate(handle *event, unsigned flags) { NEED_CONTEXT; *event = calloc(1, sizeof(struct event)); live_events++; return SUCCESS; }
+API CUresult cuEventRecord(handle event, handle stream) {
+  NEED_CONTEXT;
+  *(struct event *)event = (struct event){((struct stream *)stream)->in_capture, stream};
+  return SUCCESS;
+}
+API CUresult cuStreamWaitEvent(handle stream, handle event, unsigned flags) {
+  NEED_CONTEXT;
+  struct stream *waits = stream;
+  struct event *seen = event;
+  if (flags) return INVALID_VALUE;
+  if (!seen->in_capture) return waits->in_capture ? CAPTURE_UNSUPPORTED : SUCCESS;
+  if (!waits->in_capture) { waits->in_capture = 1; taken[taken_count++] = waits; }
+  waits->joined = 0;
+  seen->of->joined = 1;
+  return SUCCESS;
+}
 API CUresult cuEventSynchronize(handle event) { return SUCCESS; }
 API CUresult cuEventElapsedTime(float *milliseconds, handle start, handle end) { *milliseconds = 1.5f; return SUCCESS; }
 V2(cuEventElapsedTime)
@@ -184,6 +214,7 @@ static const char *words(CUresult status, int name) {
     case INVALID_CONTEXT: return name ? "CUDA_ERROR_INVALID_CONTEXT" : "invalid device context";
     case CAPTURE_UNSUPPORTED:
       return name ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" : "operation not permitted when stream is capturing";
+    case CAPTURE_UNJOINED: return name ? "CUDA_ERROR_STREAM_CAPTURE_UNJOINED" : "capturing stream has unjoined work";
     case CAPTURE_INVALIDATED: return name ? "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED" : "operation failed due to a previous error during capture";
     default: return name ? "CUDA_ERROR_INVALID_VALUE" : "invalid argument";
   }

@@ -112,6 +112,9 @@ class FakeDevice:
     def record_event(self, event: int, stream: int) -> None:
         self.log.append("record event")
 
+    def wait_event(self, stream: int, event: int) -> None:
+        self.log.append("wait event")
+
     def elapsed_ms(self, start: int, end: int) -> float:
         return 1.5
 

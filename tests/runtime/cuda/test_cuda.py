@@ -95,6 +95,47 @@ def test_cuda_python_copies_captures_replays_and_frees(on_fake_driver: Callable[
     ]
 
 
+def test_a_second_stream_joins_the_capture_by_events(on_fake_driver: Callable[[str], str]) -> None:
+    printed = on_fake_driver("""
+        device = open_device(0, "cuda-bindings")
+        main, side = device.create_stream(), device.create_stream()
+        forked, joined = device.create_event(), device.create_event()
+        arena = Arena(device, [TensorSpec(name="a", dtype="float32", shape=(2, 3))])
+        def work(last):
+            device.record_event(forked, main)
+            device.wait_event(side, forked)
+            arena.upload(side)
+            device.record_event(joined, side)
+            last()
+        graph = Graph(device, main, lambda: work(lambda: device.wait_event(main, joined)))
+        graph.launch(main)
+        try:
+            Graph(device, main, lambda: work(lambda: None))
+        except EngineError as error:
+            print(error.problem)
+        device.record_event(forked, main)
+        device.wait_event(side, forked)
+        print(live())
+    """)
+    unjoined, left = printed.splitlines()
+    assert "cuStreamEndCapture failed: CUDA_ERROR_STREAM_CAPTURE_UNJOINED" in unjoined
+    assert left == "[1, 1, 2, 1, 2, 1]"
+
+
+def test_tensors_of_the_device_lie_in_one_block(on_fake_driver: Callable[[str], str]) -> None:
+    printed = on_fake_driver("""
+        from vla_edge.runtime.cuda.resources import DeviceTensors
+        device = open_device(0, "cuda-bindings")
+        none = DeviceTensors(device, [])
+        two = DeviceTensors(device, [TensorSpec(name=n, dtype="float16", shape=(3,)) for n in "ab"])
+        print(none.size_bytes, two.size_bytes, two.addresses["b"] - two.addresses["a"], live())
+        for tensors in (none, two, two):
+            tensors.close()
+        print(live())
+    """)
+    assert printed.splitlines() == ["0 512 256 [1, 0, 0, 0, 0, 1]", "[0, 0, 0, 0, 0, 1]"]
+
+
 def test_cuda_pythons_errors_carry_the_drivers_words_and_a_hint(on_fake_driver: Callable[[str], str]) -> None:
     printed = on_fake_driver("""
         device = open_device(0, "cuda-bindings")
@@ -174,6 +215,12 @@ def test_the_driver_library_does_the_same_for_pycuda(on_fake_driver: Callable[[s
         lib.call("cuGraphExecDestroy", graph)
         events = lib.create_event(), lib.create_event()
         print(host.sum(), lib.elapsed_ms(*events), live())
+        side = device.create_stream()
+        lib.begin_capture(stream)
+        for event, on, waits in ((events[0], stream, side), (events[1], side, stream)):
+            lib.call("cuEventRecord", event, on)
+            lib.call("cuStreamWaitEvent", waits, event, 0)
+        lib.call("cuGraphExecDestroy", lib.end_capture(stream))
         lib.begin_capture(stream)
         lib.abandon_capture(stream)
         lib.abandon_capture(stream)

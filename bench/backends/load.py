@@ -20,7 +20,7 @@ from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.engines.choice import open_session, unread_files
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.session import Session
-from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_of
+from vla_edge.runtime.engines.tensorrt.plan_names import backend_of, plans_in
 
 from .torch_session import TORCH_MODES, Signature, TorchSession, prepare_torch
 
@@ -85,7 +85,7 @@ class Loaded:
 
 def engines_of(bundle: Bundle) -> tuple[str, ...]:
     """Those that read its graph, and those that it has plans of."""
-    kinds = {backend_of(path.name) for path in (bundle.folder / PLANS_FOLDER).glob("*.plan")}
+    kinds = {backend_of(name) for name in plans_in(bundle.folder)}
     return tuple(name for name, engine in ENGINES.items() if engine.reads == "graph" or name in kinds)
 
 

@@ -192,7 +192,9 @@ def _soak_figures(soak: Results) -> Iterator[tuple[str, str]]:
 
 
 def _build(record: Results) -> str:
-    return f"{record['build']['seconds']:.1f}, {record['build']['peak_host_mib']}"
+    builds = [part["build"] for part in record["parts"]]
+    seconds = sum(build["seconds"] for build in builds)
+    return f"{seconds:.1f}, {max(build['peak_host_mib'] for build in builds)}"
 
 
 def _action_error(record: Results) -> tuple[str, str]:

@@ -21,8 +21,8 @@ import msgspec
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
 from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.engines.tensorrt.plan import read_record
-from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, record_path
+from vla_edge.runtime.engines.tensorrt.plan import PlanFile, read_record
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, plans_in, record_path
 from vla_edge.runtime.engines.tensorrt.record import PlanRecord, encode_record
 from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
 from vla_edge.runtime.errors import EngineError, InputError
@@ -71,7 +71,7 @@ def planted(folder: Path, fault: Callable[[Path], None]) -> Iterator[Path]:
     Raises:
         InputError: the bundle has no plan.
     """
-    plans = sorted((folder / PLANS_FOLDER).glob("*.plan"))
+    plans = [_plan_file(folder, name) for name in plans_in(folder)]
     if not plans:
         raise InputError(f"{folder} has no plan.", f"Build one: vla-build {folder}")
     with staging_folder(folder.absolute()) as temporary:
@@ -80,10 +80,16 @@ def planted(folder: Path, fault: Callable[[Path], None]) -> Iterator[Path]:
         shutil.copytree(folder, copy, copy_function=os.link, ignore=ignore)
         (copy / PLANS_FOLDER).mkdir()
         for plan in plans:
-            for path in (plan, record_path(plan)):
+            files = [plan.file(part) for part in plan.record.parts]
+            for path in (*files, record_path(plan.path)):
                 shutil.copyfile(path, copy / PLANS_FOLDER / path.name)
-            fault(copy / PLANS_FOLDER / plan.name)
+            fault(copy / PLANS_FOLDER / plan.path.name)
         yield copy
+
+
+def _plan_file(folder: Path, name: str) -> PlanFile:
+    path = folder / PLANS_FOLDER / name
+    return PlanFile(path, read_record(path, folder), folder)
 
 
 def refusals(folder: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ from vla_edge.runtime.engines.tensorrt.plan import (
     find_plan,
     hash_plan,
     model_files,
-    open_plan,
+    open_part,
     read_record,
     require_verified,
 )
@@ -31,11 +31,14 @@ from vla_edge.runtime.engines.tensorrt.plan_names import (
     REJECTED_SUFFIX,
     backend_option,
     plan_path,
+    plans_in,
     record_path,
 )
 from vla_edge.runtime.engines.tensorrt.record import (
     RECORD_VERSION,
+    WHOLE,
     BuildFacts,
+    PartRecord,
     PlanRecord,
     PlanVerification,
     encode_record,
@@ -47,7 +50,7 @@ from vla_edge.runtime.files.staging import leftovers, locked, remove_leftovers, 
 from vla_edge.runtime.files.writable import refuse_unwritable
 from vla_edge.runtime.process.interrupts import uninterrupted
 
-from .memory import PeakMemory, check_room
+from .memory import PeakMemory, check_room, weights_bytes
 from .network import Built, build_engine
 from .options import BuildOptions
 from .progress import BuildProgress, Silent
@@ -137,7 +140,7 @@ def verify_existing(
 def _present(bundle: Bundle, target: Target) -> PlanFile | None:
     """The plan that is there, if it is this bundle's and good."""
     path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
-    if not path.is_file() or not record_path(path).is_file():
+    if path.name not in plans_in(bundle.folder) or not record_path(path).is_file():
         return None
     try:
         plan = check_record(
@@ -145,8 +148,12 @@ def _present(bundle: Bundle, target: Target) -> PlanFile | None:
         )
         if target.device is not None:
             require_verified(plan)
-        with open_plan(plan):  # a plan that a session refuses is not good, however like one it looks
-            return plan
+        for part in plan.record.parts:
+            with open_part(
+                plan, part
+            ):  # a plan that a session refuses is not good, however like one it looks
+                pass
+        return plan
     except EngineError:
         return None  # stale, unchecked or damaged: this build replaces it
 
@@ -188,16 +195,28 @@ def _write(path: Path, built: Built, bundle: Bundle, target: Target, facts: Buil
         whole, chunks = hash_plan(image)
         write_atomically(path, lambda file: file.write(image))
         size = image.nbytes
-    record = PlanRecord(
-        record_version=RECORD_VERSION,
-        plan=path.name,
+    part = PartRecord(
+        name=WHOLE,
+        file=path.name,
         size_bytes=size,
         sha256=whole,
         chunk_bytes=CHUNK_BYTES,
         chunk_sha256=chunks,
-        machine=target.machine,
+        key=None,
+        weights_sha256=None,
+        weights_bytes=weights_bytes(bundle.manifest),
+        inputs=(),
+        outputs=(),
+        stream=0,
         build=facts,
         contents=built.contents,
+    )
+    record = PlanRecord(
+        record_version=RECORD_VERSION,
+        plan=path.name,
+        parts=(part,),
+        streams=None,
+        machine=target.machine,
         bundle=bundle.manifest.name,
         manifest_sha256=bundle.manifest_sha256,
         model=model_files(bundle),
@@ -221,9 +240,9 @@ def _verify(
     if target.device is None:
         return plan.record
     verification, contents = verify_plan(plan, bundle, target, memory, progress)
-    record = msgspec.structs.replace(
-        plan.record, verification=verification, contents=contents or plan.record.contents
-    )
+    part = plan.record.parts[0]
+    part = msgspec.structs.replace(part, contents=contents or part.contents)
+    record = msgspec.structs.replace(plan.record, verification=verification, parts=(part,))
     if not verification.passed:
         rejected = _set_aside(plan.path, bundle, record)
         raise RejectedPlanError(

@@ -84,12 +84,12 @@ def _judgement(check: Check) -> Judgement:
 
 def facts(record: PlanRecord) -> list[str]:
     """For what machine, how it was built, what is in it."""
-    machine, build = record.machine, record.build
+    machine, build = record.machine, record.parts[0].build
     dtypes = ", ".join(f"{name} {count}" for name, count in record.contents.dtypes.items())
     return [
         f"{LIBRARIES[machine.backend].label} {one_line(machine.version)}, SM {dotted(machine.sm)}, "
         f"{one_line(machine.gpu or 'GPU not here')}",
-        f"built in {build.seconds:.1f} s, host memory {build.peak_host_mib} MiB, "
+        f"built in {record.build_seconds:.1f} s, host memory {record.peak_host_mib} MiB, "
         f"timing cache {one_line(build.timing_cache)}",
         f"{sum(record.contents.layers.values())} layers; values: {one_line(dtypes)}",
     ]

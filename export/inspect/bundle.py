@@ -6,7 +6,7 @@ shown all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,14 +15,15 @@ from typing import Any, Literal
 from vla_edge.export.families import asking, family_of_bundle
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, Setting
-from vla_edge.runtime.engines.tensorrt.plan import model_files, read_record
+from vla_edge.runtime.engines.tensorrt.plan import PlanFile, model_files, read_record
 from vla_edge.runtime.engines.tensorrt.plan_names import (
+    PLAN_SUFFIX,
     PLANS_FOLDER,
     RECORD_SUFFIX,
     REJECTED_SUFFIX,
     record_path,
 )
-from vla_edge.runtime.engines.tensorrt.record import PlanRecord
+from vla_edge.runtime.engines.tensorrt.record import PartRecord, PlanRecord
 from vla_edge.runtime.errors import BundleError, EngineError, InputError
 from vla_edge.runtime.files.digest import sha256_of_open
 from vla_edge.runtime.files.regular_file import open_regular, regular_size
@@ -32,7 +33,6 @@ from .machine import Here, ThisMachine, runs_here
 Certainty = Literal["chosen", "guessed", "likely", "certain", "without effect"]
 Progress = Callable[[int], None]
 
-PLAN_SUFFIX = ".plan"
 # A bundle has five files and a few plans; a folder with more is looked at no further.
 _MOST_FILES = 200
 
@@ -247,32 +247,46 @@ def _plans(folder: Path) -> list[Path]:
 
 def _plan(path: Path, bundle: Bundle, hashed: bool, progress: Progress) -> PlanLine:
     size_bytes, record, problem = _size(path), None, ""
+    files: list[tuple[Path, PartRecord]] = []
     rejected = path.name.endswith(REJECTED_SUFFIX)
     try:
         regular_size(record_path(path))  # before it is opened: a pipe would be waited for
         record = read_record(path, bundle.folder)
-        problem = _plan_problem(path, size_bytes, record, bundle)
+        plan = PlanFile(path, record, bundle.folder)
+        files = [(plan.file(part), part) for part in record.parts]
+        size_bytes = _sum(_size(file) for file, _ in files)
+        problem = _plan_problem(path, files, record, bundle)
     except EngineError as error:
         problem = error.problem
     except OSError:
         problem = f"{path} has no side file {record_path(path).name}: its build did not end."
-    if record and hashed and not problem:
-        problem = _hash_problem(path, record.sha256, "its side file", progress)
+    for file, part in files if hashed and not problem else ():
+        problem = problem or _hash_problem(file, part.sha256, "its side file", progress)
     return PlanLine(path.name, size_bytes, rejected, record, hashed and not problem, problem)
 
 
-def _plan_problem(path: Path, size_bytes: int | None, record: PlanRecord, bundle: Bundle) -> str:
-    if size_bytes is None:
-        return f"{path} is missing or no regular file; only its side file is there."
-    if problem := _unreadable(path):
-        return problem
-    if size_bytes != record.size_bytes:
-        return f"{path} has {size_bytes} bytes, its side file says {record.size_bytes}."
+def _plan_problem(
+    path: Path, files: list[tuple[Path, PartRecord]], record: PlanRecord, bundle: Bundle
+) -> str:
+    for file, part in files:
+        found = _size(file)
+        if found is None:
+            return f"{file} is missing or no regular file; only its side file is there."
+        if problem := _unreadable(file):
+            return problem
+        if found != part.size_bytes:
+            return f"{file} has {found} bytes, its side file says {part.size_bytes}."
     if record.model != model_files(bundle):
         return f"{path} was built from another model than the bundle holds now."
     if record.manifest_sha256 != bundle.manifest_sha256:
         return f"{path} was built when the manifest was another one."
     return ""
+
+
+def _sum(sizes: Iterable[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = list(sizes)
+    return None if None in known else sum(size for size in known if size is not None)
 
 
 def _size(path: Path) -> int | None:

@@ -10,6 +10,7 @@ from vla_edge.export.bundle.gates import judgements
 from vla_edge.export.screen import gates as gate_view
 from vla_edge.runtime.bundle.manifest import Manifest, shared_unit
 from vla_edge.runtime.command.json_text import plain
+from vla_edge.runtime.engines.tensorrt.record import PartRecord
 
 from .bundle import BundleReport, PlanLine
 from .bundle_diff import Difference
@@ -86,6 +87,11 @@ def _policy(manifest: Manifest | None) -> dict[str, Any]:
     return {**values, "gates": gate_view.as_json(judgements(manifest))}
 
 
+def _part(part: PartRecord) -> dict[str, Any]:
+    keys = ("name", "file", "size_bytes", "stream", "build")
+    return {key: plain(getattr(part, key)) for key in keys}
+
+
 def _plan(line: PlanLine) -> dict[str, Any]:
     record = line.record
     passed = record.verification.passed if record else None
@@ -98,6 +104,6 @@ def _plan(line: PlanLine) -> dict[str, Any]:
         "problem": line.problem or None,
         "hashed": line.hashed,
         "machine": plain(record.machine) if record else None,
-        "build": plain(record.build) if record else None,
+        "parts": [_part(part) for part in record.parts] if record else None,
         "verification": plain(record.verification) if record else None,
     }

@@ -273,9 +273,10 @@ def _plan(line: PlanLine) -> str:
     machine = line.record.machine
     word = "[red]rejected[/] " if line.rejected else ""
     name = f"{ENGINES[machine.backend].label} {one_line(machine.version)}"
+    parts = f" in {len(line.record.parts)} parts" if len(line.record.parts) > 1 else ""
     return (
         f"{word}{name}, SM {build_view.dotted(machine.sm)}, {one_line(machine.gpu or 'built without its GPU')}, "
-        f"{size(line.record.size_bytes)}{', SHA-256 right' if line.hashed else ''}\n"
+        f"{size(line.record.size_bytes)}{parts}{', SHA-256 right' if line.hashed else ''}\n"
         f"{build_view.verdict(line.record.verification)}"
     )
 

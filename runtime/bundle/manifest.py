@@ -28,10 +28,11 @@ MAX_LISTED = (
     256  # of what is told one by one, far beyond any export's: who shows or compares them takes their time
 )
 
-Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+# Patterns end in `$(?!\n)`: to Python "$" alone also stands before a line feed at the end.
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$(?!\\n)")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 # Also part of an array's name in golden.npz, and typed in `--gate STAGE=LIMIT`.
-StageName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+StageName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$(?!\\n)", max_length=64)]
 Unit = Annotated[str, Meta(min_length=1, max_length=32)]
 # What an input is for: the runtime fills it by this, whatever the graph calls it. "other" is for whoever drives the
 # graph himself; a policy refuses it.

@@ -7,7 +7,7 @@ from typing import Any
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME
-from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_of, backend_option
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_of, backend_option, plans_in
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.printable import IN_COMMAND
 
@@ -110,7 +110,7 @@ def _plans_that_count(bundle: Bundle) -> list[str]:
 
 
 def _plans(bundle: Bundle) -> list[str]:
-    return sorted(path.name for path in (bundle.folder / PLANS_FOLDER).glob("*.plan"))
+    return plans_in(bundle.folder)
 
 
 def _warn_of_idle(bundle: Bundle) -> None:

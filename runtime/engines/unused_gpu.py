@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_option
+from vla_edge.runtime.engines.tensorrt.plan_names import backend_option, rejected_in
 
 
 def idle_gpu_warning(folder: Path, installed: Sequence[str]) -> str:
@@ -15,7 +15,7 @@ def idle_gpu_warning(folder: Path, installed: Sequence[str]) -> str:
         folder: of the bundle.
         installed: the TensorRT backends that this Python finds, the usual one first.
     """
-    rejected = sorted(path.name for path in (folder / PLANS_FOLDER).glob("*.plan.rejected"))
+    rejected = rejected_in(folder)
     why = f"its plan was rejected ({', '.join(rejected)})" if rejected else "it has no TensorRT plan"
     option = backend_option(installed[0]) if installed else ""
     hint = f"build one here: vla-build {folder}{option}"

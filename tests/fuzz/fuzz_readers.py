@@ -333,7 +333,7 @@ class SideFiles(BundleReader):
 
     def read(self, data: bytes) -> None:
         from vla_edge.runtime import Bundle
-        from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_plan, require_verified
+        from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_part, require_verified
         from vla_edge.runtime.engines.tensorrt.plan_header import read_header
         from vla_edge.runtime.engines.tensorrt.plan_names import record_path
         from vla_edge.runtime.files.cache_file import CacheFile
@@ -345,8 +345,9 @@ class SideFiles(BundleReader):
         CacheFile(cache, "timing cache", "tensorrt 10.6.0").read()
         plan = find_plan(Bundle.open(self.bundle, "size"), self._machine)
         require_verified(plan)
-        with open_plan(plan):
-            pass
+        for part in plan.record.parts:
+            with open_part(plan, part):
+                pass
 
 
 class Reports(Reader):

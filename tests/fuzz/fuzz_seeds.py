@@ -264,17 +264,32 @@ def planted_plan(bundle: Path) -> tuple[Path, Any, bytes]:
     content = b"ftrt" + bytes(20) + bytes((10, 6, 0, 26)) + bytes(range(256)) * 8
     path.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    record = records.PlanRecord(
+    part = records.PartRecord(
         **_known(
-            records.PlanRecord,
-            plan=path.name,
+            records.PartRecord,
+            name=records.WHOLE,
+            file=path.name,
             size_bytes=len(content),
             sha256=digest,
             chunk_bytes=len(content),
             chunk_sha256=(digest,),
-            machine=machine,
+            key=None,
+            weights_sha256=None,
+            weights_bytes=None,
+            inputs=(),
+            outputs=(),
+            stream=0,
             build=records.BuildFacts(**_known(records.BuildFacts)),
             contents=records.Contents(**_known(records.Contents)),
+        )
+    )
+    record = records.PlanRecord(
+        **_known(
+            records.PlanRecord,
+            plan=path.name,
+            parts=(part,),
+            streams=None,
+            machine=machine,
             bundle=opened.manifest.name,
             manifest_sha256=opened.manifest_sha256,
             model=model_files(opened),
@@ -326,14 +341,16 @@ def manifest_before(manifest: bytes) -> bytes:
 
 def record_before(record: bytes) -> bytes:
     """A plan's side file as version 1 wrote it, with a gate of each kind."""
-    fields = json.loads(record)
+    from plan_bundles import flattened
+
+    fields = flattened(json.loads(record), 1)
     checks = [
         {"stage": "text", "metric": metric, "limit": 0.03, "measured": 0.01, "passed": True}
         for metric in ("relative_l2", "max_abs_mps")
     ]
     samples = [{"name": "a", "max_abs_mps": 0.01, "relative_l2": None}]
     verification = {**fields["verification"], "checks": checks, "samples": samples}
-    return json.dumps({**fields, "record_version": 1, "verification": verification}).encode()
+    return json.dumps({**fields, "verification": verification}).encode()
 
 
 def reports() -> list[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,9 +21,11 @@ from vla_edge.runtime.bundle.manifest import Manifest, encode
 from vla_edge.runtime.engines.tensorrt.plan import CHUNK_BYTES, hash_plan, model_files
 from vla_edge.runtime.engines.tensorrt.plan_names import plan_path, record_path
 from vla_edge.runtime.engines.tensorrt.record import (
+    WHOLE,
     BuildFacts,
     Contents,
     Machine,
+    PartRecord,
     PlanRecord,
     PlanVerification,
     encode_record,
@@ -251,6 +254,19 @@ def plan_bytes(
     return head + np.random.default_rng(0).bytes(size - len(head))
 
 
+# fields of a plan's only file, which stood beside the others in a side file before a plan could have parts
+FLAT = ("size_bytes", "sha256", "chunk_bytes", "chunk_sha256", "contents")
+
+
+def flattened(record: dict[str, Any], version: int) -> dict[str, Any]:
+    """A side file of one part as versions 1 and 2 had it; the verification stays as it is."""
+    part = record["parts"][0]
+    since = ("peak_gpu_mib", "peak_mib", "predicted_mib", "found_in")
+    build = {key: value for key, value in part["build"].items() if key not in since}
+    kept = {key: value for key, value in record.items() if key not in ("parts", "streams")}
+    return {**kept, **{key: part[key] for key in FLAT}, "build": build, "record_version": version}
+
+
 def make_plan(
     bundle: Bundle,
     backend: str = "tensorrt",
@@ -266,14 +282,19 @@ def make_plan(
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     whole, chunks = hash_plan(memoryview(data))
-    record = PlanRecord(
-        record_version=2,
-        plan=path.name,
+    part = PartRecord(
+        name=WHOLE,
+        file=path.name,
         size_bytes=len(data),
         sha256=whole,
         chunk_bytes=CHUNK_BYTES,
         chunk_sha256=chunks,
-        machine=Machine(backend=backend, version=version, sm=sm, gpu="Fake GPU", driver="CUDA 12.6"),  # type: ignore[arg-type]
+        key=None,
+        weights_sha256=None,
+        weights_bytes=None,
+        inputs=(),
+        outputs=(),
+        stream=0,
         build=BuildFacts(
             seconds=1.0,
             peak_host_mib=100,
@@ -284,6 +305,13 @@ def make_plan(
             built_utc="2026-11-23T00:00:00Z",
         ),
         contents=Contents(source="engine", layers={"gemm": 5}, dtypes={"float16": 5}),
+    )
+    record = PlanRecord(
+        record_version=3,
+        plan=path.name,
+        parts=(part,),
+        streams=None,
+        machine=Machine(backend=backend, version=version, sm=sm, gpu="Fake GPU", driver="CUDA 12.6"),  # type: ignore[arg-type]
         bundle=bundle.manifest.name,
         manifest_sha256=bundle.manifest_sha256,
         model=model_files(bundle),

@@ -15,7 +15,7 @@ from vla_edge.runtime.bundle.graph_check import check_graph
 from vla_edge.runtime.engines.choice import choose_backend
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.tensorrt.plan import find_plan, require_verified
-from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, REJECTED_SUFFIX, backend_option
+from vla_edge.runtime.engines.tensorrt.plan_names import backend_option, rejected_in
 from vla_edge.runtime.engines.tensorrt.record import Machine as PlanMachine
 from vla_edge.runtime.errors import BundleError, EngineError
 from vla_edge.runtime.printable import one_line
@@ -74,8 +74,8 @@ def check_plans(folder: Path, machine: Machine) -> Iterator[Finding]:
     """Which engine a policy gets here, and whether the plan for it fits."""
     bundle = Bundle.open(folder, "size")
     named = shlex.quote(str(bundle.folder))
-    for path in sorted((bundle.folder / PLANS_FOLDER).glob(f"*{REJECTED_SUFFIX}")):
-        found = f"{one_line(path.name)} missed its gates and is not used"
+    for name in rejected_in(bundle.folder):
+        found = f"{one_line(name)} missed its gates and is not used"
         todo = f"vla-bisect {named} finds where; vla-build {named} builds anew."
         yield Finding("plan-rejected", "plan", found, "warning", todo)
     try:

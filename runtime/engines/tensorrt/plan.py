@@ -1,7 +1,8 @@
 """A plan and the side file that says what it is; nothing is deserialised before both were checked.
 
 `plans/<backend>-<version>-sm<NN>.plan` is TensorRT's serialized engine and nothing else, so that trtexec
-loads it. `<plan>.json` beside it is a `PlanRecord`. A plan without its record is not used: a plan runs
+loads it; so is each `.part` of a plan that was built in parts, of which no file of the first name is there.
+`<plan>.json` is a `PlanRecord`. A plan without its record is not used: a plan runs
 only on the TensorRT version and GPU architecture that it was built for, and TensorRT's own refusal comes
 late and in words that do not say what to do.
 """
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -27,11 +29,19 @@ from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.files.regular_file import open_regular, read_regular
 from vla_edge.runtime.process.cores import usable_cores
 
-from . import record_v1
+from . import record_before
 from .library import DEFAULT_BACKEND
 from .plan_header import read_header
-from .plan_names import REJECTED_SUFFIX, backend_of, backend_option, dotted, plan_path, record_path
-from .record import Machine, PlanRecord
+from .plan_names import (
+    REJECTED_SUFFIX,
+    backend_of,
+    backend_option,
+    dotted,
+    plan_path,
+    plans_in,
+    record_path,
+)
+from .record import WHOLE, Machine, PartRecord, PlanRecord
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +53,7 @@ _MAX_HASH_THREADS = 8
 class _Head(Struct):
     """Enough of a side file to know its version."""
 
-    record_version: object = None
+    record_version: Any = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,10 @@ class PlanFile:
     @property
     def hint(self) -> str:
         return _build(self.folder, self.record.machine.backend)
+
+    def file(self, part: PartRecord) -> Path:
+        """Where a part lies; of a plan that is not cut, `path`, which may have another name while it is checked."""
+        return self.path if part.name == WHOLE else self.path.with_name(part.file)
 
 
 def read_record(plan: Path, folder: Path) -> PlanRecord:
@@ -78,20 +92,22 @@ def read_record(plan: Path, folder: Path) -> PlanRecord:
     except OSError as error:
         raise EngineError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
     try:
-        before = msgspec.json.decode(data, type=_Head).record_version == 1
-        return record_v1.decode(data) if before else msgspec.json.decode(data, type=PlanRecord)
+        version = msgspec.json.decode(data, type=_Head).record_version
+        if version in (1, 2):
+            return record_before.decode(data, version)
+        return msgspec.json.decode(data, type=PlanRecord)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EngineError(f"{path} is not a valid side file: {error}.", hint) from error
 
 
 def find_plan(bundle: Bundle, machine: Machine) -> PlanFile:
-    """The bundle's plan for this machine, its record read and compared; the plan itself is not opened.
+    """The bundle's plan for this machine, its record read and compared; its files are not opened.
 
     Raises:
         EngineError: there is none, or its record says that it is another machine's or another bundle's.
     """
     path = plan_path(bundle.folder, machine.backend, machine.version, machine.sm)
-    if not path.is_file():
+    if path.name not in plans_in(bundle.folder):
         raise _no_plan(bundle, path, machine)
     return check_record(PlanFile(path, read_record(path, bundle.folder), bundle.folder), bundle, machine)
 
@@ -158,8 +174,8 @@ def model_files(bundle: Bundle) -> tuple[FileEntry, ...]:
 
 
 @contextmanager
-def open_plan(plan: PlanFile) -> Iterator[mmap.mmap]:
-    """Map a plan into memory after its size, header and every byte of it were checked.
+def open_part(plan: PlanFile, part: PartRecord) -> Iterator[mmap.mmap]:
+    """Map a part of a plan into memory after its size, header and every byte of it were checked.
 
     A map rather than a read or a stream reader: TensorRT reads the pages of the file themselves, so no
     second copy of the weights is held, and the kernel may drop them again. NVIDIA says of the stream
@@ -169,15 +185,16 @@ def open_plan(plan: PlanFile) -> Iterator[mmap.mmap]:
     Raises:
         EngineError: truncated, of another TensorRT version, or changed since it was built.
     """
+    path = plan.file(part)
     try:
-        file = open_regular(plan.path)
+        file = open_regular(path)
     except OSError as error:
-        raise EngineError(f"{plan.path} cannot be read: {error.strerror}.", plan.hint) from error
+        raise EngineError(f"{path} cannot be read: {error.strerror}.", plan.hint) from error
     with file:
-        _check_size(plan, os.fstat(file.fileno()).st_size)
+        _check_size(plan, part, os.fstat(file.fileno()).st_size)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
-            _check_header(plan, image)
-            _check_hashes(plan, image)
+            _check_header(plan, part, image)
+            _check_hashes(plan, part, image)
             yield image
 
 
@@ -193,56 +210,55 @@ def _hash_threads() -> int:
     return min(_MAX_HASH_THREADS, usable_cores())
 
 
-def _check_size(plan: PlanFile, size: int) -> None:
-    if size != plan.record.size_bytes:
-        how = "truncated" if size < plan.record.size_bytes else "longer than it was"
+def _check_size(plan: PlanFile, part: PartRecord, size: int) -> None:
+    if size != part.size_bytes:
+        how = "truncated" if size < part.size_bytes else "longer than it was"
         raise EngineError(
-            f"{plan.path} is {how}: {size} bytes, its side file says {plan.record.size_bytes}.",
+            f"{plan.file(part)} is {how}: {size} bytes, its side file says {part.size_bytes}.",
             plan.hint,
         )
 
 
-def _check_header(plan: PlanFile, image: mmap.mmap) -> None:
+def _check_header(plan: PlanFile, part: PartRecord, image: mmap.mmap) -> None:
     header = read_header(image[:64])
     version = plan.record.machine.version
     if header is not None and not header.is_version(version):
         raise EngineError(
-            f"{plan.path} has the header of TensorRT {header}, but its side file says {version}.",
+            f"{plan.file(part)} has the header of TensorRT {header}, but its side file says {version}.",
             plan.hint,
         )
 
 
-def _check_hashes(plan: PlanFile, image: mmap.mmap) -> None:
+def _check_hashes(plan: PlanFile, part: PartRecord, image: mmap.mmap) -> None:
     """All chunks at once on several cores: 3.4 GB in a fraction of a second instead of two."""
-    record = plan.record
     # The side file is hostile too: chunks of one byte would queue a hash for each byte.
-    chunks = -(-record.size_bytes // record.chunk_bytes)
-    if len(record.chunk_sha256) != chunks:
+    chunks = -(-part.size_bytes // part.chunk_bytes)
+    if len(part.chunk_sha256) != chunks:
         raise EngineError(
-            f"{record_path(plan.path)} has {len(record.chunk_sha256)} hashes for {chunks} chunks of "
-            f"{record.chunk_bytes} bytes.",
+            f"{record_path(plan.path)} has {len(part.chunk_sha256)} hashes for {chunks} chunks of "
+            f"{part.chunk_bytes} bytes.",
             plan.hint,
         )
-    starts = range(0, record.size_bytes, record.chunk_bytes)
+    starts = range(0, part.size_bytes, part.chunk_bytes)
     with memoryview(image) as view, ThreadPoolExecutor(_hash_threads()) as pool:
 
         def digest(start: int) -> str:
-            with view[start : start + record.chunk_bytes] as piece:
+            with view[start : start + part.chunk_bytes] as piece:
                 return hashlib.sha256(piece).hexdigest()
 
         digests = tuple(pool.map(digest, starts))
-    if digests != record.chunk_sha256:
+    if digests != part.chunk_sha256:
         raise EngineError(
-            f"{plan.path} was changed since it was built: its SHA-256 is not the side file's.",
+            f"{plan.file(part)} was changed since it was built: its SHA-256 is not the side file's.",
             plan.hint,
         )
 
 
 def _no_plan(bundle: Bundle, path: Path, machine: Machine) -> EngineError:
-    others = sorted(other.name for other in path.parent.glob("*.plan")) if path.parent.is_dir() else []
+    others = plans_in(bundle.folder)
     have = f"it has {', '.join(others)}" if others else "it has none yet"
     rejected = path.with_name(path.name + REJECTED_SUFFIX)
-    if rejected.is_file():
+    if rejected.is_file() or record_path(rejected).is_file():
         have += f", and {rejected.name}, which missed its gates"
     return EngineError(
         f"{bundle.folder} has no plan for {machine.backend} {machine.version} on SM {dotted(machine.sm)}: {have}.",

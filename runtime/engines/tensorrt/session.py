@@ -25,7 +25,7 @@ from vla_edge.runtime.process.forked import HomeProcess
 
 from .engine import Engine, check_tensors, tensor_specs
 from .library import DEFAULT_BACKEND, Backend, Library, load_library
-from .plan import Machine, PlanFile, check_record, find_plan, open_plan, read_record, require_verified
+from .plan import Machine, PlanFile, check_record, find_plan, open_part, read_record, require_verified
 from .profiler import layer_profiler
 from .runner import EngineRunner
 
@@ -254,7 +254,7 @@ class TensorRtSession:
     def _open_engine(self, library: Library) -> Engine:
         with ExitStack() as opened:
             with self._timed("read and verify"):
-                image = opened.enter_context(open_plan(self.plan))
+                image = opened.enter_context(open_part(self.plan, self.plan.record.parts[0]))
             with self._timed("deserialise"):
                 engine = Engine(
                     library,

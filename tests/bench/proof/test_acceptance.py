@@ -14,7 +14,7 @@ from vla_edge.runtime.command.console import run_command
 
 LATENCY = {"p50_ms": 3.1, "p99_ms": 3.2}
 RECORD = {
-    "build": {"seconds": 47.5, "peak_host_mib": 14700},
+    "parts": [{"build": {"seconds": 47.5, "peak_host_mib": 14700}}],
     "verification": {
         "samples": [{"max_abs": 0.01}, {"max_abs": 0.02}],
         "checks": [{"stage": "action", "unit": "m/s"}],

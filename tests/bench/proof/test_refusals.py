@@ -9,7 +9,7 @@ from plan_bundles import make_plan, small_bundle
 
 from vla_edge.bench.proof.refusals import FAULTS, planted, refusals
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_plan
+from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_part
 from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.errors import EngineError, InputError
 
@@ -23,7 +23,8 @@ WORDS = {
 
 
 def load(folder: Path) -> bytes:
-    with open_plan(find_plan(Bundle.open(folder, "size"), HERE)) as image:
+    plan = find_plan(Bundle.open(folder, "size"), HERE)
+    with open_part(plan, plan.record.parts[0]) as image:
         return bytes(image)
 
 

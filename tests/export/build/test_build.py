@@ -21,7 +21,7 @@ from vla_edge.export.build.progress import Silent
 from vla_edge.export.build.target import open_target
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.library import load_library
-from vla_edge.runtime.engines.tensorrt.plan import PlanFile, find_plan, open_plan, read_record
+from vla_edge.runtime.engines.tensorrt.plan import PlanFile, find_plan, open_part, read_record
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header
 from vla_edge.runtime.engines.tensorrt.plan_names import record_path
 from vla_edge.runtime.engines.tensorrt.record import Machine, PlanVerification
@@ -36,8 +36,8 @@ def test_a_plan_and_its_side_file_tell_what_was_built(built: tuple[Bundle, Path]
     assert record.machine == Machine(backend="tensorrt-rtx", version=version, sm=89, gpu=None, driver=None)
     assert record.size_bytes == path.stat().st_size
     assert [entry.path for entry in record.model] == ["model.onnx", "model.onnx.data"]
-    assert record.build.seconds > 0
-    assert record.build.peak_host_mib > 50
+    assert record.build_seconds > 0
+    assert record.peak_host_mib > 50
     assert record.verification.passed is None
     assert "SM 8.9 on a machine without that GPU" in record.verification.note
     assert left_in(bundle) == [path.name, path.name + ".json"]
@@ -64,7 +64,7 @@ def test_the_plan_passes_every_check_but_the_golden_samples(built: tuple[Bundle,
         backend="tensorrt-rtx", version=load_library("tensorrt-rtx").version, sm=89, gpu="a GPU", driver=""
     )
     plan = find_plan(bundle, machine)
-    with open_plan(plan) as image:
+    with open_part(plan, plan.record.parts[0]) as image:
         assert len(image) == path.stat().st_size
 
 
@@ -79,7 +79,7 @@ def test_force_builds_again_and_the_same_graph_gives_the_same_plan(bundle: Bundl
     first = build_plan(bundle, ADA).record
     again = build_plan(bundle, replace(ADA, force=True))
     assert again.fresh
-    assert again.record.sha256 == first.sha256
+    assert again.record.parts[0].sha256 == first.parts[0].sha256
 
 
 def test_a_stale_plan_is_replaced(bundle: Bundle) -> None:

@@ -57,7 +57,7 @@ def test_a_built_plan_is_checked_and_described(built: Bundle) -> None:
     assert len(record.verification.samples) == 8
     assert record.contents.source == "engine"
     assert record.contents.dtypes["float16"] > 0
-    assert record.build.timing_cache == "new"
+    assert record.parts[0].build.timing_cache == "new"
     header = read_header(plan_of(built).read_bytes()[:64])
     assert header is not None
     assert header.is_version(load_library().version)
@@ -66,7 +66,7 @@ def test_a_built_plan_is_checked_and_described(built: Bundle) -> None:
 def test_the_second_build_reuses_the_timing_cache(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     build_plan(bundle)
-    assert build_plan(bundle, BuildOptions(force=True)).record.build.timing_cache == "reused"
+    assert build_plan(bundle, BuildOptions(force=True)).record.parts[0].build.timing_cache == "reused"
     assert verify_existing(bundle).record.verification.passed
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from plan_bundles import make_plan
 
 from vla_edge.export.inspect import bundle_cli as inspect_bundle_cli
 from vla_edge.export.inspect import machine as inspect_machine
@@ -27,16 +28,7 @@ from vla_edge.export.inspect.machine import Installed, ThisMachine, runs_here
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.cuda.device import DeviceInfo
-from vla_edge.runtime.engines.tensorrt.plan import model_files
-from vla_edge.runtime.engines.tensorrt.plan_names import plan_path, record_path
-from vla_edge.runtime.engines.tensorrt.record import (
-    BuildFacts,
-    Contents,
-    Machine,
-    PlanRecord,
-    PlanVerification,
-    encode_record,
-)
+from vla_edge.runtime.engines.tensorrt.plan_names import record_path
 
 Inspect = Callable[..., tuple[int, str, str]]
 BundleOf = Callable[..., Path]
@@ -81,38 +73,11 @@ def edit(folder: Path, change: Edit) -> None:
 
 def add_plan(folder: Path, sm: int = 87, passed: bool | None = True, rejected: bool = False) -> Path:
     """A file that stands for a plan, and a side file that belongs to the bundle."""
-    bundle = Bundle.unchecked(folder)
-    path = plan_path(folder, "tensorrt", "10.6.0", sm)
-    path = path.with_name(path.name + ".rejected") if rejected else path
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"plan")
-    digest = "9b8ce6dcfa43e0c7cf1f06a9d6dcbd0be1d8a1f1f1a4b5f0a1d1d6dcbd0be1d8"
-    record = PlanRecord(
-        record_version=2,
-        plan=path.name,
-        size_bytes=4,
-        sha256=digest,
-        chunk_bytes=64,
-        chunk_sha256=(digest,),
-        machine=Machine(backend="tensorrt", version="10.6.0", sm=sm, gpu="Orin", driver=None),
-        build=BuildFacts(
-            seconds=1.0,
-            peak_host_mib=1,
-            timing_cache="none",
-            level=3,
-            aux_streams=None,
-            workspace_mib=None,
-            built_utc="2026-11-23T15:04:05Z",
-        ),
-        contents=Contents(source="engine", layers={}, dtypes={}),
-        bundle=bundle.manifest.name,
-        manifest_sha256=bundle.manifest_sha256,
-        model=model_files(bundle),
-        verification=PlanVerification(
-            passed=passed, note="not yet run.", engine="", samples=(), checks=(), checked_utc=None
-        ),
-    )
-    record_path(path).write_bytes(encode_record(record))
+    path = make_plan(Bundle.unchecked(folder), sm=sm, passed=passed, data=b"plan")
+    if rejected:
+        path, plan = path.with_name(path.name + ".rejected"), path
+        plan.rename(path)
+        record_path(plan).rename(record_path(path))
     return path
 
 
@@ -268,7 +233,7 @@ class TestWhereItRuns:
         words = " ".join(text.replace("│", " ").split())
         assert "vla-run refuses it here" in words
         assert "--backend onnxruntime runs it, slower" in words
-        assert "TensorRT 10.6.0, SM 8.7, Orin" in words
+        assert "TensorRT 10.6.0, SM 8.7, Fake GPU" in words
 
 
 def cut(folder: Path) -> None:
@@ -375,7 +340,7 @@ class TestDamage:
         assert text.startswith("plan not usable: ")
 
     def test_a_plan_is_hashed_too(self, copy: Path, inspect: Inspect) -> None:
-        add_plan(copy)
+        add_plan(copy).write_bytes(b"nalp")
         assert "sm87.plan was changed: its SHA-256 is " in inspect(copy, "--sha256")[1]
 
     def test_a_rejected_plan_is_told_and_is_no_damage(self, copy: Path, inspect: Inspect) -> None:

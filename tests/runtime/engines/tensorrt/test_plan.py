@@ -12,18 +12,18 @@ from typing import Any, cast
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plan_bundles import make_plan, plan_bytes, small_bundle
+from plan_bundles import flattened, make_plan, plan_bytes, small_bundle
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.plan import (
     PlanFile,
     find_plan,
-    open_plan,
+    open_part,
     read_record,
     require_verified,
 )
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header
-from vla_edge.runtime.engines.tensorrt.plan_names import record_path
+from vla_edge.runtime.engines.tensorrt.plan_names import part_path, plans_in, record_path
 from vla_edge.runtime.engines.tensorrt.record import Machine, SampleError
 from vla_edge.runtime.errors import EngineError
 
@@ -40,7 +40,7 @@ def bundle(tmp_path: Path) -> Bundle:
 def load(bundle: Bundle, machine: Machine = ORIN) -> bytes:
     plan = find_plan(bundle, machine)
     require_verified(plan)
-    with open_plan(plan) as image:
+    with open_part(plan, plan.record.parts[0]) as image:
         return bytes(image)
 
 
@@ -57,7 +57,7 @@ def edit_record(plan: Path, **changes: object) -> None:
         place = record
         *parents, last = key.split("__")
         for parent in parents:
-            place = place[parent]
+            place = place[int(parent) if parent.isdigit() else parent]
         place[last] = value
     record_path(plan).write_text(json.dumps(record))
 
@@ -209,16 +209,16 @@ def test_every_chunk_is_checked(bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("vla_edge.runtime.engines.tensorrt.plan.CHUNK_BYTES", 1000)
     plan = make_plan(bundle)
     record = read_record(plan, bundle.folder)
-    assert len(record.chunk_sha256) == 5
+    assert len(record.parts[0].chunk_sha256) == 5
     assert load(bundle) == plan.read_bytes()
-    with open_plan(PlanFile(plan, record, bundle.folder)):
+    with open_part(PlanFile(plan, record, bundle.folder), record.parts[0]):
         pass
 
 
 def test_chunks_that_do_not_cover_the_plan_are_refused_before_any_is_hashed(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edit_record(make_plan(bundle), chunk_bytes=1)
+    edit_record(make_plan(bundle), parts__0__chunk_bytes=1)
     monkeypatch.delattr("vla_edge.runtime.engines.tensorrt.plan.hashlib.sha256")
     assert "has 1 hashes for 4096 chunks of 1 bytes" in refusal(bundle)
 
@@ -264,7 +264,7 @@ def test_only_regular_files_are_opened_and_a_pipe_is_not_waited_for(
 
     def read() -> None:
         read_record(plan, bundle.folder)
-        with open_plan(found):
+        with open_part(found, found.record.parts[0]):
             pass
 
     with pytest.raises(EngineError, match=r"cannot be read: it is (a symbolic link|not a regular file)"):
@@ -276,14 +276,13 @@ class TestSideFilesOfVersion1:
 
     def before(self, plan: Path) -> dict[str, Any]:
         """Rewrite a plan's side file as version 1 wrote it, with a gate and a sample."""
-        fields = json.loads(record_path(plan).read_text())
+        fields = flattened(json.loads(record_path(plan).read_text()), 1)
         found = fields["verification"]
         found["samples"] = [{"name": "a", "max_abs_mps": 0.01, "relative_l2": None}]
         found["checks"] = [
             {"stage": stage, "metric": metric, "limit": 0.02, "measured": 0.01, "passed": True}
             for stage, metric in (("text", "relative_l2"), ("action", "max_abs_mps"))
         ]
-        fields["record_version"] = 1
         record_path(plan).write_text(json.dumps(fields))
         return cast("dict[str, Any]", fields)
 
@@ -309,4 +308,74 @@ class TestSideFilesOfVersion1:
         plan = tmp_path / "tensorrt-rtx-1.7.1.116-sm89.plan"
         shutil.copy(KEPT / "pure-fp16.plan.json", record_path(plan))
         record = read_record(plan, tmp_path)
-        assert (record.record_version, record.machine.sm, record.verification.passed) == (2, 89, None)
+        assert (record.record_version, record.machine.sm, record.verification.passed) == (3, 89, None)
+
+    def test_one_of_version_2_says_the_same_as_the_present_one(self, bundle: Bundle) -> None:
+        plan = make_plan(bundle)
+        now = read_record(plan, bundle.folder)
+        fields = flattened(json.loads(record_path(plan).read_text()), 2)
+        record_path(plan).write_text(json.dumps(fields))
+        assert read_record(plan, bundle.folder) == now
+        assert load(bundle) == plan.read_bytes()
+
+
+class TestPlansInParts:
+    """Of a plan in parts there is a side file and a file for each part, and none of the plan's own name."""
+
+    def in_parts(self, bundle: Bundle) -> Path:
+        plan = make_plan(bundle)
+        record = json.loads(record_path(plan).read_text())
+        first = record["parts"][0]
+        files = [part_path(plan, name, key * 64) for name, key in (("vision", "a"), ("actions", "b"))]
+        record["parts"] = [
+            {**first, "name": file.name.split(".")[-3], "file": file.name, "key": "a" * 64} for file in files
+        ]
+        for file in files:
+            shutil.copy(plan, file)
+        plan.unlink()
+        record_path(plan).write_text(json.dumps(record))
+        return plan
+
+    def test_it_is_found_and_each_part_is_opened(self, bundle: Bundle) -> None:
+        plan = self.in_parts(bundle)
+        assert plans_in(bundle.folder) == [plan.name]
+        found = find_plan(bundle, ORIN)
+        assert [found.file(part).name for part in found.record.parts] == [
+            "tensorrt-10.6.0-sm87.vision.aaaaaaaaaaaa.part",
+            "tensorrt-10.6.0-sm87.actions.bbbbbbbbbbbb.part",
+        ]
+        for part in found.record.parts:
+            with open_part(found, part) as image:
+                assert len(image) == part.size_bytes
+
+    def test_a_part_that_is_gone_or_changed_is_named(self, bundle: Bundle) -> None:
+        self.in_parts(bundle)
+        found = find_plan(bundle, ORIN)
+        first, second = found.record.parts
+        found.file(first).unlink()
+        found.file(second).write_bytes(bytes(second.size_bytes))
+        with (
+            pytest.raises(EngineError, match=r"vision\.aaaaaaaaaaaa\.part cannot be read"),
+            open_part(found, first),
+        ):
+            pass
+        with (
+            pytest.raises(EngineError, match=r"actions\.bbbbbbbbbbbb\.part was changed"),
+            open_part(found, second),
+        ):
+            pass
+
+    def test_a_side_file_without_any_file_of_its_plan_is_no_plan(self, bundle: Bundle) -> None:
+        make_plan(bundle).unlink()
+        assert plans_in(bundle.folder) == []
+
+    @pytest.mark.parametrize("file", ["../manifest.json", "/etc/passwd", ".hidden", "a/b", "", "a\0b", "a\n"])
+    def test_a_part_elsewhere_is_refused(self, bundle: Bundle, file: str) -> None:
+        plan = self.in_parts(bundle)
+        edit_record(plan, parts__0__file=file)
+        assert "is not a valid side file" in refusal(bundle)
+
+    @pytest.mark.parametrize("parts", [[], None, [{}]])
+    def test_no_parts_at_all_are_refused(self, bundle: Bundle, parts: object) -> None:
+        edit_record(self.in_parts(bundle), parts=parts)
+        assert "is not a valid side file" in refusal(bundle)

@@ -1,4 +1,7 @@
-"""Version 1 of a plan's side file, from before errors had units of their own: all were in m/s."""
+"""Versions 1 and 2 of a plan's side file, from before a plan could have parts.
+
+In version 1 errors had no units of their own: all were in m/s.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,7 @@ class _Verification(_Base, frozen=True):
 
 
 class _Record(_Base, frozen=True):
-    record_version: Literal[1]
-    plan: Name
+    plan: now.FileName
     size_bytes: Positive
     sha256: Sha256
     chunk_bytes: Positive
@@ -58,18 +60,59 @@ class _Record(_Base, frozen=True):
     bundle: Name
     manifest_sha256: Sha256
     model: tuple[FileEntry, ...]
+
+
+class _Record1(_Record, frozen=True):
+    record_version: Literal[1]
     verification: _Verification
 
 
-def decode(data: bytes) -> now.PlanRecord:
-    """A side file of version 1, as version 2 says the same.
+class _Record2(_Record, frozen=True):
+    record_version: Literal[2]
+    verification: now.PlanVerification
+
+
+def decode(data: bytes, version: Literal[1, 2]) -> now.PlanRecord:
+    """A side file of an earlier version, as the present one says the same.
 
     Raises:
-        msgspec.DecodeError: it is not what version 1 specified.
+        msgspec.DecodeError: it is not what that version specified.
     """
-    old = msgspec.json.decode(data, type=_Record)
-    fields = {**msgspec.structs.asdict(old), "record_version": now.RECORD_VERSION}
-    return now.PlanRecord(**{**fields, "verification": _verification(old.verification)})
+    if version == 1:
+        first = msgspec.json.decode(data, type=_Record1)
+        return _as_now(first, _verification(first.verification))
+    second = msgspec.json.decode(data, type=_Record2)
+    return _as_now(second, second.verification)
+
+
+def _as_now(old: _Record, verification: now.PlanVerification) -> now.PlanRecord:
+    whole = now.PartRecord(
+        name=now.WHOLE,
+        file=old.plan,
+        size_bytes=old.size_bytes,
+        sha256=old.sha256,
+        chunk_bytes=old.chunk_bytes,
+        chunk_sha256=old.chunk_sha256,
+        key=None,
+        weights_sha256=None,
+        weights_bytes=None,
+        inputs=(),
+        outputs=(),
+        stream=0,
+        build=old.build,
+        contents=old.contents,
+    )
+    return now.PlanRecord(
+        record_version=now.RECORD_VERSION,
+        plan=old.plan,
+        parts=(whole,),
+        streams=None,
+        machine=old.machine,
+        bundle=old.bundle,
+        manifest_sha256=old.manifest_sha256,
+        model=old.model,
+        verification=verification,
+    )
 
 
 def _verification(old: _Verification) -> now.PlanVerification:

@@ -23,8 +23,8 @@ from vla_edge.export.checkpoint.source_watch import SourceWatch
 from vla_edge.export.checkpoint.text_values import numbers_in
 from vla_edge.export.family import Family, GraphRequest, PromptRequest, Prompts, Surroundings
 from vla_edge.export.graph.precision import FP16, FP32, Precision
+from vla_edge.export.settings.given import read_given
 from vla_edge.export.settings.rules import INSTRUCTIONS, ResolvedSettings
-from vla_edge.export.settings.text import read_settings_file
 from vla_edge.runtime.bundle import manifest as schema
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.exchange import recover
@@ -197,7 +197,7 @@ def _settle(options: ExportOptions, checkpoint: Checkpoint) -> ResolvedSettings[
             f"the policies of {checkpoint.family.name} take no text.",
             "Leave out --tokenizer, --instruction, --instruction-ids, --keep-vocabulary and --prompt-length.",
         )
-    in_file = read_settings_file(options.settings_file) if options.settings_file else ()
+    in_file = read_given(options.settings_file).names if options.settings_file else ()
     beside = {name: numbers_in(value) for name, value in checkpoint.extra.items()}
     return checkpoint.family.settings.resolve(
         checkpoint.architecture,

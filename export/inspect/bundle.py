@@ -181,6 +181,8 @@ def _certainty(name: str, setting: Setting, guessed: set[str], probable: set[str
         return "chosen"
     if setting.origin == "checkpoint":
         return "certain"
+    if setting.origin == "episodes":
+        return "certain" if setting.standing.startswith("exact") else "likely"
     if name in guessed:
         return "guessed"
     if name in probable:

@@ -18,12 +18,12 @@ from msgspec import Struct
 from vla_edge.runtime.bundle.manifest import Manifest, Setting
 from vla_edge.runtime.errors import InputError
 
-from .text import read_settings_file
+from .given import GivenSettings, read_given
 from .words import in_words
 
 A = TypeVar("A")
 S = TypeVar("S", bound=Struct)
-Origin = Literal["default", "checkpoint", "file", "option"]
+Origin = Literal["default", "checkpoint", "episodes", "file", "option"]
 
 _LOOK = "Look at vla-export --list-settings for the form of each value."
 INSTRUCTIONS = "instructions"  # what --instruction sets
@@ -81,16 +81,18 @@ class SettingRules(Generic[A, S]):
         Args:
             architecture: the recognised one.
             checkpoint: settings found in the checkpoint.
-            file: a YAML or JSON file with any of the fields.
+            file: a YAML or JSON file with any of the fields, and those that `vla-settings` found.
             options: values given on the command line; they win.
 
         Raises:
             InputError: an unknown field, a value that does not fit, or settings that contradict the shapes.
         """
+        from_file = read_given(file) if file else GivenSettings()
         layers: list[tuple[Origin, Mapping[str, Any]]] = [
             ("default", self.defaults(architecture)),
             ("checkpoint", checkpoint or {}),
-            ("file", read_settings_file(file) if file else {}),
+            ("episodes", from_file.found),
+            ("file", from_file.chosen),
             ("option", options or {}),
         ]
         merged: dict[str, Any] = {}
@@ -106,7 +108,8 @@ class SettingRules(Generic[A, S]):
             origins[_DEFAULT_INSTRUCTION] = origins[INSTRUCTIONS]
         settings = self._convert(merged)
         self.check(architecture, settings, origins)
-        return ResolvedSettings(settings, origins, self.standing)
+        found = {name: from_file.evidence for name, origin in origins.items() if origin == "episodes"}
+        return ResolvedSettings(settings, origins, {**self.standing, **found})
 
     def from_manifest(self, manifest: Manifest) -> S:
         """The settings that a bundle was exported with.

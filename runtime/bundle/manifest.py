@@ -81,7 +81,8 @@ class Setting(_Base, frozen=True):
     """One choice of the forward pass, who made it, and how sure it is."""
 
     value: Any
-    origin: Literal["default", "checkpoint", "file", "option"]
+    # "episodes": found by vla-settings on recorded episodes, and the standing is the evidence
+    origin: Literal["default", "checkpoint", "episodes", "file", "option"]
     standing: str
 
 

@@ -22,7 +22,7 @@ ABSENT = ("torch", "transformers", "onnx", "open_clip", "psutil", "tokenizers", 
 # Of the exporter, what runs on a robot; all of the runtime does.
 ON_ROBOTS = (
     "runtime/**/*.py",
-    "export/build/*.py",
+    "export/build/**/*.py",
     "export/deploy/*.py",
     "export/packed/*.py",
     "export/doctor/**/*.py",

@@ -6,8 +6,12 @@ folder; run the golden samples through it; move both into place, or set them asi
 
 from __future__ import annotations
 
+import logging
+import mmap
+import os
 import time
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -50,9 +54,11 @@ from vla_edge.runtime.files.staging import leftovers, locked, remove_leftovers, 
 from vla_edge.runtime.files.writable import refuse_unwritable
 from vla_edge.runtime.process.interrupts import uninterrupted
 
-from .memory import PeakMemory, check_room, weights_bytes
-from .network import Built, build_engine
+from .memory import check_room, weights_bytes
 from .options import BuildOptions
+from .process.memory_watch import watch_of
+from .process.messages import Done, Job
+from .process.parent import build_apart
 from .progress import BuildProgress, Silent
 from .target import Target, open_target
 from .timing_cache import TimingCache
@@ -99,9 +105,8 @@ def build_plan(
         KeyboardInterrupt: Ctrl-C; nothing of this build is left.
     """
     options, progress = options or BuildOptions(), progress or Silent()
-    with open_target(
-        options.backend, options.device_index, options.memory, options.sm, building=True
-    ) as target:
+    with ExitStack() as held:
+        target = held.enter_context(_open(options))
         path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
         _finish_killed(path)
         present = None if options.force else _present(bundle, target)
@@ -111,10 +116,18 @@ def build_plan(
         check_room(bundle, options.ignore_memory, target.shares_memory)
         path.parent.mkdir(exist_ok=True)
         with staging_folder(path) as staging:
+            if target.shares_memory:
+                held.close()  # a context of this process would take of what the one that builds needs
             staged = _build_into(staging / path.name, bundle, target, options, progress)
+            if target.shares_memory:
+                target = held.enter_context(_open(options))
             record = _verify(staged, bundle, target, options.memory, progress)
             _publish(staged.path, path, record)
         return BuildResult(path, record, fresh=True)
+
+
+def _open(options: BuildOptions) -> AbstractContextManager[Target]:
+    return open_target(options.backend, options.device_index, options.memory, options.sm, building=True)
 
 
 def verify_existing(
@@ -161,40 +174,57 @@ def _present(bundle: Bundle, target: Target) -> PlanFile | None:
 def _build_into(
     path: Path, bundle: Bundle, target: Target, options: BuildOptions, progress: BuildProgress
 ) -> PlanFile:
-    """Build, and write plan and side file; the record says that nothing was checked yet."""
+    """Build in a process of its own, and write the side file; that says that nothing was checked yet."""
     start = time.perf_counter()
-    cache = open_timing_cache(bundle, target, options)
-    with PeakMemory() as memory:
-        built = build_engine(bundle.model_path, target, options, cache, progress)
-        seconds = time.perf_counter() - start
-        facts = BuildFacts(
-            seconds=round(seconds, 3),
-            peak_host_mib=memory.peak_mib(),
-            timing_cache=cache.state,
-            level=options.level,
-            aux_streams=options.aux_streams,
-            workspace_mib=options.workspace_mib,
-            built_utc=utc_now(),
-        )
-        record = _write(path, built, bundle, target, facts)
-    cache.save()
+    library, watch = LIBRARIES[options.backend], watch_of(target)
+    done = build_apart(
+        Job(
+            model=bundle.model_path,
+            plan=path,
+            # the process may see no GPU, or another one first
+            options=replace(options, sm=target.machine.sm) if library.compiles_at_load else options,
+            timing_cache=timing_cache_path(bundle, target, options),
+            log_level=logging.getLogger("vla_edge").getEffectiveLevel(),
+            parent=os.getpid(),
+        ),
+        watch,
+        progress,
+    )
+    peaks = watch.peaks()
+    facts = BuildFacts(
+        seconds=round(time.perf_counter() - start, 3),
+        peak_host_mib=peaks.host,
+        peak_gpu_mib=peaks.gpu,
+        peak_mib=peaks.together,
+        timing_cache=done.timing_cache,
+        level=options.level,
+        aux_streams=options.aux_streams,
+        workspace_mib=options.workspace_mib,
+        built_utc=utc_now(),
+    )
+    record = _write_unchecked(path, done, bundle, target, facts)
     return PlanFile(path, record, bundle.folder)
 
 
-def open_timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> TimingCache:
-    """The bundle's measured kernel times for this target, or none where the options say so."""
+def timing_cache_path(bundle: Bundle, target: Target, options: BuildOptions) -> Path | None:
+    """The bundle's measured kernel times for this target; None where the options say so, or nothing is timed."""
     default = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
-    path = options.timing_cache_path or default.with_suffix(".timing")
     # Where nothing is timed, as by TensorRT-RTX, the timing cache is deprecated and empty.
     wanted = options.timing_cache and not LIBRARIES[options.backend].compiles_at_load
-    return TimingCache(path if wanted else None, f"{target.machine.backend} {target.machine.version}")
+    return (options.timing_cache_path or default.with_suffix(".timing")) if wanted else None
 
 
-def _write(path: Path, built: Built, bundle: Bundle, target: Target, facts: BuildFacts) -> PlanRecord:
-    with memoryview(built.plan).cast("B") as image:
-        whole, chunks = hash_plan(image)
-        write_atomically(path, lambda file: file.write(image))
-        size = image.nbytes
+def open_timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> TimingCache:
+    """The cache of `timing_cache_path`."""
+    path = timing_cache_path(bundle, target, options)
+    return TimingCache(path, f"{target.machine.backend} {target.machine.version}")
+
+
+def _write_unchecked(path: Path, done: Done, bundle: Bundle, target: Target, facts: BuildFacts) -> PlanRecord:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
+        size = len(image)
+        with memoryview(image) as view:
+            whole, chunks = hash_plan(view)
     part = PartRecord(
         name=WHOLE,
         file=path.name,
@@ -209,7 +239,7 @@ def _write(path: Path, built: Built, bundle: Bundle, target: Target, facts: Buil
         outputs=(),
         stream=0,
         build=facts,
-        contents=built.contents,
+        contents=done.contents,
     )
     record = PlanRecord(
         record_version=RECORD_VERSION,

@@ -1,12 +1,9 @@
-"""Room for a build, asked before it starts, and the memory that it took, read after it."""
+"""Room for a build, asked before it starts."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import resource
 import shutil
-from pathlib import Path
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME, Manifest
@@ -17,9 +14,6 @@ _log = logging.getLogger(__name__)
 
 _GIB = 1 << 30
 _MIB = 1 << 20
-_STATUS = Path("/proc/self/status")
-_CLEAR_REFS = Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"  # proc(5): resets the peak resident set size
 # A build of 3.1 GB of weights took 15 GB of host memory (H100, TensorRT 10.6): 4.8 times the weights.
 MEMORY_PER_WEIGHT = 4.8
 MEMORY_BASE_BYTES = 1 * _GIB
@@ -85,26 +79,6 @@ def check_room(bundle: Bundle, ignore_memory: bool = False, shared: bool = False
             _gib(memory),
             _gib(available),
         )
-
-
-class PeakMemory:
-    """The largest resident set of this process since the block began."""
-
-    def __enter__(self) -> PeakMemory:
-        # Not on Linux, or in a locked-down container: the peak is then the process's whole life's.
-        with contextlib.suppress(OSError):
-            _CLEAR_REFS.write_text(_RESET_PEAK)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def peak_mib(self) -> int:
-        try:
-            lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
-            return int(lines["VmHWM"].split()[0]) // 1024
-        except (OSError, KeyError, ValueError):
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def _gib(size: int) -> str:

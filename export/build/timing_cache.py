@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from vla_edge.runtime.files.cache_file import CacheFile
 
 _log = logging.getLogger(__name__)
+
+CacheState: TypeAlias = Literal["none", "new", "reused"]
 
 
 class TimingCache:
@@ -25,7 +27,7 @@ class TimingCache:
         """`path` is None for no cache at all; `made_by` names TensorRT and its version."""
         self.path = path
         self._file = CacheFile(path, "timing cache", made_by)
-        self.state: Literal["none", "new", "reused"] = "none"
+        self.state: CacheState = "none"
         self._config: Any = None
 
     def attach(self, config: Any) -> None:

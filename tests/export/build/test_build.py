@@ -7,18 +7,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_tensorrt import FakeDevice
 from known_layouts import LAYOUTS
 from plan_builds import ADA, left_in, verification
 
 from vla_edge.export.build import build as build_module
 from vla_edge.export.build.build import build_plan, verify_existing
 from vla_edge.export.build.progress import Silent
-from vla_edge.export.build.target import open_target
+from vla_edge.export.build.target import Target, open_target
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.library import load_library
 from vla_edge.runtime.engines.tensorrt.plan import PlanFile, find_plan, open_part, read_record
@@ -185,6 +188,37 @@ def test_a_good_plan_stays_when_its_successor_misses_a_gate(
     with pytest.raises(ParityError):
         build_plan(bundle, replace(ADA, force=True))
     assert (path.read_bytes(), record_path(path).read_bytes()) == good
+
+
+@pytest.mark.parametrize(
+    ("shared", "order"),
+    [
+        (True, ["open", "close", "build", "open", "verify", "close"]),
+        (False, ["open", "build", "verify", "close"]),
+    ],
+)
+def test_a_board_builds_while_this_process_holds_no_gpu(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, shared: bool, order: list[str]
+) -> None:
+    inner, build, seen = build_module.open_target, build_module.build_apart, list[str]()
+
+    @contextmanager
+    def opened(*arguments: Any, **named: Any) -> Iterator[Target]:
+        with inner(*arguments, **named) as target:
+            device = FakeDevice([], sm=89)
+            device.info = replace(device.info, integrated=shared)
+            seen.append("open")
+            yield Target(target.library, target.machine, device, "")
+            seen.append("close")
+
+    def noted(name: str, result: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (seen.append(name), result(*arguments))[1]
+
+    monkeypatch.setattr(build_module, "open_target", opened)
+    monkeypatch.setattr(build_module, "build_apart", noted("build", build))
+    monkeypatch.setattr(build_module, "verify_plan", noted("verify", lambda *_: (verification(True), None)))
+    assert build_plan(bundle, ADA).fresh
+    assert seen == order
 
 
 def test_an_unchecked_plan_is_checked_where_its_gpu_is(

@@ -1,1 +1,1 @@
-"""Proofs on a machine with a GPU: acceptance, soak, refusals, precision."""
+"""Proofs on a machine with a GPU: acceptance, soak, refusals, precision, parts."""

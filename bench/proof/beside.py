@@ -92,8 +92,9 @@ def beside(folders: tuple[Path, Path], backend: str, rounds: int, calls: int) ->
         same = _fill(bundles, sessions)
         runs = _in_turn([session.run for session in sessions], rounds, calls)
         differing = _differing(sessions) if same else None
-        engines = [getattr(session, "run_engine_ms", None) for session in sessions]
-        gpus = _asked_in_turn(engines, rounds, calls) if all(engines) else None
+        told = [getattr(session, "run_engine_ms", None) for session in sessions]
+        engines = [ask for ask in told if ask is not None]
+        gpus = _asked_in_turn(engines, rounds, calls) if len(engines) == len(told) else None
         timed = [
             Timed(
                 engine=f"{session.identity}, {session.identity.provider}",

@@ -184,10 +184,10 @@ def _show(found: dict[str, Results]) -> None:
     for name, results in found.items():
         if name != TOGETHER:
             click.echo(_table(f"{name}, builds, MiB", 1, heads, build_lines(results)))
-    heads = ("bundle", "p50 / p99, ms", "whole", "parts", "ratio")
+    columns = ("bundle", "p50 / p99, ms", "whole", "parts", "ratio")
     named = [(name, results) for name, results in found.items() if name != TOGETHER]
     lines = (line for name, results in named for line in speed_lines(name, results))
-    click.echo(_table("in turn in one process", 2, heads, lines))
+    click.echo(_table("in turn in one process", 2, columns, lines))
     shared = memory_lines(found.get(TOGETHER, {}))
     click.echo(_table("device memory of the first two in parts, MiB", 1, ("bundles", "held"), shared))
 

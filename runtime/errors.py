@@ -44,6 +44,10 @@ class ImageError(InputError):
     """A frame is not an RGB image."""
 
 
+class EpisodeError(InputError):
+    """A recording cannot be read, is damaged, or does not hold what an episode needs."""
+
+
 class InstructionError(InputError):
     """The bundle does not hold the instruction asked for."""
 

@@ -23,13 +23,17 @@ from vla_edge.runtime.version import VERSION
 if TYPE_CHECKING:
     from vla_edge.export.family_samples import Sample, Samples
 
+MOST_EPISODES = 10_000
+MOST_FRAMES = 10_000
+FRAME_SIZES = {"720x1280": (720, 1280), "360x640": (360, 640), "90x160": (90, 160)}
+
 # Loaded by the command's own module, which nothing else imports: what may be asked for is the family's to say.
 _FAMILY = built_in()
 _SAMPLES = cast("Samples", _FAMILY.samples)
 
 
 @click.command(help=_SAMPLES.help, context_settings=COMMAND_SETTINGS)
-@click.option("--layout", type=click.Choice(_SAMPLES.layouts), required=True, help="Which policy.")
+@click.option("--layout", type=click.Choice(_SAMPLES.layouts), help="Which policy.")
 @click.option(
     _SAMPLES.form_option,
     "form",
@@ -47,28 +51,58 @@ _SAMPLES = cast("Samples", _FAMILY.samples)
     "-o",
     "--output",
     type=click.Path(),
-    required=True,
     help="File to write, or a folder: one that is there, or a name without suffix or with / at its end; the "
     "training script's file name is used there.",
 )
 @click.option(
     "--tokenizer/--no-tokenizer", default=True, show_default=True, help="Write tokenizer/ beside it."
 )
+@click.option(
+    "--episodes",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write recorded episodes instead, as HDF5 files into DIR: a drawn scene that moves as the actions say.",
+)
+@click.option(
+    "--count", type=click.IntRange(1, MOST_EPISODES), default=8, show_default=True, help="Of the episodes."
+)
+@click.option(
+    "--frames", type=click.IntRange(1, MOST_FRAMES), default=18, show_default=True, help="Of each of them."
+)
+@click.option(
+    "--frame-size",
+    type=click.Choice(list(FRAME_SIZES)),
+    default="720x1280",
+    show_default=True,
+    help="Of each frame, height and width.",
+)
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @verbose_option
 @click.version_option(VERSION)
 def command(
-    layout: str,
+    layout: str | None,
     form: str | None,
     size: str,
     seed: int,
     trained_seed: int | None,
-    output: str,
+    output: str | None,
     tokenizer: bool,
+    folder: Path | None,
+    count: int,
+    frames: int,
+    frame_size: str,
     force: bool,
     as_json: bool,
 ) -> None:
+    if folder is not None:
+        if layout is not None or output is not None:
+            raise click.UsageError("--episodes writes no checkpoint: leave out --layout and --output.")
+        _write_episodes(folder, count, frames, FRAME_SIZES[frame_size], seed, force, as_json)
+        return
+    if layout is None or output is None:
+        raise click.UsageError(f"Missing option '{'--layout' if layout is None else '-o'}'.")
     require("export", "torch", *(["tokenizers"] if tokenizer else []))
     from vla_edge.runtime.files.writable import refuse_unwritable
 
@@ -87,6 +121,31 @@ def command(
     if tokenizer:
         written.append(_SAMPLES.write_tokenizer(tokenizer_folder, force))
     _report(written, sample.description, as_json)
+
+
+def _write_episodes(
+    folder: Path, count: int, frames: int, size: tuple[int, int], seed: int, force: bool, as_json: bool
+) -> None:
+    require("episodes", "h5py")
+    from vla_edge.runtime.files.writable import refuse_unwritable
+
+    from .episodes import EpisodeSamples, refuse_existing, write_episodes
+
+    refuse_unwritable(folder.parent, "give another folder")
+    refuse_existing(folder, force)
+    _make_folder(folder.parent)
+    samples = EpisodeSamples(count, frames, *size, seed)
+    with stage(f"writing {count} episodes", count * frames, "frames") as advance:
+        written = write_episodes(folder, samples, advance, force)
+    if as_json:
+        sizes = {str(path): path.stat().st_size for path in written}
+        click.echo(json_text({"sample": samples.description, "files": sizes}))
+        return
+    size_bytes = sum(path.stat().st_size for path in written)
+    click.echo(f"{folder}  {count} episodes of {frames} frames  {size_bytes / 2**20:.1f} MiB")
+    click.echo(
+        for_terminal(f"Drawn scenes ({samples.description}): for trying and testing only.", sys.stdout)
+    )
 
 
 def _is_folder(output: str) -> bool:

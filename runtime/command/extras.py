@@ -9,12 +9,16 @@ from vla_edge.runtime.errors import MissingPackageError
 
 # Import name -> extra, as in pyproject.toml.
 EXTRA_OF = {
+    "av": "episodes",
     "cuda": "tensorrt",
+    "h5py": "episodes",
     "jinja2": "bench",
+    "mcap": "episodes",
     "onnx": "export",
     "onnxruntime": "onnxruntime",
     "open_clip": "export",
     "psutil": "bench",
+    "pyarrow": "episodes",
     "pycuda": "pycuda",
     "pynvml": "bench",
     "scipy": "bench",

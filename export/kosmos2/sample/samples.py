@@ -38,6 +38,7 @@ Examples:
   vla-sample --layout hybrid-a -o demo/
   vla-sample --layout pure --size full -o /data/best_simple_lstm_model.pth
   vla-sample --layout hybrid-b --clip-form open_clip --seed 7 -o demo/b.pth
+  vla-sample --episodes recordings/ --count 72
 """
 
 

@@ -43,6 +43,7 @@ def test_help_and_version_need_no_extra(command: str, option: str) -> None:
         (["vla-inspect", "CKPT"], "torch is", "export"),
         (["vla-sample", "--layout", "pure", "-o", "NEW/"], "torch and tokenizers are", "export"),
         (["vla-sample", "--layout", "pure", "--no-tokenizer", "-o", "NEW/"], "torch is", "export"),
+        (["vla-sample", "--episodes", "NEW/"], "h5py is", "episodes"),
         (["vla-bench", "BUNDLE"], "psutil, onnx, torch and transformers are", "bench"),
         (["vla-bench", "BUNDLE", "--backends", "onnxruntime"], "psutil and onnx are", "bench"),
         (["vla-bench", "compare", "a.json", "b.json"], "scipy is", "bench"),

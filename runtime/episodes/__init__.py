@@ -1,0 +1,1 @@
+"""Recorded episodes behind one small type: frames, actions, time stamps, instruction."""

@@ -1,0 +1,33 @@
+"""Recordings written by the libraries of their formats, small ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+HEIGHT, WIDTH, FRAMES = 24, 32, 6
+
+
+def frames_of(seed: int = 0, count: int = FRAMES) -> np.ndarray:
+    """uint8 [count, 24, 32, 3], each frame unlike the others."""
+    return np.random.default_rng(seed).integers(0, 256, (count, HEIGHT, WIDTH, 3), np.uint8)
+
+
+def actions_of(seed: int = 0, count: int = FRAMES) -> np.ndarray:
+    """float32 [count, 3]"""
+    return np.random.default_rng(seed).uniform(-1.15, 1.15, (count, 3)).astype(np.float32)
+
+
+def write_hdf5(path: Path, seed: int = 0, **images: Any) -> Path:
+    """An episode as the robot recorded it; `images` are options of h5py's `create_dataset`."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", data=frames_of(seed), **images)
+        file["actions"] = actions_of(seed)
+        file["action_event_types"] = [b"episode_start", *[b"start_action"] * (FRAMES - 1)]
+        file.attrs["episode_name"] = path.stem
+        file.attrs["num_frames"] = FRAMES
+        file.attrs["total_duration"] = 1.8
+    return path

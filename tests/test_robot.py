@@ -25,6 +25,7 @@ ON_ROBOTS = (
     "export/build/**/*.py",
     "export/deploy/*.py",
     "export/packed/*.py",
+    "export/parts/*.py",
     "export/doctor/**/*.py",
     "export/screen/*.py",
     "export/inspect/bundle*.py",

@@ -21,13 +21,16 @@ _MAX_DIGITS = 18
 _MAX_RANK = 32
 
 
-def check_external_data(path: Path, data_file: str | None, limit_bytes: int = MAX_MODEL_BYTES) -> None:
+def check_external_data(path: Path, data_file: str | None, limit_bytes: int = MAX_MODEL_BYTES) -> bytes:
     """Refuse an ONNX file whose tensors refer to anything but bytes of one regular file beside it.
 
     Args:
         path: the ONNX file.
         data_file: the name of the one file allowed; None: any plain name in the folder of `path`.
         limit_bytes: of the ONNX file; the default suits a graph whose weights lie in the data file.
+
+    Returns:
+        The bytes that were checked, for who reads more in them.
 
     Raises:
         BundleError: not a regular file, not ONNX, or a location, range or length that does not hold.
@@ -48,6 +51,7 @@ def check_external_data(path: Path, data_file: str | None, limit_bytes: int = MA
             _check_range(tensor, location, sizes[location])
     except WireError as error:
         raise BundleError(f"{path} is not a graph that can be trusted: {error}.", _EXPORT_AGAIN) from error
+    return model
 
 
 def _location(tensor: ExternalTensor, data_file: str | None) -> str:
@@ -69,8 +73,12 @@ def _size(path: Path) -> int:
         raise WireError(f"its data file {path.name} cannot be used: {error.strerror}") from error
 
 
-def _check_range(tensor: ExternalTensor, location: str, size: int) -> None:
-    """Within the file, and as many bytes as the shape takes."""
+def byte_range(tensor: ExternalTensor) -> tuple[int, int]:
+    """Offset and length of a tensor's external data; it must be as long as the shape takes.
+
+    Raises:
+        WireError: it is not, or the type, shape or numbers are none.
+    """
     bits = _BITS.get(tensor.data_type)
     if bits is None:
         raise WireError(f"tensor {tensor.name!r} with external data has data type {tensor.data_type}")
@@ -85,6 +93,12 @@ def _check_range(tensor: ExternalTensor, location: str, size: int) -> None:
         raise WireError(
             f"tensor {tensor.name!r} has {length} bytes of external data, its shape takes {needed}"
         )
+    return offset, length
+
+
+def _check_range(tensor: ExternalTensor, location: str, size: int) -> None:
+    """Within the file, and as many bytes as the shape takes."""
+    offset, length = byte_range(tensor)
     if offset + length > size:
         raise WireError(
             f"tensor {tensor.name!r} takes bytes {offset} to {offset + length} of {location}, which has {size}"

@@ -1,0 +1,235 @@
+"""Where a graph is cut, for a number of parts or for the memory that there is.
+
+A graph has natural pieces: branches that can run beside the rest, what lies before them, and behind the last cut
+the part that is trained. Once a graph is cut at all, each should be parts of its own: it costs nothing, and a new
+head then changes one small part. Each piece is split by itself, so that a pure policy and a hybrid one whose
+backbone is in as many parts have the same parts there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, combinations, pairwise
+from typing import Literal
+
+from vla_edge.runtime.errors import InputError
+
+from .graph import Graph, Segment
+from .lanes import lanes, needs
+from .split import in_order
+
+Predict = Callable[[int], int]
+Ways = tuple[tuple[int, ...], ...]  # for 1, 2, .. parts where each part of the best split ends
+
+_MOST_PIECES = 8  # kept apart: each choice of borders between them is tried; a hybrid policy has three
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A split.
+
+    Attributes:
+        boundaries: the cuts, in the order of the graph; none for the whole.
+        weights_bytes: of each part.
+        fits: whether the memory predicted for each part is within the limit.
+    """
+
+    boundaries: tuple[str, ...]
+    weights_bytes: tuple[int, ...]
+    fits: bool
+
+
+def choose(
+    graph: Graph,
+    parts: Literal["auto"] | int,
+    limit_bytes: int | None,
+    predict: Predict,
+    prefer: Sequence[Sequence[str]] = (),
+) -> Choice:
+    """Choose the cuts.
+
+    Args:
+        graph: to cut.
+        parts: a number, or "auto" for the fewest parts that each fit: one, or else at least the natural pieces.
+            Of a number, splits that fit come first, then those with more natural pieces by themselves, then
+            the one whose largest part is smallest.
+        limit_bytes: of memory that building one part may take; None where that is not known, and all fits.
+        predict: bytes of memory for bytes of weights; more for more.
+        prefer: splits whose parts are there already; "auto" takes the first that this graph has and that fits.
+
+    Returns:
+        Where nothing fits, the split with the smallest largest part, and `fits` is False.
+
+    Raises:
+        InputError: more parts than the graph can be cut into, or less than one.
+    """
+    pieces = _Pieces(graph.segments)
+
+    def judged(boundaries: tuple[str, ...]) -> Choice:
+        weights = tuple(segment.weights_bytes for segment in graph.between(boundaries))
+        return Choice(boundaries, weights, all(map(fits, weights)))
+
+    def fits(weights: int) -> bool:
+        return limit_bytes is None or predict(weights) <= limit_bytes
+
+    if parts == "auto":
+        preferred = (judged(in_order(graph, cuts)) for cuts in prefer if graph.places.keys() >= set(cuts))
+        found = next((choice for choice in preferred if choice.fits), None)
+        if found is not None:
+            return found
+        whole = judged(())
+        return whole if whole.fits or not graph.cuts else judged(_names(graph, pieces.fewest(fits)))
+    _check_number(graph, parts)
+    splits = [judged(_names(graph, stops)) for stops in pieces.splits(parts)]
+
+    def order(choice: Choice) -> tuple[bool, int, int]:
+        largest, together = max(choice.weights_bytes), -pieces.isolated(graph, choice)
+        return (False, together, largest) if choice.fits else (True, largest, together)
+
+    return min(splits, key=order)
+
+
+def _check_number(graph: Graph, parts: int) -> None:
+    most = len(graph.segments)
+    if 1 <= parts <= most:
+        return
+    if not graph.cuts:
+        raise InputError(
+            f"{graph.source} has no cuts, so it cannot be built in {parts} parts.",
+            "Build it whole (--parts 1), or export the checkpoint again: what is written now has cuts.",
+        )
+    raise InputError(
+        f"{graph.source} cannot be cut into {parts} parts.", f"Choose a number from 1 to {most}."
+    )
+
+
+def _names(graph: Graph, stops: Sequence[int]) -> tuple[str, ...]:
+    """Names of the cuts behind these segments but the last."""
+    return tuple(graph.cuts[stop - 1] for stop in stops[:-1])
+
+
+class _Pieces:
+    """The natural pieces of a graph; positions are those of its segments."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self._segments = segments
+        self._bounds = _piece_bounds(segments)
+
+    def fewest(self, fits: Callable[[int], bool]) -> tuple[int, ...]:
+        """Each piece by itself, in the fewest parts that fit, or else that have the smallest largest."""
+        stops: list[int] = []
+        for start, stop in pairwise(self._bounds):
+            run = _Run(self._segments, start, stop)
+            limit = run.smallest if not fits(run.smallest) else None
+            count = next(
+                count
+                for count, largest in enumerate(run.largest, 1)
+                if (fits(largest) if limit is None else largest <= limit)
+            )
+            stops += run.split(count)
+        return tuple(stops)
+
+    def splits(self, count: int) -> Iterator[tuple[int, ...]]:
+        """The best split for each choice of pieces' borders that are cuts."""
+        inner = self._bounds[1:-1]
+        runs: dict[tuple[int, int], _Run] = {}
+        for used in range(min(len(inner), count - 1) + 1):
+            for borders in combinations(inner, used):
+                spans = list(pairwise([0, *borders, self._bounds[-1]]))
+                if sum(stop - start for start, stop in spans) < count:
+                    continue
+                for span in spans:
+                    if span not in runs:
+                        runs[span] = _Run(self._segments, *span)
+                yield _allotted([runs[span] for span in spans], count)
+
+    def isolated(self, graph: Graph, choice: Choice) -> int:
+        """How many pieces are parts of their own: both their borders are cuts."""
+        stops = {0, len(self._segments), *(graph.cuts.index(name) + 1 for name in choice.boundaries)}
+        return sum(start in stops and stop in stops for start, stop in pairwise(self._bounds))
+
+
+def _piece_bounds(segments: Sequence[Segment]) -> list[int]:
+    """Where pieces begin, and the end of the last: where the lane changes, or another lane comes in."""
+    lane, direct = lanes(segments), needs(segments)
+    bounds = [
+        at
+        for at in range(1, len(segments))
+        if lane[at] != lane[at - 1] or any(lane[other] != lane[at] for other in direct[at])
+    ]
+    if not bounds and len(segments) > 1:  # one way through: what is trained lies behind the last cut
+        bounds = [len(segments) - 1]
+    return [0, *bounds[1 - _MOST_PIECES :], len(segments)]
+
+
+class _Run:
+    """Segments that follow each other, split into 1, 2, .. parts whose largest is as small as can be."""
+
+    def __init__(self, segments: Sequence[Segment], start: int, stop: int) -> None:
+        self._start, self.count = start, stop - start
+        self._weights = _range_weights(segments[start:stop])
+
+    @cached_property
+    def largest(self) -> tuple[int, ...]:
+        """For each number of parts the bytes of the largest."""
+        weights, count = self._weights, self.count
+        best = [weights[0][stop] for stop in range(1, count + 1)]  # of the first segments in so many parts
+        found = [best[-1]]
+        for parts in range(1, count):
+            best = [
+                min(
+                    (max(best[at - 1], weights[at][stop]) for at in range(parts, stop)),
+                    default=best[stop - 1],
+                )
+                for stop in range(1, count + 1)
+            ]
+            found.append(best[-1])
+        return tuple(found)
+
+    @property
+    def smallest(self) -> int:
+        return min(self.largest)
+
+    def split(self, parts: int) -> list[int]:
+        """Where each part ends: of the splits with the smallest largest part the most even one."""
+        weights, limit, count = self._weights, self.largest[parts - 1], self.count
+        none = (float("inf"), ())
+        best: list[tuple[float, tuple[int, ...]]] = [(0, ()), *([none] * count)]
+        for _ in range(parts):
+            best = [none] + [
+                min(
+                    (
+                        (best[at][0] + weights[at][stop] ** 2, (*best[at][1], stop))
+                        for at in range(stop)
+                        if weights[at][stop] <= limit
+                    ),
+                    default=none,
+                )
+                for stop in range(1, count + 1)
+            ]
+        return [self._start + stop for stop in best[count][1]]
+
+
+def _allotted(runs: Sequence[_Run], count: int) -> tuple[int, ...]:
+    """Split runs into so many parts in all: one more each time for that with the largest part."""
+    parts = [1] * len(runs)
+    for _ in range(count - len(runs)):
+        can = [at for at, run in enumerate(runs) if parts[at] < run.count]
+        parts[max(can, key=lambda at: runs[at].largest[parts[at] - 1])] += 1
+    return tuple(stop for run, share in zip(runs, parts, strict=True) for stop in run.split(share))
+
+
+def _range_weights(segments: Sequence[Segment]) -> list[dict[int, int]]:
+    """Bytes of weights of the segments from one up to another, each weight once."""
+    rows = []
+    for start in range(len(segments)):
+        seen: dict[str, int] = {}
+        sizes = []
+        for segment in segments[start:]:
+            new = {t.name: t.size_bytes for t in segment.initialisers if t.name not in seen}
+            seen |= new
+            sizes.append(sum(new.values()))
+        rows.append(dict(enumerate(accumulate(sizes), start + 1)))
+    return rows

@@ -8,15 +8,15 @@ its speed means nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.cuda.device import CudaDevice
-from vla_edge.runtime.engines.tensorrt.engine import Engine, tensor_specs
-from vla_edge.runtime.engines.tensorrt.runner import EngineRunner
+from vla_edge.runtime.engines.tensorrt.parts.opening import open_chain
+from vla_edge.runtime.engines.tensorrt.parts.runner import EngineRunner
 from vla_edge.runtime.errors import EngineError
 
 from .build import open_timing_cache
@@ -84,15 +84,7 @@ def runner_of(plan: Any, target: Target, graph: bool = True) -> Iterator[EngineR
     Raises:
         EngineError: the GPU is not here, or TensorRT refuses.
     """
-    device = _require_device(target)
-    with ExitStack() as owned:  # frees in the opposite order
-        device.activate()
-        engine = Engine(target.library, plan, "the engine just built", "Free device memory if it ran out.")
-        owned.callback(engine.close)
-        engine.create_context()
-        inputs, outputs = tensor_specs(engine.engine, "input"), tensor_specs(engine.engine, "output")
-        runner = EngineRunner(device, engine.context, inputs, outputs, graph=graph, reported=engine.reported)
-        owned.callback(runner.close)
+    with open_chain(target.library, _require_device(target), [plan], graph=graph) as runner:
         yield runner
 
 

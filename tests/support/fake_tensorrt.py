@@ -43,7 +43,7 @@ class FakeDevice:
         del self.live[handle]
         self.log.append(f"destroy {kind}")
 
-    def queue(self, work: Callable[[], None], name: str) -> None:
+    def queue(self, work: Callable[[], None], name: str, stream: int = 0) -> None:
         self.log.append(name if self.capturing is None else f"capture {name}")
         if self.capturing is None:
             work()
@@ -80,10 +80,14 @@ class FakeDevice:
         self._drop("pin", host.ctypes.data)
 
     def copy_to_device(self, target: int, source: np.ndarray, stream: int) -> None:
-        self.queue(lambda: ctypes.memmove(target, source.ctypes.data, source.nbytes) and None, "copy in")
+        self.queue(
+            lambda: ctypes.memmove(target, source.ctypes.data, source.nbytes) and None, "copy in", stream
+        )
 
     def copy_to_host(self, target: np.ndarray, source: int, stream: int) -> None:
-        self.queue(lambda: ctypes.memmove(target.ctypes.data, source, target.nbytes) and None, "copy out")
+        self.queue(
+            lambda: ctypes.memmove(target.ctypes.data, source, target.nbytes) and None, "copy out", stream
+        )
 
     def begin_capture(self, stream: int) -> None:
         self.capturing = []
@@ -128,13 +132,16 @@ class FakeDevice:
 class FakeContext:
     """`trt.IExecutionContext`: adds up the inputs; `fails` makes the next enqueue fail.
 
-    A profiler is told the engine's `layer_ms` at each enqueue.
+    A profiler is told the engine's `layer_ms` at each enqueue. A run overwrites the scratch memory that it was given.
     """
 
     profiler: Any = None
+    error_recorder: Any = None
 
-    def __init__(self, engine: FakeEngine) -> None:
+    def __init__(self, engine: FakeEngine, owns_memory: bool = True) -> None:
         self.engine = engine
+        self.owns_memory = owns_memory
+        self.scratch: tuple[int, int] | None = None
         self.addresses: dict[str, int] = {}
         self.streams: set[int] = set()
         self.fails = False
@@ -146,18 +153,26 @@ class FakeContext:
         self.addresses[name] = address
         return address % 256 == 0 or isinstance(self.engine.device, FakeDevice)
 
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert not self.owns_memory
+        assert size >= self.engine.device_memory_size_v2
+        self.scratch = (address, size)
+
     def execute_async_v3(self, stream: int) -> bool:
         self.streams.add(stream)
-        if self.fails:
-            self.engine.recorder.report_error(1, "the fake engine was told to fail")
+        if self.fails or not (self.owns_memory or self.scratch):
+            recorder = self.error_recorder or self.engine.recorder
+            recorder.report_error(1, "the fake engine was told to fail")
             return False
-        self.engine.device.queue(self._compute, "engine")
+        self.engine.device.queue(self._compute, "engine", stream)
         if self.profiler is not None:
             for name, ms in self.engine.layer_ms:
                 self.profiler.report_layer_time(name, ms)
         return True
 
     def _compute(self) -> None:
+        if self.scratch is not None:
+            ctypes.memset(self.scratch[0], 255, self.engine.device_memory_size_v2)
         total = sum(float(self._array(spec).sum()) for spec in self.engine.inputs)
         for spec in self.engine.outputs:
             self._array(spec)[...] = total
@@ -169,12 +184,22 @@ class FakeContext:
         return np.frombuffer(buffer, dtype).reshape(spec.shape)
 
 
+class FakeAllocation:
+    """`trt.ExecutionContextAllocationStrategy`."""
+
+    STATIC, USER_MANAGED = "STATIC", "USER_MANAGED"
+
+
 class FakeRuntimeConfig:
     """`trt.IRuntimeConfig` of TensorRT-RTX."""
 
     def __init__(self) -> None:
         self.dynamic_shapes_kernel_specialization_strategy = _Strategy("LAZY")
+        self.allocation = FakeAllocation.STATIC
         self.cache: FakeRuntimeCache | None = None
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self.allocation = strategy
 
     def create_runtime_cache(self) -> FakeRuntimeCache:
         return FakeRuntimeCache()
@@ -200,11 +225,11 @@ class _Strategy(str):
 
 
 class FakeEngine:
-    """`trt.ICudaEngine` with the tensors of a manifest."""
+    """`trt.ICudaEngine` with the tensors of a manifest, or of anything else with `inputs` and `outputs`."""
 
     device_memory_size_v2 = 4096
 
-    def __init__(self, device: FakeDevice, manifest: Manifest, rtx: bool) -> None:
+    def __init__(self, device: FakeDevice, manifest: Manifest | SimpleNamespace, rtx: bool = False) -> None:
         self.device = device
         self.inputs, self.outputs = list(manifest.inputs), list(manifest.outputs)
         self.context: FakeContext | None = None
@@ -243,8 +268,14 @@ class FakeEngine:
     def get_tensor_location(self, name: str) -> Any:
         return SimpleNamespace(name="DEVICE")
 
-    def create_execution_context(self, config: FakeRuntimeConfig | None = None) -> FakeContext:
-        context = FakeContext(self)
+    def create_execution_context(
+        self, config: FakeRuntimeConfig | str = FakeAllocation.STATIC
+    ) -> FakeContext | None:
+        if self.no_context:
+            self.recorder.report_error(2, "out of memory")
+            return None
+        strategy = config if isinstance(config, str) else config.allocation
+        context = FakeContext(self, owns_memory=strategy == FakeAllocation.STATIC)
         self.device.log.append("create context")
         # The engine keeps no strong reference: the session decides when the context dies.
         self.context_id = id(context)
@@ -252,6 +283,7 @@ class FakeEngine:
         return context
 
     keep_context = False
+    no_context = False
     last_context: FakeContext | None = None
 
     def create_engine_inspector(self) -> Any:
@@ -259,12 +291,18 @@ class FakeEngine:
 
 
 class FakeTensorRt:
-    """What a session needs of the module `tensorrt`. `seen` holds the plan it was given."""
+    """What a session needs of the module `tensorrt`. `seen` holds the plan it was given.
+
+    Of plans in `engines`, each deserialisation takes one off the list; other bytes are the one `engine`.
+    """
 
     def __init__(self, device: FakeDevice, manifest: Manifest, rtx: bool = False) -> None:
         self.seen = b""
         self.refuses = False
         self.LayerInformationFormat = SimpleNamespace(JSON=0)
+        self.ExecutionContextAllocationStrategy = FakeAllocation
+        self.IExecutionContext = FakeContext
+        self.engines: dict[bytes, list[FakeEngine]] = {}
         outer = self
         self.ILogger = type("ILogger", (), {"__init__": lambda self: None, "Severity": _Severity})
         self.IProfiler = type("IProfiler", (), {"__init__": lambda self: None})
@@ -285,7 +323,11 @@ class FakeTensorRt:
                 if outer.refuses:
                     self.error_recorder.report_error(3, "Serialization assertion failed")
                     return None
-                engine, outer.engine = outer.engine, None
+                device.log.append("deserialise")
+                if outer.seen in outer.engines:
+                    engine: FakeEngine | None = outer.engines[outer.seen].pop()
+                else:
+                    engine, outer.engine = outer.engine, None
                 if engine is not None:
                     engine.recorder = self.error_recorder
                 return engine

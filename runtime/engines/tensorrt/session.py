@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -23,11 +24,15 @@ from vla_edge.runtime.engines.session import (
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.process.forked import HomeProcess
 
-from .engine import Engine, check_tensors, tensor_specs
 from .library import DEFAULT_BACKEND, Backend, Library, load_library
-from .plan import Machine, PlanFile, check_record, find_plan, open_part, read_record, require_verified
-from .profiler import layer_profiler
-from .runner import EngineRunner
+from .parts.chain import Streams
+from .parts.engine_chain import EngineChain
+from .parts.engines import PartEngines
+from .parts.layers import describe_layers, time_layers
+from .parts.loading import chain_of, checked_images
+from .parts.runner import EngineRunner
+from .parts.shared import engine_key
+from .plan import Machine, PlanFile, check_record, find_plan, read_record, require_verified
 
 RUNTIME_CACHE_SUFFIX = ".runtime-cache"
 
@@ -44,6 +49,8 @@ class TensorRtOptions:
             in its identity and log, and queues the engine at each call.
         stream: handle of the caller's CUDA stream (not the default stream, 0), for work that must stay
             in order with the caller's own; the caller keeps it until after `close`.
+        streams: "recorded": parts that may run side by side do so where the build found that it helps;
+            "in line": one behind the other, on one stream.
         plan: another plan than the bundle's own for this machine, such as one just built.
         allow_unverified: run a plan whose golden samples were not checked. For the check itself.
     """
@@ -53,11 +60,15 @@ class TensorRtOptions:
     memory: MemoryName = "cuda-bindings"
     graph: bool = True
     stream: int | None = None
+    streams: Streams = "recorded"
     plan: Path | None = None
     allow_unverified: bool = False
 
     def __post_init__(self) -> None:
         require_whole("device_index", self.device_index, 0, MAX_DEVICE_INDEX)
+        if self.streams not in get_args(Streams):
+            names = " or ".join(map(repr, get_args(Streams)))
+            raise InputError(f"streams={self.streams!r} is refused.", f"Give {names}.")
 
 
 class TensorRtSession:
@@ -66,10 +77,11 @@ class TensorRtSession:
     Thread rule: one thread at a time, which may change between calls; two at once are refused.
 
     Attributes:
-        identity: what really runs; `provider` names the plan and "CUDA graph" or "enqueue".
+        identity: what really runs; `provider` names the plan, its parts if it is cut, and "CUDA graph" or "enqueue".
         inputs: page-locked arrays to fill in place.
         outputs: page-locked arrays, valid after `run` until the next.
-        load_ms: what loading took, step by step, in milliseconds.
+        load_ms: what loading took, step by step, in milliseconds; of a plan in parts, all of them: "read and verify"
+            is what was waited for, since it goes on while other parts are deserialised.
         plan: the plan and its record.
     """
 
@@ -101,11 +113,11 @@ class TensorRtSession:
             )
         self.load_ms: dict[str, float] = {}
         self._home = HomeProcess(self)
-        self._owned = ExitStack()  # frees in the opposite order: runner, engine, device
+        self._owned = ExitStack()  # frees in the opposite order: runner, engines, device
         self._device: CudaDevice | None = None
-        self._engine: Engine | None = None
+        self._engines: PartEngines | None = None
+        self._chain: EngineChain | None = None
         self._runner: EngineRunner | None = None
-        self._library: Library | None = None
         try:
             self._load(bundle, options, library, device)
         except BaseException:
@@ -149,68 +161,58 @@ class TensorRtSession:
     def time_layers(self, runs: int, warmup: int = 3) -> dict[str, float]:
         """The engine under TensorRT's profiler, for benchmarks, on what `inputs` holds; `outputs` stays.
 
-        It runs in a context and buffers of its own, queued call by call, so what `run` uses is not touched;
+        It runs in contexts and buffers of its own, queued call by call, so what `run` uses is not touched;
         meanwhile they take device memory.
 
         Returns:
-            Mean milliseconds of each layer over `runs`, after `warmup` others, in the order of execution.
+            Mean milliseconds of each layer over `runs`, after `warmup` others, in the order of execution, of all
+            parts. Layers of a plan in parts are named with their part, as "NAME [part 2]".
 
         Raises:
-            EngineError: as `run`, no device memory for the context, or TensorRT reported no layer.
+            EngineError: as `run`, no device memory for the contexts, or TensorRT reported no layer.
         """
-        if self._engine is None or self._library is None:
-            raise _closed()
-        # made first, so that it outlives the context that reports to it
-        profiler = layer_profiler(self._library.trt)
-        engine, device = self._engine, self.device
-        device.activate()
-        context = engine.another_context()
-        inputs, outputs = (tensor_specs(engine.engine, mode) for mode in ("input", "output"))
-        runner = EngineRunner(device, context, inputs, outputs, graph=False, reported=engine.reported)
-        try:
-            for name, array in self.inputs.items():
-                np.copyto(runner.inputs[name], array)
-            context.profiler = profiler
-            for _ in range(warmup):
-                runner.run()
-            profiler.total_ms.clear()
-            for _ in range(runs):
-                runner.run()
-        finally:
-            runner.close()
-            del context
-        if not profiler.total_ms:
-            raise EngineError(
-                "TensorRT's profiler reported no layer.", "Build the plan again with vla-build."
-            )
-        return {name: ms / runs for name, ms in profiler.total_ms.items()}
+        engines = self._loaded()
+        self.device.activate()
+        return time_layers(self.device, engines, self.inputs, runs, warmup)
 
     def describe_layers(self) -> str:
-        """What TensorRT's inspector tells of the engine's layers, as JSON.
+        """What TensorRT's inspector tells of the engine's layers, of all parts, as one JSON.
 
         Raises:
             EngineError: the session is closed.
         """
-        if self._engine is None:
-            raise _closed()
-        return self._engine.describe_layers()
+        return describe_layers(self._loaded())
 
     def device_memory_bytes(self) -> dict[str, int]:
-        """Device memory by use, as far as TensorRT tells: "weights", "activations", and "io" of the session."""
-        if self._engine is None or self._runner is None:
+        """Device memory by use, as far as TensorRT tells, or the build did.
+
+        Returns:
+            "weights" of all parts, also where another session uses them too; "activations" of this session's contexts;
+            "io", its inputs and outputs and what parts hand to each other.
+
+        Raises:
+            EngineError: the session is closed.
+        """
+        engines = self._loaded()
+        if self._chain is None:
             raise _closed()
+        weights = engines.weights_bytes()
+        if weights is None:
+            recorded = [part.weights_bytes for part in self.plan.record.parts]
+            weights = None if None in recorded else sum(filter(None, recorded))
+        sizes = {} if weights is None else {"weights": weights}
         io = sum(array.nbytes for array in (*self.inputs.values(), *self.outputs.values()))
-        return {**self._engine.device_memory(), "io": io}
+        return {**sizes, "activations": self._chain.activation_bytes, "io": io + self._chain.between_bytes}
 
     def close(self) -> None:
-        """Free graphs, buffers, stream, context, engine, runtime and the hold on the device, in this order.
+        """Free graphs, buffers, streams, contexts, engines and the hold on the device, in this order.
 
-        A forked child frees nothing: see `forked`.
+        An engine that another session uses stays for that one. A forked child frees nothing: see `forked`.
         """
         if not self._home.here:
             return
         device, self._device = self._device, None
-        self._runner = self._engine = None
+        self._runner = self._engines = self._chain = None
         if device is not None:
             device.activate()
             self._owned.close()
@@ -225,7 +227,7 @@ class TensorRtSession:
         self, bundle: Bundle, options: TensorRtOptions, library: Library | None, device: CudaDevice | None
     ) -> None:
         with self._timed("import"):
-            library = self._library = library or load_library(options.backend)
+            library = library or load_library(options.backend)
         with self._timed("device"):
             if device is None:
                 device = open_device(options.device_index, options.memory)
@@ -233,44 +235,46 @@ class TensorRtSession:
             self._device = device
             device.activate()
         self.plan = _choose_plan(bundle, options, machine_of(library, device))
-        self._engine = engine = self._open_engine(library)
-        check_tensors(engine.engine, bundle.manifest.inputs, bundle.manifest.outputs)
+        # before anything is deserialised: a side file is no less hostile than a plan
+        chain = chain_of(self.plan, bundle.manifest)
+        self._engines = PartEngines(library, chain)
+        self._owned.callback(self._engines.close)
+        self._load_parts(library, device)
         with self._timed("context"):
-            engine.create_context()
+            in_line = options.streams == "in line"
+            self._chain = EngineChain(device, self._engines, chain.in_line() if in_line else chain)
+        self._owned.callback(self._chain.close)
         with self._timed("warm-up and capture"):
-            self._runner = EngineRunner(
-                device,
-                engine.context,
-                bundle.manifest.inputs,
-                bundle.manifest.outputs,
-                graph=options.graph,
-                stream=options.stream,
-                reported=engine.reported,
-            )
+            self._runner = EngineRunner(device, self._chain, graph=options.graph, stream=options.stream)
         self._owned.callback(self._runner.close)
-        engine.save_cache()
+        self._engines.save_caches()
         self.identity = _identity(bundle, library, device, self.plan, self._runner.mode)
 
-    def _open_engine(self, library: Library) -> Engine:
-        with ExitStack() as opened:
-            with self._timed("read and verify"):
-                image = opened.enter_context(open_part(self.plan, self.plan.record.parts[0]))
-            with self._timed("deserialise"):
-                engine = Engine(
-                    library,
-                    image,
-                    str(self.plan.path),
-                    f"Free device memory if it ran out. {self.plan.hint}",
-                    runtime_cache_path(self.plan.path),
-                )
-        self._owned.callback(engine.close)
-        return engine
+    def _load_parts(self, library: Library, device: CudaDevice) -> None:
+        engines, plan = self._loaded(), self.plan
+        with closing(checked_images(plan)) as images:
+            for part in plan.record.parts:
+                with self._timed("read and verify"):
+                    image = next(images)
+                with self._timed("deserialise"):
+                    engines.load(
+                        image,
+                        origin=str(plan.file(part)),
+                        hint=f"Free device memory if it ran out. {plan.hint}",
+                        key=engine_key(library, device.info.index, part),
+                        cache=runtime_cache_path(plan.file(part)),
+                    )
+
+    def _loaded(self) -> PartEngines:
+        if self._engines is None:
+            raise _closed()
+        return self._engines
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.load_ms[step] = (time.perf_counter() - start) * 1e3
+        self.load_ms[step] = self.load_ms.get(step, 0.0) + (time.perf_counter() - start) * 1e3
 
 
 def runtime_cache_path(plan: Path) -> Path:
@@ -300,12 +304,12 @@ def _choose_plan(bundle: Bundle, options: TensorRtOptions, machine: Machine) -> 
 def _identity(
     bundle: Bundle, library: Library, device: CudaDevice, plan: PlanFile, mode: str
 ) -> EngineIdentity:
-    precision = bundle.manifest.precision
+    precision, parts = bundle.manifest.precision, len(plan.record.parts)
     return EngineIdentity(
         backend=library.backend,
         version=library.version,
         device=str(device.info),
-        provider=f"{plan.path.name}, {mode}",
+        provider=f"{plan.path.name}{f' in {parts} parts' if parts > 1 else ''}, {mode}",
         precision=precision.achieved,
         compute=precision.achieved,
         bundle=bundle.identity,

@@ -38,7 +38,10 @@ USED = {
         "get_tensor_dtype", "get_tensor_shape", "get_tensor_location", "device_memory_size_v2",
     ],
     "EngineInspector": ["get_engine_information"],
-    "IExecutionContext": ["set_tensor_address", "execute_async_v3"],
+    "IExecutionContext": [
+        "set_tensor_address", "execute_async_v3", "set_device_memory", "error_recorder", "profiler",
+    ],
+    "ExecutionContextAllocationStrategy": ["STATIC", "USER_MANAGED"],
 }  # fmt: skip
 
 
@@ -49,6 +52,7 @@ RTX_ONLY = {
     "IRuntimeConfig": [
         "create_runtime_cache",
         "set_runtime_cache",
+        "set_execution_context_allocation_strategy",
         "dynamic_shapes_kernel_specialization_strategy",
     ],
     "IRuntimeCache": ["serialize", "deserialize"],

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from vla_edge.runtime.bundle.manifest import TensorSpec
 from vla_edge.runtime.cuda.device import CudaDevice
 from vla_edge.runtime.cuda.resources import Arena, Graph, Stopwatch
 from vla_edge.runtime.engines.session import HostWork, nothing
 from vla_edge.runtime.errors import EngineError
 from vla_edge.runtime.process.exclusive_use import ExclusiveUse
+
+from .engine_chain import EngineChain
 
 _log = logging.getLogger("vla_edge.tensorrt")
 
@@ -22,7 +23,7 @@ _Resource = TypeVar("_Resource", Arena, Graph, Stopwatch)
 
 
 class EngineRunner:
-    """Runs one execution context on one stream.
+    """Runs the contexts of a chain, one or several, as one engine.
 
     Thread rule: one thread at a time; any thread may be that one. A second thread that calls while the
     first is inside gets an error, since both would write the same buffers.
@@ -36,31 +37,24 @@ class EngineRunner:
     def __init__(
         self,
         device: CudaDevice,
-        context: Any,
-        inputs: Sequence[TensorSpec],
-        outputs: Sequence[TensorSpec],
+        engines: EngineChain,
         *,
         graph: bool = True,
         stream: int | None = None,
-        reported: Callable[[], str] = str,
     ) -> None:
         """Bind buffers, run once to warm up, and capture.
 
         Args:
             device: the GPU, active in this thread.
-            context: `trt.IExecutionContext`.
-            inputs: names, dtypes and shapes of the engine's inputs.
-            outputs: the same of its outputs.
-            graph: capture a CUDA graph; without one every call queues the engine's kernels anew.
+            engines: contexts of every part, the runner's from now on: closed with it, and where this fails.
+            graph: capture a CUDA graph; without one every call queues the engines' kernels anew.
             stream: handle of a CUDA stream of the caller, who keeps it until after `close`; else one is made.
-            reported: what TensorRT's error recorder was told, for messages.
 
         Raises:
             EngineError: CUDA or TensorRT refuse.
         """
         self._device = device
-        self._context = context
-        self._reported = reported
+        self._engines = engines
         self._turn = ExclusiveUse(
             busy=(
                 "Two threads use one session at the same time.",
@@ -68,17 +62,20 @@ class EngineRunner:
             ),
             closed=("The session is closed.", "Load the bundle again."),
         )
-        self._owned = ExitStack()  # frees in the opposite order: graphs, buffers, stream
-        self._stream = device.create_stream() if stream is None else stream
-        if stream is None:
-            self._owned.callback(device.destroy_stream, self._stream)
+        self._owned = ExitStack()  # frees in the opposite order: graphs, buffers, stream, contexts
+        self._owned.callback(engines.close)
+        try:
+            self._stream = self._own_stream() if stream is None else stream
+        except BaseException:
+            self._owned.close()
+            raise
         self.inputs: Mapping[str, np.ndarray] = {}
         self.outputs: Mapping[str, np.ndarray] = {}
         self._graph: Graph | None = None
         self._engine_graph: Graph | None = None
         self._stopwatch: Stopwatch | None = None
         try:
-            self._bind(inputs, outputs)
+            self._bind()
             self._warm_up()
             self.mode = self._capture() if graph else "enqueue (asked for)"
         except BaseException:
@@ -111,30 +108,31 @@ class EngineRunner:
             if self._engine_graph is not None:
                 self._engine_graph.launch(self._stream)
             else:
-                self._enqueue()
+                self._queue_or_settle(self._engines.enqueue)
             return stopwatch.stop_ms(self._stream)
 
     def close(self) -> None:
-        """Free graphs, buffers and stream; the context is the caller's. Calling it again does nothing."""
+        """Free graphs, buffers, stream and contexts; the engines are the caller's. Calling it again does nothing."""
         if self._turn.closed or not self._turn.home.here:
             return
         self._turn.closed = True
-        self._context = None
         self.inputs, self.outputs = {}, {}
         self._device.activate()
         # First, nothing may still run; and everything is freed even where one step fails.
+        self._owned.callback(self._engines.settle)
         self._owned.callback(self._device.synchronize, self._stream)
         self._owned.close()
 
-    def _bind(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
-        self._inputs = self._own(Arena(self._device, inputs))
-        self._outputs = self._own(Arena(self._device, outputs))
+    def _bind(self) -> None:
+        self._inputs = self._own(Arena(self._device, self._engines.chain.inputs))
+        self._outputs = self._own(Arena(self._device, self._engines.chain.outputs))
         self.inputs, self.outputs = self._inputs.arrays, self._outputs.arrays
-        for name, address in {**self._inputs.addresses, **self._outputs.addresses}.items():
-            if not self._context.set_tensor_address(name, address):
-                raise EngineError(
-                    f"TensorRT does not take a buffer for {name}: {self._reason()}.", "Build the plan again."
-                )
+        self._engines.bind({**self._inputs.addresses, **self._outputs.addresses}, self._stream)
+
+    def _own_stream(self) -> int:
+        stream = self._device.create_stream()
+        self._owned.callback(self._device.destroy_stream, stream)
+        return stream
 
     def _own(self, resource: _Resource) -> _Resource:
         self._owned.callback(resource.close)
@@ -159,29 +157,27 @@ class EngineRunner:
 
     def _queue_call(self) -> None:
         self._inputs.upload(self._stream)
-        self._enqueue()
+        self._engines.enqueue()
         self._outputs.download(self._stream)
 
-    def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._stream):
-            raise EngineError(
-                f"TensorRT did not run the engine: {self._reason()}.",
-                "Stop; see the log, then load it again.",
-            )
+    def _queue_or_settle(self, queue: Callable[[], None]) -> None:
+        """Outside of a capture: what was queued on other streams before a failure must not run into the next call."""
+        try:
+            queue()
+        except BaseException:
+            self._engines.settle()
+            raise
 
     def _launch(self) -> None:
         if self._graph is not None:
             self._graph.launch(self._stream)
         else:
-            self._queue_call()
+            self._queue_or_settle(self._queue_call)
 
     def _new_stopwatch(self) -> Stopwatch:
         stopwatch = self._own(Stopwatch(self._device))
         if self._graph is not None:
-            self._engine_graph = self._own(Graph(self._device, self._stream, self._enqueue))
+            self._engine_graph = self._own(Graph(self._device, self._stream, self._engines.enqueue))
         # Last: after a failed capture the next call must capture again, not queue the engine unnoticed.
         self._stopwatch = stopwatch
         return stopwatch
-
-    def _reason(self) -> str:
-        return self._reported() or "it gave no reason"

@@ -7,6 +7,7 @@ defined twice or used before they are made.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,6 +32,7 @@ DATA_TYPES = {1: "float32", 10: "float16", 6: "int32"}  # TensorProto.DataType o
 _SUBGRAPHS = (6, 11)  # fields of an AttributeProto: a graph, and graphs
 _LEFT_OUT = {15: "sparse initialisers", 14: "quantisation annotations"}  # fields of a GraphProto
 _MOST_SHOWN = 100
+MOST_NODES = 100_000  # and initialisers; a full-size hybrid has 2,494 nodes
 
 _VALUE = message_kind("ValueInfoProto", (1, 2, 3), (4,))
 _TYPE = message_kind("TypeProto", (1, 4, 5, 6, 7, 8, 9), ())
@@ -41,7 +43,7 @@ _DIMENSION = message_kind("Dimension", (1, 2, 3), ())
 _Any = TypeVar("_Any")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
     """A node: its bytes as they stand in the file, and what they say.
 
@@ -58,7 +60,7 @@ class Node:
     meaning: tuple[bytes, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Initialiser:
     """A weight or constant.
 
@@ -145,9 +147,11 @@ class _Reading:
             require(wire, BYTES, GRAPH, number)
             if number == 1:
                 self.nodes.append(self._node(at, end))
+                _bound(self.nodes, "nodes")
             elif number == 5:
                 tensor = self._initialiser(at, end)
                 _put(self.initialisers, tensor.name, tensor, "initialiser")
+                _bound(self.initialisers, "initialisers")
             elif number in (11, 12):
                 name, spec = self._value(at, end)
                 _put(self.inputs if number == 11 else self.outputs, name, spec, "input or output")
@@ -241,6 +245,11 @@ def _put(into: dict[str, _Any], name: str, value: _Any, kind: str) -> None:
     if name in into or not name:
         raise WireError(f"it has two {kind}s {shown(name)}, or one without a name")
     into[name] = value
+
+
+def _bound(listed: Sized, kind: str) -> None:
+    if len(listed) > MOST_NODES:
+        raise WireError(f"it has more than {MOST_NODES} {kind}")
 
 
 def _check_order(file: OnnxFile) -> None:

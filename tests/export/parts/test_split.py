@@ -148,3 +148,44 @@ def test_other_weights_beside_a_part_are_not_taken(bundle_of: Callable[..., Path
     (part,) = split(read_graph(Bundle.open(bundle_of("pure"))), [])
     with pytest.raises(FileExistsError):
         write_part(part, tmp_path, bundle_of("pure") / WEIGHTS_NAME)
+
+
+CUTTING = """
+from toy_family import JOINTS, LAYER, STEPS, ToyFamily
+
+class Cutting(ToyFamily):
+    name = "cutting"
+
+    def graph(self, request):
+        from vla_edge.export.graph.layers import Builder
+        from vla_edge.export.graph.parameters import Parameters
+        from vla_edge.export.graph.writer import GraphWriter
+
+        graph, side = GraphWriter(), request.architecture.side
+        builder = Builder(graph, Parameters(request.tensors), request.precision)
+        pixels = graph.input("pixel_values", "float32", (1, 3, side, side))
+        flat = graph.reshape(pixels, (1, 3 * side**2))
+        graph.cut("flat")
+        joints = graph.cast(builder.linear(flat, [builder.params.linear(LAYER)], LAYER), "float32")
+        graph.stage("action", graph.output("actions", graph.reshape(joints, (1, STEPS, len(JOINTS)))))
+        return graph
+
+FAMILY = Cutting()
+"""
+
+
+@pytest.mark.parametrize("family", ["toy", "cutting"])
+def test_another_family_is_cut_where_it_says(
+    install: Callable[..., None], toy: None, tmp_path: Path, family: str
+) -> None:
+    import torch
+
+    from vla_edge.export.pipeline import ExportOptions, export_bundle
+
+    install("cutting", "cutting_family:FAMILY", CUTTING)
+    weights = {"joints.weight": torch.rand(6, 48) - 0.5, "joints.bias": torch.zeros(6)}
+    torch.save({"model_state_dict": weights}, tmp_path / "toy.pth")
+    options = ExportOptions(tmp_path / "toy.pth", tmp_path / "engines", family=family)
+    folder = export_bundle(options)[0].folder
+    assert read_graph(Bundle.open(folder)).cuts == (() if family == "toy" else ("flat",))
+    assert_parts_are_the_whole(folder, tmp_path)

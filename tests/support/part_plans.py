@@ -45,7 +45,9 @@ def random_parts(
     there, parts = list(inputs), list[ChainPart]()
     for at in range(count):
         last = at == count - 1
-        makes = tuple(outputs) if last else tuple(tensor(f"t{at}.{k}") for k in range(rng.randint(1, 2)))
+        makes = (
+            tuple(outputs) if last else tuple(tensor(f"t{at}.{k}", 1, 1) for k in range(rng.randint(1, 2)))
+        )
         takes = tuple(rng.sample(there, rng.randint(1, min(3, len(there)))))
         if last:
             taken = {spec.name for part in parts for spec in part.inputs}
@@ -88,13 +90,12 @@ def plain(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
 
 
 def fake_engines(
-    trt: FakeTensorRt, device: FakeDevice, parts: Sequence[ChainPart], copies: int = 1, rtx: bool = False
+    trt: FakeTensorRt, device: FakeDevice, parts: Sequence[ChainPart], rtx: bool = False
 ) -> list[FakeEngine]:
-    """Let the fake TensorRT make engines of `part_bytes`, each as often as told; gives the ones it makes first."""
-    for part in parts:
-        made = [
-            FakeEngine(device, SimpleNamespace(inputs=part.inputs, outputs=part.outputs), rtx)
-            for _ in range(copies)
-        ]
-        trt.engines[part_bytes(part.name)] = made
-    return [trt.engines[part_bytes(part.name)][-1] for part in parts]
+    """Let the fake TensorRT make an engine of each part's `part_bytes`, once; gives them."""
+    engines = [
+        FakeEngine(device, SimpleNamespace(inputs=part.inputs, outputs=part.outputs), rtx) for part in parts
+    ]
+    for part, engine in zip(parts, engines, strict=True):
+        trt.engines[part_bytes(part.name)] = [engine]
+    return engines

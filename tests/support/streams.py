@@ -59,8 +59,9 @@ class StreamsDevice(FakeDevice):
 
     def wait_event(self, stream: int, event: int) -> None:
         assert event in self.recorded, "an event that was never recorded holds nobody up"
-        if self.origin is not None:
+        if self.origin is not None and stream not in self.taken:
             self.taken.add(stream)
+            self.come[stream] = frozenset()  # a graph knows nothing of what its streams did before
         self.come[stream] = self.come.get(stream, frozenset()) | self.recorded[event]
         self.log.append("wait event")
 

@@ -57,7 +57,8 @@ def choose(
             the one whose largest part is smallest.
         limit_bytes: of memory that building one part may take; None where that is not known, and all fits.
         predict: bytes of memory for bytes of weights; more for more.
-        prefer: splits whose parts are there already; "auto" takes the first that this graph has and that fits.
+        prefer: splits of which parts are there already, be it of another bundle; "auto" takes the first that fits,
+            as this graph has it (`adopted`).
 
     Returns:
         Where nothing fits, the split with the smallest largest part, and `fits` is False.
@@ -75,7 +76,7 @@ def choose(
         return limit_bytes is None or predict(weights) <= limit_bytes
 
     if parts == "auto":
-        preferred = (judged(in_order(graph, cuts)) for cuts in prefer if graph.places.keys() >= set(cuts))
+        preferred = (judged(cuts) for cuts in (adopted(graph, each) for each in prefer) if cuts)
         found = next((choice for choice in preferred if choice.fits), None)
         if found is not None:
             return found
@@ -89,6 +90,18 @@ def choose(
         return (False, together, largest) if choice.fits else (True, largest, together)
 
     return min(splits, key=order)
+
+
+def adopted(graph: Graph, cuts: Sequence[str]) -> tuple[str, ...]:
+    """A split of another graph as this one has it: the cuts that are in both, and those between natural pieces.
+
+    So a hybrid policy takes over a pure one's backbone and has CLIP apart, and the reverse.
+
+    Returns:
+        Names in the order of the graph; none where no cut is in both.
+    """
+    both = graph.places.keys() & set(cuts)
+    return in_order(graph, both | set(_Pieces(graph.segments).borders(graph))) if both else ()
 
 
 def _check_number(graph: Graph, parts: int) -> None:
@@ -116,6 +129,10 @@ class _Pieces:
     def __init__(self, segments: Sequence[Segment]) -> None:
         self._segments = segments
         self._bounds = _piece_bounds(segments)
+
+    def borders(self, graph: Graph) -> tuple[str, ...]:
+        """Names of the cuts between pieces."""
+        return tuple(graph.cuts[at - 1] for at in self._bounds[1:-1])
 
     def fewest(self, fits: Callable[[int], bool]) -> tuple[int, ...]:
         """Each piece by itself, in the fewest parts that fit, or else that have the smallest largest."""

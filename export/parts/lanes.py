@@ -9,6 +9,8 @@ from vla_edge.runtime.bundle.manifest import TensorSpec
 from .graph import Segment
 from .split import PartGraph
 
+MOST_LANES = 8  # a plan's side file has streams 0 to 7; what would need more runs in the last one, in line
+
 
 def lanes(parts: Sequence[PartGraph | Segment]) -> tuple[int, ...]:
     """For each part the lane that it runs in: parts of one lane in their order, lanes beside each other.
@@ -28,6 +30,7 @@ def lanes(parts: Sequence[PartGraph | Segment]) -> tuple[int, ...]:
             found.append(0)
             continue
         lane = next((lane for lane, last in enumerate(lasts) if last in before[at]), len(lasts))
+        lane = min(lane, MOST_LANES - 2)
         lasts[lane : lane + 1] = [at]
         found.append(lane + 1)
     return tuple(found)

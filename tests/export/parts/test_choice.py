@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from part_graphs import PartGraphs, policy_graph
 
-from vla_edge.export.parts.choice import Choice, choose
+from vla_edge.export.parts.choice import Choice, adopted, choose
 from vla_edge.export.parts.graph import Graph, read_graph
 from vla_edge.export.parts.lanes import lanes
 from vla_edge.export.parts.split import split
@@ -135,11 +135,20 @@ def test_full_size_is_split_as_was_measured() -> None:
 
 def test_a_split_whose_parts_are_there_is_taken_where_it_fits() -> None:
     graph = policy_graph([10, 10, 10], [3], 1, 1)
-    there = [("b0", "unknown"), ("b1",), ("b0", "b1", "b2", "c0")]
-    assert choose(graph, "auto", 21, int, there).boundaries == ("b1",)
-    assert choose(graph, "auto", 15, int, there).boundaries == ("b0", "b1", "b2", "c0")
-    assert choose(graph, "auto", 9, int, there).fits is False
+    there = [("unknown",), (), ("b1",), ("b0", "b1", "b2", "c0", "fusion")]
+    assert choose(graph, "auto", None, int).boundaries == ()
+    assert choose(graph, "auto", None, int, there).boundaries == ("b1", "b2", "c0")
+    assert choose(graph, "auto", 21, int, there).boundaries == ("b1", "b2", "c0")
+    assert choose(graph, "auto", 15, int, there).boundaries == there[-1]
+    assert not choose(graph, "auto", 9, int, there).fits
     assert choose(graph, 2, 40, int, there).boundaries == ("b2",)  # a number is a number, of natural pieces
+
+
+def test_a_split_of_a_pure_policy_is_a_hybrids_with_clip_apart_and_the_reverse() -> None:
+    pure, hybrid = policy_graph([10, 10, 10]), policy_graph([10, 10, 10], [3], 1, 1)
+    assert adopted(hybrid, ("b0", "b2")) == ("b0", "b2", "c0")
+    assert adopted(pure, ("b0", "b2", "c0", "fusion")) == ("b0", "b2")
+    assert adopted(hybrid, ("other",)) == adopted(hybrid, ()) == ()
 
 
 @pytest.mark.parametrize("parts", [0, -1, 7, 1000])
@@ -182,3 +191,15 @@ def test_the_heaviest_way_is_lane_0_and_each_branch_has_one_of_its_own() -> None
     made.cut("four", one, three, four)
     graph = made.graph(made.segment("end", [one, three, four], 1))
     assert lanes(graph.segments) == (0, 1, 1, 2, 0)
+
+
+def test_more_branches_than_streams_share_the_last() -> None:
+    made, made_by = PartGraphs(), list[str]()
+    for at in range(12):
+        made_by.append(made.segment(f"n{at}", ["pixels"], 1))
+        made.cut(f"n{at}", *made_by)
+    graph = made.graph(made.segment("end", made_by, 1))
+    assert lanes(graph.segments) == (0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 7, 0)
+    choice = choose(graph, "auto", 3, int)
+    assert choice.boundaries[-1] == "n11"
+    assert choice.fits

@@ -217,6 +217,34 @@ class Graph(BundleReader):
             raise AssertionError(f"accepted, though its weights come from {sorted(stray)}")
 
 
+class Parts(BundleReader):
+    """A graph and its cuts; onnx itself is asked whether parts that were accepted are all of the graph."""
+
+    name = "model.onnx"
+    layout = "hybrid-a"
+
+    def mutate(self, rng: random.Random, data: bytes) -> bytes:
+        if rng.random() < 0.3:
+            return mutate_bytes(rng, data)
+        model = seeds.with_other_nodes(rng, data)
+        return mutate_bytes(rng, model) if rng.random() < 0.1 else model
+
+    def read(self, data: bytes) -> None:
+        from vla_edge.export.parts.choice import choose
+        from vla_edge.export.parts.graph import graph_of
+        from vla_edge.export.parts.split import split
+        from vla_edge.runtime import Bundle
+
+        manifest = Bundle.unchecked(self.bundle).manifest
+        if data not in self.examples:
+            manifest = seeds.with_other_cuts(random.Random(data), manifest)
+        graph = graph_of(data, manifest)
+        for count in range(1, len(graph.segments) + 1):
+            parts = split(graph, choose(graph, count, None, int).boundaries)
+            if wrong := seeds.wrong_parts([part.model for part in parts], data):
+                raise AssertionError(f"accepted, though {wrong}")
+
+
 class Tokenizer(BundleReader):
     """tokenizer.json, on the workstation and on the robot."""
 
@@ -392,6 +420,7 @@ READERS: dict[str, type[Reader]] = {
     "golden": Golden,
     "graph": Graph,
     "packed": Packed,
+    "parts": Parts,
     "tokenizer": Tokenizer,
     "images": Images,
     "manifest": Manifest,

@@ -425,3 +425,79 @@ def external_locations(data: bytes) -> set[str]:
                     yield from walk(each)
 
     return set(walk(model))
+
+
+def with_other_nodes(rng: random.Random, data: bytes) -> bytes:
+    """A graph with one thing changed that decides where it may be cut."""
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    nodes = model.graph.node
+    node, other = rng.choice(nodes), rng.choice(nodes)
+    kind = rng.randrange(12)
+    if kind == 0:
+        node.input[:] = [rng.choice([other.output[0], name]) for name in node.input]
+    elif kind == 1:
+        node.output[:] = [rng.choice([other.output[0], "", "new"]) for _ in node.output]
+    elif kind == 2:
+        del nodes[rng.randrange(len(nodes))]
+    elif kind == 3:
+        nodes.insert(rng.randrange(len(nodes)), other)
+    elif kind == 4:
+        order = sorted(nodes, key=lambda each: rng.random() < 0.01)
+        del nodes[:]
+        nodes.extend(order)
+    elif kind == 5:
+        inner = onnx.GraphProto(
+            node=[onnx.NodeProto(op_type="Identity", input=[other.output[0]], output=["x"])]
+        )
+        node.attribute.append(onnx.AttributeProto(name="body", type=5, g=inner))
+    elif kind == 6:
+        rng.choice(model.graph.initializer).name = rng.choice([other.output[0], "new", ""])
+    elif kind == 7:
+        rng.choice([*model.graph.input, *model.graph.output]).name = rng.choice([other.output[0], "new"])
+    elif kind == 8:
+        node.input.append(other.output[0])
+    else:  # nothing that matters: it is the cuts that will be others
+        model.producer_version = str(rng.random())
+    return bytes(model.SerializeToString())
+
+
+def with_other_cuts(rng: random.Random, manifest: Any) -> Any:
+    """A manifest whose cuts, every other time, are in another order, or tell of other tensors."""
+    import msgspec
+
+    cuts = list(manifest.cuts)
+    if rng.random() < 0.5:
+        at = rng.randrange(len(cuts))
+        tensors = [spec for cut in rng.sample(cuts, 2) for spec in cut.tensors]
+        some = tuple({spec.name: spec for spec in tensors}.values())[: rng.randint(1, 3)]
+        cuts[at] = rng.choice([cuts[0], msgspec.structs.replace(cuts[at], tensors=some)])
+    if rng.random() < 0.1:
+        rng.shuffle(cuts)
+    return msgspec.structs.replace(manifest, cuts=tuple(cuts))
+
+
+def wrong_parts(parts: list[bytes], whole: bytes) -> str | None:
+    """What is wrong with parts of a graph, as protobuf's own parser reads both."""
+    import onnx
+
+    graphs = [onnx.load_model_from_string(part).graph for part in parts]
+    graph = onnx.load_model_from_string(whole).graph
+    if [node for each in graphs for node in each.node] != list(graph.node):
+        return "its nodes are not those of the whole, each once"
+    have = {value.name for value in graph.input}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for each in graphs:
+        known = {value.name for value in each.input}
+        if known - have:
+            return f"a part takes {sorted(known - have)}, which no part before it gives"
+        if any(weights.get(tensor.name) != tensor for tensor in each.initializer):
+            return "a part has another weight"
+        known |= {tensor.name for tensor in each.initializer} | {""}
+        for node in each.node:
+            if set(node.input) - known:
+                return f"a node takes {sorted(set(node.input) - known)}, which its part does not have"
+            known |= set(node.output)
+        have |= {value.name for value in each.output} & known
+    return None if {value.name for value in graph.output} <= have else "an output is given by no part"

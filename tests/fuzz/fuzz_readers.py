@@ -354,13 +354,14 @@ class SideFiles(BundleReader):
     def prepare(self) -> None:
         super().prepare()
         self._plan, self._machine, record = seeds.planted_plan(self.bundle)
-        self.examples = [record, seeds.record_before(record)]
+        self.examples = [record, seeds.record_in_parts(self.bundle, record), seeds.record_before(record)]
 
     def mutate(self, rng: random.Random, data: bytes) -> bytes:
         return mutate_bytes(rng, data) if rng.random() < 0.2 else mutate_json(rng, data)
 
     def read(self, data: bytes) -> None:
         from vla_edge.runtime import Bundle
+        from vla_edge.runtime.engines.tensorrt.parts.loading import chain_of
         from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_part, require_verified
         from vla_edge.runtime.engines.tensorrt.plan_header import read_header
         from vla_edge.runtime.engines.tensorrt.plan_names import record_path
@@ -371,8 +372,10 @@ class SideFiles(BundleReader):
         cache = self.folder / "timing.cache"
         cache.write_bytes(data)
         CacheFile(cache, "timing cache", "tensorrt 10.6.0").read()
-        plan = find_plan(Bundle.open(self.bundle, "size"), self._machine)
+        bundle = Bundle.open(self.bundle, "size")
+        plan = find_plan(bundle, self._machine)
         require_verified(plan)
+        chain_of(plan, bundle.manifest)
         for part in plan.record.parts:
             with open_part(plan, part):
                 pass

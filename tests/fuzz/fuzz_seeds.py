@@ -339,6 +339,22 @@ def manifest_before(manifest: bytes) -> bytes:
     return json.dumps({**kept, "files": json.loads(manifest)["files"]}).encode()
 
 
+def record_in_parts(bundle: Path, record: bytes) -> bytes:
+    """The same plan as two parts on two streams, of one file."""
+    from vla_edge.runtime import Bundle
+
+    manifest, fields = Bundle.open(bundle).manifest, json.loads(record)
+    inputs, outputs = (
+        [{"name": each.name, "dtype": each.dtype, "shape": each.shape} for each in specs]
+        for specs in (manifest.inputs, manifest.outputs)
+    )
+    between = {"name": "between", "dtype": "float32", "shape": [1, 80, 2048]}
+    (whole,) = fields["parts"]
+    first = {**whole, "name": "first", "inputs": inputs, "outputs": [between], "stream": 1}
+    second = {**whole, "name": "second", "inputs": [between], "outputs": outputs}
+    return json.dumps({**fields, "parts": [first, second]}).encode()
+
+
 def record_before(record: bytes) -> bytes:
     """A plan's side file as version 1 wrote it, with a gate of each kind."""
     from plan_bundles import flattened

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from vla_edge.runtime.cuda.device import CudaDevice
@@ -16,16 +15,9 @@ from .chain import MAIN_STREAM, Chain, ChainPart
 from .engines import PartEngines
 from .order import START, order_of
 
-
-@dataclass(frozen=True)
-class _Queued:
-    """A part as it is queued: handles in place of numbers."""
-
-    part: ChainPart
-    context: Any
-    stream: int
-    waits: tuple[int, ...]  # events
-    done: int | None  # the event recorded behind it
+# A part as it is queued: the part, its context's call, its stream, the events that it waits for, and the one
+# behind it. A plain tuple, since it is unpacked in each call without a CUDA graph.
+_Queued = tuple[ChainPart, Callable[[int], bool], int, tuple[int, ...], int | None]
 
 
 class EngineChain:
@@ -105,13 +97,13 @@ class EngineChain:
         device = self._device
         if self._fork is not None:
             device.record_event(self._fork, self._main)
-        for each in self._queue:
-            for event in each.waits:
-                device.wait_event(each.stream, event)
-            if not each.context.execute_async_v3(each.stream):
-                raise self._refused(each.part)
-            if each.done is not None:
-                device.record_event(each.done, each.stream)
+        for part, execute, stream, waits, done in self._queue:
+            for event in waits:
+                device.wait_event(stream, event)
+            if not execute(stream):
+                raise self._refused(part)
+            if done is not None:
+                device.record_event(done, stream)
         for event in self._joins:
             device.wait_event(self._main, event)
 
@@ -175,8 +167,12 @@ class EngineChain:
         if order.forks:
             events[START] = self._fork = self._event()
         self._queue = tuple(
-            _Queued(
-                part, context, streams[step.stream], tuple(events[at] for at in step.waits), events.get(at)
+            (
+                part,
+                context.execute_async_v3,
+                streams[step.stream],
+                tuple(events[at] for at in step.waits),
+                events.get(at),
             )
             for at, (part, context, step) in enumerate(
                 zip(self.chain.parts, self.contexts, order.steps, strict=True)

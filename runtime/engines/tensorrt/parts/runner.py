@@ -108,7 +108,7 @@ class EngineRunner:
             if self._engine_graph is not None:
                 self._engine_graph.launch(self._stream)
             else:
-                self._queue_or_settle(self._engines.enqueue)
+                self._queue(self._engines.enqueue)
             return stopwatch.stop_ms(self._stream)
 
     def close(self) -> None:
@@ -160,10 +160,10 @@ class EngineRunner:
         self._engines.enqueue()
         self._outputs.download(self._stream)
 
-    def _queue_or_settle(self, queue: Callable[[], None]) -> None:
+    def _queue(self, work: Callable[[], None]) -> None:
         """Outside of a capture: what was queued on other streams before a failure must not run into the next call."""
         try:
-            queue()
+            work()
         except BaseException:
             self._engines.settle()
             raise
@@ -172,7 +172,7 @@ class EngineRunner:
         if self._graph is not None:
             self._graph.launch(self._stream)
         else:
-            self._queue_or_settle(self._queue_call)
+            self._queue(self._queue_call)
 
     def _new_stopwatch(self) -> Stopwatch:
         stopwatch = self._own(Stopwatch(self._device))

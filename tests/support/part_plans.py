@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -62,14 +63,16 @@ def part_bytes(name: str, size: int = 2048) -> bytes:
     return np.random.default_rng(list(name.encode())).bytes(size)
 
 
-def make_parts_plan(bundle: Bundle, parts: Sequence[ChainPart], **options: str) -> Path:
-    """Write a plan in parts, of noise, with a true side file; what each holds is `part_bytes` of its name."""
-    plan = make_plan(bundle, **options)  # type: ignore[arg-type]
+def make_parts_plan(
+    bundle: Bundle, parts: Sequence[ChainPart], contents: Mapping[str, bytes] | None = None, **options: Any
+) -> Path:
+    """Write a plan in parts with a true side file: what each holds by its name, else noise, its `part_bytes`."""
+    plan = make_plan(bundle, **options)
     record = read_record(plan, bundle.folder)
     plan.unlink()
     records = []
     for part in parts:
-        data = part_bytes(part.name)
+        data = (contents or {}).get(part.name) or part_bytes(part.name)
         whole, chunks = hash_plan(memoryview(data))
         path = part_path(plan, part.name, whole)
         path.write_bytes(data)

@@ -73,6 +73,26 @@ def read_image(path: Path) -> Image.Image:
         raise undecodable(str(path), error) from error
 
 
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """An image file's content, such as a message or a table holds it, as `read_image` would give it.
+
+    Args:
+        data: of one image file.
+        name: for the error.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    try:
+        if len(data) > MAX_FILE_BYTES:
+            raise ImageError(f"{name} has {len(data)} bytes, at most {MAX_FILE_BYTES} are read.", SCALE_DOWN)
+        return _upright_rgb(_decoded_content(data, name), name, owned=True)
+    except ImageError:
+        raise
+    except Exception as error:  # as above
+        raise undecodable(name, error) from error
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """A Pillow image as its file would be read: upright as its EXIF says, in RGB, or refused alike.
 
@@ -200,15 +220,18 @@ def _count(image: ImageFile.ImageFile, name: str) -> _Counted:
 
 
 def _decoded(path: Path) -> Image.Image:
-    data = _content(path)
-    jpeg = check_content(data, str(path))
-    check_webp(data, str(path))
+    return _decoded_content(_content(path), str(path))
+
+
+def _decoded_content(data: bytes, name: str) -> Image.Image:
+    jpeg = check_content(data, name)
+    check_webp(data, name)
     try:
         with Image.open(io.BytesIO(data), formats=_OPENED) as image:
-            _check(image, str(path), (jpeg, len(data)))
+            _check(image, name, (jpeg, len(data)))
             image.load()
     except Image.UnidentifiedImageError as error:
-        raise unidentified(path, data) from error
+        raise unidentified(name, data) from error
     return image
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from PIL import Image
 
@@ -46,7 +45,7 @@ _VIDEO = rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI "
 _LFS_POINTER = rb"version https://git-lfs"
 
 
-def unidentified(path: Path, data: bytes) -> ImageError:
+def unidentified(path: str, data: bytes) -> ImageError:
     """Why none of the decoders took a file, told by how it begins."""
 
     def begins(pattern: bytes) -> bool:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from vla_edge.runtime.cuda.device import CudaDevice
-from vla_edge.runtime.cuda.resources import ALIGNMENT_BYTES, DeviceTensors
+from vla_edge.runtime.cuda.resources import DeviceTensors
 from vla_edge.runtime.errors import EngineError
 
 from .chain import MAIN_STREAM, Chain, ChainPart
@@ -131,8 +131,7 @@ class EngineChain:
         self._owned.callback(self.contexts.clear)
         for part, contexts in zip(self.chain.parts, self._engines.contexts, strict=True):
             shared = scratch.get(part.stream)
-            size = contexts.scratch_bytes
-            if shared is None or size is None:
+            if shared is None or not contexts.scratch_bytes:
                 self.contexts.append(contexts.create())
                 self.activation_bytes += contexts.engine.device_memory().get("activations", 0)
             else:
@@ -142,14 +141,14 @@ class EngineChain:
 
     def _scratch(self) -> dict[int, tuple[int, int]]:
         """Address and size of the memory of each stream whose contexts share it."""
-        sizes = defaultdict(list)
+        sizes: dict[int, list[int]] = defaultdict(list)
         for part, contexts in zip(self.chain.parts, self._engines.contexts, strict=True):
-            if contexts.scratch_bytes is not None:
-                sizes[part.stream].append(contexts.scratch_bytes)
+            if needed := contexts.scratch_bytes:
+                sizes[part.stream].append(needed)
         scratch = {}
-        for stream, needed in sizes.items():
-            if len(needed) > 1:
-                size = max(*needed, ALIGNMENT_BYTES)
+        for stream, all_needed in sizes.items():
+            if len(all_needed) > 1:
+                size = max(all_needed)
                 address = self._device.allocate(size)
                 self._owned.callback(self._device.free, address)
                 scratch[stream] = (address, size)

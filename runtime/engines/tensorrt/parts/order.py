@@ -59,9 +59,10 @@ def _waits(
     parts: Sequence[ChainPart], at: int, makers: dict[str, int], seen: dict[tuple[int, int], int]
 ) -> tuple[int, ...]:
     stream = parts[at].stream
-    latest: dict[int, int] = {} if stream == MAIN_STREAM else {MAIN_STREAM: START}
-    for spec in parts[at].inputs:
-        maker = makers.get(spec.name, START)  # an input of the whole is there from the start
+    # an input of the whole is there from the start; a part that needs nothing is not begun before it either
+    needs = [makers.get(spec.name, START) for spec in parts[at].inputs] or [START]
+    latest: dict[int, int] = {}
+    for maker in needs:
         other = MAIN_STREAM if maker == START else parts[maker].stream
         if other != stream:
             latest[other] = max(latest.get(other, START), maker)

@@ -91,6 +91,19 @@ def test_a_part_beside_waits_for_the_start_and_is_waited_for_once() -> None:
     assert order.joins == ()
 
 
+def test_a_part_beside_that_needs_nothing_is_not_begun_before_the_rest() -> None:
+    side = ChainPart("side", (), (tensor("a"),), stream=2)
+    order = order_of((*GOOD, side))
+    assert order.forks
+    assert order.steps[2] == Step(2, (START,), True)
+
+
+def test_a_part_beside_another_waits_for_that_one_alone() -> None:
+    side = ChainPart("side", (IN,), (tensor("a"),), stream=1)
+    other = ChainPart("other", (tensor("a"),), (tensor("b"),), stream=2)
+    assert [step.waits for step in order_of((*GOOD, side, other)).steps] == [(), (), (START,), (2,)]
+
+
 def test_a_part_beside_that_nobody_needs_is_joined_at_the_end() -> None:
     order = order_of((*GOOD, ChainPart("side", (MID,), (tensor("a"),), stream=3)))
     assert order.steps[2] == Step(3, (0,), True)

@@ -157,6 +157,15 @@ def test_one_scratch_memory_is_as_large_as_the_largest_needs() -> None:
     assert chain.between_bytes == 3 * 256
 
 
+def test_a_context_that_needs_none_is_given_none() -> None:
+    setup = Setup(FORKED, FakeDevice([]))
+    for fake, size in zip(setup.fakes, (1000, 0, 0, 2000), strict=True):
+        fake.device_memory_size_v2 = size
+    chain = EngineChain(setup.device, setup.load())
+    assert [context.scratch is not None for context in chain.contexts] == [True, False, False, True]
+    assert chain.activation_bytes == 2000
+
+
 def test_in_line_all_contexts_share_one_scratch_memory() -> None:
     setup = Setup(FORKED, FakeDevice([]))
     chain = EngineChain(setup.device, setup.load(), setup.chain.in_line())

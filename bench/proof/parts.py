@@ -151,7 +151,7 @@ def command(bundles: tuple[Path, ...], counts: tuple[int, ...], backend: str, ou
 
     \b
     Example:
-      python -m vla_edge.bench.proof.parts engines/hybrid-fp16 --parts 5 -o parts/
+      python -m vla_edge.bench.proof.parts engines/a-fp16 --parts 5 -o parts/
     """
     if len({bundle.name for bundle in bundles}) < len(bundles):
         raise InputError("two bundles have the same name.", "Results are kept by name: rename one.")

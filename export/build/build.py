@@ -1,18 +1,16 @@
 """From a bundle to a checked TensorRT plan inside it. Needs no torch and no onnx: robots run this.
 
-The order: is the plan there already; is there room; build; write plan and side file into a staging
-folder; run the golden samples through it; move both into place, or set them aside when a gate is missed.
+The order: is the plan there already; is there room; choose parts; take or build each, and write its side file, in a
+staging folder; run the golden samples through all as one; move it into place, or set it aside when a gate is missed.
 """
 
 from __future__ import annotations
 
-import logging
-import mmap
-import os
-import time
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -20,49 +18,38 @@ from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
 from vla_edge.runtime.engines.tensorrt.plan import (
-    CHUNK_BYTES,
     PlanFile,
-    check_record,
     find_plan,
-    hash_plan,
     model_files,
     open_part,
-    read_record,
     require_verified,
 )
 from vla_edge.runtime.engines.tensorrt.plan_names import (
     PLANS_FOLDER,
-    REJECTED_SUFFIX,
     backend_option,
     plan_path,
-    plans_in,
-    record_path,
 )
 from vla_edge.runtime.engines.tensorrt.record import (
     RECORD_VERSION,
-    WHOLE,
-    BuildFacts,
     PartRecord,
     PlanRecord,
     PlanVerification,
-    encode_record,
 )
-from vla_edge.runtime.engines.tensorrt.session import runtime_cache_path
 from vla_edge.runtime.errors import EngineError, ParityError
-from vla_edge.runtime.files.atomic import sync_folder, write_atomically
-from vla_edge.runtime.files.staging import leftovers, locked, remove_leftovers, staging_folder
+from vla_edge.runtime.files.staging import resumed_folder
 from vla_edge.runtime.files.writable import refuse_unwritable
-from vla_edge.runtime.process.interrupts import uninterrupted
 
-from .memory import check_room, weights_bytes
+from .memory import check_disk, prediction, room_on
 from .options import BuildOptions
-from .process.memory_watch import watch_of
-from .process.messages import Done, Job
-from .process.parent import build_apart
+from .parts.earlier import Earlier, find_earlier
+from .parts.making import Work, finished, has_finished, make, take
+from .parts.placing import finish_killed, publish, set_aside, tidy, write_record
+from .parts.streams import settle_streams
+from .parts.wanted import layout_of
 from .progress import BuildProgress, Silent
 from .target import Target, open_target
 from .timing_cache import TimingCache
-from .verify import utc_now, verify_plan
+from .verify import verify_plan
 
 _COPY = "copy the bundle to where you may write"
 
@@ -108,21 +95,23 @@ def build_plan(
     with ExitStack() as held:
         target = held.enter_context(_open(options))
         path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
-        _finish_killed(path)
-        present = None if options.force else _present(bundle, target)
+        finish_killed(path)
+        present = None if options.force else _present(bundle, target, options.parts)
         if present is not None:
+            tidy(path)
             return BuildResult(present.path, present.record, fresh=False)
         refuse_unwritable(path.parent, _COPY)
-        check_room(bundle, options.ignore_memory, target.shares_memory)
+        check_disk(bundle)
         path.parent.mkdir(exist_ok=True)
-        with staging_folder(path) as staging:
+        with resumed_folder(path, keeps=partial(_tells_of_finished, progress)) as staging:
             if target.shares_memory:
                 held.close()  # a context of this process would take of what the one that builds needs
-            staged = _build_into(staging / path.name, bundle, target, options, progress)
+            staged = _build_into(staging, path, bundle, target, options, progress)
             if target.shares_memory:
                 target = held.enter_context(_open(options))
-            record = _verify(staged, bundle, target, options.memory, progress)
-            _publish(staged.path, path, record)
+            staged = _verify(staged, bundle, target, options.memory, progress)
+            staged = replace(staged, record=settle_streams(staged, bundle, target, options.memory))
+            record = publish(staged, path)
         return BuildResult(path, record, fresh=True)
 
 
@@ -145,20 +134,15 @@ def verify_existing(
             raise EngineError(f"The plan cannot run here: {target.absent}", "Run this on the target.")
         plan = find_plan(bundle, target.machine)
         refuse_unwritable(plan.path.parent, _COPY)
-        record = _verify(plan, bundle, target, options.memory, progress)
-        _publish(plan.path, plan.path, record)
+        record = _verify(plan, bundle, target, options.memory, progress).record
+        write_record(plan.path, record)
         return BuildResult(plan.path, record, fresh=False)
 
 
-def _present(bundle: Bundle, target: Target) -> PlanFile | None:
-    """The plan that is there, if it is this bundle's and good."""
-    path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
-    if path.name not in plans_in(bundle.folder) or not record_path(path).is_file():
-        return None
+def _present(bundle: Bundle, target: Target, parts: Literal["auto"] | int) -> PlanFile | None:
+    """The plan that is there, if it is this bundle's, good, and of so many parts."""
     try:
-        plan = check_record(
-            PlanFile(path, read_record(path, bundle.folder), bundle.folder), bundle, target.machine
-        )
+        plan = find_plan(bundle, target.machine)
         if target.device is not None:
             require_verified(plan)
         for part in plan.record.parts:
@@ -166,44 +150,33 @@ def _present(bundle: Bundle, target: Target) -> PlanFile | None:
                 plan, part
             ):  # a plan that a session refuses is not good, however like one it looks
                 pass
-        return plan
     except EngineError:
-        return None  # stale, unchecked or damaged: this build replaces it
+        return None  # none, stale, unchecked or damaged: this build replaces it
+    return plan if parts in ("auto", len(plan.record.parts)) else None
 
 
 def _build_into(
-    path: Path, bundle: Bundle, target: Target, options: BuildOptions, progress: BuildProgress
+    staging: Path, path: Path, bundle: Bundle, target: Target, options: BuildOptions, progress: BuildProgress
 ) -> PlanFile:
-    """Build in a process of its own, and write the side file; that says that nothing was checked yet."""
-    start = time.perf_counter()
-    library, watch = LIBRARIES[options.backend], watch_of(target)
-    done = build_apart(
-        Job(
-            model=bundle.model_path,
-            plan=path,
-            # the process may see no GPU, or another one first
-            options=replace(options, sm=target.machine.sm) if library.compiles_at_load else options,
-            timing_cache=timing_cache_path(bundle, target, options),
-            log_level=logging.getLogger("vla_edge").getEffectiveLevel(),
-            parent=os.getpid(),
-        ),
-        watch,
-        progress,
-    )
-    peaks = watch.peaks()
-    facts = BuildFacts(
-        seconds=round(time.perf_counter() - start, 3),
-        peak_host_mib=peaks.host,
-        peak_gpu_mib=peaks.gpu,
-        peak_mib=peaks.together,
-        timing_cache=done.timing_cache,
-        level=options.level,
-        aux_streams=options.aux_streams,
-        workspace_mib=options.workspace_mib,
-        built_utc=utc_now(),
-    )
-    record = _write_unchecked(path, done, bundle, target, facts)
-    return PlanFile(path, record, bundle.folder)
+    """Build what no plan has yet, and write the side file; that says that nothing was checked yet."""
+    earlier = find_earlier(bundle.folder, target.machine)
+    predict = prediction(options.backend, target.shares_memory, earlier.built)
+    room = room_on(target, options.memory_limit, look=not options.ignore_memory)
+    reuse = options.reuse and not options.force
+    earlier = earlier if reuse else Earlier()
+    layout = layout_of(bundle, path, target.machine, options, predict, room, earlier)
+    parts = finished(layout.parts if reuse else (), staging)
+    parts |= take([part for part in layout.parts if part.file not in parts], earlier, staging)
+    left = [part for part in layout.parts if part.file not in parts]
+    for line in layout.told(parts):
+        progress.remark(line)
+    layout.warn(left, room)
+    work = Work(bundle, target, options, timing_cache_path(bundle, target, options), staging, progress)
+    for part in left:
+        parts[part.file] = make(part, layout.parts.index(part), len(layout.parts), work)
+    record = _unchecked(path, tuple(parts[part.file] for part in layout.parts), bundle, target)
+    write_record(staging / path.name, record)
+    return PlanFile(staging / path.name, record, bundle.folder)
 
 
 def timing_cache_path(bundle: Bundle, target: Target, options: BuildOptions) -> Path | None:
@@ -220,31 +193,19 @@ def open_timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> 
     return TimingCache(path, f"{target.machine.backend} {target.machine.version}")
 
 
-def _write_unchecked(path: Path, done: Done, bundle: Bundle, target: Target, facts: BuildFacts) -> PlanRecord:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
-        size = len(image)
-        with memoryview(image) as view:
-            whole, chunks = hash_plan(view)
-    part = PartRecord(
-        name=WHOLE,
-        file=path.name,
-        size_bytes=size,
-        sha256=whole,
-        chunk_bytes=CHUNK_BYTES,
-        chunk_sha256=chunks,
-        key=None,
-        weights_sha256=None,
-        weights_bytes=weights_bytes(bundle.manifest),
-        inputs=(),
-        outputs=(),
-        stream=0,
-        build=facts,
-        contents=done.contents,
-    )
-    record = PlanRecord(
+def _tells_of_finished(progress: BuildProgress, staging: Path) -> bool:
+    """Whether a build that failed leaves parts for the next one, which the user is told."""
+    kept = has_finished(staging)
+    if kept:
+        progress.remark("the parts that are finished are kept: the same command goes on from them")
+    return kept
+
+
+def _unchecked(path: Path, parts: tuple[PartRecord, ...], bundle: Bundle, target: Target) -> PlanRecord:
+    return PlanRecord(
         record_version=RECORD_VERSION,
         plan=path.name,
-        parts=(part,),
+        parts=parts,
         streams=None,
         machine=target.machine,
         bundle=bundle.manifest.name,
@@ -259,68 +220,27 @@ def _write_unchecked(path: Path, done: Done, bundle: Bundle, target: Target, fac
             checked_utc=None,
         ),
     )
-    write_record(path, record)
-    return record
 
 
 def _verify(
     plan: PlanFile, bundle: Bundle, target: Target, memory: MemoryName, progress: BuildProgress
-) -> PlanRecord:
-    """The record with the samples' errors in it; a plan that misses a gate is moved aside first."""
+) -> PlanFile:
+    """The plan with the samples' errors in its record; one that misses a gate is moved aside first."""
     if target.device is None:
-        return plan.record
+        return plan
     verification, contents = verify_plan(plan, bundle, target, memory, progress)
-    part = plan.record.parts[0]
-    part = msgspec.structs.replace(part, contents=contents or part.contents)
-    record = msgspec.structs.replace(plan.record, verification=verification, parts=(part,))
+    parts = tuple(
+        msgspec.structs.replace(part, contents=seen or part.contents)
+        for part, seen in zip(plan.record.parts, contents, strict=True)
+    )
+    record = msgspec.structs.replace(plan.record, verification=verification, parts=parts)
+    plan = replace(plan, record=record)
     if not verification.passed:
-        rejected = _set_aside(plan.path, bundle, record)
+        rejected = set_aside(plan, bundle.folder / PLANS_FOLDER)
         raise RejectedPlanError(
             f"The plan differs from the PyTorch FP32 policy by more than its gates allow: {verification.note}",
             f"It is kept as {rejected}. Find the first bad tensor with: "
             f"vla-bisect {bundle.folder}{backend_option(record.machine.backend)}",
             record,
         )
-    return record
-
-
-def _set_aside(path: Path, bundle: Bundle, record: PlanRecord) -> Path:
-    rejected = bundle.folder / PLANS_FOLDER / (path.name + REJECTED_SUFFIX)
-    # Not `path.parent`: that may be this build's staging folder, whose lock it holds already.
-    with locked(rejected.parent), uninterrupted():
-        record_path(path).unlink(missing_ok=True)
-        path.replace(rejected)
-        write_record(rejected, record)
-    return rejected
-
-
-def _publish(staged: Path, path: Path, record: PlanRecord) -> None:
-    """Plan first, record last: without the record, or with an older one, the plan is refused.
-
-    Two builds at once must not leave the plan of one beside the record of the other.
-    """
-    if staged == path:
-        write_record(path, record)
-        return
-    write_record(staged, record)
-    with locked(path.parent), uninterrupted():
-        staged.replace(path)
-        cache = runtime_cache_path(staged)
-        if cache.is_file():
-            cache.replace(runtime_cache_path(path))
-        record_path(staged).replace(record_path(path))
-    sync_folder(path.parent)
-
-
-def _finish_killed(path: Path) -> None:
-    """Put a record beside its plan where a build was killed between the two, and remove what else it left."""
-    for left in leftovers(path.parent):
-        record = record_path(left / path.name)
-        if record.is_file() and not (left / path.name).exists():  # its plan is in place already
-            record.replace(record_path(path))
-    remove_leftovers(path.parent)
-
-
-def write_record(plan: Path, record: PlanRecord) -> None:
-    """Write the side file of a plan, whole or not at all."""
-    write_atomically(record_path(plan), lambda file: file.write(encode_record(record)))
+    return plan

@@ -13,6 +13,8 @@ from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES
 from vla_edge.runtime.version import VERSION
 
+from .parts.arguments import parts_options
+
 if TYPE_CHECKING:
     from vla_edge.runtime.bundle.bundle import Bundle
 
@@ -58,8 +60,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Package for device memory.",
 )
-@click.option("--ignore-memory", is_flag=True, help="Do not warn where memory may be too little.")
-@click.option("--force", is_flag=True, help="Build even where a good plan is there.")
+@parts_options
+@click.option("--ignore-memory", is_flag=True, help="Neither look at what memory is free, nor warn.")
+@click.option("--force", is_flag=True, help="Build all anew, even where a good plan is there.")
 @click.option("--verify", "verify_only", is_flag=True, help="Build nothing: check the plan that is there.")
 @click.option("--stages", "stages_only", is_flag=True, help="Keep nothing: measure the error of each stage.")
 @click.option(
@@ -74,9 +77,14 @@ def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json:
     BUNDLE/plans. A plan that misses the gates of the manifest is set aside (.rejected), and the exit code
     is 1. Where a good plan is there already, nothing is built.
 
+    Where memory is too little for one plan, the graph is cut: its parts are built one after another and run
+    as one engine. A part that a bundle in the same folder has already, checked, is taken from there.
+
     \b
     Examples:
       vla-build engines/pure-fp16
+      vla-build engines/pure-fp16 --memory-limit 12GiB
+      vla-build engines/pure-fp16 --parts 5
       vla-build engines/pure-fp16 --level 5 --force
       vla-build engines/pure-fp16 --backend tensorrt-rtx --sm 89 --sm 120
       vla-build engines/pure-fp16 --verify

@@ -15,6 +15,8 @@ from vla_edge.runtime.engines.tensorrt.record import Contents
 _TEXT_TENSOR = re.compile(rb"\n\s+tensor=\{(?![^\n]*is_scratchspace=1)[^\n]*? type=(\w+) \}")
 _TEXT_CALL = re.compile(rb"\n\s+(\w+)=\{ ?name=\"?([^\s\"]+)[^\n]*stream=")
 _TEXT_DTYPES = {"float": "float32", "half": "float16"}
+# The number of its part, at the end of a layer's name.
+_PART = re.compile(r" \[part (\d{1,4})\]$")
 # A dtype word in the inspector's formats, such as "Half (1,80,2048)" or "Row major linear FP16 format".
 _FORMAT_DTYPES = {
     "fp32": "float32", "float": "float32", "float32": "float32", "fp16": "float16", "half": "float16",
@@ -23,17 +25,29 @@ _FORMAT_DTYPES = {
 }  # fmt: skip
 
 
-def engine_contents(information: str) -> Contents | None:
-    """From the JSON of TensorRT's engine inspector: layers by type, their outputs by dtype.
+def engine_contents(information: str, parts: int = 1) -> tuple[Contents | None, ...]:
+    """From the JSON of TensorRT's engine inspector: layers by type, their outputs by dtype, of each part.
 
-    None where it holds no layers, as from a plan built without detail.
+    None of one that holds no layers, as from a plan built without detail.
+
+    Args:
+        information: of all parts together, whose layers' names then end with "[part 2]".
+        parts: how many there are.
     """
-    layers = json.loads(information).get("Layers", [])
-    detailed = [layer for layer in layers if isinstance(layer, dict)]
-    if not detailed:
+    layers: list[list[dict[str, Any]]] = [[] for _ in range(parts)]
+    for layer in json.loads(information).get("Layers", []):
+        if isinstance(layer, dict):
+            found = _PART.search(str(layer.get("Name", "")))
+            at = int(found[1]) - 1 if found and parts > 1 else 0
+            layers[min(max(at, 0), parts - 1)].append(layer)
+    return tuple(map(_layers_contents, layers))
+
+
+def _layers_contents(layers: list[dict[str, Any]]) -> Contents | None:
+    if not layers:
         return None
-    kinds = Counter(str(layer.get("LayerType", "unknown")) for layer in detailed)
-    dtypes = Counter(_format_dtype(output) for layer in detailed for output in layer.get("Outputs", []))
+    kinds = Counter(str(layer.get("LayerType", "unknown")) for layer in layers)
+    dtypes = Counter(_format_dtype(output) for layer in layers for output in layer.get("Outputs", []))
     return _contents("engine", kinds, dtypes)
 
 

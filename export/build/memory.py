@@ -1,30 +1,160 @@
-"""Room for a build, asked before it starts."""
+"""Room for a build: the memory that it will take, predicted; what this machine has; the disk.
+
+One place for the figures of the prediction. A build takes the builder's own memory, then something for any graph, then
+a multiple of the weights. Measured on an H100 80GB, TensorRT 10.6.0, full size, generated weights, MiB above
+`trt.Builder()` alone (docs/jetson.md has the whole table):
+
+    weights  host    GPU   largest sum
+         42   2,639   136   2,749
+        170   3,154   262   3,260
+        603   4,178   692   4,286
+      1,154   3,569 1,248   4,817
+      3,124  10,588 3,212  13,800
+
+The lines below lie above all of it: to predict too much costs one part more, too little the build.
+"""
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME, Manifest
+from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend
+from vla_edge.runtime.engines.tensorrt.record import PartRecord
 from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.process.host_memory import available_memory_bytes
+
+from .target import Target
 
 _log = logging.getLogger(__name__)
 
 _GIB = 1 << 30
 _MIB = 1 << 20
-# A build of 3.1 GB of weights took 15 GB of host memory (H100, TensorRT 10.6): 4.8 times the weights.
-MEMORY_PER_WEIGHT = 4.8
-MEMORY_BASE_BYTES = 1 * _GIB
-# Where CPU and GPU share one memory, both count. Above the builder's own, that build took 10,588 MiB of the host's and
-# 3,212 of the GPU's for a plan of 3,124; the builder's own is by a public log of TensorRT 10.3 on an AGX Orin, 927 MiB
-# and 1,096 (docs/jetson.md has both).
-SHARED_MEMORY_PER_WEIGHT = (10_588 + 3_212) / 3_124
-SHARED_MEMORY_BASE_BYTES = (927 + 1_096) * _MIB
 # Plan and a little more; an older plan stays until the new one is checked.
 DISK_PER_WEIGHT = 1.05
 DISK_BASE_BYTES = 64 * _MIB
+
+
+@dataclass(frozen=True)
+class Line:
+    """MiB for MiB of weights: the builder's own, what any graph takes, and a multiple of the weights."""
+
+    base: int
+    fixed: int
+    factor: float
+
+    def size_bytes(self, weights: int) -> int:
+        return (self.base + self.fixed) * _MIB + int(self.factor * weights)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a build takes at most, in bytes: of the host's memory, of the GPU's."""
+
+    host: int
+    gpu: int
+
+    @property
+    def together(self) -> int:
+        return self.host + self.gpu
+
+
+# The builder's own: on that H100; on a board by a public log of TensorRT 10.3 on an AGX Orin (docs/jetson.md).
+_HOST, _GPU = Line(4796, 2750, 2.55), Line(1818, 110, 1.0)
+_BOARD_HOST, _BOARD_GPU = Line(927, 2750, 2.55), Line(1096, 110, 1.0)
+# TensorRT-RTX 1.7 times nothing and has no kernels to load: 119 MiB for weights of 2, 795 for 232 (x86, no GPU).
+_RTX_HOST, _RTX_GPU = Line(128, 0, 3.0), Line(0, 0, 0.0)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The memory of builds on one machine.
+
+    Attributes:
+        host, gpu: the lines.
+        shared: CPU and GPU share one memory.
+        host_shift, gpu_shift: bytes by which builds on this very machine took more or less.
+    """
+
+    host: Line
+    gpu: Line
+    shared: bool
+    host_shift: int = 0
+    gpu_shift: int = 0
+
+    def __call__(self, weights: int) -> Need:
+        """Of a build with so many bytes of weights."""
+        host, gpu = self.host.size_bytes(weights), self.gpu.size_bytes(weights)
+        return Need(max(0, host + self.host_shift), max(0, gpu + self.gpu_shift))
+
+
+def prediction(backend: Backend, shared: bool, measured: Iterable[PartRecord] = ()) -> Prediction:
+    """What builds by a library take.
+
+    Args:
+        backend: the library.
+        shared: CPU and GPU share one memory.
+        measured: parts that were built by it on this machine; the prediction then goes by the worst of them.
+    """
+    if LIBRARIES[backend].compiles_at_load:
+        plain = Prediction(_RTX_HOST, _RTX_GPU, shared)
+    else:
+        plain = Prediction(_BOARD_HOST, _BOARD_GPU, True) if shared else Prediction(_HOST, _GPU, False)
+    host_shifts, gpu_shifts = [], []
+    for part in measured:
+        build = part.build
+        if part.weights_bytes is None or build.timing_cache == "reused":  # with kernel times it takes less
+            continue
+        need = plain(part.weights_bytes)
+        if shared and build.peak_mib is not None:
+            host_shifts.append(build.peak_mib * _MIB - need.together)
+        elif not shared and build.peak_host_mib:
+            host_shifts.append(build.peak_host_mib * _MIB - need.host)
+            gpu_shifts.append((build.peak_gpu_mib or 0) * _MIB - need.gpu)
+    return Prediction(plain.host, plain.gpu, shared, max(host_shifts, default=0), max(gpu_shifts, default=0))
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory that a build may take, in bytes; None for what is not known, or not limited.
+
+    Attributes:
+        host: free, swap counted: a build on a board leans on it. Where memory is shared, the GPU's too.
+        gpu: free of a GPU's own memory.
+        limit: of both together, as the user wants it.
+        shared: CPU and GPU share one memory.
+    """
+
+    host: int | None
+    gpu: int | None
+    limit: int | None
+    shared: bool
+
+    def excess(self, need: Need) -> int:
+        """By how many bytes a build is too large; zero or less where it fits."""
+        pairs = [(need.together if self.shared else need.host, self.host), (need.together, self.limit)]
+        if not self.shared:
+            pairs.append((need.gpu, self.gpu))
+        return max((needed - room for needed, room in pairs if room is not None), default=0)
+
+
+def room_on(target: Target, limit: int | None, look: bool = True) -> Room:
+    """What a target's machine has now; the GPU must be open where it has a memory of its own.
+
+    Args:
+        target: what to build for.
+        limit: see `Room`.
+        look: else there is no room but the limit.
+    """
+    shared = target.shares_memory
+    if not look:
+        return Room(None, None, limit, shared)
+    gpu = target.device.free_bytes() if target.device is not None and not shared else None
+    return Room(available_memory_bytes(), gpu, limit, shared)
 
 
 def weights_bytes(manifest: Manifest) -> int:
@@ -33,15 +163,14 @@ def weights_bytes(manifest: Manifest) -> int:
 
 
 def memory_needed(weights: int, shared: bool) -> int:
-    """Bytes that building one plan takes, predicted; on a board the GPU's too, as it has no other.
+    """Bytes of host memory that building with TensorRT takes, predicted; on a board the GPU's too: it has no other.
 
     Args:
         weights: their size in bytes.
         shared: whether CPU and GPU share one memory.
     """
-    if shared:
-        return int(weights * SHARED_MEMORY_PER_WEIGHT) + SHARED_MEMORY_BASE_BYTES
-    return int(weights * MEMORY_PER_WEIGHT) + MEMORY_BASE_BYTES
+    need = prediction("tensorrt", shared)(weights)
+    return need.together if shared else need.host
 
 
 def disk_needed(weights: int) -> int:
@@ -49,37 +178,47 @@ def disk_needed(weights: int) -> int:
     return int(weights * DISK_PER_WEIGHT) + DISK_BASE_BYTES
 
 
-def check_room(bundle: Bundle, ignore_memory: bool = False, shared: bool = False) -> None:
-    """Refuse a build that would fill the disk, and warn of one that may not fit the memory.
-
-    Only warn: what a build takes was measured on one GPU, and differs on others. Swap counts as memory: a
-    build on a Jetson leans on it.
-
-    Args:
-        bundle: to build.
-        ignore_memory: do not warn.
-        shared: whether CPU and GPU share one memory.
+def check_disk(bundle: Bundle) -> None:
+    """Refuse a build that would fill the disk.
 
     Raises:
         ResourceError: too little disk, with what is needed and what is there.
     """
-    weights = weights_bytes(bundle.manifest)
-    disk, free_disk = disk_needed(weights), shutil.disk_usage(bundle.folder).free
-    if disk > free_disk:
+    disk, free = disk_needed(weights_bytes(bundle.manifest)), shutil.disk_usage(bundle.folder).free
+    if disk > free:
         raise ResourceError(
-            f"Not enough disk at {bundle.folder} for a plan: {_gib(disk)} needed, {_gib(free_disk)} free.",
+            f"Not enough disk at {bundle.folder} for a plan: {gib(disk)} needed, {gib(free)} free.",
             "Free some, or move the bundle to a larger disk.",
         )
-    memory, available = memory_needed(weights, shared), available_memory_bytes()
-    if not ignore_memory and available is not None and memory > available:
-        _log.warning(
-            "the build may run out of memory: about %s needed by a measurement on an H100, %s available with swap. "
-            "What helps: stop other programs (on a Jetson also the desktop: sudo init 3), add swap on fast storage, "
-            "a lower --level, --workspace-mib 512. --ignore-memory does not look.",
-            _gib(memory),
-            _gib(available),
-        )
 
 
-def _gib(size: int) -> str:
+def warn_of_memory(what: str, need: Need, room: Room, more_parts: str = "") -> None:
+    """Say that a build may not fit, and what would help. Only a warning: others' figures are behind it.
+
+    Args:
+        what: that is built.
+        need: predicted for it.
+        room: that is there.
+        more_parts: how to ask for more parts, where that would help.
+    """
+    needed = (
+        f"about {gib(need.together)} together with the GPU's" if room.shared else f"about {gib(need.host)}"
+    )
+    if not room.shared and room.gpu is not None:
+        needed += f" and {gib(need.gpu)} of the GPU's"
+    there = [f"{gib(room.host)} available with swap"] if room.host is not None else []
+    there += [f"{gib(room.gpu)} free on the GPU"] if room.gpu is not None else []
+    there += [f"a limit of {gib(room.limit)}"] if room.limit is not None else []
+    _log.warning(
+        "%s may run out of memory: %s predicted from builds on an H100, %s. What helps: stop other programs (on a "
+        "Jetson also the desktop: sudo init 3), add swap on fast storage, %sa lower --level, --workspace-mib 512. "
+        "--ignore-memory does not look.",
+        what,
+        needed,
+        ", ".join(there),
+        f"{more_parts}, " if more_parts else "",
+    )
+
+
+def gib(size: int) -> str:
     return f"{size / _GIB:.1f} GiB"

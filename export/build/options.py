@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, Backend
+from vla_edge.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,12 @@ class BuildOptions:
             half precision was not enough.
         timing_cache: keep measured kernel times beside the plan, so that the next build takes less.
         timing_cache_path: another file for them.
-        force: build even where a good plan is there.
-        ignore_memory: do not warn of little memory.
+        force: build even where a good plan, or a part of one, is there.
+        parts: into how many the graph is cut, each built by itself in turn; "auto" takes what is there, else the fewest
+            whose predicted memory fits this machine.
+        memory_limit: bytes that building one part may take, the GPU's memory included, where this machine has more.
+        reuse: take parts that plans of this bundle and of those beside it have already.
+        ignore_memory: neither look at the memory of this machine nor warn of too little.
     """
 
     backend: Backend = DEFAULT_BACKEND
@@ -40,4 +46,13 @@ class BuildOptions:
     timing_cache: bool = True
     timing_cache_path: Path | None = None
     force: bool = False
+    parts: Literal["auto"] | int = "auto"
+    memory_limit: int | None = None
+    reuse: bool = True
     ignore_memory: bool = False
+
+    def __post_init__(self) -> None:
+        if self.parts != "auto" and (isinstance(self.parts, bool) or self.parts < 1):
+            raise InputError(f"{self.parts!r} parts cannot be built.", "Give a number from 1 up, or 'auto'.")
+        if self.memory_limit is not None and self.memory_limit < 1:
+            raise InputError(f"A memory limit of {self.memory_limit} bytes is refused.", "Give more.")

@@ -29,6 +29,9 @@ class BuildProgress(Protocol):
 
     def finish(self, phase: str) -> None: ...
 
+    def remark(self, text: str) -> None:
+        """Something to know meanwhile, such as what is to be built."""
+
 
 class Silent:
     """Shows nothing."""
@@ -40,6 +43,9 @@ class Silent:
         return None
 
     def finish(self, phase: str) -> None:
+        return None
+
+    def remark(self, text: str) -> None:
         return None
 
 
@@ -82,6 +88,9 @@ class ShownProgress:
         self._depths.pop(phase, None)
         if task is not None:
             self._bars.remove_task(task)
+
+    def remark(self, text: str) -> None:
+        note(self._console, text)
 
 
 class Cancellable(Protocol):

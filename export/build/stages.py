@@ -20,7 +20,7 @@ from vla_edge.runtime.engines.tensorrt.parts.runner import EngineRunner
 from vla_edge.runtime.errors import EngineError
 
 from .build import open_timing_cache
-from .memory import check_room
+from .memory import check_disk
 from .network import build_engine, network_tensors
 from .options import BuildOptions
 from .progress import BuildProgress
@@ -65,7 +65,7 @@ def tapped_engine(
         ResourceError: not enough disk or memory for a build.
     """
     _require_device(target)
-    check_room(bundle, options.ignore_memory, target.shares_memory)
+    check_disk(bundle)
     cache = open_timing_cache(bundle, target, options)
     built = build_engine(bundle.model_path, target, options, cache, progress, taps)
     with runner_of(built.plan, target, graph=False) as runner:

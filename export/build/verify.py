@@ -52,11 +52,11 @@ Measures = dict[str, StageMeasure]
 
 def verify_plan(
     plan: PlanFile, bundle: Bundle, target: Target, memory: MemoryName, progress: BuildProgress
-) -> tuple[PlanVerification, Contents | None]:
+) -> tuple[PlanVerification, tuple[Contents | None, ...]]:
     """Run every golden sample through a plan.
 
     Returns:
-        The verification for the side file, and the engine's contents where its inspector tells them.
+        The verification for the side file, and each part's contents where the engine's inspector tells them.
 
     Raises:
         EngineError: the plan cannot be loaded or run.
@@ -69,7 +69,7 @@ def verify_plan(
         measures = run_samples(
             session.inputs, session.outputs, session.run, golden, bundle.manifest, progress
         )
-        contents = engine_contents(session.describe_layers())
+        contents = engine_contents(session.describe_layers(), len(plan.record.parts))
         engine = f"{session.identity} {session.identity.provider}"
     names, manifest = golden["names"].tolist(), bundle.manifest
     return judge(manifest.parity.gates, names, measures, engine, manifest.action.unit), contents

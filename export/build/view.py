@@ -8,18 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_edge.export.screen import gates as gate_view
-from vla_edge.export.screen.screen import escape, one_line, prose, result_console, say, size
+from vla_edge.export.screen.screen import escape, one_line, plain_table, prose, result_console, say, size
 from vla_edge.runtime.bundle.manifest import Gate, Manifest
 from vla_edge.runtime.checks.gates import Judgement, judge
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
 from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_option, dotted
-from vla_edge.runtime.engines.tensorrt.record import Check, PlanRecord, PlanVerification
+from vla_edge.runtime.engines.tensorrt.record import (
+    Check,
+    PartRecord,
+    PlanRecord,
+    PlanVerification,
+    StreamTimes,
+)
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from .build import BuildResult
     from .verify import StageMeasure
 
 ACTION = "action"
+_MIB = 1 << 20
 
 
 def print_built(results: Sequence[BuildResult], bundle: Path) -> None:
@@ -34,9 +43,13 @@ def print_built(results: Sequence[BuildResult], bundle: Path) -> None:
         record = result.record
         prose(console, f"[bold]{verdict(record.verification)}[/]")
         path = escape(str(bundle / PLANS_FOLDER / result.path.name))
-        say(console, f"{path}  {size(record.size_bytes)}{'' if result.fresh else ' (was there already)'}")
+        parts = f" in {len(record.parts)} parts" if len(record.parts) > 1 else ""
+        there = "" if result.fresh else " (was there already)"
+        say(console, f"{path}  {size(record.size_bytes)}{parts}{there}")
         for line in facts(record):
             prose(console, f"  {line}")
+        if len(record.parts) > 1:
+            console.print(parts_table(record))
     for line in dict.fromkeys(next_step(result.record, bundle) for result in results):
         say(console, line)
 
@@ -84,15 +97,50 @@ def _judgement(check: Check) -> Judgement:
 
 def facts(record: PlanRecord) -> list[str]:
     """For what machine, how it was built, what is in it."""
-    machine, build = record.machine, record.parts[0].build
+    machine = record.machine
     dtypes = ", ".join(f"{name} {count}" for name, count in record.contents.dtypes.items())
     return [
         f"{LIBRARIES[machine.backend].label} {one_line(machine.version)}, SM {dotted(machine.sm)}, "
         f"{one_line(machine.gpu or 'GPU not here')}",
-        f"built in {record.build_seconds:.1f} s, host memory {record.peak_host_mib} MiB, "
-        f"timing cache {one_line(build.timing_cache)}",
+        _how_built(record),
         f"{sum(record.contents.layers.values())} layers; values: {one_line(dtypes)}",
+        *([_streams(record.streams, record.parts)] if record.streams else ()),
     ]
+
+
+def _how_built(record: PlanRecord) -> str:
+    built = [part.build for part in record.parts if part.build.found_in is None]
+    if not built:
+        return f"nothing built: all {len(record.parts)} parts were found"
+    host, peaks = max(build.peak_host_mib for build in built), [build.peak_mib for build in built]
+    with_gpu = max((peak for peak in peaks if peak is not None), default=None)
+    memory = f"host memory {host} MiB" + ("" if with_gpu is None else f", with the GPU's {with_gpu} MiB")
+    return f"built in {record.build_seconds:.1f} s, {memory}, timing cache {one_line(built[0].timing_cache)}"
+
+
+def _streams(times: StreamTimes, parts: Sequence[PartRecord]) -> str:
+    kept = "side by side" if any(part.stream for part in parts) else "in line"
+    return f"parts in line {times.in_line_ms:.3f} ms, side by side {times.side_by_side_ms:.3f} ms: {kept}"
+
+
+def parts_table(record: PlanRecord) -> Table:
+    """Each part: what was predicted for its build, what it took, and where it is from."""
+    titles = ("part", "weights", "predicted", "memory", "time", "")
+    table = plain_table(titles, right=titles[1:5])
+    for part in record.parts:
+        build = part.build
+        taken = build.peak_host_mib if build.peak_mib is None else build.peak_mib
+        weights = "" if part.weights_bytes is None else f"{part.weights_bytes / _MIB:.0f} MiB"
+        found = build.found_in is not None
+        table.add_row(
+            one_line(part.name),
+            weights,
+            "" if build.predicted_mib is None or found else f"{build.predicted_mib} MiB",
+            "" if found else f"{taken} MiB",
+            "" if found else f"{build.seconds:.1f} s",
+            f"found in {one_line(build.found_in)}" if found else "built",
+        )
+    return table
 
 
 def next_step(record: PlanRecord, bundle: Path) -> str:

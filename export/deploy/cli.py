@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from vla_edge.export.build.parts.arguments import parts_options
 from vla_edge.export.screen.progress import BYTES, stage
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, verbose_option
 from vla_edge.runtime.engines.registry import WITHOUT_PLANS
@@ -132,16 +134,25 @@ def unpack(file: Path, folder: Path, bases: tuple[Path, ...], as_json: bool) -> 
 @click.option(
     "--device", type=click.IntRange(0), default=0, show_default=True, help="CUDA's index of the GPU."
 )
+@parts_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @verbose_option
 def deploy(
-    file: Path, root: Path, backend: str, no_build: bool, keep: int, device: int, as_json: bool
+    file: Path,
+    root: Path,
+    backend: str,
+    no_build: bool,
+    keep: int,
+    device: int,
+    as_json: bool,
+    **building: Any,
 ) -> None:
     """Make the bundle in FILE the current one of ROOT, where a robot keeps its bundles.
 
-    Unpacks it beside the others, taking from them what FILE leaves out; builds its plan; runs the golden
-    samples on the engine; and only then turns the link ROOT/current, in one step. The one before is
-    ROOT/previous. When anything fails, or the power goes, current is what it was: give the command again.
+    Unpacks it beside the others, taking from them what FILE leaves out; builds its plan, taking parts that
+    they have; runs the golden samples on the engine; and only then turns the link ROOT/current, in one step.
+    The one before is ROOT/previous. When anything fails, or the power goes, current is what it was: give the
+    command again.
 
     The robot's program loads ROOT/current, and is restarted after a deploy. A build needs most of a small
     board's memory: stop the program first there.
@@ -150,9 +161,11 @@ def deploy(
     Examples:
       vla-bundle deploy policy-1.vla engines/
       vla-bundle deploy update.vla engines/ --keep 4
+      vla-bundle deploy update.vla engines/ --memory-limit 12GiB
       vla-bundle deploy update.vla engines/ --backend onnxruntime
     """
     from vla_edge.export.build.build import RejectedPlanError
+    from vla_edge.export.build.options import BuildOptions
     from vla_edge.export.build.view import print_rejected
     from vla_edge.export.packed.packed import open_packed
 
@@ -161,7 +174,7 @@ def deploy(
     from .screen import ShownScreen
     from .view import print_deployed
 
-    options = DeployOptions(backend, not no_build, keep, device)
+    options = DeployOptions(backend, not no_build, keep, BuildOptions(device_index=device, **building))
     with open_packed(file) as packed:
         try:
             deployment = make(packed, root, options, ShownScreen(file.name))

@@ -9,10 +9,11 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import BuildProgress, Silent
 from vla_edge.export.build.verify import utc_now
 from vla_edge.export.packed.blocks import nothing
@@ -69,13 +70,13 @@ class DeployOptions:
         backend: the engine that will run, see `prove`.
         build: build what is missing and check golden samples; else only hashes are checked.
         keep: how many deployed bundles stay, current and previous among them.
-        device_index: CUDA's index of the GPU.
+        plan: how a plan is built, and for which GPU; its backend is this one's.
     """
 
     backend: str = DEFAULT_BACKEND
     build: bool = True
     keep: int = 2
-    device_index: int = 0
+    plan: BuildOptions = field(default_factory=BuildOptions)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def deploy(packed: Packed, root: Path, options: DeployOptions, screen: Screen | 
         verification = None
         if options.build:
             with screen.proving() as progress:
-                verification = prove(bundle, options.backend, options.device_index, progress)
+                verification = prove(bundle, options.backend, options.plan, progress)
         record = _kept_record(bundle, options, verification)
         switch(root, root / bundle.folder.name)
         removed = remove_older(root, options.keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import cast
 
 from vla_edge.export.build.build import build_plan, verify_existing
@@ -17,13 +18,13 @@ from vla_edge.runtime.engines.tensorrt.record import PlanVerification
 from vla_edge.runtime.errors import ParityError
 
 
-def prove(bundle: Bundle, backend: str, device_index: int, progress: BuildProgress) -> PlanVerification:
+def prove(bundle: Bundle, backend: str, how: BuildOptions, progress: BuildProgress) -> PlanVerification:
     """Build the bundle's plan where it is missing, and run the golden samples.
 
     Args:
         bundle: opened with full verification.
         backend: "tensorrt", "tensorrt-rtx" or "onnxruntime", which needs no plan.
-        device_index: CUDA's index of the GPU.
+        how: to build, for that backend.
         progress: is told of phases and samples.
 
     Raises:
@@ -32,7 +33,7 @@ def prove(bundle: Bundle, backend: str, device_index: int, progress: BuildProgre
     """
     if backend == WITHOUT_PLANS:
         return _on_graph(bundle, backend, progress)
-    options = BuildOptions(backend=cast(Backend, backend), device_index=device_index)
+    options = replace(how, backend=cast(Backend, backend))
     result = build_plan(bundle, options, progress)
     if not result.fresh:  # whatever was proven then, it runs now
         result = verify_existing(bundle, options, progress)

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -62,21 +62,32 @@ def staging_folder(target: Path, mode: int = 0o777) -> Iterator[Path]:
 
 
 @contextmanager
-def resumed_folder(target: Path) -> Iterator[Path]:
+def resumed_folder(target: Path, keeps: Callable[[Path], bool] = lambda folder: False) -> Iterator[Path]:
     """As `staging_folder`, but it begins with what a dead process left of the same target, where there is something.
 
     That is unproven: half-written, or of other work for that target; the caller checks it.
+
+    Args:
+        target: what the folder is for.
+        keeps: where the block fails, whether the folder holds what the next one can go on from; it is then left, as
+            by a dead process.
 
     Raises:
         OSError: the parent cannot be written.
     """
     folder, lock = _taken_over(target) or new_folder(target)
+    kept = False
     try:
         remove_leftovers(target.parent)  # not this one, which is locked
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            kept = keeps(folder)
+            raise
     finally:
         with uninterrupted():
-            remove(folder)
+            if not kept:
+                remove(folder)
             os.close(lock)
 
 

@@ -49,6 +49,9 @@ class _Told:
     def finish(self, phase: str) -> None:
         self.send(Finished(phase))
 
+    def remark(self, text: str) -> None:
+        _log.info("%s", text)
+
 
 class _LogToParent(logging.Handler):
     def __init__(self, told: _Told) -> None:
@@ -62,23 +65,24 @@ class _LogToParent(logging.Handler):
 def main() -> None:
     """Answer one job. A mistake of ours ends with its traceback on stderr, and without an answer."""
     os.dup2(2, 1)  # what libraries print is not the command's result
-    with Connection(int(sys.argv[-1])) as pipe:
-        job = decode_job(pipe.recv_bytes())
-        _end_with_parent(job.parent, pipe)
-        stand_in_for_missing_user()
-        told = _Told(pipe)
-        logger = logging.getLogger("vla_edge")
-        logger.addHandler(_LogToParent(told))
-        logger.setLevel(job.log_level)
-        try:
-            answer: Message = _build(job, told)
-        except Exception as error:
-            found = in_plain_words(error)
-            if found is None:
-                raise
-            _log.info("where it was raised:", exc_info=error)
-            answer = Refused(type(found).__name__, found.problem, found.hint)
-        told.send(answer)
+    # never closed: what waits for the parent's end would take that for it, before a traceback is out
+    pipe = Connection(int(sys.argv[-1]))
+    job = decode_job(pipe.recv_bytes())
+    _end_with_parent(job.parent, pipe)
+    stand_in_for_missing_user()
+    told = _Told(pipe)
+    logger = logging.getLogger("vla_edge")
+    logger.addHandler(_LogToParent(told))
+    logger.setLevel(job.log_level)
+    try:
+        answer: Message = _build(job, told)
+    except Exception as error:
+        found = in_plain_words(error)
+        if found is None:
+            raise
+        _log.info("where it was raised:", exc_info=error)
+        answer = Refused(type(found).__name__, found.problem, found.hint)
+    told.send(answer)
 
 
 def _build(job: Job, told: _Told) -> Done:

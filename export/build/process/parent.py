@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
@@ -39,7 +40,7 @@ _ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "131072",
     "MALLOC_MMAP_THRESHOLD_": "65536",
 }
-_END_S = 5.0
+_END_S = 60.0
 _REPORT = "Run it again with -v; report it if it happens again."
 _MORE_ROOM = "stop other programs (on a Jetson also the desktop: sudo init 3), add swap on fast storage"
 
@@ -124,8 +125,7 @@ def _follow(
         try:
             message = decode_message(pipe.recv_bytes())
         except (EOFError, ConnectionResetError):
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_END_S)
+            _wait_for_end(process, came)
             return None
         except msgspec.DecodeError as error:
             raise EngineError(
@@ -135,6 +135,13 @@ def _follow(
             return message
         _pass_on(message, progress)
     return None
+
+
+def _wait_for_end(process: subprocess.Popen[bytes], came: list[int]) -> None:
+    """It has closed its pipe; writing a core file takes a while."""
+    end_s = time.monotonic() + _END_S
+    while process.poll() is None and not came and time.monotonic() < end_s:
+        time.sleep(INTERVAL_S)
 
 
 def _pass_on(message: Message, progress: BuildProgress) -> None:

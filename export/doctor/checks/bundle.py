@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vla_edge.export.build.memory import weights_bytes
 from vla_edge.export.families import BUILT_IN, GROUP
+from vla_edge.export.parts.graph import read_graph
 from vla_edge.export.screen.screen import size
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.graph_check import check_graph
@@ -33,7 +34,16 @@ def pending_build(folder: Path, machine: Machine) -> Build | None:
         return None
     if machine.gpu is None or any(_fitting(bundle, machine, name) for name in _planners(machine)):
         return None
-    return Build(bundle.folder, weights_bytes(bundle.manifest))
+    return Build(bundle.folder, weights_bytes(bundle.manifest), _largest_part(bundle))
+
+
+def _largest_part(bundle: Bundle) -> int | None:
+    """Bytes of weights of the largest part where the graph is cut wherever it can be; None where it cannot."""
+    try:
+        segments = read_graph(bundle).segments
+    except BundleError:  # `check_files` says what is damaged; what cannot be cut is built whole
+        return None
+    return max(segment.weights_bytes for segment in segments) if len(segments) > 1 else None
 
 
 def check_bundle(folder: Path, machine: Machine) -> Iterator[Finding]:

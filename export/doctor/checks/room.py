@@ -27,10 +27,13 @@ class Build:
     Attributes:
         folder: of the bundle.
         weights: their size in bytes.
+        largest_part: bytes of weights of the largest part, if the graph is cut wherever it can be; None of one that
+            cannot be cut.
     """
 
     folder: Path
     weights: int
+    largest_part: int | None = None
 
 
 def check_memory(machine: Machine, build: Build | None) -> Iterator[Finding]:
@@ -42,13 +45,21 @@ def check_memory(machine: Machine, build: Build | None) -> Iterator[Finding]:
         return
     swap = f"and {gib(with_swap - free)} of swap" if with_swap > free else "no swap"
     found = f"{gib(free)} of {gib(_total(machine))} free, {swap}"
-    needed = memory_needed(build.weights, machine.shares_memory) if build else 0
-    if needed <= with_swap:
-        fits = f"; a build takes about {gib(needed)}" if build else ""
-        yield Finding("memory", "memory", f"{found}{fits}")
+    if build is None:
+        yield Finding("memory", "memory", found)
         return
-    short = f"{found}; a build as one plan takes about {gib(needed)}"
-    yield Finding("memory", "memory", short, "warning", f"It may run out: {_HELPS}")
+    whole = memory_needed(build.weights, machine.shares_memory)
+    if whole <= with_swap:
+        yield Finding("memory", "memory", f"{found}; a build takes about {gib(whole)}")
+        return
+    found = f"{found}; a build as one plan takes about {gib(whole)}"
+    part = None if build.largest_part is None else memory_needed(build.largest_part, machine.shares_memory)
+    if part is not None:
+        found += f", in parts {gib(part)}"
+        if part <= with_swap:
+            yield Finding("memory", "memory", f"{found}: vla-build makes parts")
+            return
+    yield Finding("memory", "memory", found, "warning", f"It may run out: {_HELPS}")
 
 
 def _total(machine: Machine) -> int:

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 from fake_tensorrt import FakeDevice
-from plan_builds import ADA, verification
+from plan_builds import ADA, verifies
 from plan_bundles import write_bundle
 
 from vla_edge.export.build import build as build_module
 from vla_edge.export.build.build import build_plan
+from vla_edge.export.build.parts import streams
 from vla_edge.export.build.target import Target
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.tensorrt.record import StreamTimes
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +45,8 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
                 yield Target(target.library, target.machine, FakeDevice([], sm=89), "")
 
         monkeypatch.setattr(build_module, "open_target", target_with_gpu)
-        monkeypatch.setattr(build_module, "verify_plan", lambda *arguments: (verification(passed), None))
+        monkeypatch.setattr(build_module, "verify_plan", verifies(passed))
+        faster = StreamTimes(in_line_ms=2.0, side_by_side_ms=1.5)
+        monkeypatch.setattr(streams, "_measured", lambda *arguments: faster)
 
     return make

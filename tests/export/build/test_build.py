@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,18 +17,18 @@ from typing import Any
 import pytest
 from fake_tensorrt import FakeDevice
 from known_layouts import LAYOUTS
-from plan_builds import ADA, left_in, verification
+from plan_builds import ADA, left_in, verified, verifies
 
 from vla_edge.export.build import build as build_module
 from vla_edge.export.build.build import build_plan, verify_existing
-from vla_edge.export.build.progress import Silent
-from vla_edge.export.build.target import Target, open_target
+from vla_edge.export.build.parts import making
+from vla_edge.export.build.target import Target
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.library import load_library
 from vla_edge.runtime.engines.tensorrt.plan import PlanFile, find_plan, open_part, read_record
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header
 from vla_edge.runtime.engines.tensorrt.plan_names import record_path
-from vla_edge.runtime.engines.tensorrt.record import Machine, PlanVerification
+from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.errors import EngineError, ParityError
 
 
@@ -155,10 +156,10 @@ def test_a_plan_within_its_gates_is_recorded_as_checked(
 def test_only_the_plan_its_record_and_its_runtime_cache_are_published(
     bundle: Bundle, with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def verify(plan: PlanFile, *_: object) -> tuple[PlanVerification, None]:
+    def verify(plan: PlanFile, *_: object) -> Any:
         plan.path.with_name(plan.path.name + ".runtime-cache").write_bytes(b"kernels")
         plan.path.with_name("core.1234").write_bytes(b"of a crash")
-        return verification(True), None
+        return verified(True, plan)
 
     with_gpu(True)
     monkeypatch.setattr(build_module, "verify_plan", verify)
@@ -200,7 +201,7 @@ def test_a_good_plan_stays_when_its_successor_misses_a_gate(
 def test_a_board_builds_while_this_process_holds_no_gpu(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, shared: bool, order: list[str]
 ) -> None:
-    inner, build, seen = build_module.open_target, build_module.build_apart, list[str]()
+    inner, build, seen = build_module.open_target, making.build_apart, list[str]()
 
     @contextmanager
     def opened(*arguments: Any, **named: Any) -> Iterator[Target]:
@@ -215,8 +216,8 @@ def test_a_board_builds_while_this_process_holds_no_gpu(
         return lambda *arguments: (seen.append(name), result(*arguments))[1]
 
     monkeypatch.setattr(build_module, "open_target", opened)
-    monkeypatch.setattr(build_module, "build_apart", noted("build", build))
-    monkeypatch.setattr(build_module, "verify_plan", noted("verify", lambda *_: (verification(True), None)))
+    monkeypatch.setattr(making, "build_apart", noted("build", build))
+    monkeypatch.setattr(build_module, "verify_plan", noted("verify", verifies(True)))
     assert build_plan(bundle, ADA).fresh
     assert seen == order
 
@@ -241,14 +242,8 @@ def test_an_unchecked_plan_is_checked_where_its_gpu_is(
 def test_every_layout_builds_and_keeps_its_precision(
     bundle_of: Callable[..., Path], tmp_path: Path, layout: str, clip: str
 ) -> None:
-    source = bundle_of(layout, clip, "fp16")
-    folder = tmp_path / "bundle"
-    folder.symlink_to(source)
-    bundle = Bundle.open(folder)
-    with open_target("tensorrt-rtx", 0, "cuda-bindings", 89) as target:
-        built = build_module._build_into(tmp_path / "layout.plan", bundle, target, ADA, Silent())
-    assert isinstance(built, PlanFile)
-    contents = built.record.contents
+    shutil.copytree(bundle_of(layout, clip, "fp16"), tmp_path / "bundle")
+    contents = build_plan(Bundle.open(tmp_path / "bundle"), ADA).record.contents
     assert contents.source == "plan"
     assert contents.dtypes["float16"] > contents.dtypes.get("float32", 0) / 4
     assert contents.layers["fully_connected"] > 4

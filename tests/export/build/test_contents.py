@@ -31,7 +31,7 @@ def test_the_inspectors_json_is_counted() -> None:
         },
         {"Name": "d", "LayerType": "Reformat", "Outputs": [{"Name": "v", "Format/Datatype": "Int32"}]},
     ]
-    contents = engine_contents(json.dumps({"Layers": layers}))
+    (contents,) = engine_contents(json.dumps({"Layers": layers}))
     assert contents is not None
     assert contents.layers == {"gemm": 2, "Reformat": 1, "kgen": 1}
     assert contents.dtypes == {"float16": 2, "float32": 1, "int32": 1, "unknown": 1}
@@ -39,7 +39,7 @@ def test_the_inspectors_json_is_counted() -> None:
 
 @pytest.mark.parametrize("text", ["{}", '{"Layers": []}', '{"Layers": ["only a name"]}'])
 def test_an_engine_without_detail_counts_nothing(text: str) -> None:
-    assert engine_contents(text) is None
+    assert engine_contents(text) == (None,)
 
 
 def test_a_plan_without_the_known_text_counts_nothing() -> None:
@@ -65,3 +65,17 @@ def test_the_parsed_network_has_the_dtypes_of_the_graph(tmp_path: Path) -> None:
     with open_target("tensorrt-rtx", 0, "cuda-bindings", 89) as target:
         assert {"attended", "text", "vision", "actions"} <= network_tensors(target, bundle.model_path)
     assert len(load_golden(bundle)["names"]) == SAMPLES
+
+
+def test_layers_are_counted_by_the_part_that_they_are_of() -> None:
+    layers = [
+        {"Name": "a [part 1]", "LayerType": "gemm"},
+        {"Name": "b [part 3]", "LayerType": "kernel"},
+        {"Name": "c [part 3]", "LayerType": "kernel"},
+        {"Name": "d [part 999]", "LayerType": "beyond"},
+    ]
+    one, two, three = engine_contents(json.dumps({"Layers": layers}), 3)
+    assert one is not None
+    assert two is None
+    assert three is not None
+    assert (one.layers, three.layers) == ({"gemm": 1}, {"kernel": 2, "beyond": 1})

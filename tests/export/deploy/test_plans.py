@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fake_tensorrt import FakeDevice
 from packed_files import packed_file
-from plan_builds import verification
+from plan_builds import verified as verified_as
 from plan_bundles import write_bundle
 
 from vla_edge.export.build import build as build_module
@@ -36,7 +36,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], list[str]]:
 
         def verified(plan: Any, *arguments: Any) -> Any:
             ran.append(plan.path.name)
-            return verification(passed), None
+            return verified_as(passed, plan)
 
         monkeypatch.setattr(build_module, "open_target", target_with_gpu)
         monkeypatch.setattr(build_module, "verify_plan", verified)

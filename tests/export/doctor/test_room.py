@@ -30,7 +30,8 @@ def meminfo(available_mib: int, swap_mib: int) -> dict[str, str | None]:
 
 
 def test_a_board_needs_what_was_measured_above_its_own_builder() -> None:
-    assert memory_needed(HYBRID, shared=True) // MIB == 13_800 + 2_023
+    measured = 13_800 + 2_023
+    assert measured <= memory_needed(HYBRID, shared=True) // MIB < 1.02 * measured
     assert memory_needed(HYBRID, shared=False) // MIB == 16_019
 
 

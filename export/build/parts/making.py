@@ -1,0 +1,204 @@
+"""Each part of a plan in its turn: taken from where it is, or built. What is finished outlives a killed build."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from vla_edge.export.build.options import BuildOptions
+from vla_edge.export.build.process.memory_watch import watch_of
+from vla_edge.export.build.process.messages import Done, Job
+from vla_edge.export.build.process.parent import build_apart
+from vla_edge.export.build.progress import BuildProgress
+from vla_edge.export.build.target import Target
+from vla_edge.export.build.verify import utc_now
+from vla_edge.export.parts.split import write_part
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME
+from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
+from vla_edge.runtime.engines.tensorrt.plan import CHUNK_BYTES, hash_plan
+from vla_edge.runtime.engines.tensorrt.plan_names import PART_SUFFIX, RECORD_SUFFIX
+from vla_edge.runtime.engines.tensorrt.record import BuildFacts, PartRecord
+from vla_edge.runtime.files.atomic import write_atomically
+from vla_edge.runtime.files.regular_file import open_regular, read_regular
+from vla_edge.runtime.files.staging import remove
+
+from .earlier import Earlier
+from .labels import Labelled
+from .wanted import Wanted
+
+_GRAPHS = "graphs"
+_MAX_NOTE_BYTES = 8 << 20
+_MIB = 1 << 20
+_COPIED_BYTES = 16 << 20  # at a time
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all parts of one plan have in common.
+
+    Attributes:
+        bundle: with the graph.
+        target: to build for; on a board closed meanwhile.
+        options: of the builder.
+        timing_cache: file of kernel times, or None.
+        staging: folder in which the files appear.
+        progress: is told of phases.
+    """
+
+    bundle: Bundle
+    target: Target
+    options: BuildOptions
+    timing_cache: Path | None
+    staging: Path
+    progress: BuildProgress
+
+
+def finished(wanted: Iterable[Wanted], staging: Path) -> dict[str, PartRecord]:
+    """Parts that an earlier build of the same plan had finished, by their file's name; all else is removed.
+
+    A part counts that has a note beside it, written last, and is what that says to the last byte.
+    """
+    found = {}
+    for part in wanted:
+        note = _noted(staging / part.file) if part.key is not None else None
+        if note is not None and note.key == part.key:
+            found[part.file] = note
+    keep = {*found, *(name + RECORD_SUFFIX for name in found)}
+    for path in list(staging.iterdir()):
+        if path.name not in keep:
+            remove(path)
+    return found
+
+
+def has_finished(staging: Path) -> bool:
+    """Whether there is a part that the next build of this plan can go on from."""
+    return any(_note(path).exists() for path in staging.glob(f"*{PART_SUFFIX}"))
+
+
+def take(wanted: Iterable[Wanted], earlier: Earlier, staging: Path) -> dict[str, PartRecord]:
+    """Parts that other plans have, by their file's name here; linked, or copied where that cannot be."""
+    taken = {}
+    for part in wanted:
+        kept = earlier.parts.get(part.key) if part.key is not None else None
+        if kept is None or not kept.is_sound():
+            continue
+        _link(kept.path, staging / part.file)
+        build = msgspec.structs.replace(
+            kept.part.build,
+            found_in=kept.plan.record.bundle,
+            predicted_mib=part.need.together // _MIB,
+        )
+        taken[part.file] = msgspec.structs.replace(
+            kept.part, name=part.name, file=part.file, stream=part.stream, build=build
+        )
+    return taken
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links, or another one
+        with open_regular(source) as file:
+            write_atomically(target, lambda copy: shutil.copyfileobj(file, copy, _COPIED_BYTES))
+
+
+def make(part: Wanted, at: int, of: int, work: Work) -> PartRecord:
+    """Build one part in a process of its own, into the staging folder.
+
+    Raises:
+        VlaError: as `build_apart`.
+    """
+    start, watch = time.perf_counter(), watch_of(work.target)
+    path = work.staging / part.file
+    done = build_apart(_job(part, path, work), watch, Labelled(work.progress, part.name, at, of))
+    peaks = watch.peaks()
+    facts = BuildFacts(
+        seconds=round(time.perf_counter() - start, 3),
+        peak_host_mib=peaks.host,
+        peak_gpu_mib=peaks.gpu,
+        peak_mib=peaks.together,
+        predicted_mib=part.need.together // _MIB,
+        timing_cache=done.timing_cache,
+        level=work.options.level,
+        aux_streams=work.options.aux_streams,
+        workspace_mib=work.options.workspace_mib,
+        built_utc=utc_now(),
+    )
+    record = _record(part, path, facts, done)
+    if part.key is not None:
+        write_atomically(_note(path), lambda file: file.write(msgspec.json.encode(record)))
+    return record
+
+
+def _job(part: Wanted, path: Path, work: Work) -> Job:
+    compiles_at_load = LIBRARIES[work.options.backend].compiles_at_load
+    return Job(
+        model=_model(part, work),
+        plan=path,
+        # the process may see no GPU, or another one first
+        options=replace(work.options, sm=work.target.machine.sm) if compiles_at_load else work.options,
+        timing_cache=work.timing_cache,
+        log_level=logging.getLogger("vla_edge").getEffectiveLevel(),
+        parent=os.getpid(),
+    )
+
+
+def _model(part: Wanted, work: Work) -> Path:
+    """The part's ONNX file, over the bundle's own weights."""
+    if part.graph is None:
+        return work.bundle.model_path
+    graphs = work.staging / _GRAPHS
+    remove(graphs)
+    graphs.mkdir()
+    return write_part(part.graph, graphs, work.bundle.folder / WEIGHTS_NAME)
+
+
+def _record(part: Wanted, path: Path, facts: BuildFacts, done: Done) -> PartRecord:
+    size, whole, chunks = _hashed(path)
+    return PartRecord(
+        name=part.name,
+        file=path.name,
+        size_bytes=size,
+        sha256=whole,
+        chunk_bytes=CHUNK_BYTES,
+        chunk_sha256=chunks,
+        key=part.key,
+        weights_sha256=part.weights_sha256,
+        weights_bytes=part.weights_bytes,
+        inputs=part.graph.inputs if part.graph else (),
+        outputs=part.graph.outputs if part.graph else (),
+        stream=part.stream,
+        build=facts,
+        contents=done.contents,
+    )
+
+
+def _hashed(path: Path) -> tuple[int, str, tuple[str, ...]]:
+    """Size and hashes of a file."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
+        with memoryview(image) as view:
+            whole, chunks = hash_plan(view)
+        return len(image), whole, chunks
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + RECORD_SUFFIX)
+
+
+def _noted(path: Path) -> PartRecord | None:
+    """What a finished part's note says, if the part is there and as it says."""
+    try:
+        note = msgspec.json.decode(read_regular(_note(path), _MAX_NOTE_BYTES), type=PartRecord)
+        sound = _hashed(path) == (note.size_bytes, note.sha256, note.chunk_sha256)
+    except (OSError, ValueError, msgspec.DecodeError):  # none, or one that was being written; an empty file
+        return None
+    return note if sound and note.file == path.name else None

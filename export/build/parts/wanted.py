@@ -1,0 +1,197 @@
+"""What is to be built: the whole graph, or parts of it, each with its key and what it will take."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from vla_edge.export.build.memory import Need, Prediction, Room, gib, warn_of_memory, weights_bytes
+from vla_edge.export.build.options import BuildOptions
+from vla_edge.export.parts.choice import choose
+from vla_edge.export.parts.graph import Graph, read_graph
+from vla_edge.export.parts.keys import PartKey, WeightHashes, key_of
+from vla_edge.export.parts.lanes import lanes
+from vla_edge.export.parts.split import PartGraph, split
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME
+from vla_edge.runtime.engines.tensorrt.plan_names import part_path
+from vla_edge.runtime.engines.tensorrt.record import WHOLE, Machine, PartRecord
+from vla_edge.runtime.errors import BundleError
+
+from .earlier import Earlier
+
+_log = logging.getLogger(__name__)
+
+KEY_VERSION = 1
+_MIB = 1 << 20
+_MOST_STREAM = 7  # of a part's record
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One plan file to have.
+
+    Attributes:
+        name: of the part, or "whole".
+        file: its name.
+        graph: of the part; None for the bundle's own, as it stands.
+        key: what decides its bytes; None of the whole, which is not shared.
+        weights_sha256: of a part.
+        weights_bytes: of its weights.
+        stream: where it may run beside others.
+        need: predicted for its build.
+    """
+
+    name: str
+    file: str
+    graph: PartGraph | None
+    key: str | None
+    weights_sha256: str | None
+    weights_bytes: int
+    stream: int
+    need: Need
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a plan is to consist of.
+
+    Attributes:
+        parts: in the order in which they run; one for the whole.
+        most: into how many this graph can be cut; 0 where that was not looked at.
+    """
+
+    parts: tuple[Wanted, ...]
+    most: int
+
+    def told(self, there: Mapping[str, PartRecord]) -> Iterator[str]:
+        """Of several parts, a line for each: where it is from, or what building it will take.
+
+        Args:
+            there: those that need not be built, by their file's name.
+        """
+        if len(self.parts) == 1:
+            return
+        for part in self.parts:
+            known = there.get(part.file)
+            if known is None:
+                how = f"about {gib(part.need.together)} to build"
+            elif known.build.found_in is None:
+                how = "finished by the build before"
+            else:
+                how = f"found in {known.build.found_in}"
+            yield f"{part.name}: {part.weights_bytes / _MIB:.0f} MiB of weights, {how}"
+
+    def warn(self, left: Sequence[Wanted], room: Room) -> None:
+        """Say where the largest of those that are left to build may not fit."""
+        largest = max(left, key=lambda part: part.need.together, default=None)
+        if largest is None or room.excess(largest.need) <= 0:
+            return
+        what = "the build" if largest.graph is None else f"the build of part {largest.name}"
+        can = len(self.parts) < self.most
+        warn_of_memory(what, largest.need, room, f"more parts (--parts, up to {self.most})" if can else "")
+
+
+def layout_of(
+    bundle: Bundle,
+    plan: Path,
+    machine: Machine,
+    options: BuildOptions,
+    predict: Prediction,
+    room: Room,
+    earlier: Earlier,
+) -> Layout:
+    """Choose.
+
+    Args:
+        bundle: opened with full verification.
+        plan: where its plan for the machine lies or will lie.
+        machine: to build for.
+        options: `parts`, and what keys depend on.
+        predict: memory of a build.
+        room: memory for it.
+        earlier: plans that are here already; "auto" prefers to be cut as they are.
+
+    Raises:
+        BundleError: the graph cannot be cut, and was asked to be.
+        InputError: it cannot be cut into so many parts.
+    """
+    whole, auto = _whole(bundle, plan, predict), options.parts == "auto"
+    splits = earlier.splits if auto else ()
+    if options.parts == 1 or (auto and not splits and room.excess(whole.need) <= 0):
+        return Layout((whole,), 0)
+    try:
+        cut = _Cut(bundle, plan, machine, options, predict, earlier)
+    except BundleError as error:
+        if not auto:
+            raise
+        _log.warning("%s It is built whole.", error.problem)
+        return Layout((whole,), 0)
+    choice = choose(
+        cut.graph, options.parts, 0, lambda weights: room.excess(predict(weights)), cut.preferred(splits)
+    )
+    parts = cut.wanted(choice.boundaries) if choice.boundaries else (whole,)
+    return Layout(parts, len(cut.graph.segments))
+
+
+def _whole(bundle: Bundle, plan: Path, predict: Prediction) -> Wanted:
+    weights = weights_bytes(bundle.manifest)
+    return Wanted(WHOLE, plan.name, None, None, None, weights, 0, predict(weights))
+
+
+class _Cut:
+    """A graph, its weights hashed, and what it gives where it is cut."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        plan: Path,
+        machine: Machine,
+        options: BuildOptions,
+        predict: Prediction,
+        earlier: Earlier,
+    ) -> None:
+        self.graph: Graph = read_graph(bundle)
+        self._plan, self._machine, self._options = plan, machine, options
+        self._predict, self._earlier = predict, earlier
+        self._hashes = WeightHashes(self.graph, bundle.folder / WEIGHTS_NAME)
+
+    def wanted(self, boundaries: tuple[str, ...]) -> tuple[Wanted, ...]:
+        parts = split(self.graph, boundaries)
+        return tuple(self._wanted(part, lane) for part, lane in zip(parts, lanes(parts), strict=True))
+
+    def _wanted(self, part: PartGraph, lane: int) -> Wanted:
+        found = key_of(part, self._hashes)
+        key = full_key(found, self._machine, self._options)
+        return Wanted(
+            name=part.name,
+            file=part_path(self._plan, part.name, key).name,
+            graph=part,
+            key=key,
+            weights_sha256=found.weights_sha256,
+            weights_bytes=part.weights_bytes,
+            stream=lane if lane <= _MOST_STREAM else 0,
+            need=self._predict(part.weights_bytes),
+        )
+
+    def preferred(self, splits: tuple[tuple[str, ...], ...]) -> list[tuple[str, ...]]:
+        """Those of which parts are there, that with the most weights first."""
+        known = [cuts for cuts in splits if set(cuts) <= self.graph.places.keys()]
+        there = {cuts: self._bytes_there(cuts) for cuts in known}
+        return sorted((cuts for cuts in known if there[cuts]), key=lambda cuts: -there[cuts])
+
+    def _bytes_there(self, cuts: tuple[str, ...]) -> int:
+        return sum(part.weights_bytes for part in self.wanted(cuts) if part.key in self._earlier.parts)
+
+
+def full_key(part: PartKey, machine: Machine, options: BuildOptions) -> str:
+    """What decides a part's plan: its content, the library, the GPU, and the options of the builder."""
+    of_machine = (machine.backend, machine.version, machine.sm, machine.gpu)
+    of_builder = (options.level, options.aux_streams, options.workspace_mib, options.tf32)
+    decides = (KEY_VERSION, part.content_sha256, of_machine, of_builder)
+    return hashlib.sha256(msgspec.msgpack.encode(decides)).hexdigest()

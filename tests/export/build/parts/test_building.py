@@ -1,0 +1,392 @@
+"""Plans in parts, really built by TensorRT-RTX: chosen, reused, switched, set aside, gone on with after a failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+from known_layouts import LAYOUTS
+from plan_builds import ADA, left_in
+
+from vla_edge.export.build.build import RejectedPlanError, build_plan, verify_existing
+from vla_edge.export.build.options import BuildOptions
+from vla_edge.export.build.parts import making
+from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_part, read_record
+from vla_edge.runtime.engines.tensorrt.plan_names import record_path
+from vla_edge.runtime.engines.tensorrt.record import WHOLE, Machine, PlanRecord
+from vla_edge.runtime.errors import InputError, ResourceError
+
+MIB = 1 << 20
+FOUR = replace(ADA, parts=4)
+
+
+@pytest.fixture
+def hybrid(bundle_of: Callable[..., Path], tmp_path: Path, each_part_once: None) -> Callable[[str], Bundle]:
+    """Gives a bundle of that name beside the others, all of one content."""
+
+    def make(name: str = "bundle") -> Bundle:
+        folder = tmp_path / "engines" / name
+        shutil.copytree(bundle_of("hybrid-a", "transformers", "fp16"), folder)
+        return Bundle.open(folder)
+
+    return make
+
+
+def inodes(bundle: Bundle) -> set[int]:
+    return {path.stat().st_ino for path in (bundle.folder / "plans").glob("*.part")}
+
+
+def check_files(bundle: Bundle, record: PlanRecord) -> None:
+    """The folder holds what the record names, whole, and nothing else."""
+    files = [part.file for part in record.parts]
+    assert left_in(bundle) == sorted([*files, f"{record.plan}.json"])
+    version, sm = record.machine.version, record.machine.sm
+    plan = find_plan(bundle, Machine(backend="tensorrt-rtx", version=version, sm=sm, gpu=None, driver=None))
+    for part in plan.record.parts:
+        with open_part(plan, part):
+            pass
+
+
+def no_builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of parts that are built from now on."""
+    built, inner = list[str](), making.make
+
+    def noted(part: Any, *arguments: Any) -> Any:
+        built.append(part.name)
+        return inner(part, *arguments)
+
+    monkeypatch.setattr("vla_edge.export.build.build.make", noted)
+    return built
+
+
+@pytest.mark.parametrize(("layout", "clip"), LAYOUTS)
+def test_every_layout_builds_in_parts(
+    bundle_of: Callable[..., Path], tmp_path: Path, layout: str, clip: str
+) -> None:
+    shutil.copytree(bundle_of(layout, clip, "fp16"), tmp_path / "bundle")
+    bundle = Bundle.open(tmp_path / "bundle")
+    record = build_plan(bundle, replace(ADA, parts=3)).record
+    assert len(record.parts) == 3
+    check_files(bundle, record)
+    made = {spec.name for spec in bundle.manifest.inputs}
+    for part in record.parts:
+        assert {spec.name for spec in part.inputs} <= made
+        made |= {spec.name for spec in part.outputs}
+        assert part.key is not None
+        assert part.weights_sha256 is not None
+        assert part.build.predicted_mib is not None
+        assert part.build.peak_host_mib > 0
+        assert part.contents.source == "plan"
+    assert {spec.name for spec in bundle.manifest.outputs} <= made
+    assert sum(part.weights_bytes or 0 for part in record.parts) > 0.9 * sum(
+        entry.size_bytes for entry in bundle.manifest.files if entry.path == "model.onnx.data"
+    )
+
+
+def test_one_number_is_not_another(hybrid: Callable[..., Bundle]) -> None:
+    bundle = hybrid()
+    assert [part.name for part in build_plan(bundle, ADA).record.parts] == [WHOLE]
+    four = build_plan(bundle, FOUR)
+    assert four.fresh
+    assert len(four.record.parts) == 4
+    assert not four.path.exists()
+    check_files(bundle, four.record)
+    assert not build_plan(bundle, FOUR).fresh
+    assert not build_plan(bundle, ADA).fresh  # "auto" takes what is there
+    one = build_plan(bundle, replace(ADA, parts=1))
+    assert one.fresh
+    assert one.path.is_file()
+    check_files(bundle, one.record)
+
+
+def test_a_limit_chooses_parts(hybrid: Callable[..., Bundle], caplog: pytest.LogCaptureFixture) -> None:
+    bundle = hybrid()
+    assert len(build_plan(bundle, replace(ADA, memory_limit=200 * MIB)).record.parts) == 1
+    record = build_plan(bundle, replace(ADA, memory_limit=131 * MIB, force=True)).record
+    assert len(record.parts) >= 3
+    small = build_plan(bundle, replace(ADA, memory_limit=1 * MIB, force=True)).record
+    assert len(small.parts) > 1
+    assert "may run out of memory" in caplog.text
+    assert "a limit of 0.0 GiB" in caplog.text
+
+
+@pytest.mark.parametrize("parts", [99, 65])
+def test_too_many_parts_are_refused_with_what_can_be_had(hybrid: Callable[..., Bundle], parts: int) -> None:
+    bundle = hybrid()
+    with pytest.raises(InputError, match=f"cannot be cut into {parts} parts") as caught:
+        build_plan(bundle, replace(ADA, parts=parts))
+    assert "from 1 to" in caught.value.hint
+    assert left_in(bundle) == []
+
+
+def test_no_number_of_parts_is_below_one() -> None:
+    with pytest.raises(InputError, match="0 parts cannot be built"):
+        BuildOptions(parts=0)
+    with pytest.raises(InputError, match="memory limit of 0 bytes"):
+        BuildOptions(memory_limit=0)
+
+
+def test_a_second_bundle_takes_parts_of_the_first(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpu(True)
+    first, second = hybrid("first"), hybrid("second")
+    build_plan(first, FOUR)
+    built = no_builds(monkeypatch)
+    record = build_plan(second, ADA).record  # "auto": as the first is cut
+    assert built == []
+    assert len(record.parts) == 4
+    assert {part.build.found_in for part in record.parts} == {first.manifest.name}
+    assert inodes(first) == inodes(second)
+    assert record.verification.passed  # as a whole, by its own golden samples
+    check_files(second, record)
+    third = hybrid("third")
+    assert len(build_plan(third, replace(FOUR, reuse=False)).record.parts) == 4
+    assert len(built) == 4
+    assert not inodes(third) & inodes(first)
+
+
+def test_of_another_number_of_parts_the_equal_ones_are_taken(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpu(True)
+    bundle = hybrid()
+    four = build_plan(bundle, FOUR).record
+    built = no_builds(monkeypatch)
+    five = build_plan(bundle, replace(ADA, parts=5)).record
+    known = {part.key for part in four.parts}
+    assert [part.name for part in five.parts if part.key not in known] == built
+    assert 0 < len(built) < 5
+    check_files(bundle, five)
+
+
+@pytest.mark.parametrize("what", ["level", "aux_streams", "workspace_mib", "tf32"])
+def test_parts_of_other_options_are_others(
+    hybrid: Callable[..., Bundle],
+    with_gpu: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    with_gpu(True)
+    build_plan(hybrid("first"), replace(ADA, parts=2))
+    built = no_builds(monkeypatch)
+    other: Any = {"level": 2, "aux_streams": 1, "workspace_mib": 64, "tf32": True}[what]
+    build_plan(hybrid("second"), replace(ADA, parts=2, **{what: other}))
+    assert len(built) == 2
+
+
+@pytest.mark.parametrize("how", ["unverified", "damaged", "rejected", "another gpu"])
+def test_nothing_is_taken_from_a_plan_that_is_not_good(
+    hybrid: Callable[..., Bundle],
+    with_gpu: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    first, second = hybrid("first"), hybrid("second")
+    if how == "rejected":
+        with_gpu(False)
+        with pytest.raises(RejectedPlanError):
+            build_plan(first, FOUR)
+        with_gpu(True)
+    else:
+        if how != "unverified":
+            with_gpu(True)
+        path = build_plan(first, FOUR).path
+        with_gpu(True)
+        record = read_record(path, first.folder)
+        if how == "damaged":
+            for part in record.parts:
+                with path.with_name(part.file).open("r+b") as file:
+                    file.seek(-1, os.SEEK_END)
+                    file.write(b"!")
+        if how == "another gpu":
+            text = record_path(path).read_text()
+            record_path(path).write_text(text.replace('"gpu": null', '"gpu": "Another GPU"'))
+    built = no_builds(monkeypatch)
+    record = build_plan(second, FOUR).record
+    assert len(built) == 4
+    assert all(part.build.found_in is None for part in record.parts)
+
+
+def test_a_set_that_misses_a_gate_is_set_aside_and_the_one_in_use_stays(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpu(True)
+    bundle = hybrid()
+    good = build_plan(bundle, FOUR).record
+    with_gpu(False)
+    with pytest.raises(RejectedPlanError) as caught:
+        build_plan(bundle, replace(ADA, parts=5))
+    assert f"{good.plan}.rejected.json" in caught.value.hint
+    names = left_in(bundle)
+    assert {part.file for part in good.parts} <= set(names)
+    assert sum(name.endswith(".part.rejected") for name in names) == 5
+    with_gpu(True)
+    assert not build_plan(bundle, FOUR).fresh
+    # What was rejected is not taken again; what the good plan has of it is not, either: its bytes are the same.
+    built = no_builds(monkeypatch)
+    assert len(build_plan(bundle, replace(ADA, parts=5)).record.parts) == 5
+    assert len(built) == 5
+
+
+def test_a_set_in_its_place_that_misses_a_gate_is_set_aside(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None]
+) -> None:
+    with_gpu(True)
+    bundle = hybrid()
+    build_plan(bundle, FOUR)
+    assert verify_existing(bundle, ADA).record.verification.passed
+    with_gpu(False)
+    with pytest.raises(RejectedPlanError):
+        verify_existing(bundle, ADA)
+    assert all(".rejected" in name for name in left_in(bundle))
+
+
+def test_forced_builds_never_write_over_parts_in_use(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None]
+) -> None:
+    with_gpu(True)
+    bundle = hybrid()
+    first = build_plan(bundle, FOUR).record
+    before = inodes(bundle)
+    again = build_plan(bundle, replace(FOUR, force=True)).record
+    assert [part.key for part in again.parts] == [part.key for part in first.parts]
+    assert not before & inodes(bundle)
+    check_files(bundle, again)
+
+
+@pytest.mark.parametrize("how", ["error", "interrupt"])
+def test_finished_parts_outlive_a_failure(
+    hybrid: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    bundle, inner = hybrid(), making.make
+    calls: list[str] = []
+
+    def fails_at_the_third(part: Any, *arguments: Any) -> Any:
+        calls.append(part.name)
+        if len(calls) == 3:
+            raise ResourceError("memory very likely ran out.") if how == "error" else KeyboardInterrupt
+        return inner(part, *arguments)
+
+    monkeypatch.setattr("vla_edge.export.build.build.make", fails_at_the_third)
+    with pytest.raises((ResourceError, KeyboardInterrupt)):
+        build_plan(bundle, FOUR)
+    (left,) = left_in(bundle)
+    assert left.endswith(".partial")
+    again = build_plan(bundle, FOUR)
+    assert len(calls) == 3 + 2  # two were there
+    check_files(bundle, again.record)
+
+
+def test_the_first_part_leaves_nothing_when_it_fails(
+    hybrid: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: Any) -> Any:
+        raise ResourceError("memory very likely ran out.")
+
+    monkeypatch.setattr("vla_edge.export.build.build.make", fails)
+    bundle = hybrid()
+    with pytest.raises(ResourceError):
+        build_plan(bundle, FOUR)
+    assert left_in(bundle) == []
+
+
+def test_a_finished_part_that_was_changed_is_built_again(
+    hybrid: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, inner = hybrid(), making.make
+
+    def then_fails(part: Any, at: int, *arguments: Any) -> Any:
+        if at == 2:
+            raise ResourceError("memory very likely ran out.")
+        return inner(part, at, *arguments)
+
+    monkeypatch.setattr("vla_edge.export.build.build.make", then_fails)
+    with pytest.raises(ResourceError):
+        build_plan(bundle, FOUR)
+    (staging,) = (bundle.folder / "plans").glob(".*")
+    first, second = sorted(staging.glob("*.part"))
+    first.write_bytes(first.read_bytes()[:-1])
+    second.with_name(second.name + ".json").write_text("{")
+    monkeypatch.undo()
+    built = no_builds(monkeypatch)
+    check_files(bundle, build_plan(bundle, FOUR).record)
+    assert len(built) == 4
+
+
+def test_what_no_side_file_names_is_removed_by_the_next_build(hybrid: Callable[..., Bundle]) -> None:
+    bundle = hybrid()
+    record = build_plan(bundle, FOUR).record
+    plans = bundle.folder / "plans"
+    stem = record.plan.removesuffix(".plan")
+    for name in (
+        f"{stem}.text.0123456789ab.part",
+        f"{stem}.text.0123456789ab.part.runtime-cache",
+        record.plan,
+    ):
+        (plans / name).write_bytes(b"of a killed build")
+    (plans / "kernels.timing").write_bytes(b"stays")
+    assert not build_plan(bundle, FOUR).fresh
+    (plans / "kernels.timing").unlink()
+    check_files(bundle, record)
+
+
+def test_parts_stay_where_a_side_file_cannot_be_read(hybrid: Callable[..., Bundle]) -> None:
+    bundle = hybrid()
+    record = build_plan(bundle, FOUR).record
+    plans = bundle.folder / "plans"
+    (plans / "tensorrt-rtx-1.0-sm70.plan.json").write_text("damaged")
+    (plans / "tensorrt-rtx-1.0-sm70.text.0123456789ab.part").write_bytes(b"of that one")
+    assert not build_plan(bundle, FOUR).fresh
+    assert len(left_in(bundle)) == len(record.parts) + 3
+
+
+def test_parts_compute_what_the_whole_does(hybrid: Callable[..., Bundle], tmp_path: Path) -> None:
+    """The very files that were built from, run by ONNX Runtime one after the other."""
+    bundle = hybrid()
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    import numpy as np
+
+    from vla_edge.export.build.verify import sample_inputs
+    from vla_edge.export.parts.graph import read_graph
+    from vla_edge.export.parts.split import split, write_part
+    from vla_edge.runtime.bundle.bundle import load_golden
+
+    record = build_plan(bundle, FOUR).record
+    values = dict(sample_inputs(bundle.manifest, load_golden(bundle), 0))
+    wanted = onnxruntime.InferenceSession(bundle.model_path).run(None, dict(values))
+    for part in split(read_graph(bundle), [part.name for part in record.parts[:-1]]):
+        session = onnxruntime.InferenceSession(write_part(part, seen, bundle.folder / "model.onnx.data"))
+        made = session.run(None, {spec.name: values[spec.name] for spec in part.inputs})
+        values |= dict(zip([spec.name for spec in part.outputs], made, strict=True))
+    outputs = [spec.name for spec in bundle.manifest.outputs]
+    assert all(np.array_equal(values[name], right) for name, right in zip(outputs, wanted, strict=True))
+
+
+def test_ctrl_c_during_a_part_ends_its_process_and_keeps_those_before(
+    bundle_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    from vla_edge.export.build.progress import Silent
+    from vla_edge.runtime.process.interrupts import Interrupted
+
+    class InTheThird(Silent):
+        def start(self, phase: str, parent: str | None, steps: int) -> None:
+            if "part 3 of 4" in phase:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    shutil.copytree(bundle_of("hybrid-a", "transformers", "fp16"), tmp_path / "bundle")
+    bundle = Bundle.open(tmp_path / "bundle")
+    with pytest.raises(Interrupted):
+        build_plan(bundle, FOUR, InTheThird())
+    (left,) = (bundle.folder / "plans").iterdir()
+    assert len(list(left.glob("*.part"))) == 2
+    assert build_plan(bundle, FOUR).fresh

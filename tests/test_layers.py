@@ -21,7 +21,9 @@ def test_imports_run_one_way() -> None:
 
 def test_a_new_folder_must_be_given_its_layer(tmp_path: Path) -> None:
     forgotten = tmp_path / "pyproject.toml"
-    forgotten.write_text(CONTRACTS.read_text(encoding="utf-8").replace("run | control", "run"))
+    forgotten.write_text(
+        CONTRACTS.read_text(encoding="utf-8").replace("run | replay | control", "run | replay")
+    )
     done = lint_imports(tmp_path)
     assert done.returncode == 1
     assert "vla_edge.runtime.control" in done.stdout

@@ -75,6 +75,10 @@ def vla_inspect() -> None:
     launch("vla_edge.export.inspect.cli")
 
 
+def vla_replay() -> None:
+    launch("vla_edge.runtime.replay.cli")
+
+
 def vla_run() -> None:
     launch("vla_edge.runtime.run.cli")
 

@@ -11,6 +11,7 @@ from vla_edge.runtime.command.failures import is_out_of_memory
 from vla_edge.runtime.errors import EpisodeError, VlaError
 from vla_edge.runtime.foreign import words_of
 
+_NO_MEMORY = "It is damaged and asks for too much, or this machine has too little free."
 _COPY_AGAIN = "It is damaged or truncated: copy it again, or leave it out."
 
 
@@ -32,7 +33,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise
     except Exception as error:  # decoders raise whatever they like; none of them documents all of it
         if is_out_of_memory(error):
-            raise
+            raise EpisodeError(f"there is not enough memory to read {path} as {what}.", _NO_MEMORY) from error
         raise EpisodeError(f"{path} cannot be read as {what}: {words_of(error)}", _COPY_AGAIN) from error
 
 

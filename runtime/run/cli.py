@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vla_edge.runtime.command.console import run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.cuda.device import MemoryName
-from vla_edge.runtime.engines.registry import ENGINES
+from vla_edge.runtime.engine_options import EngineArguments, engine_options
 from vla_edge.runtime.errors import ImageError, InputError
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.version import VERSION
@@ -32,31 +31,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--instruction", metavar="TEXT", help="What to do; the bundle's default if not given.")
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", *ENGINES]),
-    default="auto",
-    show_default=True,
-    help="Engine. auto: TensorRT where the bundle has a plan (one that was checked, or a GPU is here), else ONNX "
-    "Runtime on the CPU.",
-)
-@click.option("--provider", type=click.Choice(["cpu", "cuda"]), help="Device of ONNX Runtime. [default: cpu]")
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads of ONNX Runtime. [default: the usable cores]"
-)
-@click.option("--device", type=click.IntRange(0), help="CUDA's index of the GPU. [default: 0]")
-@click.option(
-    "--memory",
-    type=click.Choice(get_args(MemoryName)),
-    help="Package for TensorRT's device memory. [default: cuda-bindings]",
-)
-@click.option(
-    "--verify",
-    type=click.Choice(["full", "size"]),
-    default="full",
-    show_default=True,
-    help="Check hashes of the bundle's files, or their sizes only.",
-)
+@engine_options
 @click.option(
     "--reset-each/--sequence",
     default=True,
@@ -98,12 +73,7 @@ def command(
     limit_s: float | None,
     strict: bool,
     as_json: bool,
-    backend: str,
-    verify: str,
-    provider: str | None,
-    threads: int | None,
-    device: int | None,
-    memory: str | None,
+    engine: EngineArguments,
 ) -> int:
     """Print the actions of the policy in BUNDLE for IMAGES.
 
@@ -127,12 +97,10 @@ def command(
         check_output(output)
     if not reset_each:
         note_order(paths)
-    asked = {"provider": provider, "threads": threads, "device_index": device, "memory": memory}
-    options = {name: value for name, value in asked.items() if value is not None}
-    arguments = {"backend": backend, "verify": verify, "channels": "bgr" if bgr else "rgb"}
+    arguments = {**engine, "channels": "bgr" if bgr else "rgb"}
     with (
         TimeLimit(limit_s, one_line(str(bundle))) as limit,
-        _loaded(bundle, not reset_each, arguments, options) as policy,
+        _loaded(bundle, not reset_each, arguments) as policy,
     ):
         limit.next()
         table = None if as_json else Table(policy.manifest, policy.identity)
@@ -143,9 +111,7 @@ def command(
 
 
 @contextlib.contextmanager
-def _loaded(
-    bundle: Path, one_by_one: bool, arguments: dict[str, Any], options: dict[str, Any]
-) -> Iterator[Policy | BatchPolicy]:
+def _loaded(bundle: Path, one_by_one: bool, arguments: dict[str, Any]) -> Iterator[Policy | BatchPolicy]:
     """The policy in a bundle, loaded and warm: for one frame at a time, or for a batch."""
     from rich.markup import escape
 
@@ -161,7 +127,7 @@ def _loaded(
         )
     policy: Policy | BatchPolicy
     with stderr_console().status(escape(f"checking and loading {one_line(str(bundle))}")):
-        policy = (Policy if batch == 1 else BatchPolicy).load(bundle, **arguments, **options)
+        policy = (Policy if batch == 1 else BatchPolicy).load(bundle, **arguments)
     with policy:
         policy.warmup(1)
         yield policy

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import csv
-import io
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import click
-
+from vla_edge.runtime.command import result_file as files
 from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.command.result_file import safe_cell
 from vla_edge.runtime.errors import ImageError, InputError
-from vla_edge.runtime.files.atomic import staging_file, sync_folder
-from vla_edge.runtime.files.staging import PARTIAL_SUFFIX
-from vla_edge.runtime.files.writable import refuse_unwritable
-from vla_edge.runtime.printable import one_line
-from vla_edge.runtime.process.interrupts import uninterrupted
 
 from .images import Result
 
 if TYPE_CHECKING:
     from vla_edge.runtime.bundle.manifest import ActionSpec
-
-# a spreadsheet would run a text that begins so as a formula, some also where the sign is a wide one
-_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 Write = Callable[[Result], None]
 
@@ -43,77 +34,20 @@ def check_output(path: Path) -> None:
     """Refuse what cannot become a file of results, before any work is done.
 
     Raises:
-        InputError: another suffix, no such folder, one that is not writable, or a folder of this name.
+        InputError: as `vla_edge.runtime.command.result_file.check_output`.
     """
-    if path.suffix.lower() not in _WRITERS:
-        raise InputError(
-            f"{path} is of no known kind.",
-            f"Its name decides: give one that ends in {' or '.join(_WRITERS)}.",
-        )
-    if path.is_dir():
-        raise InputError(f"{path} is a folder.", "Give the name of a file.")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent}.", "Make it first.")
-    refuse_unwritable(path.parent)
+    files.check_output(path, _WRITERS)
 
 
-@contextmanager
-def result_file(path: Path | None, action: ActionSpec) -> Iterator[Write]:
-    """Yields what to call with each result; at the end the file appears, replacing an earlier one.
-
-    What is there when the work ends early (Ctrl-C, a fault of the engine) is kept as `PATH.partial`.
+def result_file(path: Path | None, action: ActionSpec) -> AbstractContextManager[Write]:
+    """Yields what to call with each result; see `vla_edge.runtime.command.result_file.result_file`.
 
     Args:
         path: ends in .csv, .jsonl or .ndjson; None writes nothing.
         action: its components and their units.
-
-    Raises:
-        InputError: as `check_output`.
-        OSError: the disk is full or the folder cannot be written.
     """
-    if path is None:
-        yield lambda result: None
-        return
-    check_output(path)
-    with (
-        staging_file(path) as (staged, binary),
-        io.TextIOWrapper(binary, "utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        write = _Counted(_WRITERS[path.suffix.lower()](file, action))
-        try:
-            yield write
-            _publish(file, staged, path)
-        except BaseException:
-            if write.count:
-                with uninterrupted():
-                    _keep(file, staged, path)
-            raise
-    sync_folder(path.parent)
-
-
-def _publish(file: IO[str], staged: Path, path: Path) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    staged.replace(path)
-
-
-def _keep(file: IO[str], staged: Path, path: Path) -> None:
-    file.flush()
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    staged.replace(partial)
-    click.echo(f"the results so far are kept in {one_line(str(partial))}", err=True)
-
-
-class _Counted:
-    """Writes, and knows how often."""
-
-    def __init__(self, write: Write) -> None:
-        self._write = write
-        self.count = 0
-
-    def __call__(self, result: Result) -> None:
-        self._write(result)
-        self.count += 1
+    writers = {suffix: partial(begin, action=action) for suffix, begin in _WRITERS.items()}
+    return files.result_file(path, writers)
 
 
 def _json_lines(file: IO[str], action: ActionSpec) -> Write:
@@ -139,26 +73,20 @@ def _csv(file: IO[str], action: ActionSpec) -> Write:
             "Write .jsonl instead.",
         )
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-    writer.writerow({column: _text(column) for column in columns})
+    writer.writerow({column: safe_cell(column) for column in columns})
 
     def write(result: Result) -> None:
         path, found = result
-        row: dict[str, Any] = {"image": _text(str(path))}
+        row: dict[str, Any] = {"image": safe_cell(str(path))}
         if isinstance(found, ImageError):
-            row["error"] = _text(found.problem)
+            row["error"] = safe_cell(found.problem)
         else:
             row |= dict(zip(values, found.values, strict=True))
-            row |= {"instruction": _text(found.instruction or ""), "total_ms": found.timings_ms["total"]}
+            row |= {"instruction": safe_cell(found.instruction or ""), "total_ms": found.timings_ms["total"]}
             row |= {"clamped": str(found.clamped).lower(), "held": str(found.held).lower()}
         writer.writerow(row)
 
     return write
-
-
-def _text(text: str) -> str:
-    """A cell that is no formula to a spreadsheet, and no command to a terminal."""
-    shown = one_line(text)
-    return f"'{shown}" if shown.lstrip().startswith(_FORMULA_STARTS) else shown
 
 
 _WRITERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}

@@ -21,45 +21,9 @@ from typing import Any
 import fuzz_seeds as seeds
 import numpy as np
 from fuzz_mutate import mutate_bytes, mutate_json, mutate_pickle, mutate_zip
+from fuzz_reader import Reader
+from fuzz_recordings import Bags, Hdf5, LerobotInfo, Tables, Videos
 from rich.console import Console
-
-
-class Reader:
-    """One kind of outside bytes.
-
-    Args:
-        folder: of this reader alone; its files are overwritten by every case.
-
-    Attributes:
-        examples: sound bytes, from which cases are made.
-    """
-
-    examples: list[bytes]
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.prepare()
-
-    def case(self, seed: int, number: int) -> bytes:
-        """The bytes of a case; the same for the same numbers."""
-        rng = random.Random(f"{type(self).__name__}:{seed}:{number}")
-        return self.mutate(rng, rng.choice(self.examples))
-
-    def prepare(self) -> None:
-        """Make the examples, and what stands around them."""
-        raise NotImplementedError
-
-    def mutate(self, rng: random.Random, data: bytes) -> bytes:
-        return mutate_bytes(rng, data)
-
-    def read(self, data: bytes) -> None:
-        """Read as the product does.
-
-        Raises:
-            VlaError: refused; anything else is a finding.
-        """
-        raise NotImplementedError
 
 
 class Checkpoint(Reader):
@@ -429,6 +393,11 @@ READERS: dict[str, type[Reader]] = {
     "manifest": Manifest,
     "side-files": SideFiles,
     "reports": Reports,
+    "hdf5": Hdf5,
+    "lerobot": LerobotInfo,
+    "tables": Tables,
+    "bags": Bags,
+    "videos": Videos,
 }
 
 

@@ -20,6 +20,7 @@ COMMANDS = (
     "vla-doctor",
     "vla-export",
     "vla-inspect",
+    "vla-replay",
     "vla-run",
     "vla-sample",
 )

@@ -83,11 +83,11 @@ def _open(root: Path, info: Info, key: str, names: tuple[str, ...], row: dict[st
     name = f"episode_{told.index}"
     count = check_frame_count(told.length, told.data)
     with opened_table(told.data) as table:
-        groups = groups_with(table, "episode_index", told.index)
+        groups = groups_with(table, "episode_index", told.index, told.data)
         columns = ["episode_index", "timestamp", "action"]
         found = read_groups(table, groups, columns, told.data)
         mine = numbers(found, "episode_index", told.data) == told.index
-        values = numbers(found, "action", told.data).reshape(len(mine), -1)[mine]
+        values = numbers(found, "action", told.data)[mine]
         times_s = checked_times(numbers(found, "timestamp", told.data)[mine], told.data)
     if len(times_s) != count:
         raise EpisodeError(
@@ -109,7 +109,7 @@ def _open(root: Path, info: Info, key: str, names: tuple[str, ...], row: dict[st
         return frames_at(path, begins_s + times_s[start:], _HALF_A_FRAME / info.fps)
 
     # its units are not told by LeRobot
-    actions = checked_actions(values, names, None, told.data)
+    actions = checked_actions(values if values.ndim == 2 else values[:, None], names, None, told.data)
     return Episode(name, root, next(iter(told.tasks), None), count, times_s, actions, read)
 
 
@@ -135,8 +135,8 @@ def _told(root: Path, info: Info, key: str, row: dict[str, Any]) -> _Told:
 def _frames_in_table(told: _Told, key: str, start: int) -> Iterator[np.ndarray]:
     """Frames that are stored as image files in a column, a few rows at a time."""
     with opened_table(told.data) as table:
-        groups = groups_with(table, "episode_index", told.index)
-        check_columns(table, [], ["episode_index", key], told.data)
+        groups = groups_with(table, "episode_index", told.index, told.data)
+        check_columns(table, ["episode_index", key], told.data)
         at = 0
         for batch in table.iter_batches(
             _ROWS_AT_ONCE, row_groups=groups, columns=["episode_index", key], use_threads=False

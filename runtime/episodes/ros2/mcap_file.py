@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import lz4.frame
 import zstandard
@@ -26,9 +26,20 @@ from .bag_file import MAX_MESSAGE_BYTES, MAX_MESSAGES, MAX_TOPICS, Stored, Topic
 from .messages import COMMANDS, IMAGES
 
 _READ = frozenset((*IMAGES, *COMMANDS))
+_MAX_RECORD_BYTES = MAX_MESSAGE_BYTES + (1 << 20)
 _RECORD = struct.Struct("<BQ")  # opcode, length
 _MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
 _RECOVER = "It was cut short or damaged: mcap recover IN -o OUT, or leave it out."
+
+
+class _BoundedReads:
+    """A file of which no read takes more than a record may be long: lengths within records are taken as they stand."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, _MAX_RECORD_BYTES))
 
 
 class McapFile:
@@ -81,11 +92,9 @@ class McapFile:
         return self._held[1][first:last]
 
     def _records(self, whole: bool = True) -> Iterator[Any]:
+        bounded: Any = _BoundedReads(self._file)
         reader = StreamReader(
-            self._file,
-            skip_magic=not whole,
-            emit_chunks=True,
-            record_size_limit=MAX_MESSAGE_BYTES + (1 << 20),
+            bounded, skip_magic=not whole, emit_chunks=True, record_size_limit=_MAX_RECORD_BYTES
         )
         return iter(reader.records)
 

@@ -172,6 +172,15 @@ def test_a_table_that_cannot_be_is_refused_in_words(
         list(next(iter(open_episodes(root))).frames())
 
 
+def test_an_action_of_one_component_may_be_a_plain_column(copied: Callable[[str], Path]) -> None:
+    root = copied("lerobot-3-image")
+    rewrite(root, with_column("action", [at / 10 for at in range(27)]))
+    change_info(root, lambda info: info["features"]["action"].update(names=["speed"], shape=[1]))
+    actions = list(open_episodes(root))[1].actions
+    assert actions is not None
+    np.testing.assert_allclose(actions.values, [[(8 + at) / 10] for at in range(9)])
+
+
 def test_a_few_bytes_do_not_become_a_gigabyte(copied: Callable[[str], Path]) -> None:
     """One value again and again takes nothing in a dictionary page."""
     root = copied("lerobot-3-image")

@@ -1,0 +1,140 @@
+"""What `vla-replay` shows: a line an episode as they are done, then what it comes to."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import click
+
+from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest
+from vla_edge.runtime.engines.session import EngineIdentity
+from vla_edge.runtime.printable import one_line
+
+from .against import Difference, Other, difference_of
+from .steps import Replayed
+from .summary import Errors, Summary, errors_of
+
+_NO_FIGURE = "-"
+_FIGURE_WIDTH = 10
+
+
+class Table:
+    """Prints a row an episode; the same text on a terminal and in a file.
+
+    Args:
+        manifest: of the bundle.
+        other: whether another bundle is compared.
+    """
+
+    def __init__(self, manifest: Manifest, other: bool) -> None:
+        self._spec, self._other = manifest.action, other
+        self._titles = [f"MAE {one_line(name)}" for name in self._spec.names]
+        self._titles += ["angle", "flips", *(["apart"] if other else []), "p50"]
+        self._units = [
+            *map(one_line, self._spec.units),
+            "deg",
+            "steps",
+            *([self._unit] if other else []),
+            "ms",
+        ]
+        longest = map(len, (*self._titles, *self._units))
+        self._width = max(_FIGURE_WIDTH, *longest) + 2
+        self._begun = False
+
+    @property
+    def _unit(self) -> str:
+        return one_line(self._spec.unit)
+
+    def row(self, replayed: Replayed, other: Other | None) -> None:
+        """One episode that was replayed whole."""
+        if not self._begun:
+            for heads, last in ((self._titles, "episode"), (self._units, "")):
+                click.echo("".join(f"{head:>{self._width}}" for head in heads) + f"  {last}".rstrip())
+            self._begun = True
+        figures = list(_figures(replayed, self._spec))
+        if self._other:
+            found = difference_of([replayed.steps], other or {})
+            figures.append(_NO_FIGURE if found is None else f"{found.max:.4f}")
+        figures.append(f"{_median_ms(replayed):.1f}")
+        cells = "".join(f"{figure:>{self._width}}" for figure in figures)
+        click.echo(f"{cells}  {one_line(replayed.steps[0].episode)}")
+
+
+def _figures(replayed: Replayed, spec: ActionSpec) -> Iterator[str]:
+    errors = errors_of(replayed.steps, spec)
+    if errors is None:
+        yield from [_NO_FIGURE] * (len(spec.names) + 2)
+        return
+    yield from (f"{value:.4f}" for value in errors.mae.values())
+    yield _NO_FIGURE if errors.angle_deg is None else f"{errors.angle_deg:.1f}"
+    yield str(sum(errors.flips.values()))
+
+
+def _median_ms(replayed: Replayed) -> float:
+    found = sorted(step.latency_ms for step in replayed.steps)
+    return found[len(found) // 2]
+
+
+def print_summary(summary: Summary, manifest: Manifest, identity: EngineIdentity, other: str | None) -> None:
+    """What it comes to, in sentences."""
+    _say("")
+    _say(f"{_count(summary.episodes, 'episode')}, {_count(summary.steps, 'step')}.")
+    if summary.errors is None:
+        _say("No actions were recorded: nothing to compare with.")
+    else:
+        _print_errors(summary.errors, manifest.action)
+    _print_trainer(summary)
+    if summary.difference is not None:
+        _print_difference(summary.difference, manifest.action, other or "")
+    clamped = f", {summary.clamped} limited" if summary.clamped else ""
+    _say(f"latency p50 {summary.p50_ms:.1f} ms, p99 {summary.p99_ms:.1f} ms{clamped}")
+    _say(one_line(f"{identity}; {identity.compute}"))
+    if manifest.source.weights_origin != "checkpoint":
+        _say(
+            f"weights: {one_line(manifest.source.weights_origin)}; these figures say nothing of a trained policy."
+        )
+
+
+def _print_errors(errors: Errors, spec: ActionSpec) -> None:
+    told = zip(errors.mae.items(), spec.units, strict=True)
+    mae = ", ".join(f"{one_line(name)} {value:.4f} {one_line(unit)}" for (name, value), unit in told)
+    _say(f"mean absolute error: {mae}; largest {errors.largest:.4f} {one_line(spec.unit)}")
+    flips = ", ".join(f"{one_line(name)} {count}" for name, count in errors.flips.items())
+    angle = "" if errors.angle_deg is None else f"median angle {errors.angle_deg:.1f} degrees; "
+    _say(f"{angle}steps that drive the other way: {flips}")
+
+
+def _print_trainer(summary: Summary) -> None:
+    if summary.trainer is None:
+        return
+    found = summary.trainer
+    told = "tells none"
+    if summary.val_mae is not None:
+        told = f"tells val_mae {summary.val_mae:.4f}, of the episodes that it was validated on"
+    _say(
+        f"by the training script's protocol, normalised: {found.every_frame:.4f} with each frame's action, "
+        f"{found.first_frame:.4f} with the first frame's for all steps; the checkpoint {told}"
+    )
+
+
+def _print_difference(found: Difference, spec: ActionSpec, other: str) -> None:
+    unit = one_line(spec.unit)
+    _say(
+        f"against {one_line(other)}: at most {found.max:.4f} {unit} apart, p99 {found.p99:.4f}, "
+        f"mean {found.mean:.4f}; {_count(found.flips, 'step')} the other way; "
+        f"first third of an episode {found.early:.4f}, last third {found.late:.4f}"
+    )
+
+
+def _say(line: str) -> None:
+    """On a terminal a long line is folded between words; in a file it stays one."""
+    if line and sys.stdout.isatty():
+        line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ")
+    click.echo(line)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -1,0 +1,228 @@
+"""The command `vla-replay`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from episode_files import FRAMES, actions_of, even_frames, frames_of, write_hdf5, write_video
+
+from vla_edge.runtime import Policy
+from vla_edge.runtime.episodes.scenarios import LEFT
+from vla_edge.runtime.replay.cli import main
+
+Run = Callable[..., int]
+Make = Callable[..., Path]
+NAMES = ("linear_x", "linear_y")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["vla-replay", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for number in range(3):
+        write_hdf5(folder / f"{number}_1box_vert_left.h5", number)
+    return folder
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_json_holds_every_step_and_the_summary_last(
+    run: Run, make_bundle: Make, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle(scale=(2.0, 2.0))
+    assert run(bundle, recordings, "--json") == 0
+    *steps, last = lines_of(capsys.readouterr().out)
+    assert [(line["episode"], line["step"]) for line in steps] == [
+        (f"{number}_1box_vert_left.h5", step) for number in range(3) for step in range(FRAMES)
+    ]
+    with Policy.load(bundle) as policy:
+        for number in range(3):
+            policy.reset()
+            mine = steps[number * FRAMES : (number + 1) * FRAMES]
+            for line, frame, driven in zip(mine, frames_of(number), actions_of(number), strict=True):
+                action = policy.act(frame, LEFT)
+                assert line["instruction"] == LEFT
+                assert tuple(line["predicted"].values()) == action.values
+                assert list(line["recorded"].values()) == [float(driven[0]), float(driven[1])]
+                for at, name in enumerate(NAMES):
+                    assert line["error"][name] == pytest.approx(action.values[at] - float(driven[at]))
+                    wrong = abs(action.raw[at] - min(1, max(-1, float(driven[at]) / 2)))
+                    assert line["normalised_error"][name] == pytest.approx(wrong)
+    summary = last["summary"]
+    assert (summary["episodes"], summary["steps"], summary["val_mae"]) == (3, 3 * FRAMES, 0.25)
+    for name in NAMES:
+        mean = np.mean([abs(line["error"][name]) for line in steps])
+        assert summary["errors"]["mae"][name] == pytest.approx(mean)
+        assert summary["errors"]["flips"][name] == sum(line["flips"][name] for line in steps)
+    assert last["broken"] == {}
+
+
+def test_the_table_has_a_row_an_episode_and_says_what_it_comes_to(
+    run: Run, make_bundle: Make, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(make_bundle(), recordings) == 0
+    out = capsys.readouterr().out
+    rows = [line for line in out.splitlines() if line.endswith("_1box_vert_left.h5")]
+    assert [line.split()[-1][0] for line in rows] == ["0", "1", "2"]
+    assert "3 episodes, 18 steps." in out
+    assert "the checkpoint tells val_mae 0.2500" in out
+    assert "these figures say nothing of a trained policy" in out
+
+
+@pytest.mark.parametrize("name", ["steps.csv", "steps.jsonl"])
+def test_a_file_has_a_line_a_step(
+    run: Run, make_bundle: Make, recordings: Path, tmp_path: Path, name: str
+) -> None:
+    assert run(make_bundle(), recordings, "-o", tmp_path / name) == 0
+    with (tmp_path / name).open(encoding="utf-8") as file:
+        if name.endswith(".csv"):
+            rows = list(csv.DictReader(file))
+            assert float(rows[1]["error_linear_y_mps"]) == pytest.approx(
+                float(rows[1]["predicted_linear_y_mps"]) - float(rows[1]["recorded_linear_y_mps"])
+            )
+        else:
+            rows = [json.loads(line) for line in file]
+    assert len(rows) == 3 * FRAMES
+
+
+def test_another_bundle_is_compared_on_the_same_frames(
+    run: Run, make_bundle: Make, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single, half = make_bundle(), make_bundle(name="half", precision="fp16")
+    assert run(half, recordings, "--against", single, "--json") == 0
+    *steps, last = lines_of(capsys.readouterr().out)
+    found = last["summary"]["difference"]
+    each = [max(abs(line["predicted"][name] - line["against"][name]) for name in NAMES) for line in steps]
+    assert found["max"] == pytest.approx(max(each))
+    assert 0 < found["max"] < 0.02
+    assert found["mean"] == pytest.approx(np.mean(each))
+    early = [value for value, line in zip(each, steps, strict=True) if line["step"] < 2]
+    assert found["early"] == pytest.approx(np.mean(early))
+    assert found["flips"] == 0
+    assert run(half, recordings, "--against", half, "--json") == 0
+    assert lines_of(capsys.readouterr().out)[-1]["summary"]["difference"]["max"] == 0
+
+
+def test_limits_decide_the_exit_code(
+    run: Run, make_bundle: Make, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single, half = make_bundle(), make_bundle(name="half", precision="fp16")
+    assert run(single, recordings, "--max-mae", "9") == 0
+    assert run(single, recordings, "--max-mae", "0.01") == 1
+    assert "past --max-mae 0.01" in capsys.readouterr().err
+    assert run(half, recordings, "--against", single, "--max-difference", "0.1") == 0
+    assert run(half, recordings, "--against", single, "--max-difference", "0") == 1
+    assert "past --max-difference 0." in capsys.readouterr().err
+
+
+class TestABrokenEpisodeInTheMiddle:
+    @pytest.fixture
+    def damaged(self, recordings: Path) -> Path:
+        """Its third frame is."""
+        import h5py
+
+        path = write_hdf5(recordings / "1_1box_vert_left.h5", chunks=(1, 24, 32, 3), compression=1)
+        with h5py.File(path, "r+") as file:
+            file["images"].id.write_direct_chunk((3, 0, 0, 0), b"no zlib stream")
+        return recordings
+
+    def test_ends_the_replay_with_its_name(
+        self, run: Run, make_bundle: Make, damaged: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(make_bundle(), damaged) == 2
+        assert "1_1box_vert_left.h5 cannot be read as HDF5" in capsys.readouterr().err
+
+    def test_is_passed_over_whole_and_the_others_are_as_without_it(
+        self, run: Run, make_bundle: Make, damaged: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bundle = make_bundle()
+        assert run(bundle, damaged, "--skip-broken", "--json") == 1
+        shown = capsys.readouterr()
+        assert "1_1box_vert_left.h5 cannot be read as HDF5" in shown.err
+        *steps, last = lines_of(shown.out)
+        assert list(last["broken"]) == ["1_1box_vert_left.h5"]
+        (damaged / "1_1box_vert_left.h5").unlink()
+        assert run(bundle, damaged, "--json") == 0
+        *sound, other = lines_of(capsys.readouterr().out)
+        for line in (*steps, *sound):
+            del line["latency_ms"]
+        assert steps == sound
+        assert last["summary"]["trainer"] == other["summary"]["trainer"]
+
+    def test_that_is_the_only_one_is_an_error(
+        self, run: Run, make_bundle: Make, damaged: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(make_bundle(), damaged / "1_1box_vert_left.h5", "--skip-broken") == 2
+        assert "no episode of" in capsys.readouterr().err
+
+
+def test_a_video_without_actions_is_replayed_too(
+    run: Run, make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, bundle = write_video(tmp_path / "drive.mp4", even_frames()), make_bundle()
+    assert run(bundle, video) == 0
+    out = capsys.readouterr().out
+    assert "No actions were recorded" in out
+    assert "12 steps" in out
+    assert run(bundle, video, "--max-mae", "1") == 2
+    assert "--max-mae judges nothing" in capsys.readouterr().err
+
+
+WRONG = {
+    "no recording": (("bundle", "bundle"), "itself holds no recording|holds no recording"),
+    "a limit without the other bundle": (
+        ("bundle", "recordings", "--max-difference", "1"),
+        "--max-difference needs --against",
+    ),
+    "an instruction that is not held": (
+        ("bundle", "recordings", "--instruction", "fly"),
+        "does not hold the instruction 'fly'",
+    ),
+    "another kind of file": (("bundle", "recordings", "-o", "steps.xlsx"), "is of no known kind"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)
+def test_wrong_use_is_told_in_words(
+    run: Run,
+    make_bundle: Make,
+    recordings: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    import re
+
+    places = {"bundle": make_bundle(), "recordings": recordings}
+    assert run(*(places.get(part, part) for part in arguments)) == 2
+    assert re.search(words, capsys.readouterr().err)
+
+
+def test_policies_of_other_actions_are_not_compared(
+    run: Run, make_bundle: Make, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, theirs = make_bundle(), make_bundle(name="other")
+    path = theirs / "manifest.json"
+    path.write_text(path.read_text().replace('"linear_y"', '"angular_z"'))
+    assert run(mine, recordings, "--against", theirs) == 2
+    assert "the two policies give other actions" in capsys.readouterr().err

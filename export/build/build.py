@@ -42,7 +42,7 @@ from vla_edge.runtime.files.writable import refuse_unwritable
 from .memory import check_disk, prediction, room_on
 from .options import BuildOptions
 from .parts.earlier import Earlier, find_earlier
-from .parts.making import Work, finished, has_finished, make, take
+from .parts.making import Work, finished, has_finished, make_all, take
 from .parts.placing import finish_killed, publish, set_aside, tidy, write_record
 from .parts.streams import settle_streams
 from .parts.wanted import layout_of
@@ -172,9 +172,7 @@ def _build_into(
         progress.remark(line)
     layout.warn(left, room)
     work = Work(bundle, target, options, timing_cache_path(bundle, target, options), staging, progress)
-    for part in left:
-        parts[part.file] = make(part, layout.parts.index(part), len(layout.parts), work)
-    record = _unchecked(path, tuple(parts[part.file] for part in layout.parts), bundle, target)
+    record = _unchecked(path, make_all(layout.parts, work, parts), bundle, target)
     write_record(staging / path.name, record)
     return PlanFile(staging / path.name, record, bundle.folder)
 

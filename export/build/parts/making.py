@@ -7,7 +7,7 @@ import mmap
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Work:
         timing_cache: file of kernel times, or None.
         staging: folder in which the files appear.
         progress: is told of phases.
+        taps: tensors to return beside the outputs, each from the part that makes it.
     """
 
     bundle: Bundle
@@ -60,6 +61,7 @@ class Work:
     timing_cache: Path | None
     staging: Path
     progress: BuildProgress
+    taps: tuple[str, ...] = ()
 
 
 def finished(wanted: Iterable[Wanted], staging: Path) -> dict[str, PartRecord]:
@@ -139,6 +141,15 @@ def make(part: Wanted, at: int, of: int, work: Work) -> PartRecord:
     return record
 
 
+def make_all(parts: Sequence[Wanted], work: Work, there: Mapping[str, PartRecord]) -> tuple[PartRecord, ...]:
+    """Build one part after another, but those that are there already, by their file's name.
+
+    Raises:
+        VlaError: as `build_apart`; those before stay in the staging folder.
+    """
+    return tuple(there.get(part.file) or make(part, at, len(parts), work) for at, part in enumerate(parts))
+
+
 def _job(part: Wanted, path: Path, work: Work) -> Job:
     compiles_at_load = LIBRARIES[work.options.backend].compiles_at_load
     return Job(
@@ -147,6 +158,7 @@ def _job(part: Wanted, path: Path, work: Work) -> Job:
         # the process may see no GPU, or another one first
         options=replace(work.options, sm=work.target.machine.sm) if compiles_at_load else work.options,
         timing_cache=work.timing_cache,
+        taps=tuple(tap for tap in work.taps if part.graph is None or part.graph.makes(tap)),
         log_level=logging.getLogger("vla_edge").getEffectiveLevel(),
         parent=os.getpid(),
     )

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from vla_edge.export.build.parts.placing import unnamed_in
 from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER
-from vla_edge.runtime.files.staging import OLD_SUFFIX, leftovers, remove, target_of
+from vla_edge.runtime.files.staging import OLD_SUFFIX, leftovers, locked, remove, target_of
 
 from ..finding import Finding
 
 _MIB = 1 << 20
 _MOST_ENTRIES = 100_000  # of one leftover: a damaged file system must not keep us for ever
-_TODO = "vla-doctor --clean removes them. A vla-bundle unpack that is begun again goes on from its own."
+_TODO = "vla-doctor --clean removes them. A vla-build or vla-bundle unpack begun again goes on from its own."
 _USUAL = ("engines", "report")  # where commands write unless they are told otherwise
 
 
@@ -59,9 +60,20 @@ def find_leftovers(folders: Iterable[Path], clean: bool) -> list[Leftover]:
             found += [_removed(path) for path in leftovers(folder) if _is_ours(path)]
         else:  # listed first: a command that wants to go on from one must not find it locked
             found += [Leftover(str(path), _size(path)) for path in list(leftovers(folder)) if _is_ours(path)]
+        found += _unnamed(folder, clean) if folder.name == PLANS_FOLDER else []
         earlier = [path for path in leftovers(folder, OLD_SUFFIX) if _is_ours(path)]
         found += [Leftover(str(path), _size(path), earlier=True) for path in earlier]
     return found
+
+
+def _unnamed(plans: Path, clean: bool) -> list[Leftover]:
+    """Parts that no side file names: of a build that was killed while it put them in their place, or just before it
+    removed those that it had replaced.
+    """
+    with suppress(OSError), locked(plans):  # none
+        paths = [path for path in unnamed_in(plans) if _is_ours(path)]
+        return [_removed(path) if clean else Leftover(str(path), _size(path)) for path in paths]
+    return []
 
 
 def _removed(path: Path) -> Leftover:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,3 +120,51 @@ main()
     assert done.returncode == 128 + number, done.stderr
     assert "interrupted" in done.stderr
     assert left_in(bundle) == []
+
+
+@pytest.fixture
+def hybrid(bundle_of: Callable[..., Path], tmp_path: Path) -> Bundle:
+    shutil.copytree(bundle_of("hybrid-a", "transformers", "fp16"), tmp_path / "engines" / "policy-1")
+    return Bundle.open(tmp_path / "engines" / "policy-1")
+
+
+def test_the_command_shows_each_part_with_what_it_took(hybrid: Bundle) -> None:
+    result = run(hybrid.folder, "--backend", "tensorrt-rtx", "--sm", 89, "--parts", 3)
+    assert result.exception is None
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("NOT checked: ")
+    assert " in 3 parts" in result.stdout
+    at = next(at for at, line in enumerate(lines) if line.startswith("part "))
+    assert lines[at].split() == ["part", "weights", "predicted", "memory", "time"]
+    assert [line.split()[-1] for line in lines[at + 1 : at + 4]] == ["built"] * 3
+    assert max(map(len, lines[at : at + 4])) <= 80
+    assert "MiB of weights, about 0.1 GiB to build" in result.stderr
+    assert "part 3 of 3: " in result.stderr
+    again = run(hybrid.folder, "--backend", "tensorrt-rtx", "--sm", 89, "--json")
+    assert len(json.loads(again.stdout)["parts"]) == 3
+
+
+def test_the_command_says_which_parts_were_found(hybrid: Bundle, with_gpu: Callable[[bool], None]) -> None:
+    with_gpu(True)
+    run(hybrid.folder, "--backend", "tensorrt-rtx", "--sm", 89, "--parts", 3)
+    other = hybrid.folder.with_name("policy-2")
+    shutil.copytree(hybrid.folder, other, ignore=shutil.ignore_patterns("plans"))
+    result = run(other, "--backend", "tensorrt-rtx", "--sm", 89)
+    assert result.exception is None
+    assert "nothing built: all 3 parts were found" in result.stdout
+    assert f"found in {hybrid.manifest.name}" in result.stdout
+    assert f"found in {hybrid.manifest.name}" in result.stderr
+    assert "parts in line 2.000 ms, side by side 1.500 ms: side by side" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--parts", "0"), "neither 'auto' nor a number"),
+        (("--memory-limit", "12"), "no amount of memory, such as 12GiB"),
+    ],
+)
+def test_wrong_numbers_are_refused_in_words(
+    built: tuple[Bundle, Path], options: tuple[str, ...], words: str
+) -> None:
+    assert words in str(run(built[0].folder, *options).exception)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from plan_bundles import make_plan, write_bundle
 
 from vla_edge.export.doctor.checks.leftover import find_leftovers, leftover_findings, places
 from vla_edge.runtime.files.staging import OLD_SUFFIX, new_folder, staging_path
@@ -104,3 +105,15 @@ def test_places_are_the_bundle_s_and_the_usual(tmp_path: Path, monkeypatch: pyte
 def test_nothing_left_is_said() -> None:
     (finding,) = leftover_findings([])
     assert (finding.verdict, finding.found) == ("ok", "none of killed commands")
+
+
+def test_parts_that_no_side_file_names_are_found(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    plan = make_plan(bundle)
+    left = plan.with_name(f"{plan.stem}.text.0123456789ab.part")
+    left.write_bytes(bytes(1 << 20))
+    (found,) = find_leftovers([plan.parent], clean=False)
+    assert (found.path, found.removed) == (str(left), False)
+    (found,) = find_leftovers([plan.parent], clean=True)
+    assert found.removed
+    assert sorted(path.name for path in plan.parent.iterdir()) == [plan.name, plan.name + ".json"]

@@ -297,3 +297,20 @@ def test_a_claim_does_not_wait_for_another(tmp_path: Path) -> None:
         pass
     with claimed(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_block_that_fails_may_leave_its_folder_to_the_next(tmp_path: Path, keeps: bool) -> None:
+    place = tmp_path / "bundle"
+
+    def fails() -> None:
+        with resumed_folder(place, lambda folder: keeps and (folder / "half").exists()) as folder:
+            (folder / "half").write_text("x")
+            raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        fails()
+    assert len(names(tmp_path)) == keeps
+    with resumed_folder(place, lambda folder: True) as again:
+        assert names(again) == (["half"] if keeps else [])
+    assert names(tmp_path) == []  # it did not fail

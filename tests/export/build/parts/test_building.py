@@ -63,7 +63,7 @@ def no_builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         built.append(part.name)
         return inner(part, *arguments)
 
-    monkeypatch.setattr("vla_edge.export.build.build.make", noted)
+    monkeypatch.setattr("vla_edge.export.build.parts.making.make", noted)
     return built
 
 
@@ -276,7 +276,7 @@ def test_finished_parts_outlive_a_failure(
             raise ResourceError("memory very likely ran out.") if how == "error" else KeyboardInterrupt
         return inner(part, *arguments)
 
-    monkeypatch.setattr("vla_edge.export.build.build.make", fails_at_the_third)
+    monkeypatch.setattr("vla_edge.export.build.parts.making.make", fails_at_the_third)
     with pytest.raises((ResourceError, KeyboardInterrupt)):
         build_plan(bundle, FOUR)
     (left,) = left_in(bundle)
@@ -292,7 +292,7 @@ def test_the_first_part_leaves_nothing_when_it_fails(
     def fails(*arguments: Any) -> Any:
         raise ResourceError("memory very likely ran out.")
 
-    monkeypatch.setattr("vla_edge.export.build.build.make", fails)
+    monkeypatch.setattr("vla_edge.export.build.parts.making.make", fails)
     bundle = hybrid()
     with pytest.raises(ResourceError):
         build_plan(bundle, FOUR)
@@ -309,7 +309,7 @@ def test_a_finished_part_that_was_changed_is_built_again(
             raise ResourceError("memory very likely ran out.")
         return inner(part, at, *arguments)
 
-    monkeypatch.setattr("vla_edge.export.build.build.make", then_fails)
+    monkeypatch.setattr("vla_edge.export.build.parts.making.make", then_fails)
     with pytest.raises(ResourceError):
         build_plan(bundle, FOUR)
     (staging,) = (bundle.folder / "plans").glob(".*")

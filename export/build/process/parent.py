@@ -42,7 +42,10 @@ _ALLOCATOR = {
 }
 _END_S = 60.0
 _REPORT = "Run it again with -v; report it if it happens again."
-_MORE_ROOM = "stop other programs (on a Jetson also the desktop: sudo init 3), add swap on fast storage"
+_MORE_ROOM = (
+    "stop other programs (on a Jetson also the desktop: sudo init 3), add swap on fast storage, build in more parts "
+    "(--parts)"
+)
 
 
 def build_apart(

@@ -68,6 +68,11 @@ class Episodes:
                 continue
             yield episode
 
+    def opened(self) -> Iterator[tuple[str, Callable[[], Episode]]]:
+        """Each episode's name, and what opens it: for who goes on behind a broken one by himself."""
+        for source in self._sources:
+            yield source.name, source.open
+
     def pass_over(self, name: str, error: Broken) -> None:
         """Keep an episode among the broken ones; also for whoever meets a damaged frame in the middle of one.
 

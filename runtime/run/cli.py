@@ -24,6 +24,7 @@ from .view import Table, note_order, print_refusal
 
 if TYPE_CHECKING:
     from vla_edge.runtime.batch import BatchPolicy
+    from vla_edge.runtime.episodes.episodes import Episodes
     from vla_edge.runtime.policy import Policy
 
 
@@ -77,8 +78,9 @@ def command(
 ) -> int:
     """Print the actions of the policy in BUNDLE for IMAGES.
 
-    IMAGES are image files, or folders of them (sorted as people count: frame2 before frame10). Split a video
-    into frames first: ffmpeg -i drive.mp4 frames/%05d.png
+    IMAGES are image files, or folders of them (sorted as people count: frame2 before frame10); or recordings:
+    videos, HDF5, LeRobot data sets, bags of ROS 2 (extra: episodes). Each episode of a recording is a sequence
+    whose own instruction is followed.
 
     A bundle that was exported with --batch takes as many images at a time, each an episode of its own.
 
@@ -90,13 +92,14 @@ def command(
       vla-run engines/hybrid-fp16 photo.jpg
       vla-run engines/hybrid-fp16 frames/ --instruction "컵까지 가세요"
       vla-run engines/pure-fp16 frames/ --sequence -o actions.csv
+      vla-run engines/pure-fp16 drive.mp4 --instruction "컵까지 가세요"
       vla-run from-a-stranger/ photo.jpg --time-limit 60
     """
     paths = list_images(images)
     if output:
         check_output(output)
     if not reset_each:
-        note_order(paths)
+        note_order([path for path in paths if isinstance(path, Path)])
     arguments = {**engine, "channels": "bgr" if bgr else "rgb"}
     with (
         TimeLimit(limit_s, one_line(str(bundle))) as limit,
@@ -135,7 +138,7 @@ def _loaded(bundle: Path, one_by_one: bool, arguments: dict[str, Any]) -> Iterat
 
 def _results(
     policy: Policy | BatchPolicy,
-    paths: Sequence[Path],
+    paths: Sequence[Path | Episodes],
     instruction: str | None,
     *,
     reset_each: bool,

@@ -1,84 +1,141 @@
-"""Image files to actions, as `vla-run` asks for them: one by one, or a batch at a time."""
+"""Images and recordings to actions, as `vla-run` asks for them: one by one, or a batch at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from vla_edge.runtime.errors import ImageError, InputError
+from vla_edge.runtime.episodes.kinds import SUFFIXES, holds_images, kind_of_file, kind_of_folder
+from vla_edge.runtime.errors import EpisodeError, ImageError, InputError
 from vla_edge.runtime.images.order import images_in
 
 if TYPE_CHECKING:
     from vla_edge.runtime.action import Action
     from vla_edge.runtime.batch import BatchPolicy
+    from vla_edge.runtime.episodes.episode import Episode
+    from vla_edge.runtime.episodes.episodes import Episodes
     from vla_edge.runtime.policy import Policy
     from vla_edge.runtime.preprocess import Frame
 
+# A frame's name, and its action, or why there is none.
 Result = tuple[Path, Union["Action", ImageError]]
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 
-
-def list_images(arguments: Sequence[Path]) -> list[Path]:
-    """The image files that are meant, folders replaced by what they hold.
+def list_images(arguments: Sequence[Path]) -> list[Path | Episodes]:
+    """The images and recordings that are meant, folders of images replaced by what they hold.
 
     Raises:
-        InputError: a folder without images, or a video.
+        InputError: a folder without either, or what is called as a recording and is none.
+        MissingPackageError: a recording's library is not installed.
     """
-    found: list[Path] = []
+    found: list[Path | Episodes] = []
     for path in arguments:
-        if path.is_dir():
+        if path.is_dir() and kind_of_folder(path) is None and holds_images(path):
             found += images_in(path)
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            raise InputError(f"{path} is a video.", f"Split it into frames: ffmpeg -i {path} frames/%05d.png")
+        elif path.is_dir() or kind_of_file(path) or (path.is_file() and path.suffix.lower() in SUFFIXES):
+            found.append(_recordings(path))
         else:
             found.append(path)
     return found
 
 
+def _recordings(path: Path) -> Episodes:
+    from vla_edge.runtime.episodes.opening import open_episodes
+
+    try:
+        return open_episodes(path)
+    except EpisodeError:
+        if path.is_dir():
+            images_in(path)  # says which images are known
+        raise
+
+
 def run_images(
     policy: Policy,
-    paths: Sequence[Path],
+    found: Sequence[Path | Episodes],
     instruction: str | None,
     *,
     reset_each: bool,
     strict: bool,
     swapped: bool = False,
 ) -> Iterator[Result]:
-    """The action for each image, or with `strict` off the reason why there is none.
+    """The action for each frame, or with `strict` off the reason why there is none.
 
     Args:
         policy: a policy; where `swapped`, one that was loaded with `channels="bgr"`.
-        paths: image files.
-        instruction: None for the bundle's default.
+        found: image files and recordings; each episode of a recording is a sequence.
+        instruction: None for the bundle's default, and for what an episode tells itself.
         reset_each: whether each image is an episode of its own.
-        strict: whether the first image that cannot be used ends it.
+        strict: whether the first frame that cannot be used ends it.
         swapped: whether the files hold blue where they should hold red.
 
     Raises:
         VlaError: whatever `Policy.act` raises, except an ImageError where `strict` is off.
     """
-    for path in paths:
+    for each in found:
+        if not isinstance(each, Path):
+            yield from _run_recording(policy, each, instruction, strict)
+            continue
         if reset_each:
             policy.reset()
         try:
-            yield path, policy.act(_frame(path, swapped), instruction)
+            yield each, policy.act(_frame(each, swapped), instruction)
         except ImageError as error:
             if strict:
                 raise
-            yield path, error
+            yield each, error
+
+
+def _run_recording(
+    policy: Policy, episodes: Episodes, instruction: str | None, strict: bool
+) -> Iterator[Result]:
+    """Episode after episode; one that is broken ends at its first bad frame, and the next begins anew."""
+    for name, opened in episodes.opened():
+        yield from _run_episode(policy, episodes.path / name, opened, instruction, strict)
+    policy.reset()
+
+
+def _run_episode(
+    policy: Policy, path: Path, opened: Callable[[], Episode], instruction: str | None, strict: bool
+) -> Iterator[Result]:
+    policy.reset()
+    try:
+        episode = opened()
+        text = (instruction or episode.instruction) if policy.instructions else None
+        for at, frame in enumerate(episode.frames()):
+            yield _frame_name(episode, at), policy.act(frame, text)
+    except (EpisodeError, ImageError) as error:
+        if strict:
+            raise
+        yield path, ImageError(error.problem, error.hint)
+
+
+def _frame_name(episode: Episode, at: int) -> Path:
+    """Such as "drive.mp4#12"; of a recording that holds several episodes "data-set/episode_3#12"."""
+    whole = episode.path if episode.path.name == episode.name else episode.path / episode.name
+    return whole.with_name(f"{whole.name}#{at}")
 
 
 def run_batches(
     policy: BatchPolicy,
-    paths: Sequence[Path],
+    found: Sequence[Path | Episodes],
     instruction: str | None,
     *,
     strict: bool,
     swapped: bool = False,
 ) -> Iterator[Result]:
-    """As `run_images`, as many images at a time as the engine takes; each is an episode of its own."""
+    """As `run_images`, as many images at a time as the engine takes; each is an episode of its own.
+
+    Raises:
+        InputError: a recording, whose frames are a sequence.
+    """
+    paths = [each for each in found if isinstance(each, Path)]
+    if len(paths) < len(found):
+        raise InputError(
+            "this bundle takes a batch of frames, each an episode of its own: a recording needs one at a time.",
+            "Export it with --batch 1.",
+        )
     for start in range(0, len(paths), policy.batch):
         group = paths[start : start + policy.batch]
         frames = [_frame_or_error(path, swapped) for path in group]

@@ -45,6 +45,7 @@ class Table:
         self._heads = [f"{one_line(name)} {one_line(unit)}" for name, unit in heads]
         self._widths = [max(len(head), len("-0.0000")) + 2 for head in self._heads]
         self._total_ms: list[float] = []
+        self._followed: str | None = None
 
     def row(self, result: Result) -> None:
         """One image: its action on stdout, or on stderr why there is none."""
@@ -54,6 +55,8 @@ class Table:
             return
         if not self._total_ms:
             self._head(found)
+        elif found.instruction != self._followed:  # another episode's
+            self._follow(found)
         self._total_ms.append(found.timings_ms["total"])
         cells = "".join(
             f"{value:>+{width}.4f}" for value, width in zip(found.values, self._widths, strict=True)
@@ -88,13 +91,17 @@ class Table:
         return "a frame" if self._batch == 1 else f"a run of {self._batch} frames"
 
     def _head(self, action: Action) -> None:
+        self._follow(action)
+        heads = "".join(f"{head:>{width}}" for head, width in zip(self._heads, self._widths, strict=True))
+        click.echo(f"{heads}  image")
+
+    def _follow(self, action: Action) -> None:
+        self._followed = action.instruction
         if action.instruction is not None:
             held = len(self._manifest.instructions)
             is_default = action.instruction == self._manifest.default_instruction
             note = f", the default of {_count(held, 'instruction')}" if is_default and held > 1 else ""
             click.echo(f"following {one_line(repr(action.instruction))}{note}")
-        heads = "".join(f"{head:>{width}}" for head, width in zip(self._heads, self._widths, strict=True))
-        click.echo(f"{heads}  image")
 
 
 def print_refusal(error: ImageError) -> None:

@@ -8,12 +8,16 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from episode_files import FRAMES, even_frames, frames_of, write_hdf5, write_video
 from PIL import Image
 
+from vla_edge.runtime import Policy
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions
+from vla_edge.runtime.episodes.scenarios import LEFT
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.run.cli import command, main
 from vla_edge.runtime.run.images import list_images
@@ -236,14 +240,83 @@ def test_help_has_examples_and_speaks_of_video(run: Run, capsys: pytest.CaptureF
     text = capsys.readouterr().out
     assert "Examples:" in text
     assert "vla-run engines/hybrid-fp16 photo.jpg" in text
-    assert "ffmpeg -i drive.mp4" in text
+    assert "vla-run engines/pure-fp16 drive.mp4" in text
     assert command.name
 
 
-def test_a_video_is_refused_with_the_command_that_splits_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"drive.MP4 is a video") as raised:
+def test_what_is_called_a_video_and_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "drive.MP4").write_text("no video")
+    with pytest.raises(InputError, match=r"drive.MP4 holds no recording"):
         list_images([tmp_path / "drive.MP4"])
-    assert "ffmpeg -i" in raised.value.hint
+
+
+class TestRecordings:
+    def expected(self, bundle: Path, frames: np.ndarray, instruction: str | None) -> list[list[float]]:
+        """One after another, as on a robot."""
+        with Policy.load(bundle) as policy:
+            return [list(policy.act(frame, instruction).values) for frame in frames]
+
+    def shown(self, text: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in text.splitlines()]
+
+    def test_each_episode_is_a_sequence_with_its_own_instruction(
+        self, run: Run, make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bundle = make_bundle(carried=True)
+        folder = tmp_path / "recordings"
+        folder.mkdir()
+        for number, name in enumerate(("1box_vert_left", "other")):
+            write_hdf5(folder / f"{name}.h5", number)
+        assert run(bundle, folder, "--json") == 0
+        lines = self.shown(capsys.readouterr().out)
+        assert [line["image"] for line in lines[:2]] == [
+            str(folder / f"1box_vert_left.h5#{at}") for at in (0, 1)
+        ]
+        found = [list(line["action"].values()) for line in lines]
+        assert found[:FRAMES] == self.expected(bundle, frames_of(0), LEFT)
+        assert found[FRAMES:] == self.expected(bundle, frames_of(1), None)
+        assert run(bundle, folder) == 0
+        out = capsys.readouterr().out
+        assert out.count("following ") == 2
+        assert run(bundle, folder, "--instruction", "go to the cup", "--json") == 0
+        assert {line["instruction"] for line in self.shown(capsys.readouterr().out)} == {"go to the cup"}
+
+    def test_a_video_needs_no_splitting(
+        self, run: Run, pristine_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(pristine_bundle, write_video(tmp_path / "drive.mp4", even_frames())) == 0
+        assert len(rows_of(capsys.readouterr().out)) == 12
+
+    def test_a_data_set_and_an_image_in_one_go(
+        self, run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        kept = Path(__file__).parents[1] / "episodes/kept/lerobot-3-image"
+        asked = (pristine_bundle, kept, frames / "frame1.png", "--instruction", "go to the cup", "--json")
+        assert run(*asked) == 0
+        names = [line["image"] for line in self.shown(capsys.readouterr().out)]
+        assert names[0] == f"{kept}/episode_0#0"
+        assert names[-1].endswith("frame1.png")
+        assert len(names) == 8 + 9 + 10 + 1
+
+    def test_a_broken_episode_ends_itself_alone(
+        self, run: Run, pristine_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for number in range(3):
+            write_hdf5(tmp_path / f"{number}.h5", number)
+        (tmp_path / "1.h5").write_bytes((tmp_path / "1.h5").read_bytes()[:9000])
+        assert run(pristine_bundle, tmp_path, "--json") == 1
+        shown = capsys.readouterr()
+        lines = self.shown(shown.out)
+        assert sum("error" in line for line in lines) == 1
+        assert len(lines) == 2 * FRAMES + 1
+        assert "1.h5 cannot be read as HDF5" in shown.err
+        assert run(pristine_bundle, tmp_path, "--strict") == 2
+
+    def test_a_batch_takes_none(
+        self, run: Run, make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(make_bundle(batch=2), write_hdf5(tmp_path / "a.h5")) == 2
+        assert "a recording needs one at a time" in capsys.readouterr().err
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

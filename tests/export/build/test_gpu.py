@@ -172,6 +172,7 @@ def test_a_plan_that_tensorrt_itself_refuses_is_an_error_with_its_words(
     plan.write_bytes(data)
     record = json.loads(record_path(plan).read_text())
     digest = hashlib.sha256(data).hexdigest()
-    record_path(plan).write_text(json.dumps({**record, "sha256": digest, "chunk_sha256": [digest]}))
+    record["parts"][0].update(sha256=digest, chunk_sha256=[digest])
+    record_path(plan).write_text(json.dumps(record))
     with pytest.raises(EngineError, match="refuses"):
         TensorRtSession(replace(built, folder=folder))

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from fake_driver import build_fake_driver
 
-from vla_edge.export.doctor.apart import Apart, Work
-from vla_edge.export.doctor.probes import kernels_of_tensorrt, probe_gpu, probe_library, probe_slowdowns
+from vla_edge.export.doctor.probes import kernels_of_tensorrt, probe_library, probe_slowdowns
 from vla_edge.runtime.cuda.opening import open_device
 
 Doctor = Callable[..., dict[str, Any]]
@@ -113,10 +112,20 @@ def test_nvml_s_reasons_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> No
     assert probe_slowdowns() == ()
 
 
+_ASK = """
+from vla_edge.export.doctor.apart import Apart, Work
+from vla_edge.export.doctor.probes import probe_gpu, probe_library
+with Apart([Work(probe_gpu, 60), Work(lambda: probe_library("tensorrt"), 60)]) as apart:
+    for answer in apart.answers():
+        print(answer.decode() if isinstance(answer, bytes) else answer)
+"""
+
+
 @pytest.mark.gpu
 def test_a_real_gpu_is_told_as_the_sessions_see_it_and_has_kernels() -> None:
-    with Apart([Work(probe_gpu, 60), Work(lambda: probe_library("tensorrt"), 60)]) as apart:
-        gpu, library = (json.loads(answer) for answer in apart.answers() if isinstance(answer, bytes))
+    # the doctor asks forked processes: one of a process that has used CUDA itself cannot use it
+    asked = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, timeout=120)
+    gpu, library = (json.loads(line) for line in asked.stdout.splitlines())
     device = open_device()
     device.close()
     assert (gpu["name"], gpu["sm"], gpu["integrated"]) == (

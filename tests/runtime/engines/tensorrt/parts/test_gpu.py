@@ -97,7 +97,7 @@ def test_parts_compute_what_the_whole_graph_does(built: Built, streams: Streams,
         for at in range(8):
             wanted = feed(session.inputs, built.bundle, at)
             session.run()
-            np.testing.assert_allclose(session.outputs["actions"][0], wanted[0], atol=0.01)
+            np.testing.assert_allclose(session.outputs["actions"][0], wanted, atol=0.01)
         assert 0 < session.run_engine_ms() < 50
 
 
@@ -130,10 +130,10 @@ def test_a_second_session_takes_the_engines_that_are_there(built: Built) -> None
             one.run()
             two.run()
         for each, actions in zip((one, two), wanted, strict=True):
-            np.testing.assert_allclose(each.outputs["actions"][0], actions[0], atol=0.01)
+            np.testing.assert_allclose(each.outputs["actions"][0], actions, atol=0.01)
         one.close()
         two.run()
-        np.testing.assert_allclose(two.outputs["actions"][0], wanted[1][0], atol=0.01)
+        np.testing.assert_allclose(two.outputs["actions"][0], wanted[1], atol=0.01)
 
 
 def test_opening_and_closing_gives_the_memory_back(built: Built) -> None:
@@ -167,7 +167,7 @@ def test_a_builder_runs_plans_from_memory_and_files_and_sees_what_is_between(
         wanted = feed(runner.inputs, built.bundle, 2)
         runner.run()
         golden = load_golden(built.bundle)
-        np.testing.assert_allclose(runner.outputs["actions"][0], wanted[0], atol=0.01)
+        np.testing.assert_allclose(runner.outputs["actions"][0], wanted, atol=0.01)
         np.testing.assert_allclose(
             runner.outputs["text"], golden["stage_text"][2][None], rtol=0.02, atol=0.02
         )

@@ -8,6 +8,7 @@ used are never read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -91,13 +92,22 @@ class VlaPolicy(nn.Module):
         """
         out: dict[str, Tensor] = {}
         features = self._features(pixel_values, input_ids, attention_mask, instruction_index, out)
-        fused = torch.cat(features, dim=-1)
+        fused = self.fuse(features)
         if self.arch.fusion:
-            fused = out["fusion"] = self.feature_fusion(fused)
+            out["fusion"] = fused
         hidden = self._recur(fused, h_in, c_in, out)
-        actions = self.actions(hidden)
-        out["actions"] = torch.tanh(actions) if self.settings.final_tanh else actions
+        out["actions"] = self.decide(hidden)
         return out
+
+    def fuse(self, features: Sequence[Tensor]) -> Tensor:
+        """Features [..., width each] as the LSTM takes them: [..., input]."""
+        fused = torch.cat([*features], dim=-1)
+        return self.feature_fusion(fused) if self.arch.fusion else fused
+
+    def decide(self, hidden: Tensor) -> Tensor:
+        """The LSTM's outputs [..., hidden] as actions [..., size], before scale and offset."""
+        actions = self.actions(hidden)
+        return torch.tanh(actions) if self.settings.final_tanh else actions
 
     def _features(
         self,
@@ -112,7 +122,7 @@ class VlaPolicy(nn.Module):
         if {"text", "image_projection", "vision"} & set(wanted):
             values |= self._kosmos_features(pixel_values, input_ids, attention_mask, out)
         if "clip_image" in wanted:
-            values["clip_image"] = out["clip"] = self._clip_image(pixel_values)
+            values["clip_image"] = out["clip"] = self.clip_image(pixel_values)
         if "clip_text" in wanted:
             if instruction_index is None:
                 raise ValueError("instruction_index is needed where CLIP's text feature is used")
@@ -128,37 +138,53 @@ class VlaPolicy(nn.Module):
     ) -> dict[str, Tensor]:
         wanted = self.settings.features
         if "text" not in wanted and "image_projection" not in wanted:
-            pooled = self.kosmos_model.vision_model(pixel_values=pixel_values).pooler_output
-            out["vision"] = pooled
-            return {"vision": pooled}
-        image = self.kosmos_model.get_image_features(pixel_values, return_dict=True)
-        out["vision"] = image.pooler_output
+            out["vision"] = self.vision(pixel_values)
+            return {"vision": out["vision"]}
+        tokens, states = self.image_tokens(pixel_values)
+        out["vision"] = tokens
         values = {}
         if "vision" in wanted:
-            post = self.kosmos_model.vision_model.model.post_layernorm
-            values["vision"] = post(image.last_hidden_state[:, 0])
+            values["vision"] = self.vision_of(states)
         if "image_projection" in wanted:
-            values["image_projection"] = _pool(image.pooler_output, None, self.settings.pooling)
+            values["image_projection"] = pool(tokens, None, self.settings.pooling)
         if "text" in wanted:
-            values["text"] = out["text"] = self._text(image.pooler_output, input_ids, attention_mask)
+            if input_ids is None or attention_mask is None:
+                raise ValueError("input_ids and attention_mask are needed where the text feature is used")
+            text = self.text_states(tokens, input_ids, attention_mask)
+            values["text"] = out["text"] = pool(text, attention_mask, self.settings.pooling)
         return values
 
-    def _text(self, image: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
-        if input_ids is None or attention_mask is None:
-            raise ValueError("input_ids and attention_mask are needed where the text feature is used")
+    def vision(self, pixel_values: Tensor) -> Tensor:
+        """The vision tower's pooled state, [B, width], where nothing else of Kosmos-2 is used."""
+        pooled: Tensor = self.kosmos_model.vision_model(pixel_values=pixel_values).pooler_output
+        return pooled
+
+    def image_tokens(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """What stands for the image in the text, [B, tokens, C], and the vision tower's states, [B, patches, width]."""
+        image = self.kosmos_model.get_image_features(pixel_values, return_dict=True)
+        return image.pooler_output, image.last_hidden_state
+
+    def vision_of(self, states: Tensor) -> Tensor:
+        """What `vision` gives, from the tower's states."""
+        pooled: Tensor = self.kosmos_model.vision_model.model.post_layernorm(states[:, 0])
+        return pooled
+
+    def text_states(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The decoder's last states over image and text, [B, L, C]; arguments as of `forward` and `image_tokens`."""
         # The image's place is fixed, so it is spliced by concatenation: Kosmos2Model's own way, by boolean
         # mask, asks the GPU how many places there are and so cannot be captured in a CUDA graph. Positions
         # count from the left either way, and padding on the right is never attended to.
         start, stop = self.settings.image_start, self.settings.image_start + self.arch.image_tokens
         words = self.kosmos_model.text_model.model.embed_tokens(input_ids.long())
-        states = self.kosmos_model.text_model(
+        states: Tensor = self.kosmos_model.text_model(
             inputs_embeds=torch.cat([words[:, :start], image, words[:, stop:]], dim=1),
             attention_mask=attention_mask,
             use_cache=False,
         ).last_hidden_state
-        return _pool(states, attention_mask, self.settings.pooling)
+        return states
 
-    def _clip_image(self, pixel_values: Tensor) -> Tensor:
+    def clip_image(self, pixel_values: Tensor) -> Tensor:
+        """CLIP's image feature of [B, 3, H, W]: [B, embed]."""
         if self.arch.clip and self.arch.clip.form == "open_clip":
             feature = self.clip_model.encode_image(pixel_values)
         else:
@@ -223,7 +249,7 @@ def clip_instruction_ids(settings: PolicySettings) -> Tensor:
     return ids
 
 
-def _pool(states: Tensor, mask: Tensor | None, how: str) -> Tensor:
+def pool(states: Tensor, mask: Tensor | None, how: str) -> Tensor:
     """Pool [B, L, C] over real tokens to [B, C]."""
     if mask is None:
         mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)

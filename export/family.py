@@ -30,6 +30,7 @@ from vla_edge.runtime.bundle.manifest import (
 from vla_edge.runtime.errors import CheckpointError, InputError
 
 from .family_samples import Samples, Shape
+from .family_search import Search
 
 if TYPE_CHECKING:
     import numpy as np
@@ -317,6 +318,17 @@ class Family(ABC):
         import torch
 
         return {"pixel_values": torch.from_numpy(golden["pixel_values"][at : at + 1])}
+
+    def search(self) -> Search:
+        """How `vla-settings` finds the settings that its policies were trained with.
+
+        Raises:
+            InputError: this family does not tell.
+        """
+        raise InputError(
+            f"the settings of {self.name} policies cannot be searched: the family does not say what may vary.",
+            "Choose them by hand: vla-export --list-settings",
+        )
 
     # The bundle
 

@@ -22,6 +22,7 @@ from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest, Preprocessing
 from . import layout
 from .architecture import Architecture, shapes_in_words
 from .sample.samples import Kosmos2Samples
+from .search.search import Kosmos2Search
 from .settings import PolicySettings
 from .settings_rules import RULES, action_normalisation
 from .tensors import CLIP, FUSION, HEAD, KOSMOS, LSTM
@@ -127,6 +128,11 @@ class Kosmos2(Family):
         from .golden import reference_inputs
 
         return reference_inputs(settings, golden, at)
+
+    def search(self) -> Kosmos2Search:
+        return Kosmos2Search(
+            self.reference, lambda arch, settings: self.surroundings(arch, settings).preprocessing
+        )
 
     def surroundings(self, architecture: Architecture, settings: PolicySettings) -> Surroundings:
         side = architecture.vision.image_size

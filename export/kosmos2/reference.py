@@ -190,7 +190,7 @@ class VlaPolicy(nn.Module):
         else:
             vision = self.clip_model.vision_model(pixel_values=pixel_values)
             feature = self.clip_model.visual_projection(vision.pooler_output)
-        return self._maybe_normalize(feature)
+        return self.maybe_normalize(feature)
 
     def clip_text(self, ids: Tensor) -> Tensor:
         """CLIP's text feature of [N, 77] ids: [N, embed]."""
@@ -199,9 +199,9 @@ class VlaPolicy(nn.Module):
         else:
             text = self.clip_model.text_model(input_ids=ids)
             feature = self.clip_model.text_projection(text.pooler_output)
-        return self._maybe_normalize(feature)
+        return self.maybe_normalize(feature)
 
-    def _maybe_normalize(self, feature: Tensor) -> Tensor:
+    def maybe_normalize(self, feature: Tensor) -> Tensor:
         if self.settings.clip_feature == "projected_normalized":
             return nn.functional.normalize(feature, dim=-1)
         return feature

@@ -67,8 +67,13 @@ def read_given(path: Path) -> GivenSettings:
     )
 
 
-def found_text(settings: Mapping[str, Any], evidence: str, remarks: str = "") -> str:
-    """A settings file of what was found, YAML; each line of `remarks` becomes a comment above it."""
+def found_text(
+    settings: Mapping[str, Any],
+    evidence: str,
+    remarks: str = "",
+    chosen: Mapping[str, Any] | None = None,
+) -> str:
+    """A settings file, YAML, of what was found and what was chosen beforehand; `remarks` become comments above it."""
     import json
 
     lines = [f"# {line}".rstrip() for line in remarks.splitlines()]
@@ -76,4 +81,5 @@ def found_text(settings: Mapping[str, Any], evidence: str, remarks: str = "") ->
     lines.append(f"  {_SETTINGS}:{'' if settings else ' {}'}")
     # JSON's notation of a value is YAML's too, and says each kind
     lines += [f"    {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
+    lines += [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in (chosen or {}).items()]
     return "\n".join([*lines, ""])

@@ -111,6 +111,15 @@ class SettingRules(Generic[A, S]):
         found = {name: from_file.evidence for name, origin in origins.items() if origin == "episodes"}
         return ResolvedSettings(settings, origins, {**self.standing, **found})
 
+    def value_of(self, name: str, value: Any) -> Any:
+        """A value of one setting, as the struct has it.
+
+        Raises:
+            InputError: there is no such setting, or the value is none of its own.
+        """
+        self._refuse_unknown({name: value}, "option")
+        return getattr(self._convert({name: value}), name)
+
     def from_manifest(self, manifest: Manifest) -> S:
         """The settings that a bundle was exported with.
 

@@ -85,3 +85,7 @@ def vla_run() -> None:
 
 def vla_sample() -> None:
     launch("vla_edge.export.sample.cli")
+
+
+def vla_settings() -> None:
+    launch("vla_edge.export.search.cli")

@@ -23,6 +23,7 @@ COMMANDS = (
     "vla-replay",
     "vla-run",
     "vla-sample",
+    "vla-settings",
 )
 
 # An import hook that hides packages, or sends this process a signal when a module's turn comes.

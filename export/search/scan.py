@@ -1,0 +1,135 @@
+"""The validation error of every combination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vla_edge.export.family import Family
+from vla_edge.export.family_search import Need, Search
+
+from .features import Features
+from .protocol import Protocol, episode_errors
+from .recordings import Recordings
+
+if TYPE_CHECKING:
+    import torch
+
+
+# Answers whose difference is rounding. In single precision, with the outlier features of trained backbones, the same
+# settings computed in another order differ by 1e-5; no robot tells 1e-4 of 2 m/s apart.
+ALIKE = 1e-4
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Errors of all combinations.
+
+    Attributes:
+        mae: float64 [N, P], by the protocols; NaN where a forward pass is not finite.
+        spread: float64 [N, P], standard deviation of an episode's error, over the episodes.
+    """
+
+    mae: np.ndarray
+    spread: np.ndarray
+
+
+@dataclass
+class Evaluator:
+    """Runs what is behind the backbones.
+
+    Attributes:
+        family, architecture: of the policy.
+        search: of the family.
+        recordings: the episodes.
+        features: of their frames.
+    """
+
+    family: Family
+    architecture: Any
+    search: Search
+    recordings: Recordings
+    features: Features
+
+    def __post_init__(self) -> None:
+        self._targets: dict[Any, torch.Tensor] = {}
+
+    def scan(
+        self,
+        space: Sequence[Any],
+        protocols: Sequence[Protocol],
+        advance: Callable[[int], None] = lambda done: None,
+    ) -> Scores:
+        """Every combination's error by every protocol; those of the same backbones' outputs are taken together."""
+        mae = np.full((len(space), len(protocols)), np.nan)
+        spread = np.full((len(space), len(protocols)), np.nan)
+        valid = self.recordings.valid()
+        weights = {
+            kind: [each.weights for each in protocols if each.steps == kind] for kind in _kinds(protocols)
+        }
+        for members in self.groups(space):
+            distances = self._distances([space[at] for at in members])
+            errors = episode_errors(distances, valid)
+            for kind, rows in weights.items():
+                columns = [at for at, each in enumerate(protocols) if each.steps == kind]
+                mae[np.ix_(members, columns)] = errors[kind] @ np.stack(rows, axis=1)
+                spread[np.ix_(members, columns)] = errors[kind].std(
+                    axis=1, ddof=1 if valid.shape[0] > 1 else 0
+                )[:, None]
+            advance(len(members))
+        return Scores(mae, spread)
+
+    def groups(self, space: Sequence[Any]) -> list[list[int]]:
+        """Positions of combinations with the same needs, those of the same runs after each other."""
+        found: dict[tuple[Need, ...], list[int]] = {}
+        for at, settings in enumerate(space):
+            found.setdefault(self.search.needs(settings), []).append(at)
+        return [found[needs] for needs in sorted(found)]
+
+    def answers(self, settings: Sequence[Any]) -> Iterator[torch.Tensor]:
+        """What each of the settings answers at each step, [E, steps, size], before scale and offset."""
+        for each in settings:
+            features = {need: self.features.load(need) for need in self.search.needs(each)}
+            yield from self.features.backbones.decide([each], features, self.recordings.steps)
+
+    def alike(self, one: Any, other: Any) -> bool:
+        """Whether two settings answer the same at every step, but for rounding; each in its own normalised units."""
+        first, second = self.answers([one, other])
+        return bool((first - second).abs().max() < ALIKE)
+
+    def errors(self, settings: Any) -> dict[str, np.ndarray]:
+        """The episodes' mean errors by kind of steps, float64 [E]."""
+        distances = self._distances([settings])[0]
+        return episode_errors(distances, self.recordings.valid())
+
+    def _distances(self, settings: Sequence[Any]) -> np.ndarray:
+        """Mean over the components of |answer - driven|, float64 [K, E, steps]; all settings of the same needs."""
+        import torch
+
+        features: Mapping[Need, torch.Tensor] = {
+            need: self.features.load(need) for need in self.search.needs(settings[0])
+        }
+        answers = self.features.backbones.decide(settings, features, self.recordings.steps)
+        with torch.inference_mode():
+            found = [
+                (answer - self._target(each)).abs().double().mean(dim=-1)
+                for each, answer in zip(settings, answers, strict=True)
+            ]
+            return torch.stack(found).cpu().numpy()
+
+    def _target(self, settings: Any) -> torch.Tensor:
+        import torch
+
+        action = self.family.surroundings(self.architecture, settings).action
+        key = action.names, action.scale, action.offset
+        if key not in self._targets:
+            targets = self.recordings.targets(action, self.search.target_limit)
+            self._targets[key] = torch.from_numpy(targets).to(self.features.device)
+        return self._targets[key]
+
+
+def _kinds(protocols: Sequence[Protocol]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.steps for each in protocols))

@@ -1,0 +1,61 @@
+"""The settings file for `vla-export --settings` that a search ends in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vla_edge.export.settings.given import found_text
+from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.files.atomic import write_atomically
+from vla_edge.runtime.printable import one_line
+from vla_edge.runtime.version import VERSION
+
+from .search import Outcome
+
+
+def evidence(outcome: Outcome) -> str:
+    """Why the settings that are settled are what they are: their standing in a manifest."""
+    verdict, name = outcome.verdict, one_line(outcome.checkpoint.path.name)[:120]
+    what = f"val_mae {outcome.val_mae:.6g} of {name} ({outcome.sha256[:12]})"
+    count = outcome.recordings.count
+    if verdict.kind == "found":
+        best = verdict.fits[0]
+        after = f", the next by {verdict.next_distance:.1e}" if verdict.next_distance is not None else ""
+        return f"exact: gives {what} on {count} episodes, off by {best.distance:.1e}{after}"
+    if outcome.validated == "fifth":
+        what = f"may give {what} on a fifth of {count} episodes"
+    else:
+        what = f"give {what} on {count} episodes"
+    return f"likely: the same in all {verdict.count} combinations that {what}"
+
+
+def text_of(outcome: Outcome) -> str | None:
+    """The file's text; None where nothing was settled."""
+    settled, verdict = outcome.agreement.settled, outcome.verdict
+    if verdict.kind == "none" or not settled:
+        return None
+    remarks = [
+        f"Written by vla-settings {VERSION}.",
+        f"Use: vla-export --ckpt {one_line(outcome.checkpoint.path.name)} --settings THIS_FILE",
+        f"{len(outcome.space)} combinations on {outcome.recordings.count} episodes; "
+        f"{verdict.by_chance:.2g} wrong ones would come as near as the best by chance.",
+    ]
+    if left := outcome.agreement.open:
+        remarks.append(f"Not settled, so not here: {', '.join(left)}.")
+    return found_text(settled, evidence(outcome), "\n".join(remarks), outcome.agreement.assumed)
+
+
+def write(path: Path, text: str, replace: bool) -> None:
+    """Write the file as a whole.
+
+    Raises:
+        InputError: it is there and not to be replaced, or cannot be written.
+    """
+    try:
+        write_atomically(path, lambda file: file.write(text.encode()), replace)
+    except FileExistsError as error:
+        raise InputError(f"{path} exists.", "Give another -o, or --force to replace it.") from error
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}.", "Give another place with -o."
+        ) from error

@@ -1,0 +1,202 @@
+"""Planted truth: settings that were drawn at random are found again, and never other ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import planted_settings
+import pytest
+import torch
+from planted_settings import Draw, Quiet, drive, is_truth, planted, searched, token_ids
+
+from vla_edge.export.checkpoint.checkpoint import read_checkpoint
+from vla_edge.export.kosmos2.family import FAMILY
+from vla_edge.export.search.scan import Evaluator
+from vla_edge.export.search.search import Outcome, SearchOptions, find_settings
+from vla_edge.runtime.episodes.episode import Actions
+from vla_edge.runtime.errors import CheckpointError, InputError
+
+
+@pytest.fixture(scope="module")
+def pure(tmp_path_factory: pytest.TempPathFactory) -> tuple[Draw, Outcome]:
+    folder = tmp_path_factory.mktemp("pure")
+    draw = planted(folder, 4, layout="pure")
+    return draw, searched(draw, folder / "cache")
+
+
+def test_the_settings_of_a_pure_policy_are_found(pure: tuple[Draw, Outcome]) -> None:
+    draw, outcome = pure
+    assert outcome.verdict.kind == "found"
+    (best,) = outcome.verdict.fits
+    assert is_truth(draw, outcome.space[best.at])
+    assert best.distance < 1e-6
+    assert outcome.agreement.settled["pooling"] == draw.settings.pooling
+
+
+@pytest.mark.parametrize(("layout", "seed"), [("hybrid-b", 8), ("hybrid-c", 4)])
+def test_the_settings_of_hybrids_are_found(tmp_path: Path, layout: str, seed: int) -> None:
+    draw = planted(tmp_path, seed, layout=layout)
+    outcome = searched(draw, tmp_path / "cache")
+    assert outcome.verdict.kind == "found"
+    assert is_truth(draw, outcome.space[outcome.verdict.fits[0].at])
+
+
+def test_settings_that_were_not_tried_are_not_mistaken_for_others(tmp_path: Path) -> None:
+    draw = planted(tmp_path, 7, outside=True, layout="pure")
+    assert searched(draw, tmp_path / "cache").verdict.kind != "found"
+
+
+def test_a_random_fifth_leaves_the_truth_among_what_fits(tmp_path: Path) -> None:
+    draw = planted(tmp_path, 3, fifth=True, layout="hybrid-b")
+    outcome = searched(draw, tmp_path / "cache")
+    assert outcome.verdict.kind == "several"
+    assert any(is_truth(draw, outcome.space[at]) for at in outcome.verdict.fitting)
+
+
+def test_what_the_search_computes_is_what_the_reference_answers(pure: tuple[Draw, Outcome]) -> None:
+    """Every way of the LSTM, and the rest drawn: each step of each episode against calls one after another."""
+    draw, outcome = pure
+    checkpoint = read_checkpoint(draw.path)
+    evaluator = evaluator_of(draw, outcome)
+    ids = token_ids(checkpoint.architecture, draw.settings, draw.path)
+    rng = np.random.default_rng(0)
+    ways: dict[Any, Any] = {}
+    for at in rng.permutation(len(outcome.space)):
+        settings = outcome.space[at]
+        ways.setdefault((settings.lstm, settings.lstm_outputs, settings.frame, settings.final_tanh), settings)
+    assert len(ways) == 16
+    for settings in ways.values():
+        policy = FAMILY.reference(checkpoint.architecture, settings, checkpoint.tensors)
+        ids = token_ids(checkpoint.architecture, settings, draw.path)
+        (found,) = evaluator.answers([settings])
+        for row, episode in zip(found, draw.episodes[:2], strict=False):
+            alone = drive(policy, settings, episode, ids, checkpoint.architecture.vision.image_size)
+            torch.testing.assert_close(row, alone, rtol=0, atol=2e-5)
+
+
+def test_an_interrupted_search_goes_on_where_it_was(
+    pure: tuple[Draw, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, _ = pure
+    cache, runs = tmp_path / "cache", counted_runs(monkeypatch, stop_at=11)
+    with pytest.raises(KeyboardInterrupt):
+        searched(draw, cache)
+    kept = {path.name: path.read_bytes() for path in cache.iterdir()}
+    assert len(kept) == 10
+    runs[0] = 100
+    outcome = searched(draw, cache)
+    # the one that was interrupted again, and none that was kept
+    assert runs[0] - 100 == len(draw.episodes) * 8 - 10
+    assert outcome.verdict.kind == "found"
+    assert all((cache / name).read_bytes() == content for name, content in kept.items())
+    again = counted_runs(monkeypatch)
+    searched(draw, cache)
+    assert again[0] == 0
+
+
+def test_a_damaged_feature_is_computed_anew(
+    pure: tuple[Draw, Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    draw, _ = pure
+    before = searched(draw, tmp_path)
+    some = sorted(tmp_path.iterdir())[3]
+    some.write_bytes(some.read_bytes()[:-1] + b"?")
+    runs = counted_runs(monkeypatch)
+    after = searched(draw, tmp_path)
+    assert runs[0] == 1
+    assert "is damaged" in caplog.text
+    assert [fit.mae for fit in after.verdict.fits] == [fit.mae for fit in before.verdict.fits]
+
+
+def test_a_forecast_runs_one_episode_and_tells(pure: tuple[Draw, Outcome], tmp_path: Path) -> None:
+    draw, _ = pure
+    told: list[str] = []
+    reporter = Quiet()
+    reporter.note = told.append  # type: ignore[method-assign]
+    options = SearchOptions(draw.path, tmp_path, forecast_only=True)
+    assert find_settings(options, draw.episodes, reporter) is None
+    assert len(list(tmp_path.iterdir())) == 8
+    assert f"for {len(draw.episodes) - 1} more" in told[-1]
+
+
+def test_first_frames_only_need_one_frame_of_each(pure: tuple[Draw, Outcome], tmp_path: Path) -> None:
+    draw, _ = pure
+    options = SearchOptions(draw.path, tmp_path, first_only=True, tried={"pooling": ["max"]})
+    outcome = find_settings(options, draw.episodes, Quiet())
+    assert outcome is not None
+    assert {each.frame for each in outcome.space} == {"first"}
+    assert outcome.agreement.assumed == {"frame": "first"}
+    some = {path.name: np.load(path_without_head(path)) for path in tmp_path.iterdir()}
+    assert all(array.shape[0] == 1 for arrays in some.values() for array in arrays.values())
+
+
+def test_a_checkpoint_without_its_error_is_refused(
+    pure: tuple[Draw, Outcome], rewritten: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = rewritten(lambda content: {**content, "val_mae": None})
+    with pytest.raises(CheckpointError, match="carries no val_mae") as raised:
+        find_settings(SearchOptions(path, tmp_path), pure[0].episodes, Quiet())
+    assert "--val-mae" in raised.value.hint
+
+
+def test_episodes_that_cannot_be_compared_are_refused(pure: tuple[Draw, Outcome], tmp_path: Path) -> None:
+    draw, _ = pure
+    options = SearchOptions(draw.path, tmp_path)
+    with pytest.raises(InputError, match="there are no episodes"):
+        find_settings(options, [], Quiet())
+    silent = dataclasses.replace(draw.episodes[0], actions=None)
+    with pytest.raises(InputError, match=f"{silent.name} has no actions"):
+        find_settings(options, [silent], Quiet())
+    joints = Actions(np.zeros((18, 2)), ("joint_1", "joint_2"), None)
+    with pytest.raises(InputError, match="has no action component 'linear_x'; it has joint_1, joint_2"):
+        find_settings(options, [dataclasses.replace(draw.episodes[0], actions=joints)], Quiet())
+
+
+def evaluator_of(draw: Draw, outcome: Outcome) -> Evaluator:
+    """What answers for any settings of the outcome's space, on the draw's episodes."""
+    from vla_edge.export.search import search
+
+    family_search = FAMILY.search()
+    options = SearchOptions(draw.path, draw.path.parent / "cache")
+    return search._evaluator(
+        options,
+        outcome.checkpoint,
+        family_search,
+        outcome.recordings,
+        outcome.space,
+        outcome.sha256,
+        outcome.device,
+    )
+
+
+def counted_runs(monkeypatch: pytest.MonkeyPatch, stop_at: int = 0) -> list[int]:
+    """Count runs of the backbones; Ctrl-C comes in the one of this number."""
+    from vla_edge.export.kosmos2.search.backbones import Kosmos2Backbones
+
+    monkeypatch.undo()
+    counted, run = [0], Kosmos2Backbones.run
+
+    def counting(self: Any, *arguments: Any) -> Any:
+        counted[0] += 1
+        if counted[0] == stop_at:
+            raise KeyboardInterrupt
+        return run(self, *arguments)
+
+    monkeypatch.setattr(Kosmos2Backbones, "run", counting)
+    return counted
+
+
+def path_without_head(path: Path) -> Any:
+    import io
+
+    return io.BytesIO(path.read_bytes().partition(b"\n")[2])
+
+
+assert FAMILY.search().steps == planted_settings.STEPS

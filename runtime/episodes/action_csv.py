@@ -14,7 +14,7 @@ from vla_edge.runtime.errors import EpisodeError
 from .episode import MAX_COMPONENTS, Actions, checked_actions
 from .reading import reading, require_file
 
-MAX_CSV_BYTES = 256 << 20
+MAX_CSV_BYTES = 64 << 20  # it may be one line
 _COLUMN = re.compile(r"\s*([^\[\]]+?)\s*(?:\[([^\[\]]+)\])?\s*")
 _WRITE_IT = "Its header names the components, such as: linear_x [m/s],linear_y [m/s]"
 

@@ -71,10 +71,13 @@ def video_format(path: Path) -> str | None:
 
 def kind_of_folder(path: Path) -> Kind | None:
     """What a folder is as a whole; None for one that may hold recordings as files."""
-    if (path / LEROBOT_INFO).is_file():
-        return Kind.LEROBOT
-    if (path / BAG_METADATA).is_file():
-        return Kind.BAG
+    try:
+        if (path / LEROBOT_INFO).is_file():
+            return Kind.LEROBOT
+        if (path / BAG_METADATA).is_file():
+            return Kind.BAG
+    except OSError:  # a folder that may not be searched: who opens it says why
+        pass
     return None
 
 

@@ -61,7 +61,11 @@ def inside(root: Path, path: Path) -> Path:
     Raises:
         EpisodeError: it leads outside.
     """
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        is_inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        is_inside = False
+    if not is_inside:
         raise EpisodeError(
             f"{path} leads out of the data set {root}.",
             "Copy the data set with its links followed: cp -rL.",

@@ -35,7 +35,6 @@ from .tables import check_columns, groups_with, numbers, opened_table, read_grou
 
 _HALF_A_FRAME = 0.5
 _ROWS_AT_ONCE = 4  # of frames that lie in a table
-_MAX_TABLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,12 @@ def lerobot_sources(root: Path, camera: str | None) -> list[Source]:
     key = chosen_camera(info, camera, root)
     names = component_names(info, root)
     rows = _episodes_v3(root, info, key) if info.version == 3 else _episodes_v2(root)
-    if not rows:
-        raise EpisodeError(f"{root} has no episodes.", "Copy the data set again.")
+    told = len(rows) if info.total_episodes is None else info.total_episodes
+    different = len({row["episode_index"] for row in rows})
+    if not rows or different < max(len(rows), told):
+        raise EpisodeError(
+            f"{root} tells of {told} episodes and lists {different}.", "It is not whole: copy it again."
+        )
     return [
         Source(f"episode_{row['episode_index']}", partial(_open, root, info, key, names, row)) for row in rows
     ]
@@ -163,8 +166,7 @@ def _episodes_v3(root: Path, info: Info, key: str) -> list[dict[str, Any]]:
     if info.features[key].dtype == "video":
         columns += [f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
     rows: list[dict[str, Any]] = []
-    tables = sorted((root / "meta/episodes").glob("*/*.parquet"))[:_MAX_TABLES]
-    for path in tables:
+    for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
         rows += [_checked(row, path) for row in read_table(inside(root, path), columns).to_pylist()]
         if len(rows) > MAX_EPISODES:
             raise EpisodeError(f"{root} has more than {MAX_EPISODES} episodes.", "Split the data set.")

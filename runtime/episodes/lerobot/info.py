@@ -38,6 +38,7 @@ class Info(Struct):
     data_path: Annotated[str, Meta(max_length=1000)]
     video_path: Annotated[str, Meta(max_length=1000)] | None = None
     chunks_size: Annotated[int, Meta(gt=0)] = 1000
+    total_episodes: Count | None = None
 
     @property
     def version(self) -> int:

@@ -82,7 +82,10 @@ class SqliteFile:
         found = self._connection.execute(
             "SELECT type, substr(sql, 1, 13) FROM sqlite_master WHERE name = ?", (table,)
         ).fetchone()
-        if found is None or found[0] != "table" or str(found[1]).upper() != "CREATE TABLE ":
+        plain = found is not None and found[0] == "table" and str(found[1]).upper() == "CREATE TABLE "
+        # a column that is computed may be of any size
+        hidden = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden != 0"
+        if not plain or self._connection.execute(hidden, (table,)).fetchone()[0]:
             raise EpisodeError(
                 f"{self._path} is no rosbag2 file: it has no plain table {table!r}.", "Give a bag of ROS 2."
             )

@@ -212,6 +212,17 @@ class TestAStrangersSqlite:
         with pytest.raises(EpisodeError, match="no plain table 'messages'"):
             only(file)
 
+    def test_a_column_that_is_computed_is_not_asked(self, tmp_path: Path) -> None:
+        columns = "id INTEGER PRIMARY KEY, topic_id INT, timestamp INT, data BLOB AS (zeroblob(1000000000))"
+        file = self.changed(
+            tmp_path,
+            "ALTER TABLE messages RENAME TO kept",
+            f"CREATE TABLE messages ({columns})",
+            "INSERT INTO messages(id, topic_id, timestamp) SELECT id, topic_id, timestamp FROM kept",
+        )
+        with pytest.raises(EpisodeError, match="no plain table 'messages'"):
+            only(file)
+
     def test_a_database_of_something_else_is_named(self, tmp_path: Path) -> None:
         with sqlite3.connect(tmp_path / "other.db3") as connection:
             connection.execute("CREATE TABLE notes (text TEXT)")

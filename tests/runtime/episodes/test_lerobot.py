@@ -107,6 +107,15 @@ def test_a_link_out_of_the_data_set_is_not_followed(copied: Callable[[str], Path
         list(open_episodes(root))
 
 
+def test_links_in_a_circle_end_in_words(copied: Callable[[str], Path]) -> None:
+    root = copied("lerobot-3-image")
+    path = root / "data/chunk-000/file-000.parquet"
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(EpisodeError, match=r"file-000\.parquet"):
+        list(open_episodes(root))
+
+
 def test_a_broken_episode_leaves_the_others(copied: Callable[[str], Path]) -> None:
     root = copied("lerobot-2.1-video")
     path = root / "data/chunk-000/episode_000001.parquet"
@@ -203,7 +212,12 @@ LINES = {
     "no JSON": ("nothing", "cannot be read as JSON Lines"),
     "a number below zero": ('{"episode_index": -1, "tasks": [], "length": 8}', "not told whole"),
     "no length": ('{"episode_index": 1, "tasks": []}', "cannot be read as JSON Lines"),
-    "empty": ("\n", "has no episodes"),
+    "empty": ("\n", "tells of 3 episodes and lists 0"),
+    "one too few": (
+        '{"episode_index": 0, "tasks": [], "length": 8}\n{"episode_index": 1, "tasks": [], "length": 9}',
+        "tells of 3 episodes and lists 2",
+    ),
+    "one twice": ('{"episode_index": 0, "tasks": [], "length": 8}\n' * 3, "tells of 3 episodes and lists 1"),
     "more frames than can be": (
         '{"episode_index": 0, "tasks": [], "length": 99999999}',
         "has 99999999 frames",
@@ -217,5 +231,7 @@ def test_a_list_of_episodes_that_cannot_be_is_refused(
 ) -> None:
     root = copied("lerobot-2.1-image")
     (root / "meta/episodes.jsonl").write_text(text)
+    if "99999999" in text:
+        change_info(root, lambda info: info.pop("total_episodes"))
     with pytest.raises(EpisodeError, match=words):
         list(open_episodes(root))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vla_edge.export.build.parts.arguments import cutting_options
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.finite import FiniteFloat
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     "--device", "device_index", type=click.IntRange(0), default=0, show_default=True, help="CUDA's index."
 )
 @click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="As of vla-build.")
+@cutting_options
 @click.option(
     "--sample", type=click.IntRange(0), default=0, show_default=True, help="Which golden sample to feed."
 )
@@ -52,7 +54,8 @@ def bisect(
 
     Both compute one golden sample. The stages are compared first, then tensors between the last good and
     the first bad one, until a single node is left. Each round builds an engine that returns the tensors
-    in question, so it takes as long as vla-build. The exit code is 1 when a bad tensor was found.
+    in question, so it takes as long as vla-build, and is cut into parts as there: --parts 5 looks for a
+    fault of a plan in five. The exit code is 1 when a bad tensor was found.
 
     \b
     Examples:

@@ -101,7 +101,6 @@ def build_plan(
             tidy(path)
             return BuildResult(present.path, present.record, fresh=False)
         refuse_unwritable(path.parent, _COPY)
-        check_disk(bundle)
         path.parent.mkdir(exist_ok=True)
         with resumed_folder(path, keeps=partial(_tells_of_finished, progress)) as staging:
             if target.shares_memory:
@@ -164,10 +163,11 @@ def _build_into(
     room = room_on(target, options.memory_limit, look=not options.ignore_memory)
     reuse = options.reuse and not options.force
     earlier = earlier if reuse else Earlier()
-    layout = layout_of(bundle, path, target.machine, options, predict, room, earlier)
+    layout = layout_of(bundle, path, target.machine, options, predict, room, earlier, progress)
     parts = finished(layout.parts if reuse else (), staging)
     parts |= take([part for part in layout.parts if part.file not in parts], earlier, staging)
     left = [part for part in layout.parts if part.file not in parts]
+    check_disk(bundle.folder, sum(part.weights_bytes for part in left))
     for line in layout.told(parts):
         progress.remark(line)
     layout.warn(left, room)
@@ -238,7 +238,8 @@ def _verify(
         raise RejectedPlanError(
             f"The plan differs from the PyTorch FP32 policy by more than its gates allow: {verification.note}",
             f"It is kept as {rejected}. Find the first bad tensor with: "
-            f"vla-bisect {bundle.folder}{backend_option(record.machine.backend)}",
+            f"vla-bisect {bundle.folder}{backend_option(record.machine.backend)}"
+            f"{f' --parts {len(parts)}' if len(parts) > 1 else ''}",
             record,
         )
     return plan

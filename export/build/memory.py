@@ -20,8 +20,8 @@ import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME, Manifest
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend
 from vla_edge.runtime.engines.tensorrt.record import PartRecord
@@ -178,16 +178,20 @@ def disk_needed(weights: int) -> int:
     return int(weights * DISK_PER_WEIGHT) + DISK_BASE_BYTES
 
 
-def check_disk(bundle: Bundle) -> None:
+def check_disk(folder: Path, weights: int) -> None:
     """Refuse a build that would fill the disk.
+
+    Args:
+        folder: of the bundle.
+        weights: bytes of them in what is still to be built.
 
     Raises:
         ResourceError: too little disk, with what is needed and what is there.
     """
-    disk, free = disk_needed(weights_bytes(bundle.manifest)), shutil.disk_usage(bundle.folder).free
-    if disk > free:
+    disk, free = disk_needed(weights), shutil.disk_usage(folder).free
+    if weights and disk > free:
         raise ResourceError(
-            f"Not enough disk at {bundle.folder} for a plan: {gib(disk)} needed, {gib(free)} free.",
+            f"Not enough disk at {folder} for a plan: {gib(disk)} needed, {gib(free)} free.",
             "Free some, or move the bundle to a larger disk.",
         )
 

@@ -25,7 +25,7 @@ from vla_edge.runtime.files.staging import staging_folder
 from vla_edge.runtime.files.writable import refuse_unwritable
 
 from .build import open_timing_cache, timing_cache_path
-from .memory import check_disk, prediction, room_on
+from .memory import check_disk, prediction, room_on, weights_bytes
 from .network import build_engine, network_tensors
 from .options import BuildOptions
 from .parts.earlier import Earlier, find_earlier
@@ -77,12 +77,12 @@ def tapped_engine(
         ResourceError: not enough disk or memory for a build.
     """
     device = _require_device(target)
-    check_disk(bundle)
+    check_disk(bundle.folder, weights_bytes(bundle.manifest))
     machine = target.machine
     path = plan_path(bundle.folder, machine.backend, machine.version, machine.sm)
     predict = prediction(options.backend, target.shares_memory, find_earlier(bundle.folder, machine).built)
     room = room_on(target, options.memory_limit, look=not options.ignore_memory)
-    layout = layout_of(bundle, path, machine, options, predict, room, Earlier())
+    layout = layout_of(bundle, path, machine, options, predict, room, Earlier(), progress)
     layout.warn(layout.parts, room)
     # On a board this process has no context while others build: it would take of what they need.
     if len(layout.parts) == 1 and not target.shares_memory:

@@ -41,33 +41,36 @@ class MemoryType(click.ParamType):
         return int(size)
 
 
+def cutting_options(command: Any) -> Any:
+    """Add --parts and --memory-limit, for the fields of `BuildOptions` of these names."""
+    return _parts(_memory_limit(command))
+
+
 def parts_options(command: Any) -> Any:
-    """Add --parts, --memory-limit and --no-reuse, for the fields of `BuildOptions` of these names."""
-    options = (
-        click.option(
-            "--parts",
-            type=PartsType(),
-            default="auto",
-            show_default=True,
-            metavar="auto|N",
-            help="Cut the graph into N parts, built one after another; auto: what is there, else the fewest that fit "
-            "this machine's memory.",
-        ),
-        click.option(
-            "--memory-limit",
-            type=MemoryType(),
-            metavar="SIZE",
-            help="Most memory for building a part, the GPU's too, such as 12GiB [what is free].",
-        ),
-        click.option(
-            "--no-reuse",
-            "reuse",
-            is_flag=True,
-            flag_value=False,
-            default=True,
-            help="Take no parts of plans that are in this bundle or in those beside it.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    """The same with --no-reuse, for the field `reuse`."""
+    return _parts(_memory_limit(_no_reuse(command)))
+
+
+_parts = click.option(
+    "--parts",
+    type=PartsType(),
+    default="auto",
+    show_default=True,
+    metavar="auto|N",
+    help="Cut the graph into N parts, built one after another; auto: what is there, else the fewest that fit this "
+    "machine's memory.",
+)
+_memory_limit = click.option(
+    "--memory-limit",
+    type=MemoryType(),
+    metavar="SIZE",
+    help="Most memory for building a part, the GPU's too, such as 12GiB [what is free].",
+)
+_no_reuse = click.option(
+    "--no-reuse",
+    "reuse",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Take no parts of plans that are in this bundle or in those beside it.",
+)

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import msgspec
 
 from vla_edge.export.build.memory import Need, Prediction, Room, gib, warn_of_memory, weights_bytes
 from vla_edge.export.build.options import BuildOptions
+from vla_edge.export.build.progress import BuildProgress
 from vla_edge.export.parts.choice import choose
 from vla_edge.export.parts.graph import Graph, read_graph
 from vla_edge.export.parts.keys import PartKey, WeightHashes, key_of
@@ -29,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 KEY_VERSION = 1
 _MIB = 1 << 20
+_HASHING = "Hashing weights"
 _MOST_STREAM = 7  # of a part's record
 
 
@@ -105,6 +108,7 @@ def layout_of(
     predict: Prediction,
     room: Room,
     earlier: Earlier,
+    progress: BuildProgress,
 ) -> Layout:
     """Choose.
 
@@ -116,6 +120,7 @@ def layout_of(
         predict: memory of a build.
         room: memory for it.
         earlier: plans that are here already; "auto" prefers to be cut as they are.
+        progress: is told how far the weights are hashed.
 
     Raises:
         BundleError: the graph cannot be cut, and was asked to be.
@@ -126,7 +131,7 @@ def layout_of(
     if options.parts == 1 or (auto and not splits and room.excess(whole.need) <= 0):
         return Layout((whole,), 0)
     try:
-        cut = _Cut(bundle, plan, machine, options, predict, earlier)
+        cut = _Cut(bundle, plan, machine, options, predict, earlier, progress)
     except BundleError as error:
         if not auto:
             raise
@@ -155,11 +160,12 @@ class _Cut:
         options: BuildOptions,
         predict: Prediction,
         earlier: Earlier,
+        progress: BuildProgress,
     ) -> None:
         self.graph: Graph = read_graph(bundle)
         self._plan, self._machine, self._options = plan, machine, options
         self._predict, self._earlier = predict, earlier
-        self._hashes = WeightHashes(self.graph, bundle.folder / WEIGHTS_NAME)
+        self._hashes = _hashed(self.graph, bundle, progress)
 
     def wanted(self, boundaries: tuple[str, ...]) -> tuple[Wanted, ...]:
         parts = split(self.graph, boundaries)
@@ -187,6 +193,22 @@ class _Cut:
 
     def _bytes_there(self, cuts: tuple[str, ...]) -> int:
         return sum(part.weights_bytes for part in self.wanted(cuts) if part.key in self._earlier.parts)
+
+
+def _hashed(graph: Graph, bundle: Bundle, progress: BuildProgress) -> WeightHashes:
+    """Seconds, on a board with gigabytes of weights."""
+    progress.start(_HASHING, None, weights_bytes(bundle.manifest) // _MIB)
+    done, turn = 0, Lock()
+
+    def advance(size_bytes: int) -> None:
+        nonlocal done
+        with turn:
+            done += size_bytes
+        progress.step(_HASHING, done // _MIB)
+
+    hashes = WeightHashes(graph, bundle.folder / WEIGHTS_NAME, advance)
+    progress.finish(_HASHING)
+    return hashes
 
 
 def full_key(part: PartKey, machine: Machine, options: BuildOptions) -> str:

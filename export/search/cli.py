@@ -62,6 +62,12 @@ class _Reporter:
     "--tolerance", type=FiniteFloat(0), default=1e-4, show_default=True, help="Farther off is no fit."
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--tf32/--no-tf32",
+    default=True,
+    show_default=True,
+    help="On a GPU, convolutions and LSTMs in TF32, as torch has it by itself and so training had.",
+)
 @click.option("--tokenizer", help="As of vla-export.")
 @click.option("--weights", metavar="KEY", help="As of vla-export.")
 @click.option("--family", metavar="NAME", help="As of vla-export.")

@@ -153,4 +153,6 @@ def _size(held: Iterable[Mapping[str, torch.Tensor]]) -> int:
 def _made_by(device: str) -> str:
     import torch
 
-    return f"torch {torch.__version__} on {torch.device(device).type}"
+    kind = torch.device(device).type
+    rounded = " in TF32" if kind == "cuda" and torch.backends.cudnn.allow_tf32 else ""
+    return f"torch {torch.__version__} on {kind}{rounded}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,15 +63,25 @@ class Evaluator:
         space: Sequence[Any],
         protocols: Sequence[Protocol],
         advance: Callable[[int], None] = lambda done: None,
+        forecast: Callable[[float], None] = lambda seconds: None,
     ) -> Scores:
-        """Every combination's error by every protocol; those of the same backbones' outputs are taken together."""
+        """Every combination's error by every protocol; those of the same backbones' outputs are taken together.
+
+        Args:
+            space: the combinations.
+            protocols: ways to take the error.
+            advance: called with numbers of combinations done.
+            forecast: called once, after the first of them, with the seconds that the others may take.
+        """
         mae = np.full((len(space), len(protocols)), np.nan)
         spread = np.full((len(space), len(protocols)), np.nan)
         valid = self.recordings.valid()
         weights = {
             kind: [each.weights for each in protocols if each.steps == kind] for kind in _kinds(protocols)
         }
-        for members in self.groups(space):
+        groups = self.groups(space)
+        for done, members in enumerate(groups):
+            start = time.perf_counter()
             distances = self._distances([space[at] for at in members])
             errors = episode_errors(distances, valid)
             for kind, rows in weights.items():
@@ -80,6 +91,8 @@ class Evaluator:
                     axis=1, ddof=1 if valid.shape[0] > 1 else 0
                 )[:, None]
             advance(len(members))
+            if done == min(1, len(groups) - 1):  # not the first, which warms up
+                forecast((time.perf_counter() - start) * (len(groups) - done - 1))
         return Scores(mae, spread)
 
     def groups(self, space: Sequence[Any]) -> list[list[int]]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -28,6 +29,7 @@ from .verdict import TOLERANCE, Verdict, judged
 if TYPE_CHECKING:
     from .protocol import Protocol as ErrorProtocol
 
+WORTH_TELLING_S = 10
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -45,6 +47,7 @@ class SearchOptions:
     validated: Validated | None = None
     tolerance: float = TOLERANCE
     device: Device = "auto"
+    tf32: bool = True
     tokenizer: str | None = None
     weights: str | None = None
     family: str | None = None
@@ -120,14 +123,14 @@ def find_settings(options: SearchOptions, episodes: Iterable[Episode], reporter:
     with clock("hash"), reporter.stage("hashing the checkpoint", checkpoint.size_bytes, "bytes") as advance:
         sha256 = checkpoint.sha256(advance)
     with checkpoint.file.errors_explained():
-        device = _device(options.device)
+        device = _device(options.device, options.tf32)
         evaluator = _evaluator(options, checkpoint, search, recordings, space, sha256, device)
         with clock("backbones"):
             _run_backbones(evaluator.features, recordings, reporter, options.forecast_only)
         if options.forecast_only:
             return None
         with clock("combinations"), reporter.stage("trying combinations", len(space), "combinations") as done:
-            scores = evaluator.scan(space, ways, done)
+            scores = evaluator.scan(space, ways, done, partial(_tell_seconds, reporter))
         validated = options.validated or search.validated_on(checkpoint.architecture)
         with clock("verdict"):
             if validated == "all":
@@ -224,6 +227,11 @@ def _run_backbones(
         reporter.note("backbones: all is in the cache; what is left takes no forecast")
 
 
+def _tell_seconds(reporter: Reporter, seconds: float) -> None:
+    if seconds >= WORTH_TELLING_S:
+        reporter.note(f"combinations: about {_duration(seconds)} left")
+
+
 class _ForecastGiven(Exception):  # noqa: N818
     """All that was asked for is known."""
 
@@ -234,8 +242,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def _device(asked: Device) -> str:
+def _device(asked: Device, tf32: bool) -> str:
     import torch
+
+    # torch's own default for convolutions and LSTMs, so that training had it, too
+    torch.backends.cudnn.allow_tf32 = tf32
 
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:

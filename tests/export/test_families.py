@@ -268,6 +268,11 @@ def test_what_a_family_is_unsure_of_is_told_by_its_standings(
     assert "Likely, from the training code: play_rad=0.1." in told
 
 
+def test_a_family_that_does_not_say_what_may_vary_cannot_be_searched(toy: None) -> None:
+    with pytest.raises(InputError, match="the settings of toy policies cannot be searched"):
+        family_of("toy").search()
+
+
 def test_what_is_kept_in_float32_is_what_the_graph_has(
     install: Callable[..., None], toy: None, tmp_path: Path, bundle_of: Callable[..., Path]
 ) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from vla_edge.export.family_search import Search
+    from vla_edge.export.kosmos2.reference import VlaPolicy
 
     from .backbones import Kosmos2Backbones
 
@@ -61,9 +62,15 @@ class Kosmos2Search:
 
         # one copy for all policies, each of which takes them as they are
         weights = {name: tensor.float().to(device) for name, tensor in tensors.items()}
+
+        def build(settings: PolicySettings) -> VlaPolicy:
+            policy: VlaPolicy = self._reference(architecture, settings, weights).to(device)
+            policy.rnn.flatten_parameters()  # else cuDNN copies them at each call
+            return policy
+
         return Kosmos2Backbones(
             architecture,
-            lambda settings: self._reference(architecture, settings, weights).to(device),
+            build,
             text,
             lambda settings: self._preprocessing(architecture, settings),
             device,

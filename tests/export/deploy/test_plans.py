@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 from fake_tensorrt import FakeDevice
-from packed_files import packed_file
+from packed_files import edited_bundle, packed_file
 from plan_builds import verified as verified_as
 from plan_bundles import write_bundle
 
 from vla_edge.export.build import build as build_module
 from vla_edge.export.build.build import RejectedPlanError
+from vla_edge.export.build.options import BuildOptions
+from vla_edge.export.build.parts import streams
 from vla_edge.export.build.target import Target
 from vla_edge.export.deploy.deploy import Deployment, DeployOptions, deploy
 from vla_edge.export.packed.packed import open_packed
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.tensorrt.plan import read_record
+from vla_edge.runtime.engines.tensorrt.record import PlanRecord, StreamTimes
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -40,14 +44,16 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], list[str]]:
 
         monkeypatch.setattr(build_module, "open_target", target_with_gpu)
         monkeypatch.setattr(build_module, "verify_plan", verified)
+        times = StreamTimes(in_line_ms=2.0, side_by_side_ms=1.5)
+        monkeypatch.setattr(streams, "_measured", lambda *arguments: times)
         return ran
 
     return make
 
 
-def deployed(file: Path, root: Path) -> Deployment:
+def deployed(file: Path, root: Path, **building: Any) -> Deployment:
     with open_packed(file) as packed:
-        return deploy(packed, root, DeployOptions("tensorrt-rtx"))
+        return deploy(packed, root, DeployOptions("tensorrt-rtx", plan=BuildOptions(**building)))
 
 
 def test_what_is_missing_is_built_and_what_is_there_is_run_again(
@@ -78,3 +84,22 @@ def test_a_plan_that_misses_its_gate_is_set_aside_and_the_current_policy_stays(
     assert Bundle.open(tmp_path / "root" / "current").manifest.name == "policy-a"
     assert list((tmp_path / "root").glob("policy-b-*/plans/*.plan.rejected"))
     assert list((tmp_path / "root").rglob(".*")) == []
+
+
+def test_an_update_of_the_head_builds_its_part_alone(
+    gpu: Callable[[bool], list[str]], bundle_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    gpu(True)
+    before = bundle_of("hybrid-a", "transformers", "fp16")
+    after = edited_bundle(before, tmp_path / "after", [(-64, bytes(range(64)))], "policy-2")
+    deployed(packed_file(before, tmp_path / "all.vla"), tmp_path / "root", parts=4)
+    first = sole_record(tmp_path / "root")
+    deployed(packed_file(after, tmp_path / "update.vla", since=before), tmp_path / "root")
+    record = sole_record(tmp_path / "root")
+    assert [part.build.found_in is None for part in record.parts] == [False, False, False, True]
+    assert [part.key for part in record.parts[:3]] == [part.key for part in first.parts[:3]]
+
+
+def sole_record(root: Path) -> PlanRecord:
+    (path,) = (root / "current" / "plans").glob("*.plan.json")
+    return read_record(path.with_suffix(""), root / "current")

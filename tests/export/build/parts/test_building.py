@@ -13,6 +13,7 @@ from typing import Any
 import onnxruntime
 import pytest
 from known_layouts import LAYOUTS
+from packed_files import edited_bundle
 from plan_builds import ADA, left_in
 
 from vla_edge.export.build.build import RejectedPlanError, build_plan, verify_existing
@@ -152,6 +153,23 @@ def test_a_second_bundle_takes_parts_of_the_first(
     assert len(build_plan(third, replace(FOUR, reuse=False)).record.parts) == 4
     assert len(built) == 4
     assert not inodes(third) & inodes(first)
+
+
+def test_a_new_head_on_the_same_backbones_builds_one_part(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpu(True)
+    first = hybrid("first")
+    parts = build_plan(first, FOUR).record.parts
+    second = edited_bundle(
+        first.folder, first.folder.with_name("second"), [(-64, os.urandom(64))], "second-policy"
+    )
+    shutil.rmtree(second / "plans")
+    built = no_builds(monkeypatch)
+    record = build_plan(Bundle.open(second), ADA).record
+    assert built == [parts[-1].name]
+    assert [part.build.found_in for part in record.parts] == [first.manifest.name] * 3 + [None]
+    assert record.parts[-1].weights_sha256 != parts[-1].weights_sha256
 
 
 def test_of_another_number_of_parts_the_equal_ones_are_taken(

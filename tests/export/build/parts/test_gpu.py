@@ -1,0 +1,86 @@
+"""Plans in parts on a GPU with TensorRT: they compute what the whole does, and are shared, measured and timed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla_edge.export.build.build import build_plan, verify_existing
+from vla_edge.export.build.options import BuildOptions
+from vla_edge.export.build.progress import Silent
+from vla_edge.export.build.stages import measure_stages
+from vla_edge.export.build.verify import sample_inputs
+from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.engines.tensorrt.record import PlanRecord
+from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def bundles(bundle_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    """One hybrid under three names; the first two are built, whole and in parts. Do not write to them."""
+    pytest.importorskip("torch")
+    root = tmp_path_factory.mktemp("parts-on-gpu")
+    source = bundle_of("hybrid-a", "transformers", "fp16")
+    found = {}
+    for name in ("whole", "parts", "shared"):
+        shutil.copytree(source, root / name)
+        found[name] = Bundle.open(root / name)
+    build_plan(found["whole"], BuildOptions(parts=1))
+    return found
+
+
+@pytest.fixture(scope="module")
+def record(bundles: dict[str, Bundle]) -> PlanRecord:
+    return build_plan(bundles["parts"], BuildOptions(parts=4)).record
+
+
+def actions(bundle: Bundle) -> np.ndarray:
+    with TensorRtSession(bundle) as session:
+        for name, value in sample_inputs(bundle.manifest, load_golden(bundle), 0).items():
+            session.inputs[name][...] = value
+        session.run()
+        return next(iter(session.outputs.values())).copy()
+
+
+def test_each_part_was_measured_and_described(record: PlanRecord) -> None:
+    assert len(record.parts) == 4
+    assert record.verification.passed
+    for part in record.parts:
+        build = part.build
+        assert part.contents.source == "engine"
+        assert build.peak_gpu_mib
+        assert build.peak_host_mib > 100
+        assert build.peak_mib is not None
+        assert max(build.peak_gpu_mib, build.peak_host_mib) <= build.peak_mib
+        assert build.peak_mib <= build.peak_gpu_mib + build.peak_host_mib + 1
+
+
+def test_parts_that_can_run_side_by_side_were_timed(record: PlanRecord) -> None:
+    assert record.streams is not None
+    faster = record.streams.side_by_side_ms < record.streams.in_line_ms
+    assert any(part.stream for part in record.parts) == faster
+
+
+def test_parts_answer_as_the_whole_does(bundles: dict[str, Bundle], record: PlanRecord) -> None:
+    whole, parts = actions(bundles["whole"]), actions(bundles["parts"])
+    assert np.abs(whole - parts).max() <= 0.02 * max(1.0, np.abs(whole).max())
+    assert verify_existing(bundles["parts"]).record.verification.passed
+
+
+def test_another_bundle_takes_every_part(bundles: dict[str, Bundle], record: PlanRecord) -> None:
+    shared = build_plan(bundles["shared"]).record
+    assert [part.sha256 for part in shared.parts] == [part.sha256 for part in record.parts]
+    assert all(part.build.found_in for part in shared.parts)
+    assert np.array_equal(actions(bundles["shared"]), actions(bundles["parts"]))
+
+
+def test_stages_are_measured_in_parts_too(bundles: dict[str, Bundle]) -> None:
+    errors = measure_stages(bundles["shared"], BuildOptions(parts=3), Silent())
+    assert list(errors) == [stage.name for stage in bundles["shared"].manifest.stages]
+    assert all(error.relative_l2 < 0.02 for error in errors.values())

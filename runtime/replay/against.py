@@ -10,7 +10,10 @@ import numpy as np
 from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.errors import InputError
 
-from .steps import Step, flips_of
+from .steps import Step, drives_back
+
+# What another policy commanded, by episode: float64 [T, size].
+Other = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,17 @@ class Difference:
     late: float
 
 
-Other = Mapping[tuple[str, int], Step]
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """Of one episode.
+
+    Attributes:
+        largest: of any component, float64 [T].
+        flips: whether a component drives the other way, bool [T].
+    """
+
+    largest: np.ndarray
+    flips: np.ndarray
 
 
 def require_same_action(mine: ActionSpec, theirs: ActionSpec) -> None:
@@ -51,38 +64,35 @@ def _told(spec: ActionSpec) -> str:
     return ", ".join(f"{name} [{unit}]" for name, unit in zip(spec.names, spec.units, strict=True))
 
 
-def apart(step: Step, other: Step) -> float:
-    """The largest difference of a component."""
-    return max(abs(mine - theirs) for mine, theirs in zip(step.predicted, other.predicted, strict=True))
+def predicted(steps: Sequence[Step]) -> np.ndarray:
+    """What was commanded in an episode, float64 [T, size]."""
+    return np.array([step.predicted for step in steps])
 
 
-def difference_of(episodes: Sequence[Sequence[Step]], other: Other) -> Difference | None:
-    """Over the steps that both policies took; None where there are none.
-
-    Args:
-        episodes: the steps of each.
-        other: the other policy's, by episode and step.
-    """
-    pairs = [
-        (step, other[step.episode, step.step]) for steps in episodes for step in steps if _is_in(step, other)
-    ]
-    if not pairs:
+def apart(steps: Sequence[Step], other: Other) -> Apart | None:
+    """An episode by both policies; None where the other one did not go through it."""
+    theirs = other.get(steps[0].episode) if steps else None
+    if theirs is None or len(theirs) != len(steps):
         return None
-    found = np.array([apart(*pair) for pair in pairs])
-    lengths = {steps[0].episode: len(steps) for steps in episodes if steps}
-    place = np.array([step.step / lengths[step.episode] for step, _ in pairs])
+    mine = predicted(steps)
+    back = np.asarray(drives_back(mine, theirs).any(axis=1))
+    return Apart(np.abs(mine - theirs).max(axis=1), back)
+
+
+def difference_of(episodes: Sequence[Apart]) -> Difference | None:
+    """Over all steps of some episodes; None where there are none."""
+    if not episodes:
+        return None
+    found = np.concatenate([each.largest for each in episodes])
+    place = np.concatenate([np.arange(len(each.largest)) / len(each.largest) for each in episodes])
     return Difference(
         max=float(found.max()),
         p99=float(np.quantile(found, 0.99)),
         mean=float(found.mean()),
-        flips=sum(any(flips_of(step.predicted, theirs.predicted)) for step, theirs in pairs),
+        flips=int(sum(each.flips.sum() for each in episodes)),
         early=_mean(found[place < 1 / 3]),
         late=_mean(found[place >= 2 / 3]),
     )
-
-
-def _is_in(step: Step, other: Other) -> bool:
-    return (step.episode, step.step) in other
 
 
 def _mean(values: np.ndarray) -> float:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from vla_edge.runtime.policy import Policy
 
     from .against import Other
-    from .steps import Replayed, Step
-    from .summary import Summary
+    from .steps import Replayed
+    from .summary import Kept, Summary
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
@@ -137,18 +137,16 @@ def _loaded(bundle: Path, engine: EngineArguments) -> Iterator[Policy]:
 def _other(
     against: Path, bundle: Path, opened: Episodes, instruction: str | None, engine: EngineArguments
 ) -> Other:
-    """The other bundle's steps. It is closed before the bundle is loaded: both may not fit the memory."""
+    """What the other bundle commands. It is closed before the bundle is loaded: both may not fit the memory."""
     from vla_edge.runtime.bundle.bundle import Bundle
 
-    from .against import require_same_action
+    from .against import predicted, require_same_action
 
     mine, theirs = (Bundle.open(folder, "size").manifest.action for folder in (bundle, against))
     require_same_action(mine, theirs)
-    steps: dict[tuple[str, int], Step] = {}
     with _loaded(against, engine) as policy:
-        for replayed in _episodes(policy, opened, instruction, str(against)):
-            steps |= {(step.episode, step.step): step for step in replayed.steps}
-    return steps
+        found = _episodes(policy, opened, instruction, str(against))
+        return {each.steps[0].episode: predicted(each.steps) for each in found}
 
 
 def _replayed(
@@ -161,28 +159,27 @@ def _replayed(
     against: Path | None,
 ) -> Summary:
     """Replay, show and write; an episode appears when all of it is done."""
-    from .output import Line, as_fields, writers
-    from .summary import summarise
+    from .output import as_fields, lines_of, writers
+    from .summary import kept_of, summarise
     from .view import Table, print_summary
 
     spec = policy.manifest.action
     table = None if as_json else Table(policy.manifest, other is not None)
-    found: list[Replayed] = []
+    found: list[Kept] = []
     with result_file(output, writers(spec)) as write:
         for replayed in _episodes(policy, opened, instruction, str(opened.path)):
-            found.append(replayed)
-            for step in replayed.steps:
-                line = Line(step, (other or {}).get((step.episode, step.step)))
+            found.append(kept_of(replayed, spec, other))
+            for line in lines_of(replayed, other):
                 write(line)
                 if as_json:
                     click.echo(json_text(as_fields(line, spec), indent=None))
             if table:
-                table.row(replayed, other)
+                table.row(replayed.steps[0].episode, found[-1])
         if not found:
             raise InputError(
                 f"no episode of {opened.path} can be read.", "What is wrong with each is told with -v."
             )
-    summary = summarise(found, policy.manifest, other)
+    summary = summarise(found, policy.manifest)
     if as_json:
         click.echo(json_text({"summary": summary, "broken": dict(_reasons(opened))}, indent=None))
     else:

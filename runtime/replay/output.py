@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, Any, NamedTuple
 
@@ -11,14 +11,23 @@ from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.command.result_file import Writers, safe_cell
 
-from .steps import Step
+from .against import Other
+from .steps import Replayed, Step
 
 
 class Line(NamedTuple):
-    """A step, and the same step by the other bundle, where one was asked for."""
+    """A step, and what the other bundle commanded then, where one was asked for."""
 
     step: Step
-    other: Step | None
+    other: tuple[float, ...] | None
+
+
+def lines_of(replayed: Replayed, other: Other | None) -> Iterator[Line]:
+    """An episode's steps, each beside the other bundle's where that went through the episode too."""
+    theirs = (other or {}).get(replayed.steps[0].episode)
+    for step in replayed.steps:
+        beside = None if theirs is None or step.step >= len(theirs) else tuple(theirs[step.step].tolist())
+        yield Line(step, beside)
 
 
 def as_fields(line: Line, spec: ActionSpec) -> dict[str, Any]:
@@ -44,7 +53,7 @@ def as_fields(line: Line, spec: ActionSpec) -> dict[str, Any]:
         "held": step.held,
         "latency_ms": step.latency_ms,
     }
-    return fields if other is None else {**fields, "against": named(other.predicted)}
+    return fields if other is None else {**fields, "against": named(other)}
 
 
 def writers(spec: ActionSpec) -> Writers:
@@ -73,7 +82,7 @@ def _csv(file: IO[str], spec: ActionSpec) -> Callable[[Line], None]:
 
     def write(line: Line) -> None:
         step, other = line
-        against = nothing if other is None else other.predicted
+        against = nothing if other is None else other
         row: list[Any] = [safe_cell(step.episode), step.step, step.time_s, safe_cell(step.instruction or "")]
         row += [*(step.recorded or nothing), *step.predicted, *(step.error or nothing), *against]
         row += [*(step.normalised_error or nothing), step.angle_deg, sum(step.flips or ())]

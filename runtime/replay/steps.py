@@ -120,7 +120,7 @@ def _step(episode: Episode, at: int, action: Action, driven: np.ndarray | None, 
         target = normalised(np.array(recorded), spec)
         wrong = tuple(np.abs(np.array(action.raw) - target).tolist())
         angle = angle_deg(predicted, recorded, spec)
-        flips = flips_of(predicted, recorded)
+        flips = tuple(drives_back(np.array(predicted), np.array(recorded)).tolist())
     return Step(
         episode=episode.name,
         step=at,
@@ -149,9 +149,7 @@ def angle_deg(one: tuple[float, ...], other: tuple[float, ...], spec: ActionSpec
     return math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
 
 
-def flips_of(one: tuple[float, ...], other: tuple[float, ...]) -> tuple[bool, ...]:
-    """Of each component, whether the two drive opposite ways, neither of them standing."""
-    return tuple(
-        mine * theirs < 0 and min(abs(mine), abs(theirs)) >= STANDING
-        for mine, theirs in zip(one, other, strict=True)
-    )
+def drives_back(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Of each component, whether the two drive opposite ways, neither of them standing; bool of the same shape."""
+    back: np.ndarray = (one * other < 0) & (np.minimum(np.abs(one), np.abs(other)) >= STANDING)
+    return back

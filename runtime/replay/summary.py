@@ -9,8 +9,8 @@ import numpy as np
 
 from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest
 
-from .against import Difference, Other, difference_of
-from .steps import Replayed, Step
+from .against import Apart, Difference, Other, apart, difference_of
+from .steps import Replayed
 from .trainer import TrainerMae, trainer_mae
 
 
@@ -54,41 +54,75 @@ class Summary:
     difference: Difference | None
 
 
-def errors_of(steps: Sequence[Step], spec: ActionSpec) -> Errors | None:
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a summary needs of an episode; its steps themselves are a hundred times as much.
+
+    Attributes:
+        errors: float64 [N, size] of the steps that have a recorded action.
+        angles_deg: float64, of those where both velocities have one.
+        flips: bool [N, size].
+        latency_ms: float64 [T].
+        clamped: how many steps.
+        trained: the graph's outputs and the targets of training, float64 [18, size] each; None without actions.
+        apart: from the other policy, where one was asked for and went through this episode.
+    """
+
+    errors: np.ndarray
+    angles_deg: np.ndarray
+    flips: np.ndarray
+    latency_ms: np.ndarray
+    clamped: int
+    trained: tuple[np.ndarray, np.ndarray] | None
+    apart: Apart | None
+
+
+def kept_of(replayed: Replayed, spec: ActionSpec, other: Other | None) -> Kept:
+    """An episode in a few arrays."""
+    steps, size = replayed.steps, len(spec.names)
+    return Kept(
+        errors=np.array([step.error for step in steps if step.error is not None]).reshape(-1, size),
+        angles_deg=np.array([step.angle_deg for step in steps if step.angle_deg is not None]),
+        flips=np.array([step.flips for step in steps if step.flips is not None], bool).reshape(-1, size),
+        latency_ms=np.array([step.latency_ms for step in steps]),
+        clamped=sum(step.clamped for step in steps),
+        trained=None if replayed.targets is None else (replayed.raw, replayed.targets),
+        apart=None if other is None else apart(steps, other),
+    )
+
+
+def errors_of(episodes: Sequence[Kept], spec: ActionSpec) -> Errors | None:
     """Over all steps that have a recorded action; None where none has."""
-    errors = [step.error for step in steps if step.error is not None]
-    if not errors:
+    wrong = np.abs(np.concatenate([each.errors for each in episodes]))
+    if not len(wrong):
         return None
-    wrong = np.abs(np.array(errors))
-    angles = [step.angle_deg for step in steps if step.angle_deg is not None]
-    flips = np.array([step.flips for step in steps if step.flips is not None]).sum(axis=0)
+    angles = np.concatenate([each.angles_deg for each in episodes])
+    flips = np.concatenate([each.flips for each in episodes]).sum(axis=0)
     return Errors(
         mae=dict(zip(spec.names, wrong.mean(axis=0).tolist(), strict=True)),
         largest=float(wrong.max()),
-        angle_deg=float(np.median(angles)) if angles else None,
+        angle_deg=float(np.median(angles)) if len(angles) else None,
         flips=dict(zip(spec.names, flips.tolist(), strict=True)),
     )
 
 
-def summarise(replayed: Sequence[Replayed], manifest: Manifest, other: Other | None) -> Summary:
+def summarise(episodes: Sequence[Kept], manifest: Manifest) -> Summary:
     """All episodes together; at least one.
 
     Args:
-        replayed: in the order of their names, by which the trainer's batches are taken.
+        episodes: in the order of their names, by which the trainer's batches are taken.
         manifest: of the bundle.
-        other: another bundle's steps, where one was asked for.
     """
-    steps = [step for each in replayed for step in each.steps]
-    pairs = [(each.raw, each.targets) for each in replayed if each.targets is not None]
-    latency = np.array([step.latency_ms for step in steps])
+    pairs = [each.trained for each in episodes if each.trained is not None]
+    latency_ms = np.concatenate([each.latency_ms for each in episodes])
     return Summary(
-        episodes=len(replayed),
-        steps=len(steps),
-        errors=errors_of(steps, manifest.action),
+        episodes=len(episodes),
+        steps=len(latency_ms),
+        errors=errors_of(episodes, manifest.action),
         trainer=trainer_mae(pairs) if pairs else None,
         val_mae=manifest.source.val_mae,
-        clamped=sum(step.clamped for step in steps),
-        p50_ms=float(np.quantile(latency, 0.5)),
-        p99_ms=float(np.quantile(latency, 0.99)),
-        difference=None if other is None else difference_of([each.steps for each in replayed], other),
+        clamped=sum(each.clamped for each in episodes),
+        p50_ms=float(np.quantile(latency_ms, 0.5)),
+        p99_ms=float(np.quantile(latency_ms, 0.99)),
+        difference=difference_of([each.apart for each in episodes if each.apart is not None]),
     )

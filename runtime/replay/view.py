@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -13,9 +14,8 @@ from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest
 from vla_edge.runtime.engines.session import EngineIdentity
 from vla_edge.runtime.printable import one_line
 
-from .against import Difference, Other, difference_of
-from .steps import Replayed
-from .summary import Errors, Summary, errors_of
+from .against import Difference
+from .summary import Errors, Kept, Summary, errors_of
 
 _NO_FIGURE = "-"
 _FIGURE_WIDTH = 10
@@ -48,34 +48,28 @@ class Table:
     def _unit(self) -> str:
         return one_line(self._spec.unit)
 
-    def row(self, replayed: Replayed, other: Other | None) -> None:
+    def row(self, name: str, kept: Kept) -> None:
         """One episode that was replayed whole."""
         if not self._begun:
             for heads, last in ((self._titles, "episode"), (self._units, "")):
                 click.echo("".join(f"{head:>{self._width}}" for head in heads) + f"  {last}".rstrip())
             self._begun = True
-        figures = list(_figures(replayed, self._spec))
+        figures = list(_figures(kept, self._spec))
         if self._other:
-            found = difference_of([replayed.steps], other or {})
-            figures.append(_NO_FIGURE if found is None else f"{found.max:.4f}")
-        figures.append(f"{_median_ms(replayed):.1f}")
+            figures.append(_NO_FIGURE if kept.apart is None else f"{kept.apart.largest.max():.4f}")
+        figures.append(f"{statistics.median(kept.latency_ms.tolist()):.1f}")
         cells = "".join(f"{figure:>{self._width}}" for figure in figures)
-        click.echo(f"{cells}  {one_line(replayed.steps[0].episode)}")
+        click.echo(f"{cells}  {one_line(name)}")
 
 
-def _figures(replayed: Replayed, spec: ActionSpec) -> Iterator[str]:
-    errors = errors_of(replayed.steps, spec)
+def _figures(kept: Kept, spec: ActionSpec) -> Iterator[str]:
+    errors = errors_of([kept], spec)
     if errors is None:
         yield from [_NO_FIGURE] * (len(spec.names) + 2)
         return
     yield from (f"{value:.4f}" for value in errors.mae.values())
     yield _NO_FIGURE if errors.angle_deg is None else f"{errors.angle_deg:.1f}"
     yield str(sum(errors.flips.values()))
-
-
-def _median_ms(replayed: Replayed) -> float:
-    found = sorted(step.latency_ms for step in replayed.steps)
-    return found[len(found) // 2]
 
 
 def print_summary(summary: Summary, manifest: Manifest, identity: EngineIdentity, other: str | None) -> None:

@@ -13,7 +13,7 @@ from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.episodes.episode import Actions, Episode
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.replay.driven import driven_of, normalised
-from vla_edge.runtime.replay.steps import angle_deg, flips_of, replay_episode
+from vla_edge.runtime.replay.steps import angle_deg, drives_back, replay_episode
 from vla_edge.runtime.replay.trainer import trainer_mae
 
 Make = Callable[..., Path]
@@ -70,7 +70,7 @@ def test_the_angle_between_two_velocities(
 
 def test_standing_has_neither_direction_nor_sign() -> None:
     assert angle_deg((0.01, 0.0), (1.0, 0.0), SPEC) is None
-    assert flips_of((0.01, -1.0), (-1.0, 1.0)) == (False, True)
+    assert drives_back(np.array([0.01, -1.0]), np.array([-1.0, 1.0])).tolist() == [False, True]
 
 
 def test_each_frame_is_acted_on_as_a_robot_would(make_bundle: Make) -> None:

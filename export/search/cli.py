@@ -71,6 +71,8 @@ class _Reporter:
 @click.option("--tokenizer", help="As of vla-export.")
 @click.option("--weights", metavar="KEY", help="As of vla-export.")
 @click.option("--family", metavar="NAME", help="As of vla-export.")
+@click.option("--camera", metavar="NAME", help="Which camera, where a recording has several, as vla-replay.")
+@click.option("--commands", metavar="TOPIC", help="Which topic of velocities, where a bag has several.")
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
@@ -90,6 +92,8 @@ def command(
     checkpoint: Path,
     episodes: Path,
     limit: int | None,
+    camera: str | None,
+    commands: str | None,
     cache: Path | None,
     output: Path | None,
     force: bool,
@@ -116,7 +120,7 @@ def command(
     """
     require("export", "torch", "transformers", "yaml")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from vla_edge.runtime.episodes.opening import open_episodes
+    from vla_edge.runtime.episodes.opening import Choice, open_episodes
     from vla_edge.runtime.files.writable import refuse_unwritable
 
     from . import settings_file, view
@@ -136,7 +140,8 @@ def command(
         reporter.note(
             f"the first {limit} episodes only: val_mae is of all, so that nothing can be found for sure"
         )
-    outcome = find_settings(options, islice(open_episodes(episodes), limit), reporter)
+    recorded = open_episodes(episodes, choice=Choice(camera, commands))
+    outcome = find_settings(options, islice(recorded, limit), reporter)
     if outcome is None:
         return 0
     # of some episodes the error is another, and what comes near it does so by chance

@@ -28,7 +28,7 @@ def pure(tmp_path_factory: pytest.TempPathFactory) -> Draw:
 @pytest.fixture
 def run(pure: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command on the draw, its episodes in memory in place of files, in an empty folder."""
-    monkeypatch.setattr(opening, "open_episodes", lambda path: pure.episodes)
+    monkeypatch.setattr(opening, "open_episodes", lambda path, choice: pure.episodes)
     monkeypatch.chdir(tmp_path)
     cache = pure.path.parent / "cache"
 
@@ -122,3 +122,14 @@ def _family_search() -> Any:
 
 
 FAMILY_SEARCH = _family_search()
+
+
+def test_recorded_files_are_read_and_a_forecast_ends_early(pure: Draw, tmp_path: Path) -> None:
+    from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes
+
+    write_episodes(tmp_path / "ep", EpisodeSamples(count=2, frames=3, height=72, width=128, seed=0))
+    arguments = [str(pure.path), str(tmp_path / "ep"), "--cache", str(tmp_path / "cache"), "--forecast"]
+    result = CliRunner().invoke(cli.command, [*arguments, *NARROW], standalone_mode=False)
+    assert (result.exception, result.stdout) == (None, "")
+    assert "s for an episode on" in result.stderr
+    assert "for 1 more" in result.stderr

@@ -87,9 +87,11 @@ def build_plan(
     Raises:
         EngineError: no TensorRT, driver or GPU, or TensorRT refuses the network.
         InputError: the bundle is not writable.
-        ResourceError: not enough disk.
+        ResourceError: not enough disk, or the kernel killed the build for its memory.
         RejectedPlanError: a gate was missed; the plan is set aside with the suffix ".rejected".
-        KeyboardInterrupt: Ctrl-C; nothing of this build is left.
+        KeyboardInterrupt: Ctrl-C.
+
+    After an error nothing of this build is left but parts that were finished, from which the next one goes on.
     """
     options, progress = options or BuildOptions(), progress or Silent()
     with ExitStack() as held:
@@ -145,9 +147,8 @@ def _present(bundle: Bundle, target: Target, parts: Literal["auto"] | int) -> Pl
         if target.device is not None:
             require_verified(plan)
         for part in plan.record.parts:
-            with open_part(
-                plan, part
-            ):  # a plan that a session refuses is not good, however like one it looks
+            # a plan that a session refuses is not good, however like one it looks
+            with open_part(plan, part):
                 pass
     except EngineError:
         return None  # none, stale, unchecked or damaged: this build replaces it

@@ -1,11 +1,13 @@
 """A bag of ROS 2 as an episode: one topic of images, one of velocities.
 
 The action of a frame is the last command at or before the next frame, standing still before the first one. A
-message's time is its header's stamp where that is set, else when it was recorded.
+message's time is its header's stamp where that is set, else when it was recorded; where only some are stamped, and by
+another clock than the recorder's, stamps cannot be compared with times of recording, and none is used.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,14 +35,19 @@ from .messages import COMMANDS, IMAGES, frame, stamp_ns, velocities
 _NAMES, _UNITS = ("linear_x", "linear_y", "angular_z"), ("m/s", "m/s", "rad/s")
 _FILE_SUFFIXES = (".mcap", ".db3")
 _NS = 1e9
+_SAME_CLOCK_NS = 1_000_000_000  # a message that takes longer to be recorded is of no use to a robot
 
 
 class _At(NamedTuple):
-    """A message by its time: in which of the bag's files, and where there."""
+    """A message: when it was recorded, its stamp if any, and where it lies or what it commands."""
 
-    time_ns: int
+    log_ns: int
+    stamp_ns: int | None
     file: int
-    place: Any
+    found: Any
+
+    def time_ns(self, by_stamp: bool) -> int:
+        return self.stamp_ns if by_stamp and self.stamp_ns is not None else self.log_ns
 
 
 def open_bag(path: Path, name: str, camera: str | None, commands: str | None) -> Episode:
@@ -62,11 +69,13 @@ def open_bag(path: Path, name: str, camera: str | None, commands: str | None) ->
     chosen = _chosen(scan.topics(IMAGES), camera, "images", path)
     if chosen is None:
         raise EpisodeError(f"{path} has no images.", f"Known are topics of {' and '.join(IMAGES)}.")
-    places = sorted(scan.found[chosen], key=lambda at: at.time_ns)
-    count = check_frame_count(len(places), path)
-    stamps_ns = np.array([at.time_ns for at in places], np.int64)
     driven = _chosen(scan.topics(COMMANDS), commands, "velocities", path)
-    actions = _actions(scan.driven[driven], stamps_ns, path) if driven else None
+    said = scan.found[driven] if driven else []
+    by_stamp = _stamps_can_be_used([*scan.found[chosen], *said])
+    places = sorted(scan.found[chosen], key=lambda at: at.time_ns(by_stamp))
+    count = check_frame_count(len(places), path)
+    stamps_ns = np.array([at.time_ns(by_stamp) for at in places], np.int64)
+    actions = _actions(said, by_stamp, stamps_ns, path) if driven else None
 
     def read(start: int) -> Iterator[np.ndarray]:
         yield from _frames(files, places[start:], chosen, name)
@@ -76,28 +85,24 @@ def open_bag(path: Path, name: str, camera: str | None, commands: str | None) ->
 
 
 class _Scan:
-    """What a bag holds: where its images lie, and all of its commands."""
+    """What a bag holds: where its images lie, and its commands themselves."""
 
     def __init__(self) -> None:
         self.found: dict[Topic, list[_At]] = {}
-        self.driven: dict[Topic, list[tuple[int, tuple[float, float, float]]]] = {}
 
     def add(self, number: int, bag: BagFile, path: Path) -> None:
         for stored in bag.messages():
             topic = stored.topic
             label = f"a message of {topic.name} in {path}"
             told_ns = stamp_ns(topic.kind, stored.data, label)
-            time_ns = stored.log_ns if told_ns is None else told_ns
-            if topic.kind in IMAGES:
-                self.found.setdefault(topic, []).append(_At(time_ns, number, stored.place))
-            else:
-                values = velocities(topic.kind, stored.data, label)
-                self.driven.setdefault(topic, []).append((time_ns, values))
-            if len(self.found.get(topic, ())) > MAX_FRAMES:
+            found = stored.place if topic.kind in IMAGES else velocities(topic.kind, stored.data, label)
+            mine = self.found.setdefault(topic, [])
+            mine.append(_At(stored.log_ns, told_ns, number, found))
+            if topic.kind in IMAGES and len(mine) > MAX_FRAMES:
                 raise EpisodeError(f"{path} has more than {MAX_FRAMES} frames.", "Split the recording.")
 
     def topics(self, kinds: Sequence[str]) -> list[Topic]:
-        return sorted(topic for topic in (*self.found, *self.driven) if topic.kind in kinds)
+        return sorted(topic for topic in self.found if topic.kind in kinds)
 
 
 def _files(path: Path) -> list[Path]:
@@ -156,12 +161,16 @@ def _chosen(topics: list[Topic], wanted: str | None, what: str, path: Path) -> T
     return topics[0] if topics else None
 
 
-def _actions(
-    driven: list[tuple[int, tuple[float, float, float]]], stamps_ns: np.ndarray, path: Path
-) -> Actions:
-    driven = sorted(driven, key=lambda command: command[0])
-    times_ns = np.array([time_ns for time_ns, _ in driven], np.int64)
-    values = np.array([(0.0, 0.0, 0.0), *(each for _, each in driven)])
+def _stamps_can_be_used(messages: list[_At]) -> bool:
+    """Whether stamps, and times of recording where there is no stamp, are by one clock."""
+    apart_ns = [at.stamp_ns - at.log_ns for at in messages if at.stamp_ns is not None]
+    return len(apart_ns) in (0, len(messages)) or abs(statistics.median(apart_ns)) <= _SAME_CLOCK_NS
+
+
+def _actions(driven: list[_At], by_stamp: bool, stamps_ns: np.ndarray, path: Path) -> Actions:
+    driven = sorted(driven, key=lambda at: at.time_ns(by_stamp))
+    times_ns = np.array([at.time_ns(by_stamp) for at in driven], np.int64)
+    values = np.array([(0.0, 0.0, 0.0), *(at.found for at in driven)])
     step_ns = int(np.median(np.diff(stamps_ns))) if len(stamps_ns) > 1 else 0
     until_ns = np.append(stamps_ns[1:], stamps_ns[-1] + step_ns)
     return checked_actions(values[np.searchsorted(times_ns, until_ns, side="right")], _NAMES, _UNITS, path)
@@ -174,4 +183,4 @@ def _frames(files: list[Path], places: list[_At], topic: Topic, name: str) -> It
             if at.file not in opened:
                 opened[at.file] = stack.enter_context(_opened(files[at.file]))
             label = f"image {count} of {topic.name} in {name}"
-            yield frame(topic.kind, opened[at.file].again(at.place), label)
+            yield frame(topic.kind, opened[at.file].again(at.found), label)

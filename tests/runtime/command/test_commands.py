@@ -49,6 +49,8 @@ def test_help_and_version_need_no_extra(command: str, option: str) -> None:
         (["vla-bench", "compare", "a.json", "b.json"], "scipy is", "bench"),
         (["vla-bisect", "BUNDLE"], "onnx and onnxruntime are", "export,onnxruntime"),
         (["vla-run", "BUNDLE", "IMAGE"], "onnxruntime is", "onnxruntime"),
+        (["vla-run", "BUNDLE", "EPISODE"], "h5py is", "episodes"),
+        (["vla-replay", "BUNDLE", "EPISODE"], "h5py is", "episodes"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
 )
@@ -63,17 +65,19 @@ def test_a_missing_extra_is_named_with_what_installs_it(
     from PIL import Image
 
     Image.effect_noise((32, 32), 50).convert("RGB").save(tmp_path / "frame.png")
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     places = {
         "CKPT": str(checkpoint_of("pure")),
         "BUNDLE": str(bundle_of("pure")),
         "IMAGE": str(tmp_path / "frame.png"),
+        "EPISODE": str(tmp_path / "a.h5"),
         "NEW/": f"{tmp_path}/new/",
     }
     code, out, err = started(
         [places.get(part, part) for part in arguments], hidden=tuple(EXTRA_OF), cwd=tmp_path
     )
     assert (code, out) == (1, "")
-    here = "" if arguments[0] == "vla-run" else " here"
+    here = "" if extras == "onnxruntime" else " here"
     assert err.endswith(f"error: {missing} not installed{here}.\npip install 'vla-edge[{extras}]'\n")
     assert not (tmp_path / "new").exists()
 
@@ -196,6 +200,7 @@ def test_a_stream_that_is_closed_stops_nothing(
     from PIL import Image
 
     Image.effect_noise((32, 32), 50).convert("RGB").save(tmp_path / "frame.png")
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     places = {"BUNDLE": str(bundle_of("pure")), "IMAGE": str(tmp_path / "frame.png")}
     filled = [places.get(part, part) for part in arguments]
     done = run(filled, prefix=["sh", "-c", f'exec "$@" {closed}', "sh"])

@@ -62,6 +62,20 @@ def test_a_frames_action_is_the_last_command_before_the_next_frame(
     assert episode.actions.units == ("m/s", "m/s", "rad/s")
 
 
+@pytest.mark.parametrize("hours", [0, 5])
+def test_stamps_of_another_clock_do_not_separate_frames_from_commands(tmp_path: Path, hours: int) -> None:
+    """The camera stamps by its own clock, a Twist has no stamp."""
+    said = [
+        Said(CAMERA, 100 + 0.1 * at, compressed_image(frames_of()[at], 99.98 + 0.1 * at + 3600 * hours))
+        for at in range(FRAMES)
+    ]
+    said += [Said(CMD_VEL, 100.15, twist(0.5, 0, 0)), Said(CMD_VEL, 100.45, twist(-0.5, 0, 0))]
+    write_bag(tmp_path / "bag", sorted(said, key=lambda each: each.log_s))
+    actions = only(tmp_path / "bag").actions
+    assert actions is not None
+    assert actions.values[:, 0].tolist() == [0, 0.5, 0.5, 0.5, -0.5, -0.5]
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_the_file_alone_is_an_episode_too(tmp_path: Path, storage: str) -> None:
     file = write_bag(tmp_path / "bag", a_drive(False), storage)

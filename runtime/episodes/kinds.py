@@ -10,6 +10,7 @@ from vla_edge.runtime.images.order import IMAGE_SUFFIXES
 
 LEROBOT_INFO = Path("meta", "info.json")
 BAG_METADATA = "metadata.yaml"
+BAG_SUFFIXES = (".mcap", ".db3")
 
 _HEAD_BYTES = 64
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -74,7 +75,7 @@ def kind_of_folder(path: Path) -> Kind | None:
     try:
         if (path / LEROBOT_INFO).is_file():
             return Kind.LEROBOT
-        if (path / BAG_METADATA).is_file():
+        if (path / BAG_METADATA).is_file() and any(map(_is_of_bag, path.iterdir())):
             return Kind.BAG
     except OSError:  # a folder that may not be searched: who opens it says why
         pass
@@ -90,6 +91,11 @@ def holds_images(path: Path) -> bool:
         )
     except OSError:  # who opens it says why
         return False
+
+
+def _is_of_bag(path: Path) -> bool:
+    """Whether a file is called as a bag's are, also where it is packed as a whole."""
+    return path.suffix in BAG_SUFFIXES or Path(path.stem).suffix in BAG_SUFFIXES
 
 
 def _format_of(head: bytes) -> str | None:

@@ -23,7 +23,7 @@ from vla_edge.runtime.episodes.episode import (
     checked_actions,
     checked_times,
 )
-from vla_edge.runtime.episodes.kinds import Kind, kind_of_file
+from vla_edge.runtime.episodes.kinds import BAG_SUFFIXES, Kind, kind_of_file
 from vla_edge.runtime.episodes.reading import inside, reading, require_file
 from vla_edge.runtime.episodes.scenarios import told_instruction
 from vla_edge.runtime.errors import EpisodeError
@@ -33,7 +33,6 @@ from .bag_file import BagFile, Topic
 from .messages import COMMANDS, IMAGES, frame, stamp_ns, velocities
 
 _NAMES, _UNITS = ("linear_x", "linear_y", "angular_z"), ("m/s", "m/s", "rad/s")
-_FILE_SUFFIXES = (".mcap", ".db3")
 _NS = 1e9
 _SAME_CLOCK_NS = 1_000_000_000  # a message that takes longer to be recorded is of no use to a robot
 
@@ -108,10 +107,10 @@ class _Scan:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted((each for each in path.iterdir() if each.suffix in _FILE_SUFFIXES), key=natural_order)
+    files = sorted((each for each in path.iterdir() if each.suffix in BAG_SUFFIXES), key=natural_order)
     if not files:
         raise EpisodeError(
-            f"{path} holds no {' or '.join(_FILE_SUFFIXES)}.",
+            f"{path} holds no {' or '.join(BAG_SUFFIXES)}.",
             "If its files are packed (.zstd), unpack them first: unzstd FILE.",
         )
     return [inside(path, file) for file in files]

@@ -54,6 +54,13 @@ def test_images_beside_folders_of_images_are_the_episode(tmp_path: Path) -> None
     assert open_episodes(folder).names == ("drive",)
 
 
+def test_a_metadata_file_alone_makes_no_bag(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "drive")
+    (folder / "metadata.yaml").write_text("camera: front")
+    (episode,) = open_episodes(folder)
+    assert episode.frame_count == FRAMES
+
+
 def test_recordings_beside_folders_of_images_are_all_there(tmp_path: Path) -> None:
     write_hdf5(tmp_path / "a.h5")
     write_images(tmp_path / "b")

@@ -16,9 +16,10 @@ from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
+    from vla_edge.export.bundle.recorded import RecordedSamples
     from vla_edge.runtime.bundle.manifest import Manifest
 
-    from .pipeline import ExportOptions
+    from .options import ExportOptions
 
 EPILOG = """\b
 Examples:
@@ -26,6 +27,7 @@ Examples:
   vla-export --ckpt policy.pth --fp16 --fp32 --tokenizer ./kosmos-2
   vla-export --ckpt policy.pth --set pooling=mean --set lstm=window
   vla-export --ckpt policy.pth --instruction "go to the cup" --images frames/
+  vla-export --ckpt policy.pth --episodes recordings/
   vla-export --ckpt policy.pth --gate action=0.01
 """
 
@@ -118,6 +120,21 @@ class RichReporter:
     help="Your own frames (eight or more) as golden samples.",
 )
 @click.option(
+    "--episodes",
+    type=click.Path(path_type=Path, exists=True),
+    help="Golden samples from your recorded episodes: frames of all instructions, episodes and times, each with the "
+    "instruction of its episode. A recording or a folder of them.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(8, 250),
+    help="How many, with --episodes.  [default: 10]",
+)
+@click.option("--camera", metavar="NAME", help="With --episodes: which, where a recording has several.")
+@click.option(
+    "--skip-broken", is_flag=True, help="With --episodes: leave out, and name, what cannot be read."
+)
+@click.option(
     "--weights",
     metavar="KEY",
     help="State dict to take where a checkpoint has several, such as ema_state_dict; vla-inspect lists them.",
@@ -178,6 +195,7 @@ def command(
         from .build_hook import refuse_if_impossible
 
         refuse_if_impossible()
+    rest["episodes"] = _episodes(rest)
     options = _options(checkpoint, precisions, **rest)
     shown: list[dict[str, Any]] = []
     try:
@@ -212,11 +230,27 @@ def _export(options: ExportOptions, build: bool | None, as_json: bool, shown: li
             print_built([built], result.folder)
 
 
+def _episodes(given: dict[str, Any]) -> RecordedSamples | None:
+    """What is asked about recordings, taken out of the other options."""
+    path, count = given.pop("episodes"), given.pop("samples")
+    camera, skip_broken = given.pop("camera"), given.pop("skip_broken")
+    if path is None:
+        asked = {"--samples": count, "--camera": camera, "--skip-broken": skip_broken}
+        if alone := [name for name, value in asked.items() if value]:
+            raise click.UsageError(f"{alone[0]} is about recordings: give them with --episodes.")
+        return None
+    if given["images"] is not None:
+        raise click.UsageError("--images and --episodes both say where golden samples come from: give one.")
+    from vla_edge.export.bundle.recorded import USUAL_SAMPLES, RecordedSamples
+
+    return RecordedSamples(path, count or USUAL_SAMPLES, camera, skip_broken)
+
+
 def _options(checkpoint: Path, precisions: tuple[str, ...], **given: Any) -> Any:
     from vla_edge.export.settings.instruction_ids import parse_explicit_ids
     from vla_edge.export.settings.text import parse_options
 
-    from .pipeline import ExportOptions
+    from .options import ExportOptions
 
     explicit = parse_explicit_ids(given.pop("instruction_ids"))
     settings = parse_options(given.pop("sets"))

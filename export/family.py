@@ -350,9 +350,17 @@ class Family(ABC):
         return None
 
     def golden_inputs(
-        self, architecture: Any, settings: Any, prompts: Prompts | None, count: int
+        self,
+        architecture: Any,
+        settings: Any,
+        prompts: Prompts | None,
+        count: int,
+        instructions: Sequence[int] | None = None,
     ) -> dict[str, np.ndarray]:
         """Inputs of `count` golden samples beside their pixels, by the graph's names: an array for each.
+
+        `instructions` are given to a family with text: which of the prompts' each sample follows; None leaves it to
+        the family, and they take turns.
 
         They are [count, ...] without the graph's batch: of an input [B, ...], [count, ...]; of carried state
         [layers, B, hidden], [count, layers, hidden], and not zero for all samples, or a fault in how it enters the

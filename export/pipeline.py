@@ -7,22 +7,22 @@ and its weights, run the PyTorch FP32 policy, run the written file, compare, pub
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vla_edge.export.bundle import demands, gates
 from vla_edge.export.bundle import writer as bundle_writer
-from vla_edge.export.bundle.names import bundle_stem
 from vla_edge.export.checkpoint.source_watch import SourceWatch
 from vla_edge.export.checkpoint.text_values import numbers_in
-from vla_edge.export.family import Family, GraphRequest, PromptRequest, Prompts, Surroundings
+from vla_edge.export.family import Family, GraphRequest, Prompts, Surroundings
 from vla_edge.export.graph.precision import FP16, FP32, Precision
+from vla_edge.export.screen.reporter import Reporter, Silent
 from vla_edge.export.settings.given import read_given
 from vla_edge.export.settings.rules import INSTRUCTIONS, ResolvedSettings
 from vla_edge.runtime.bundle import manifest as schema
@@ -32,82 +32,15 @@ from vla_edge.runtime.version import VERSION
 
 from . import resources
 from .libraries import import_reference
+from .options import ExportOptions
 
 if TYPE_CHECKING:
+    from vla_edge.export.bundle.frames import GoldenFrames
     from vla_edge.export.bundle.golden import Reference
     from vla_edge.export.checkpoint.checkpoint import Checkpoint
     from vla_edge.export.graph.writer import GraphWriter
 
 PRECISIONS: Mapping[str, Precision] = {"fp16": FP16, "fp32": FP32}
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What `vla-export` was asked for.
-
-    Attributes:
-        checkpoint: the file.
-        output: folder that receives the bundles.
-        precisions: "fp16", "fp32" or both.
-        name: of the bundle folder without the precision; see `names`.
-        settings: values from the command line; `settings_file` from a file.
-        tokenizer: folder or hub id; None looks beside the checkpoint.
-        explicit_ids: token ids by instruction.
-        keep_vocabulary, prompt_length: see `vla-export --help`.
-        batch: frames a call.
-        gates: `STAGE=LIMIT` texts.
-        images: folder with frames for golden samples; None takes the packaged ones.
-        force: replace existing bundles.
-        ignore_memory: do not warn of little memory.
-        weights: key of the state dict to take, such as "ema_state_dict"; None takes the usual one.
-        family: name of the family of policies that the checkpoint is of; None asks all.
-    """
-
-    checkpoint: Path
-    output: Path
-    precisions: tuple[str, ...] = ("fp16",)
-    name: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    settings_file: Path | None = None
-    tokenizer: str | None = None
-    explicit_ids: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    keep_vocabulary: bool = False
-    prompt_length: int | None = None
-    batch: int = 1
-    gates: tuple[str, ...] = ()
-    images: Path | None = None
-    force: bool = False
-    ignore_memory: bool = False
-    weights: str | None = None
-    family: str | None = None
-
-    @property
-    def about_text(self) -> PromptRequest:
-        return PromptRequest(
-            self.checkpoint, self.tokenizer, self.explicit_ids, self.keep_vocabulary, self.prompt_length
-        )
-
-    def target(self, precision: str) -> Path:
-        return self.output / f"{bundle_stem(self.checkpoint, self.name)}-{precision}"
-
-
-class Reporter(Protocol):
-    """Receives what happens; the command shows bars, tests collect, `Silent` ignores."""
-
-    def note(self, text: str) -> None: ...
-
-    def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]: ...
-
-
-class Silent:
-    """A reporter that shows nothing."""
-
-    def note(self, text: str) -> None:
-        pass
-
-    @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Any:
-        yield lambda advance: None
 
 
 @dataclass(frozen=True)
@@ -127,6 +60,7 @@ class _Job:
     checkpoint: Checkpoint
     settings: ResolvedSettings[Any]
     prompts: Prompts | None
+    frames: GoldenFrames
     inputs: dict[str, np.ndarray]
     surroundings: Surroundings
 
@@ -169,7 +103,7 @@ def export_bundle(
     if checkpoint.other_weights:
         others = ", ".join(checkpoint.other_weights)
         reporter.note(f"weights: {checkpoint.state_dict_key}, not {others} (--weights KEY takes others)")
-    job = _prepare(options, checkpoint, settings)
+    job = _prepare(options, checkpoint, settings, reporter)
     with checkpoint.file.errors_explained(), ThreadPoolExecutor(max_workers=1) as pool:
         source = SourceWatch(checkpoint, pool)
         with clock("read"):
@@ -215,18 +149,57 @@ def _reference(checkpoint: Checkpoint, settings: ResolvedSettings[Any]) -> Refer
     return Reference(family, policy, values)
 
 
-def _prepare(options: ExportOptions, checkpoint: Checkpoint, settings: ResolvedSettings[Any]) -> _Job:
+def _prepare(
+    options: ExportOptions, checkpoint: Checkpoint, settings: ResolvedSettings[Any], reporter: Reporter
+) -> _Job:
     """Everything that is quick: tokens and frames."""
-    from vla_edge.export.bundle.frames import golden_frames, preprocess
+    from vla_edge.export.bundle.followed import listed, places, undeclared, unfollowed
     from vla_edge.export.bundle.golden import make_inputs
 
-    family, arch, values = checkpoint.family, checkpoint.architecture, settings.values
-    prompts = family.prompts(arch, values, options.about_text)
-    surroundings = family.surroundings(arch, values)
-    frames = golden_frames(options.images)
-    pixels = preprocess(frames, surroundings.preprocessing)
-    inputs = make_inputs(frames, pixels, family.golden_inputs(arch, values, prompts, len(frames)))
-    return _Job(options, checkpoint, settings, prompts, inputs, surroundings)
+    family, arch = checkpoint.family, checkpoint.architecture
+    prompts = family.prompts(arch, settings.values, options.about_text)
+    surroundings = family.surroundings(arch, settings.values)
+    frames = _frames(options, settings, prompts, surroundings, reporter)
+    if prompts and (new := undeclared(prompts, frames.instructions)):
+        declared = [each.text for each in prompts.instructions]
+        options = replace(options, settings={**options.settings, INSTRUCTIONS: [*declared, *new]})
+        settings = _settle(options, checkpoint)
+        prompts = family.prompts(arch, settings.values, options.about_text)
+        reporter.note(f"declared, since recorded: {listed(list(map(repr, new)))}")
+    followed = {}  # a family of a time before recordings need not know the argument
+    if prompts and frames.instructions:
+        followed["instructions"] = places(prompts, frames.instructions)
+        if left := unfollowed(prompts, frames.instructions):
+            reporter.note(f"compared in no recorded frame: {listed(list(map(repr, left)))}")
+    others = family.golden_inputs(arch, settings.values, prompts, len(frames.names), **followed)
+    return _Job(options, checkpoint, settings, prompts, frames, make_inputs(frames, others), surroundings)
+
+
+def _frames(
+    options: ExportOptions,
+    settings: ResolvedSettings[Any],
+    prompts: Prompts | None,
+    surroundings: Surroundings,
+    reporter: Reporter,
+) -> GoldenFrames:
+    from vla_edge.export.bundle.frames import image_frames
+
+    if options.episodes is None:
+        return image_frames(options.images, surroundings.preprocessing)
+    from vla_edge.export.bundle.followed import Instructions
+    from vla_edge.export.bundle.recorded import Use, recorded_frames
+
+    runtime = surroundings.runtime
+    use = Use(surroundings.preprocessing, runtime.frame == "first", bool(runtime.state))
+    instructions = Instructions()
+    if prompts:
+        instructions = Instructions(
+            texts=tuple(each.text for each in prompts.instructions),
+            default=prompts.default_instruction,
+            chosen=settings.origins.get(INSTRUCTIONS, "default") != "default",
+            grow=options.keep_vocabulary,
+        )
+    return recorded_frames(options.episodes, use, instructions, reporter)
 
 
 def _export_one(
@@ -240,7 +213,7 @@ def _export_one(
 ) -> Exported:
     """Write, measure and publish one precision. `expected` is filled by the first and reused."""
     from vla_edge.export.bundle.description import Description, parity_of, stages_of
-    from vla_edge.export.bundle.golden import run_reference, save_golden
+    from vla_edge.export.bundle.golden import save_golden
     from vla_edge.export.bundle.parity import measure_graph
 
     target = job.options.target(precision.name)
@@ -264,10 +237,8 @@ def _export_one(
             files = _write_files(job, graph, folder, source, reporter)
         count = len(job.inputs["names"])
         if not expected:
-            with clock("reference"), reporter.stage("running PyTorch FP32", count, "images") as advance:
-                step = source.checked(advance)
-                names, states = [stage.name for stage in stages], demands.state_stages(graph, pairs)
-                expected.update(run_reference(reference, job.inputs, names, states, lambda: step(1)))
+            with clock("reference"):
+                expected.update(_run_reference(job, reference, graph, source, reporter))
         save_golden(folder / schema.GOLDEN_NAME, job.inputs, expected)
         with clock("parity"), reporter.stage(f"comparing {precision.name}", count, "images") as advance:
             golden, scale = {**job.inputs, **expected}, job.surroundings.action.scale
@@ -277,12 +248,31 @@ def _export_one(
             described = Description(
                 target.name, job.checkpoint, job.settings, job.prompts, job.surroundings, precision, graph
             )
-            manifest = described.manifest(parity_of(measured, count, asked), files, source.sha256())
+            manifest = described.manifest(
+                parity_of(measured, count, asked, job.frames.origin), files, source.sha256()
+            )
             _check_gates(manifest, target)
             source.check()
             if left := bundle_writer.publish(folder, target, manifest, job.options.force):
                 reporter.note(left)
     return Exported(target, manifest, clock.take())
+
+
+def _run_reference(
+    job: _Job, reference: Reference, graph: GraphWriter, source: SourceWatch, reporter: Reporter
+) -> dict[str, np.ndarray]:
+    """Stages and actions of all samples, from the state that real frames leave where they are recorded."""
+    from vla_edge.export.bundle.golden import run_reference
+    from vla_edge.export.bundle.run_in import run_in_states
+
+    before = job.frames.before
+    pairs = job.surroundings.runtime.state
+    states, carried = demands.state_returned(graph, pairs), demands.state_stages(graph, pairs)
+    runs = len(job.frames.names) + sum(map(len, before))
+    with reporter.stage("running PyTorch FP32", runs, "images") as advance:
+        step = source.checked(advance)
+        job.inputs.update(run_in_states(reference, job.inputs, before, states, lambda: step(1)))
+        return run_reference(reference, job.inputs, list(graph.stages), carried, lambda: step(1))
 
 
 def _graph(job: _Job, precision: Precision, reference: Reference) -> GraphWriter:

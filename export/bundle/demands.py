@@ -121,6 +121,12 @@ def state_stages(graph: GraphWriter, state: Pairs) -> set[str]:
     return {name for name, value in graph.stages.items() if value.name in targets}
 
 
+def state_returned(graph: GraphWriter, state: Pairs) -> dict[str, str]:
+    """The stage that comes back for each input that carries state, which `require_compared` found to be there."""
+    stage_of = {value.name: name for name, value in reversed(graph.stages.items())}
+    return {source: stage_of[target] for source, target in state}
+
+
 def unreturned(family: Family, output: str) -> InputError:
     """The error of a reference that does not return a stage of the graph."""
     return _mistake(

@@ -17,6 +17,7 @@ from vla_edge.runtime.preprocess import Preprocessor
 
 PATTERN_SEED = 7
 CAMERA = (360, 640)  # height, width of the patterns
+FEWEST = 8  # fewer would not show how an error varies
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,26 @@ class Frame:
 
     name: str
     image: np.ndarray | Path
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenFrames:
+    """The frames of golden samples, as an engine takes them.
+
+    Attributes:
+        names: of the N samples.
+        pixels: float32 [N, 3, H, W].
+        before: float32 [k, 3, H, W] for each sample, the frames just before it, where state is carried from them:
+            k is 0 for an episode's first. Empty where samples follow no others.
+        instructions: what was to be done in each, None where nobody told. Empty where the instructions take turns.
+        origin: where they are from, for the manifest; "" of the packaged ones, and of a folder of images.
+    """
+
+    names: tuple[str, ...]
+    pixels: np.ndarray
+    before: tuple[np.ndarray, ...] = ()
+    instructions: tuple[str | None, ...] = ()
+    origin: str = ""
 
 
 def golden_frames(folder: Path | None = None) -> tuple[Frame, ...]:
@@ -36,12 +57,18 @@ def golden_frames(folder: Path | None = None) -> tuple[Frame, ...]:
     if folder is None:
         return (*_photographs(), *_patterns())
     paths = images_in(folder)
-    if len(paths) < 8:
+    if len(paths) < FEWEST:
         raise InputError(
             f"{folder} holds {len(paths)} images; golden samples need at least eight different ones.",
             "Add frames from the robot's camera.",
         )
     return tuple(Frame(path.name, path) for path in paths)
+
+
+def image_frames(folder: Path | None, spec: Preprocessing) -> GoldenFrames:
+    """What `golden_frames` gives, as an engine takes it. Raises as that and `preprocess`."""
+    frames = golden_frames(folder)
+    return GoldenFrames(tuple(frame.name for frame in frames), preprocess(frames, spec))
 
 
 def preprocess(frames: Sequence[Frame], spec: Preprocessing) -> np.ndarray:

@@ -20,16 +20,14 @@ from vla_edge.runtime.bundle.manifest import ACTION_STAGE
 from vla_edge.runtime.errors import CheckpointError, InputError
 
 from .demands import unreturned
-from .frames import Frame
+from .frames import GoldenFrames
 
 _HEADERS_BYTES = 1 << 20
 
 
-def make_inputs(
-    frames: Sequence[Frame], pixels: np.ndarray, others: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def make_inputs(frames: GoldenFrames, others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Inputs of all samples: `names` [N], `pixel_values` float32 [N, 3, H, W], and what the family adds, [N, ...]."""
-    return {"names": np.array([frame.name for frame in frames]), "pixel_values": pixels, **others}
+    return {"names": np.array(frames.names), "pixel_values": frames.pixels, **others}
 
 
 def run_reference(
@@ -113,7 +111,7 @@ def save_golden(path: Path, inputs: dict[str, np.ndarray], outputs: dict[str, np
         raise InputError(
             f"{len(inputs['names'])} images make golden samples of {size_bytes} bytes, "
             f"a bundle holds at most {MAX_GOLDEN_BYTES}.",
-            "Give fewer with --images.",
+            "Give fewer with --images, or with --samples from --episodes.",
         )
     with path.open("xb") as file:
         np.savez(file, **inputs, **outputs)  # type: ignore[arg-type]

@@ -40,6 +40,10 @@ _UNBOUNDED = 10_000
 _LISTED = 10
 _DIGITS = 12  # of a hash: enough to compare by eye
 _ACTION = "action"
+_FRAMES = {
+    "current": "each is acted on (setting frame=current)",
+    "first": "an episode's first is acted on alone, and that action held until reset (setting frame=first)",
+}
 _SHOWN_ELSEWHERE = ("instructions", "default_instruction")
 
 
@@ -238,6 +242,7 @@ def _tensors(manifest: Manifest) -> Iterator[str]:
         for spec in specs:
             yield f"{title}: {one_line(spec.name)} {spec.dtype} {escape(str(list(spec.shape)))}"
     yield f"action: {one_line(_limits(manifest.action))}"
+    yield f"frame: {_FRAMES[manifest.runtime.frame]}"
 
 
 def _limits(action: ActionSpec) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vla_edge.export.family import (
@@ -165,11 +165,16 @@ class Kosmos2(Family):
         return prompts_of(architecture, settings, request)
 
     def golden_inputs(
-        self, architecture: Architecture, settings: PolicySettings, prompts: Prompts | None, count: int
+        self,
+        architecture: Architecture,
+        settings: PolicySettings,
+        prompts: Prompts | None,
+        count: int,
+        instructions: Sequence[int] | None = None,
     ) -> dict[str, np.ndarray]:
         from .golden import golden_inputs
 
-        return golden_inputs(architecture, settings, prompts, count)
+        return golden_inputs(architecture, settings, prompts, count, instructions)
 
     def float32_islands(self, graph: GraphWriter, precision: Precision) -> tuple[str, ...]:
         return tuple(sorted((*ISLANDS, *precision.float32_roles)))

@@ -14,16 +14,22 @@ from .settings import PolicySettings
 
 
 def golden_inputs(
-    arch: Architecture, settings: PolicySettings, prompts: Prompts | None, count: int
+    arch: Architecture,
+    settings: PolicySettings,
+    prompts: Prompts | None,
+    count: int,
+    chosen: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Inputs of all samples beside their pixels; the instructions take turns.
+    """Inputs of all samples beside their pixels; the instructions are those chosen, or take turns.
 
     Returns:
         `input_ids`, `token_ids`, `attention_mask` int32 [N, L] (rows of the graph's embedding, and the tokenizer's
         own ids); `instruction_index` int32 [N]; `h_in`, `c_in` float32 [N, layers, hidden] where state is carried,
         half of them not zero.
     """
-    inputs = _text(prompts, count) if prompts else {}
+    if prompts and chosen is None:
+        chosen = [at % len(prompts.instructions) for at in range(count)]
+    inputs = _text(prompts, chosen) if prompts and chosen is not None else {}
     return inputs | (_states(count, arch) if settings.lstm == "carried" else {})
 
 
@@ -46,9 +52,8 @@ def pad(values: Sequence[int], length: int, filler: int) -> list[int]:
     return [*values, *[filler] * (length - len(values))]
 
 
-def _text(prompts: Prompts, count: int) -> dict[str, np.ndarray]:
+def _text(prompts: Prompts, chosen: Sequence[int]) -> dict[str, np.ndarray]:
     prompt, instructions = prompts.prompt, prompts.instructions
-    chosen = [at % len(instructions) for at in range(count)]
     rows = [pad(instructions[at].graph_ids, prompt.length, prompt.pad_id) for at in chosen]
     tokens = [pad(instructions[at].token_ids, prompt.length, 1) for at in chosen]
     masks = [pad((1,) * len(instructions[at].graph_ids), prompt.length, 0) for at in chosen]

@@ -14,6 +14,10 @@ from .settings_rules import RULES
 # What a robot does where the setting is not the training's. No gate sees any of it: the reference has the
 # same settings as the graph.
 IF_WRONG: Mapping[str, str] = {
+    "frame": (
+        "if one image predicted the whole sequence in training, the policy is asked about frames that it never saw; "
+        "with first it answers an episode's first frame alone, and that action is held until reset"
+    ),
     "features": "the policy's own layers read states that they were not trained on: actions mean nothing",
     "prompt": "the text starts with tokens that training did not have: actions are off",
     "projection_attention": "image tokens differ: actions are off (transformers' default since 4.52 is causal)",
@@ -22,6 +26,7 @@ IF_WRONG: Mapping[str, str] = {
     "lstm_outputs": "another of the steps is taken as the action",
 }
 _OTHERWISE: Mapping[str, str] = {
+    "frame": "first",
     "prompt": "image_first_grounding",
     "projection_attention": "causal",
     "lstm_window": "1 to 64",

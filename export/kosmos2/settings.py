@@ -63,7 +63,10 @@ class PolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 STANDING: Mapping[str, str] = {
-    "frame": "likely: training used the first frame of an episode, the robot sees the current one",
+    "frame": (
+        "unknown: in training an episode's first frame most likely answered for all its steps; first does so on the "
+        "robot (one image predicts the whole sequence: its action is held until reset), current acts on each frame"
+    ),
     "features": "unknown: no learned projection exists, so token states of these widths are what fits",
     "pooling": "likely: AdaptiveMaxPool1d in the training code; siblings use mean",
     "prompt": "unknown: Kosmos-2 form, image first, then the instruction",

@@ -21,7 +21,8 @@ from known_layouts import LAYOUTS
 from vla_edge.export import resources
 from vla_edge.export.bundle.parity import measure_bundle, measure_graph
 from vla_edge.export.kosmos2.settings_rules import RULES
-from vla_edge.export.pipeline import ExportOptions, Silent, export_bundle
+from vla_edge.export.pipeline import ExportOptions, export_bundle
+from vla_edge.export.screen.reporter import Silent
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.errors import (
     CheckpointError,
@@ -391,7 +392,9 @@ def test_the_command_shows_errors_by_stage_and_how_to_build_on_the_robot(
         "m/s of 0.02 m/s allowed, ",
         "10 images\ngenerated weights: vla-sample",
         "next: vla-run engines/best_simple_clip_lstm_model-fp16 IMAGE\non the robot: vla-build engines/",
-        "4 guesses that no checkpoint settles and no gate can see:",
+        "5 guesses that no checkpoint settles and no gate can see:",
+        "frame=current ",
+        "one image predicted the whole sequence",
         "seconds: read",
     ):
         assert words in shown.out

@@ -94,8 +94,9 @@ class TestOneBundle:
             "best_simple_lstm_model.pth, 8.7 MiB, SHA-256 ",
             "weights from: sample: vla-sample",
             "epoch 4, validation MAE 0.222",
-            'guessed: features=["text"], prompt=image_first, projection_attention=full',
-            "likely: frame=current, pooling=max",
+            'guessed: frame=current, features=["text"], prompt=image_first, projection_attention=full',
+            "likely: pooling=max",
+            "frame: each is acted on (setting frame=current)",
             "certain: image_start=2",
             "without effect: clip_feature=projected",
             "컵까지 가세요 (default)",
@@ -116,7 +117,7 @@ class TestOneBundle:
         edit(copy, lambda manifest: manifest["settings"]["pooling"].update(origin="file", value="mean"))
         _, text, _ = inspect(copy)
         assert "chosen: pooling=mean, prompt=image_first" in text
-        assert 'guessed: features=["text"], projection_attention=full' in text
+        assert 'guessed: frame=current, features=["text"], projection_attention=full' in text
         certain = text[text.index("certain:") : text.index("without effect")]
         assert "action_scale" in certain
 

@@ -275,16 +275,17 @@ def manifest_of(manifest: Manifest, **options: object) -> Manifest:
 @pytest.mark.parametrize(
     ("layout", "options", "names"),
     [
-        ("pure", {}, {"features", "prompt", "projection_attention"}),
-        ("pure", {"projection_attention": "full"}, {"features", "prompt"}),
+        ("pure", {}, {"frame", "features", "prompt", "projection_attention"}),
+        ("pure", {"projection_attention": "full"}, {"frame", "features", "prompt"}),
         (
             "pure",
             {"features": ["text"], "lstm": "window"},
-            {"prompt", "projection_attention", "lstm_window", "lstm_outputs"},
+            {"frame", "prompt", "projection_attention", "lstm_window", "lstm_outputs"},
         ),
-        ("pure", {"features": ["image_projection"]}, {"projection_attention"}),
-        ("hybrid-a", {}, {"features", "prompt", "projection_attention", "final_tanh"}),
-        ("hybrid-b", {}, {"features", "final_tanh"}),
+        ("pure", {"features": ["image_projection"]}, {"frame", "projection_attention"}),
+        ("hybrid-a", {}, {"frame", "features", "prompt", "projection_attention", "final_tanh"}),
+        ("hybrid-b", {}, {"frame", "features", "final_tanh"}),
+        ("hybrid-b", {"frame": "first"}, {"features", "final_tanh"}),
     ],
 )
 def test_what_nobody_knows_and_nobody_chose_is_assumed_where_it_matters(

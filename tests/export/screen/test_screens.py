@@ -213,9 +213,13 @@ class TestGuesses:
     @pytest.mark.parametrize(
         ("layout", "form", "names"),
         [
-            ("pure", "none", ["features", "prompt", "projection_attention"]),
-            ("hybrid-a", "transformers", ["features", "prompt", "projection_attention", "final_tanh"]),
-            ("hybrid-b", "transformers", ["features", "final_tanh"]),
+            ("pure", "none", ["frame", "features", "prompt", "projection_attention"]),
+            (
+                "hybrid-a",
+                "transformers",
+                ["frame", "features", "prompt", "projection_attention", "final_tanh"],
+            ),
+            ("hybrid-b", "transformers", ["frame", "features", "final_tanh"]),
         ],
     )
     def test_each_tells_what_else_it_may_be_and_what_a_wrong_one_does(
@@ -231,10 +235,17 @@ class TestGuesses:
         settings = parse_options(f"{name}={value}" for name, value in known.items())
         assert msgspec.convert(settings, PolicySettings).final_tanh is True
 
+    def test_whether_one_image_predicts_the_whole_sequence_is_among_them(
+        self, manifest_of: ManifestOf
+    ) -> None:
+        frame = guesses(manifest_of())[0]
+        assert (frame.name, frame.taken, frame.otherwise) == ("frame", "current", "first")
+        assert "held until reset" in frame.if_wrong
+
     def test_likely_ones_are_told_where_they_matter(self, manifest_of: ManifestOf) -> None:
-        assert set(likely(manifest_of())) == {"frame", "pooling", "lstm", "final_tanh"}
+        assert set(likely(manifest_of())) == {"pooling", "lstm", "final_tanh"}
         hybrid = likely(manifest_of("hybrid-b", "transformers"))
-        assert set(hybrid) == {"frame", "clip_feature", "clip_activation", "lstm"}
+        assert set(hybrid) == {"clip_feature", "clip_activation", "lstm"}
 
 
 class TestPlans:

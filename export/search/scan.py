@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Answers whose difference is rounding. In single precision, with the outlier features of trained backbones, the same
 # settings computed in another order differ by 1e-5; no robot tells 1e-4 of 2 m/s apart.
 ALIKE = 1e-4
+
+
+AT_ONCE = 256  # episodes: of the LSTM's outputs, 150 MB at full size
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,11 @@ class Evaluator:
 
     def answers(self, settings: Sequence[Any]) -> Iterator[torch.Tensor]:
         """What each of the settings answers at each step, [E, steps, size], before scale and offset."""
+        import torch
+
         for each in settings:
-            features = {need: self.features.load(need) for need in self.search.needs(each)}
-            yield from self.features.backbones.decide([each], features, self.recordings.steps)
+            parts = [answer for _, found in self._decided([each]) for answer in found]
+            yield torch.cat(parts)
 
     def alike(self, one: Any, other: Any) -> bool:
         """Whether two settings answer the same at every step, but for rounding; each in its own normalised units."""
@@ -122,16 +127,26 @@ class Evaluator:
         """Mean over the components of |answer - driven|, float64 [K, E, steps]; all settings of the same needs."""
         import torch
 
-        features: Mapping[Need, torch.Tensor] = {
-            need: self.features.load(need) for need in self.search.needs(settings[0])
-        }
-        answers = self.features.backbones.decide(settings, features, self.recordings.steps)
         with torch.inference_mode():
-            found = [
-                (answer - self._target(each)).abs().double().mean(dim=-1)
-                for each, answer in zip(settings, answers, strict=True)
+            parts = [
+                torch.stack(
+                    [
+                        (answer - self._target(each)[part]).abs().double().mean(dim=-1)
+                        for each, answer in zip(settings, found, strict=True)
+                    ]
+                )
+                for part, found in self._decided(settings)
             ]
-            return torch.stack(found).cpu().numpy()
+            return torch.cat(parts, dim=1).cpu().numpy()
+
+    def _decided(self, settings: Sequence[Any]) -> Iterator[tuple[slice, Iterator[torch.Tensor]]]:
+        """The answers of settings of the same needs, for some episodes at a time."""
+        needs = self.search.needs(settings[0])
+        features = {need: self.features.load(need) for need in needs}
+        for start in range(0, self.recordings.count, AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            some = {need: values[part] for need, values in features.items()}
+            yield part, self.features.backbones.decide(settings, some, self.recordings.steps)
 
     def _target(self, settings: Any) -> torch.Tensor:
         import torch

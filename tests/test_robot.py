@@ -32,6 +32,15 @@ ON_ROBOTS = (
     "export/inspect/machine.py",
     "export/**/cli.py",
 )
+# Of the runtime, what stands behind the extra [episodes].
+READERS = (
+    "runtime/episodes/hdf5*.py",
+    "runtime/episodes/video.py",
+    "runtime/episodes/lerobot/tables.py",
+    "runtime/episodes/lerobot/data_set.py",
+    "runtime/episodes/ros2/mcap_file.py",
+    "runtime/episodes/ros2/bag.py",
+)
 
 Environment = Callable[..., Path]
 
@@ -91,11 +100,16 @@ def test_the_environment_has_nothing_of_a_workstation(environment: Environment) 
     assert python(environment(), code).stdout == "[]\n"
 
 
-def test_every_module_for_a_robot_is_imported_there(environment: Environment) -> None:
-    paths = [path.relative_to(ROOT) for pattern in ON_ROBOTS for path in ROOT.glob(pattern)]
-    names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths]
+@pytest.mark.parametrize("extra", ["", "episodes"])
+def test_every_module_for_a_robot_is_imported_there(environment: Environment, extra: str) -> None:
+    """Readers of recordings need their libraries: `open_episodes` asks for the extra before it imports them."""
+    readers = {path for pattern in READERS for path in ROOT.glob(pattern)}
+    paths = readers if extra else {path for pattern in ON_ROBOTS for path in ROOT.glob(pattern)} - readers
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths
+    ]
     code = "import importlib\nfor name in sys.argv[1:]: importlib.import_module(f'vla_edge.{name}')"
-    done = python(environment(), code, *names)
+    done = python(environment(extra), code, *sorted(names))
     assert done.returncode == 0, done.stderr
 
 

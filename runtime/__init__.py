@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from vla_edge.runtime.control.controller import Command, Controller, ControllerOptions
     from vla_edge.runtime.control.stop_on_exit import stop_on_exit
     from vla_edge.runtime.engines.choice import open_session
+    from vla_edge.runtime.episodes.episode import Episode
+    from vla_edge.runtime.episodes.opening import open_episodes
 
     from .action import Action
     from .errors import (
         BundleError,
         EngineError,
+        EpisodeError,
         ImageError,
         InputError,
         InstructionError,
@@ -40,6 +43,8 @@ _HOME = {
     "Controller": "control.controller",
     "ControllerOptions": "control.controller",
     "EngineError": "errors",
+    "Episode": "episodes.episode",
+    "EpisodeError": "errors",
     "ImageError": "errors",
     "InputError": "errors",
     "InstructionError": "errors",
@@ -49,6 +54,7 @@ _HOME = {
     "VlaError": "errors",
     "find_bundles": "bundle.bundle",
     "load_golden": "bundle.bundle",
+    "open_episodes": "episodes.opening",
     "open_session": "engines.choice",
     "stop_on_exit": "control.stop_on_exit",
 }
@@ -61,6 +67,8 @@ __all__ = [
     "Controller",
     "ControllerOptions",
     "EngineError",
+    "Episode",
+    "EpisodeError",
     "ImageError",
     "InputError",
     "InstructionError",
@@ -71,6 +79,7 @@ __all__ = [
     "__version__",
     "find_bundles",
     "load_golden",
+    "open_episodes",
     "open_session",
     "stop_on_exit",
 ]

@@ -118,7 +118,8 @@ def command(
         summary = _replayed(policy, opened, instruction, other, output, as_json, against)
     for error in opened.broken.values():
         print_error(error)
-    return int(bool(opened.broken) or _past(summary, max_mae, max_difference))
+    past = _past(summary, max_mae, max_difference)
+    return int(past or bool(opened.broken))
 
 
 @contextlib.contextmanager
@@ -176,9 +177,8 @@ def _replayed(
             if table:
                 table.row(replayed.steps[0].episode, found[-1])
         if not found:
-            raise InputError(
-                f"no episode of {opened.path} can be read.", "What is wrong with each is told with -v."
-            )
+            reason = next(iter(opened.broken.values()))
+            raise InputError(f"no episode of {opened.path} can be read: {reason.problem}", reason.hint)
     summary = summarise(found, policy.manifest)
     if as_json:
         click.echo(json_text({"summary": summary, "broken": dict(_reasons(opened))}, indent=None))

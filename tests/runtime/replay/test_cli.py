@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,8 @@ class TestABrokenEpisodeInTheMiddle:
         self, run: Run, make_bundle: Make, damaged: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         bundle = make_bundle()
+        assert run(bundle, damaged, "--skip-broken", "--max-mae", "0") == 1
+        assert "past --max-mae" in capsys.readouterr().err
         assert run(bundle, damaged, "--skip-broken", "--json") == 1
         shown = capsys.readouterr()
         assert "1_1box_vert_left.h5 cannot be read as HDF5" in shown.err
@@ -173,7 +176,7 @@ class TestABrokenEpisodeInTheMiddle:
         self, run: Run, make_bundle: Make, damaged: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(make_bundle(), damaged / "1_1box_vert_left.h5", "--skip-broken") == 2
-        assert "no episode of" in capsys.readouterr().err
+        assert re.search(r"no episode of .* can be read: .* cannot be read as HDF5", capsys.readouterr().err)
 
 
 def test_a_video_without_actions_is_replayed_too(
@@ -211,8 +214,6 @@ def test_wrong_use_is_told_in_words(
     arguments: tuple[str, ...],
     words: str,
 ) -> None:
-    import re
-
     places = {"bundle": make_bundle(), "recordings": recordings}
     assert run(*(places.get(part, part) for part in arguments)) == 2
     assert re.search(words, capsys.readouterr().err)

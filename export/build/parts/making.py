@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.process.memory_watch import watch_of
-from vla_edge.export.build.process.messages import Done, Job
+from vla_edge.export.build.process.messages import Job
 from vla_edge.export.build.process.parent import build_apart
 from vla_edge.export.build.progress import BuildProgress
 from vla_edge.export.build.target import Target
@@ -26,7 +27,7 @@ from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
 from vla_edge.runtime.engines.tensorrt.plan import CHUNK_BYTES, hash_plan
 from vla_edge.runtime.engines.tensorrt.plan_names import PART_SUFFIX, RECORD_SUFFIX
-from vla_edge.runtime.engines.tensorrt.record import BuildFacts, PartRecord
+from vla_edge.runtime.engines.tensorrt.record import BuildFacts, Contents, PartRecord
 from vla_edge.runtime.files.atomic import write_atomically
 from vla_edge.runtime.files.regular_file import open_regular, read_regular
 from vla_edge.runtime.files.staging import remove
@@ -73,7 +74,7 @@ def finished(wanted: Iterable[Wanted], staging: Path) -> dict[str, PartRecord]:
     for part in wanted:
         note = _noted(staging / part.file) if part.key is not None else None
         if note is not None and note.key == part.key:
-            found[part.file] = note
+            found[part.file] = _record(part, _File.of(note), note.build, note.contents)
     keep = {*found, *(name + RECORD_SUFFIX for name in found)}
     for path in list(staging.iterdir()):
         if path.name not in keep:
@@ -94,14 +95,11 @@ def take(wanted: Iterable[Wanted], earlier: Earlier, staging: Path) -> dict[str,
         if kept is None or not kept.is_sound():
             continue
         _link(kept.path, staging / part.file)
+        predicted = part.need.together // _MIB
         build = msgspec.structs.replace(
-            kept.part.build,
-            found_in=kept.plan.record.bundle,
-            predicted_mib=part.need.together // _MIB,
+            kept.part.build, found_in=kept.plan.record.bundle, predicted_mib=predicted
         )
-        taken[part.file] = msgspec.structs.replace(
-            kept.part, name=part.name, file=part.file, stream=part.stream, build=build
-        )
+        taken[part.file] = _record(part, _File.of(kept.part), build, kept.part.contents)
     return taken
 
 
@@ -135,7 +133,7 @@ def make(part: Wanted, at: int, of: int, work: Work) -> PartRecord:
         workspace_mib=work.options.workspace_mib,
         built_utc=utc_now(),
     )
-    record = _record(part, path, facts, done)
+    record = _record(part, _hashed(path), facts, done.contents)
     if part.key is not None:
         write_atomically(_note(path), lambda file: file.write(msgspec.json.encode(record)))
     return record
@@ -174,15 +172,24 @@ def _model(part: Wanted, work: Work) -> Path:
     return write_part(part.graph, graphs, work.bundle.folder / WEIGHTS_NAME)
 
 
-def _record(part: Wanted, path: Path, facts: BuildFacts, done: Done) -> PartRecord:
-    size, whole, chunks = _hashed(path)
+class _File(NamedTuple):
+    """A plan's bytes, as a record has them."""
+
+    size_bytes: int
+    sha256: str
+    chunk_bytes: int
+    chunk_sha256: tuple[str, ...]
+
+    @classmethod
+    def of(cls, record: PartRecord) -> _File:
+        return cls(record.size_bytes, record.sha256, record.chunk_bytes, record.chunk_sha256)
+
+
+def _record(part: Wanted, file: _File, facts: BuildFacts, contents: Contents) -> PartRecord:
     return PartRecord(
         name=part.name,
-        file=path.name,
-        size_bytes=size,
-        sha256=whole,
-        chunk_bytes=CHUNK_BYTES,
-        chunk_sha256=chunks,
+        file=part.file,
+        **file._asdict(),
         key=part.key,
         weights_sha256=part.weights_sha256,
         weights_bytes=part.weights_bytes,
@@ -190,16 +197,21 @@ def _record(part: Wanted, path: Path, facts: BuildFacts, done: Done) -> PartReco
         outputs=part.graph.outputs if part.graph else (),
         stream=part.stream,
         build=facts,
-        contents=done.contents,
+        contents=contents,
     )
 
 
-def _hashed(path: Path) -> tuple[int, str, tuple[str, ...]]:
-    """Size and hashes of a file."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
+def _hashed(path: Path) -> _File:
+    """Of a regular file.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is empty.
+    """
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
         with memoryview(image) as view:
             whole, chunks = hash_plan(view)
-        return len(image), whole, chunks
+        return _File(len(image), whole, CHUNK_BYTES, chunks)
 
 
 def _note(path: Path) -> Path:
@@ -210,7 +222,6 @@ def _noted(path: Path) -> PartRecord | None:
     """What a finished part's note says, if the part is there and as it says."""
     try:
         note = msgspec.json.decode(read_regular(_note(path), _MAX_NOTE_BYTES), type=PartRecord)
-        sound = _hashed(path) == (note.size_bytes, note.sha256, note.chunk_sha256)
+        return note if _hashed(path) == _File.of(note) else None
     except (OSError, ValueError, msgspec.DecodeError):  # none, or one that was being written; an empty file
         return None
-    return note if sound and note.file == path.name else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from vla_edge.export.build.build import RejectedPlanError, build_plan, verify_ex
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.parts import making
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.engines.tensorrt.plan import find_plan, open_part, read_record
+from vla_edge.runtime.engines.tensorrt.plan import PlanFile, find_plan, open_part, read_record
 from vla_edge.runtime.engines.tensorrt.plan_names import record_path
 from vla_edge.runtime.engines.tensorrt.record import WHOLE, Machine, PlanRecord
 from vla_edge.runtime.errors import InputError, ResourceError
@@ -338,6 +340,45 @@ def test_a_finished_part_that_was_changed_is_built_again(
     built = no_builds(monkeypatch)
     check_files(bundle, build_plan(bundle, FOUR).record)
     assert len(built) == 4
+
+
+@pytest.mark.parametrize("moment", range(1, 7))
+def test_a_kill_while_the_files_are_put_in_place_leaves_one_whole_plan(
+    hybrid: Callable[..., Bundle], moment: int
+) -> None:
+    """Two parts and the side file are renamed, then three files of the plan before are removed."""
+    bundle = hybrid()
+    before = build_plan(bundle, replace(ADA, parts=3)).record
+    lines = f"""
+import os, pathlib
+done = []
+def counted(name, inner):
+    def call(self, *arguments):
+        if str(self if name == "unlink" else arguments[0]).endswith((".part", ".plan.json")):
+            if ".partial/" not in str(self if name == "unlink" else arguments[0]):
+                done.append(name)
+        if len(done) == {moment}:
+            os.kill(os.getpid(), 9)
+        return inner(self, *arguments)
+    return call
+pathlib.Path.replace = counted("replace", pathlib.Path.replace)
+unlink = counted("unlink", pathlib.Path.unlink)
+pathlib.Path.unlink = lambda self, missing_ok=False: unlink(self, missing_ok)
+import sys
+sys.argv = ["vla-build", {str(bundle.folder)!r}, "--backend", "tensorrt-rtx", "--sm", "89", "--parts", "2"]
+from vla_edge.export.build.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, timeout=60)
+    assert done.returncode == -9, done.stderr
+    record = read_record(bundle.folder / "plans" / before.plan, bundle.folder)
+    assert len(record.parts) == (3 if moment <= 3 else 2)
+    for part in record.parts:
+        with open_part(PlanFile(bundle.folder / "plans" / before.plan, record, bundle.folder), part):
+            pass
+    again = build_plan(bundle, replace(ADA, parts=2))
+    assert again.fresh == (moment <= 3)
+    check_files(bundle, again.record)
 
 
 def test_what_no_side_file_names_is_removed_by_the_next_build(hybrid: Callable[..., Bundle]) -> None:

@@ -34,7 +34,11 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except Exception as error:  # decoders raise whatever they like; none of them documents all of it
         if is_out_of_memory(error):
             raise EpisodeError(f"there is not enough memory to read {path} as {what}.", _NO_MEMORY) from error
-        raise EpisodeError(f"{path} cannot be read as {what}: {words_of(error)}", _COPY_AGAIN) from error
+        # FFmpeg's and the system's errors have words of their own beside a number
+        reason = getattr(error, "strerror", None) or words_of(error)
+        raise EpisodeError(
+            f"{path} cannot be read as {what}: {reason}".rstrip(".") + ".", _COPY_AGAIN
+        ) from error
 
 
 def require_file(path: Path) -> int:

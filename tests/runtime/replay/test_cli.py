@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bag_files import CMD_VEL, Said, raw_image, twist, write_bag
 from episode_files import FRAMES, actions_of, even_frames, frames_of, write_hdf5, write_video
 
 from vla_edge.runtime import Policy
@@ -189,6 +190,29 @@ def test_a_video_without_actions_is_replayed_too(
     assert "12 steps" in out
     assert run(bundle, video, "--max-mae", "1") == 2
     assert "--max-mae judges nothing" in capsys.readouterr().err
+
+
+def test_a_data_set_that_lerobot_wrote_is_replayed(
+    run: Run, make_bundle: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = Path(__file__).parents[1] / "episodes/kept/lerobot-3-video"
+    assert run(make_bundle(), kept, "--instruction", "go to the cup", "--json") == 0
+    *steps, last = lines_of(capsys.readouterr().out)
+    assert [line["episode"] for line in steps] == ["episode_0"] * 8 + ["episode_1"] * 9 + ["episode_2"] * 10
+    assert list(steps[-1]["recorded"].values()) == pytest.approx([2.0, 0.9])
+    assert last["summary"]["trainer"]["every_frame"] > 0
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_bag_that_rosbags_wrote_is_replayed(
+    run: Run, make_bundle: Make, tmp_path: Path, storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [Said("/camera", 0.1 * at, raw_image(frames_of()[at])) for at in range(FRAMES)]
+    said += [Said(CMD_VEL, 0.1 * at + 0.01, twist(0.5, -0.25, 0)) for at in range(FRAMES)]
+    write_bag(tmp_path / "bag", sorted(said, key=lambda each: each.log_s), storage)
+    assert run(make_bundle(), tmp_path / "bag", "--json") == 0
+    *steps, _ = lines_of(capsys.readouterr().out)
+    assert [list(line["recorded"].values()) for line in steps] == FRAMES * [[0.5, -0.25]]
 
 
 WRONG = {

@@ -132,6 +132,9 @@ class RichReporter:
 )
 @click.option("--camera", metavar="NAME", help="With --episodes: which, where a recording has several.")
 @click.option(
+    "--commands", metavar="TOPIC", help="With --episodes: which topic of velocities, where a bag has several."
+)
+@click.option(
     "--skip-broken", is_flag=True, help="With --episodes: leave out, and name, what cannot be read."
 )
 @click.option(
@@ -233,17 +236,19 @@ def _export(options: ExportOptions, build: bool | None, as_json: bool, shown: li
 def _episodes(given: dict[str, Any]) -> RecordedSamples | None:
     """What is asked about recordings, taken out of the other options."""
     path, count = given.pop("episodes"), given.pop("samples")
-    camera, skip_broken = given.pop("camera"), given.pop("skip_broken")
+    camera, commands = given.pop("camera"), given.pop("commands")
+    skip_broken = given.pop("skip_broken")
     if path is None:
-        asked = {"--samples": count, "--camera": camera, "--skip-broken": skip_broken}
+        asked = {"--samples": count, "--camera": camera, "--commands": commands, "--skip-broken": skip_broken}
         if alone := [name for name, value in asked.items() if value]:
             raise click.UsageError(f"{alone[0]} is about recordings: give them with --episodes.")
         return None
     if given["images"] is not None:
         raise click.UsageError("--images and --episodes both say where golden samples come from: give one.")
     from vla_edge.export.bundle.recorded import USUAL_SAMPLES, RecordedSamples
+    from vla_edge.runtime.episodes.opening import Choice
 
-    return RecordedSamples(path, count or USUAL_SAMPLES, camera, skip_broken)
+    return RecordedSamples(path, count or USUAL_SAMPLES, Choice(camera, commands), skip_broken)
 
 
 def _options(checkpoint: Path, precisions: tuple[str, ...], **given: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from .frames import FEWEST, GoldenFrames
 from .spread import Place, spread
 
 USUAL_SAMPLES = 10  # as many as there are packaged frames
-MOST_SAMPLES = 250  # of a full-size policy half of what a bundle holds
 # Frames that run before a sample where state is carried: as on a robot that was reset so many frames ago.
 RUN_IN = 4
 
@@ -34,13 +33,13 @@ class RecordedSamples:
     Attributes:
         path: a recording, or a folder of them.
         count: of samples.
-        camera: which, where a recording has several.
+        choice: of a camera and a topic of velocities, where a recording has several.
         skip_broken: leave out what cannot be read, and say so.
     """
 
     path: Path
     count: int = USUAL_SAMPLES
-    camera: str | None = None
+    choice: Choice = field(default_factory=Choice)
     skip_broken: bool = False
 
 
@@ -69,7 +68,7 @@ def recorded_frames(
         InputError: too few frames, or none with an instruction that the bundle holds.
         MissingPackageError: the library of the recordings' format is not installed.
     """
-    episodes = open_episodes(asked.path, choice=Choice(asked.camera), skip_broken=asked.skip_broken)
+    episodes = open_episodes(asked.path, choice=asked.choice, skip_broken=asked.skip_broken)
     found = []
     with reporter.stage("opening episodes", len(episodes), "episodes") as advance:
         for episode in episodes:

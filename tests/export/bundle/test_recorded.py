@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bag_files import Said, raw_image, twist, write_bag
 
 from vla_edge.export.bundle.followed import Instructions
 from vla_edge.export.bundle.frames import GoldenFrames
@@ -16,7 +17,7 @@ from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes
 from vla_edge.export.screen.reporter import Silent
 from vla_edge.runtime.bundle.manifest import Preprocessing
 from vla_edge.runtime.episodes.episode import Episode
-from vla_edge.runtime.episodes.opening import open_episodes
+from vla_edge.runtime.episodes.opening import Choice, open_episodes
 from vla_edge.runtime.episodes.scenarios import LEFT, OTHER, RIGHT
 from vla_edge.runtime.errors import EpisodeError, InputError
 from vla_edge.runtime.preprocess import Preprocessor
@@ -230,3 +231,18 @@ def test_an_images_folder_is_a_recording_too(tmp_path: Path, take: Take) -> None
     taken = take(tmp_path)
     assert taken.instructions == (None,) * 10
     assert taken.names[-1].endswith(" frame 11")
+
+
+def test_of_a_bag_with_several_topics_the_chosen_ones_are_taken(tmp_path: Path, take: Take) -> None:
+    said = []
+    for at in range(9):
+        for topic, level in (("/front", 10 * at), ("/back", 200)):
+            pixels = np.full((48, 64, 3), level, np.uint8)
+            said.append(Said(topic, 1 + 0.1 * at, raw_image(pixels)))
+        said += [Said(topic, 1.05 + 0.1 * at, twist(0.5, 0.0, 0.0)) for topic in ("/cmd_vel", "/safe_vel")]
+    bag = write_bag(tmp_path / "drive", said).parent
+    with pytest.raises(EpisodeError, match="/front"):
+        take(bag)
+    taken = take(bag, choice=Choice("/front", "/cmd_vel"))
+    assert taken.names == tuple(f"drive frame {at}" for at in range(9))
+    assert len({float(pixels.mean()) for pixels in taken.pixels}) == 9

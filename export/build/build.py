@@ -42,7 +42,7 @@ from vla_edge.runtime.files.writable import refuse_unwritable
 from .memory import check_disk, prediction, room_on
 from .options import BuildOptions
 from .parts.earlier import Earlier, find_earlier
-from .parts.making import Work, finished, has_finished, make_all, take
+from .parts.making import Work, finished, keep_finished, make_all, take
 from .parts.placing import finish_killed, publish, set_aside, tidy, write_record
 from .parts.streams import settle_streams
 from .parts.wanted import layout_of
@@ -194,7 +194,7 @@ def open_timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> 
 
 def _tells_of_finished(progress: BuildProgress, staging: Path) -> bool:
     """Whether a build that failed leaves parts for the next one, which the user is told."""
-    kept = has_finished(staging)
+    kept = keep_finished(staging)
     if kept:
         progress.remark("the parts that are finished are kept: the same command goes on from them")
     return kept

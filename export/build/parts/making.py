@@ -87,6 +87,12 @@ def has_finished(staging: Path) -> bool:
     return any(_note(path).exists() for path in staging.glob(f"*{PART_SUFFIX}"))
 
 
+def keep_finished(staging: Path) -> bool:
+    """The same, after a failure; graphs, whose weights look like gigabytes though they are links, go."""
+    remove(staging / _GRAPHS)
+    return has_finished(staging)
+
+
 def take(wanted: Iterable[Wanted], earlier: Earlier, staging: Path) -> dict[str, PartRecord]:
     """Parts that other plans have, by their file's name here; linked, or copied where that cannot be."""
     taken = {}

@@ -301,6 +301,9 @@ def test_finished_parts_outlive_a_failure(
         build_plan(bundle, FOUR)
     (left,) = left_in(bundle)
     assert left.endswith(".partial")
+    names = [path.name for path in (bundle.folder / "plans" / left).iterdir()]
+    assert len(names) == 4  # each with its note, and no graph
+    assert all(name.endswith((".part", ".part.json")) for name in names)
     again = build_plan(bundle, FOUR)
     assert len(calls) == 3 + 2  # two were there
     check_files(bundle, again.record)

@@ -23,7 +23,7 @@ from .features import Features
 from .fifth import judged_by_fifths
 from .protocol import protocols
 from .recordings import Recordings, prepared
-from .scan import Evaluator
+from .scan import Evaluator, Scores
 from .verdict import TOLERANCE, Verdict, judged
 
 if TYPE_CHECKING:
@@ -133,14 +133,8 @@ def find_settings(options: SearchOptions, episodes: Iterable[Episode], reporter:
             scores = evaluator.scan(space, ways, done, partial(_tell_seconds, reporter))
         validated = options.validated or search.validated_on(checkpoint.architecture)
         with clock("verdict"):
-            if validated == "all":
-                verdict = judged(
-                    scores, ways, val_mae, options.tolerance, lambda a, b: evaluator.alike(space[a], space[b])
-                )
-            else:
-                verdict = judged_by_fifths(
-                    scores, ways, val_mae, batch, lambda at, steps: evaluator.errors(space[at])[steps]
-                )
+            met = _Met(val_mae, batch, validated, options.tolerance)
+            verdict = _verdict(scores, ways, met, space, evaluator)
             agreed = agreement(verdict, space, base, evaluator)
     return Outcome(
         checkpoint,
@@ -156,6 +150,32 @@ def find_settings(options: SearchOptions, episodes: Iterable[Episode], reporter:
         agreed,
         device,
         clock.seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Met:
+    """What is to be met, and how it was taken."""
+
+    val_mae: float
+    batch: int
+    validated: Validated
+    tolerance: float
+
+
+def _verdict(
+    scores: Scores, ways: Sequence[ErrorProtocol], met: _Met, space: Sequence[Any], evaluator: Evaluator
+) -> Verdict:
+    if met.validated == "all":
+        return judged(
+            scores,
+            ways,
+            met.val_mae,
+            met.tolerance,
+            lambda one, other: evaluator.alike(space[one], space[other]),
+        )
+    return judged_by_fifths(
+        scores, ways, met.val_mae, met.batch, lambda at, steps: evaluator.errors(space[at])[steps]
     )
 
 

@@ -129,14 +129,11 @@ class Kosmos2Backbones:
             uses: tuple[Feature, ...] = settings.features
             if self.arch.clip and any(run.startswith("clip_text") for run in self.runs):
                 uses = (*uses, "clip_text")
-            self._policies[key] = self.build(
-                replace(
-                    settings,
-                    features=uses,
-                    instructions=self.text.instructions,
-                    default_instruction=self.text.instructions[0],
-                )
-            )
+            texts = self.text.instructions
+            whole = replace(settings, features=uses, instructions=texts, default_instruction=texts[0])
+            # cuDNN's layout of weights cannot be made in inference mode
+            with torch.inference_mode(False), torch.no_grad():
+                self._policies[key] = self.build(whole)
         policy = self._policies[key]
         # the backbones' own outputs are kept, and what is done to them is done in `decide`
         policy.settings = replace(settings, clip_feature="projected")
@@ -151,10 +148,13 @@ class Kosmos2Backbones:
         return torch.from_numpy(out).to(self.device)
 
     def _ids_of(self, settings: PolicySettings) -> dict[str, tuple[int, ...]]:
-        key = f"{settings.prompt} {settings.image_start}"
+        key = settings.prompt
         if key not in self._ids:
             texts = self.text.instructions
-            asked = replace(settings, features=("text",), instructions=texts, default_instruction=texts[0])
+            # the tokenizer writes the image at its own place, wherever training then put it
+            asked = PolicySettings(
+                prompt=settings.prompt, features=("text",), instructions=texts, default_instruction=texts[0]
+            )
             prompts = prompts_of(self.arch, asked, PromptRequest(self.text.checkpoint, self.text.tokenizer))
             ids = {one.text: one.token_ids for one in prompts.instructions} if prompts else {}
             self._ids[key] = ids

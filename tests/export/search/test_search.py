@@ -11,6 +11,7 @@ import numpy as np
 import planted_settings
 import pytest
 import torch
+from msgspec.structs import replace
 from planted_settings import Draw, Quiet, drive, is_truth, planted, searched, token_ids
 
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint
@@ -76,6 +77,24 @@ def test_what_the_search_computes_is_what_the_reference_answers(pure: tuple[Draw
         for row, episode in zip(found, draw.episodes[:2], strict=False):
             alone = drive(policy, settings, episode, ids, checkpoint.architecture.vision.image_size)
             torch.testing.assert_close(row, alone, rtol=0, atol=2e-5)
+
+
+def test_an_image_beside_its_place_is_computed_as_the_reference_does(pure: tuple[Draw, Outcome]) -> None:
+    draw, outcome = pure
+    checkpoint = read_checkpoint(draw.path)
+    settings = outcome.base
+    moved = replace(settings, image_start=1, features=("text",))
+    ids = token_ids(checkpoint.architecture, settings, draw.path)
+    found = []
+    for each in (settings, moved):
+        evaluator = evaluator_of(draw, dataclasses.replace(outcome, space=(each,)))
+        (answer,) = evaluator.answers([each])
+        policy = FAMILY.reference(checkpoint.architecture, each, checkpoint.tensors)
+        episode = draw.episodes[0]
+        alone = drive(policy, each, episode, ids, checkpoint.architecture.vision.image_size)
+        torch.testing.assert_close(answer[0], alone, rtol=0, atol=2e-5)
+        found.append(answer)
+    assert not torch.equal(*found)
 
 
 def test_an_interrupted_search_goes_on_where_it_was(

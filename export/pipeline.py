@@ -20,6 +20,7 @@ from vla_edge.export.bundle import demands, gates
 from vla_edge.export.bundle import writer as bundle_writer
 from vla_edge.export.checkpoint.source_watch import SourceWatch
 from vla_edge.export.checkpoint.text_values import numbers_in
+from vla_edge.export.families import asking
 from vla_edge.export.family import Family, GraphRequest, Prompts, Surroundings
 from vla_edge.export.graph.precision import FP16, FP32, Precision
 from vla_edge.export.screen.reporter import Reporter, Silent
@@ -166,12 +167,13 @@ def _prepare(
         settings = _settle(options, checkpoint)
         prompts = family.prompts(arch, settings.values, options.about_text)
         reporter.note(f"declared, since recorded: {listed(list(map(repr, new)))}")
-    followed = {}  # a family of a time before recordings need not know the argument
+    followed = {}  # given where it is needed alone, so that a family may leave it out
     if prompts and frames.instructions:
         followed["instructions"] = places(prompts, frames.instructions)
         if left := unfollowed(prompts, frames.instructions):
             reporter.note(f"compared in no recorded frame: {listed(list(map(repr, left)))}")
-    others = family.golden_inputs(arch, settings.values, prompts, len(frames.names), **followed)
+    with asking(family):
+        others = family.golden_inputs(arch, settings.values, prompts, len(frames.names), **followed)
     return _Job(options, checkpoint, settings, prompts, frames, make_inputs(frames, others), surroundings)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from known_layouts import LAYOUTS
 
 from vla_edge.export.build.progress import Silent as SilentBuild
@@ -25,6 +26,7 @@ from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.engines.choice import open_session
 from vla_edge.runtime.episodes.opening import open_episodes
 from vla_edge.runtime.episodes.scenarios import LEFT, OTHER, RIGHT
+from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.policy import Policy
 
 CheckpointOf = Callable[..., Path]
@@ -176,6 +178,57 @@ def test_where_no_state_is_ever_carried_it_is_drawn_as_before(
     golden = load_golden(Bundle.open(export_bundle(options)[0].folder))
     assert all(name.endswith(" frame 0") for name in golden["names"])
     assert np.any(golden["h_in"][1])
+
+
+FOREIGN = """
+from remembering_family import *
+class Mine(RememberingFamily):
+    name = "mine"
+{body}
+FAMILY = Mine()
+"""
+
+
+@pytest.fixture
+def export_mine(
+    install: Callable[..., None], toy: None, tmp_path: Path, recordings: Path
+) -> Callable[[str], dict[str, np.ndarray]]:
+    """Exports a policy of a foreign family without text, which carries state, from recordings."""
+
+    def export(body: str = "") -> dict[str, np.ndarray]:
+        install("mine", "mine:FAMILY", FOREIGN.format(body=body))
+        torch.manual_seed(0)
+        weights = {"joints.weight": torch.randn(6, 48) / 7, "joints.bias": torch.zeros(6)}
+        torch.save({"model_state_dict": weights}, tmp_path / "a.pth")
+        options = ExportOptions(
+            tmp_path / "a.pth", tmp_path / "out", family="mine", episodes=RecordedSamples(recordings)
+        )
+        return load_golden(Bundle.open(export_bundle(options)[0].folder))
+
+    return export
+
+
+def test_a_foreign_family_without_text_has_real_states_too(
+    export_mine: Callable[[str], dict[str, np.ndarray]],
+) -> None:
+    golden = export_mine("")
+    assert [bool(np.any(value)) for value in golden["memory"]] == [
+        not name.endswith(" frame 0") for name in golden["names"]
+    ]
+
+
+def test_a_state_that_a_foreign_family_does_not_return_is_told_by_name(
+    export_mine: Callable[[str], object],
+) -> None:
+    body = (
+        "    def assign(self, policy, tensors):\n"
+        "        found = super().assign(policy, tensors)\n"
+        "        run = found.forward\n"
+        "        found.forward = lambda **given: {'actions': run(**given)['actions']}\n"
+        "        return found"
+    )
+    with pytest.raises(InputError, match=r"'mine' .*: its reference does not return 'memory_out'"):
+        export_mine(body)
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:

@@ -34,6 +34,7 @@ from .messages import COMMANDS, IMAGES, frame, stamp_ns, velocities
 
 _NAMES, _UNITS = ("linear_x", "linear_y", "angular_z"), ("m/s", "m/s", "rad/s")
 _NS = 1e9
+_LAST_NS = 1 << 62  # in the year 2116; the difference of two still fits 64 bits
 _SAME_CLOCK_NS = 1_000_000_000  # a message that takes longer to be recorded is of no use to a robot
 
 
@@ -94,6 +95,8 @@ class _Scan:
             topic = stored.topic
             label = f"a message of {topic.name} in {path}"
             told_ns = stamp_ns(topic.kind, stored.data, label)
+            if max(abs(stored.log_ns), abs(told_ns or 0)) >= _LAST_NS:
+                raise EpisodeError(f"{label} is of no possible time.", "The bag is damaged: leave it out.")
             found = stored.place if topic.kind in IMAGES else velocities(topic.kind, stored.data, label)
             mine = self.found.setdefault(topic, [])
             mine.append(_At(stored.log_ns, told_ns, number, found))

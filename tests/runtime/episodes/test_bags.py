@@ -154,6 +154,15 @@ def test_chunks_of_every_compression_are_read(
     np.testing.assert_array_equal(next(episode.frames(3)), frames_of()[3])
 
 
+def test_a_time_that_no_clock_shows_is_refused(tmp_path: Path) -> None:
+    file = write_bag(tmp_path / "bag", [Said("/image", 1, raw_image(frames_of()[0]))], "sqlite3")
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE messages SET timestamp = ?", ((1 << 63) - 1,))
+    connection.close()
+    with pytest.raises(EpisodeError, match="is of no possible time"):
+        only(file)
+
+
 def mcap_of(chunk: bytes) -> bytes:
     """A file of one record."""
     magic = b"\x89MCAP0\r\n"

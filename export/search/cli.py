@@ -84,6 +84,12 @@ class _Reporter:
     type=click.Path(path_type=Path),
     help="Settings file.  [default: CKPT-settings.yaml here]",
 )
+@click.option(
+    "--take",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Where several fit: write the Nth of them whole, and not what all have in common.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing settings file.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @verbose_option
@@ -96,6 +102,7 @@ def command(
     commands: str | None,
     cache: Path | None,
     output: Path | None,
+    take: int | None,
     force: bool,
     as_json: bool,
     **given: Any,
@@ -116,6 +123,7 @@ def command(
       vla-settings policy.pth episodes/ --forecast
       vla-settings policy.pth episodes/ --first-frames-only
       vla-settings policy.pth episodes/ --try pooling=max,mean
+      vla-settings policy.pth episodes/ --take 1 --force
       vla-export --ckpt policy.pth --settings policy-settings.yaml
     """
     require("export", "torch", "transformers", "yaml")
@@ -145,7 +153,7 @@ def command(
     if outcome is None:
         return 0
     # of some episodes the error is another, and what comes near it does so by chance
-    text = settings_file.text_of(outcome) if limit is None else None
+    text = settings_file.text_of(outcome, take) if limit is None else None
     if text is not None:
         settings_file.write(target, text, force)
     written = target if text is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from vla_edge.export.settings.given import found_text
 from vla_edge.runtime.errors import InputError
@@ -10,6 +11,7 @@ from vla_edge.runtime.files.atomic import write_atomically
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.version import VERSION
 
+from .combinations import plain
 from .search import Outcome
 
 
@@ -29,10 +31,24 @@ def evidence(outcome: Outcome) -> str:
     return f"likely: the same in all {verdict.count} combinations that {what}"
 
 
-def text_of(outcome: Outcome) -> str | None:
-    """The file's text; None where nothing was settled."""
-    settled, verdict = outcome.agreement.settled, outcome.verdict
-    if verdict.kind == "none" or not settled:
+def text_of(outcome: Outcome, take: int | None = None) -> str | None:
+    """The file's text; None where nothing was settled.
+
+    Args:
+        outcome: of the search.
+        take: number of a combination among those that fit, from 1, to write whole; None writes what all have in
+            common.
+
+    Raises:
+        InputError: there are not so many.
+    """
+    agreement, verdict = outcome.agreement, outcome.verdict
+    if verdict.kind == "none":
+        return None
+    settings, why = agreement.settled, evidence(outcome)
+    if take is not None and verdict.kind == "several":
+        settings, why = _taken(outcome, take)
+    if not settings:
         return None
     remarks = [
         f"Written by vla-settings {VERSION}.",
@@ -40,9 +56,21 @@ def text_of(outcome: Outcome) -> str | None:
         f"{len(outcome.space)} combinations on {outcome.recordings.count} episodes; "
         f"{verdict.by_chance:.2g} wrong ones would come as near as the best by chance.",
     ]
-    if left := outcome.agreement.open:
+    if left := [name for name in agreement.open if name not in settings]:
         remarks.append(f"Not settled, so not here: {', '.join(left)}.")
-    return found_text(settled, evidence(outcome), "\n".join(remarks), outcome.agreement.assumed)
+    return found_text(settings, why, "\n".join(remarks), agreement.assumed)
+
+
+def _taken(outcome: Outcome, take: int) -> tuple[dict[str, Any], str]:
+    """All settings of one of the combinations that fit, and their standing."""
+    fits = outcome.verdict.fits
+    if take > len(fits):
+        raise InputError(f"--take {take}: {len(fits)} combinations are listed.", "Take one of them.")
+    fit = fits[take - 1]
+    values = plain(outcome.space[fit.at])
+    names = [*outcome.agreement.settled, *outcome.agreement.open]
+    why = f"{evidence(outcome)}; chosen: number {take}, off by {fit.distance:.1e}"
+    return {name: values[name] for name in names}, why.replace("the same in all", "one of", 1)
 
 
 def write(path: Path, text: str, replace: bool) -> None:

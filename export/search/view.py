@@ -32,6 +32,8 @@ def print_outcome(outcome: Outcome, written: Path | None) -> None:
     if outcome.verdict.kind != "found":
         _fits(console, outcome)
     console.print()
+    if outcome.verdict.kind == "several":
+        prose(console, "To export one of these whole: --take N (with --force, where a file is there)")
     if written:
         path = one_line(written)
         say(
@@ -106,11 +108,11 @@ def _open(console: Console, outcome: Outcome) -> None:
 
 def _fits(console: Console, outcome: Outcome) -> None:
     is_fifth = outcome.validated == "fifth"
-    titles = ("off by", "MAE", *(("share",) if is_fifth else ()), "other than the defaults")
+    titles = ("", "off by", "MAE", *(("share",) if is_fifth else ()), "other than the defaults")
     table = plain_table(titles, right=titles[:-1])
-    for fit in outcome.verdict.fits[:SHOWN]:
+    for number, fit in enumerate(outcome.verdict.fits[:SHOWN], 1):
         share = (f"{fit.likelihood:.2f}",) if is_fifth and fit.likelihood is not None else ()
-        table.add_row(f"{fit.distance:.1e}", f"{fit.mae:.6f}", *share, _told(outcome, fit))
+        table.add_row(str(number), f"{fit.distance:.1e}", f"{fit.mae:.6f}", *share, _told(outcome, fit))
     console.print()
     console.print(table)
     if left := len(outcome.verdict.fits[SHOWN:]):

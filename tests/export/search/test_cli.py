@@ -81,6 +81,19 @@ def test_several_that_fit_are_listed_with_what_is_open(run: Callable[..., Result
     )
 
 
+def test_one_of_several_is_taken_whole(run: Callable[..., Result]) -> None:
+    found = json.loads(run("--tolerance", "0.05", "--val-mae", "0.4", "--take", "2", "--json").stdout)
+    (file,) = Path().glob("*.yaml")
+    given = read_given(file)
+    second = found["fits"][1]["settings"]
+    assert given.found == {name: second[name] for name in given.found}
+    assert {"pooling", "frame", "lstm"} <= given.found.keys()
+    assert given.evidence.startswith("likely: one of ")
+    assert "; chosen: number 2, off by " in given.evidence
+    refused = run("--tolerance", "0.05", "--val-mae", "0.4", "--take", "100000", "--force")
+    assert "--take 100000: " in str(refused.exception)
+
+
 def test_a_fifth_shows_shares(run: Callable[..., Result]) -> None:
     result = run("--validated-on", "fifth")
     assert "share" in result.stdout

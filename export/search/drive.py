@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from vla_edge.export.family_search import Alternative, Axis
 
 from .combinations import plain_value
 from .scan import Evaluator
@@ -44,9 +46,29 @@ def agreement(verdict: Verdict, space: Sequence[Any], base: Any, evaluator: Eval
     fits = [space[at] for at in dict.fromkeys([*ranked, *sorted(verdict.fitting)])]
     values = {name: _distinct([plain_value(each, name) for each in fits]) for name in varied}
     settled = {name: found[0] for name, found in values.items() if len(found) == 1}
+    axes = evaluator.search.axes(evaluator.architecture)
+    settled |= {name: value for name, value in companions(axes, varied, fits).items() if name not in assumed}
     left = {name: tuple(found) for name, found in values.items() if len(found) > 1}
     compared = fits[:COMPARED]
     return Agreement(settled, assumed, left, _largest(compared, evaluator), len(compared))
+
+
+def companions(axes: Sequence[Axis], varied: Collection[str], fits: Sequence[Any]) -> dict[str, Any]:
+    """Settings that vary only with others, and are what all fits have: the length of a window with the window."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        if not any(name in varied for alternative in axis for name in alternative):
+            continue
+        taken = [alternative for alternative in axis if any(_has(each, alternative) for each in fits)]
+        for name in set.intersection(*map(set, taken)) if taken else ():
+            values = _distinct([each[name] for each in taken])
+            if name not in varied and len(values) == 1:
+                found[name] = plain_value(fits[0], name)
+    return found
+
+
+def _has(settings: Any, alternative: Alternative) -> bool:
+    return all(getattr(settings, name) == value for name, value in alternative.items())
 
 
 def varying(space: Sequence[Any], base: Any) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -12,6 +12,7 @@ from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.version import VERSION
 
 from .combinations import plain
+from .drive import companions
 from .search import Outcome
 
 
@@ -69,8 +70,10 @@ def _taken(outcome: Outcome, take: int) -> tuple[dict[str, Any], str]:
     fit = fits[take - 1]
     values = plain(outcome.space[fit.at])
     names = [*outcome.agreement.settled, *outcome.agreement.open]
+    axes = outcome.checkpoint.family.search().axes(outcome.checkpoint.architecture)
+    beside = companions(axes, names, [outcome.space[fit.at]])
     why = f"{evidence(outcome)}; chosen: number {take}, off by {fit.distance:.1e}"
-    return {name: values[name] for name in names}, why.replace("the same in all", "one of", 1)
+    return {name: values[name] for name in names} | beside, why.replace("the same in all", "one of", 1)
 
 
 def write(path: Path, text: str, replace: bool) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint
 from vla_edge.export.search.combinations import combinations, parse_tried
+from vla_edge.export.search.drive import companions
 from vla_edge.runtime.errors import InputError
 
 
@@ -80,3 +82,16 @@ def test_values_that_cannot_be_tried_are_refused(
     checkpoint = read_checkpoint(checkpoint_of("pure"))
     with pytest.raises(InputError, match=words):
         combinations(checkpoint, checkpoint.family.search(), tried, first_only=False)
+
+
+def test_the_length_of_a_window_goes_with_the_window(checkpoint_of: Callable[..., Path]) -> None:
+    checkpoint = read_checkpoint(checkpoint_of("pure"))
+    search = checkpoint.family.search()
+    axes = search.axes(checkpoint.architecture)
+    base = checkpoint.family.settings.resolve(checkpoint.architecture).values
+    window = replace(base, lstm="window", lstm_outputs=2)
+    varied = ("lstm", "lstm_outputs", "pooling")
+    assert companions(axes, varied, [window]) == {"lstm_window": 8}
+    assert companions(axes, varied, [window, replace(window, lstm_outputs=1)]) == {"lstm_window": 8}
+    assert companions(axes, varied, [window, base]) == {}
+    assert companions(axes, ("pooling",), [window]) == {}

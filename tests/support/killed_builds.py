@@ -3,7 +3,7 @@
 Each is a fork of this process, in which everything slow is imported already; it builds the bundle's plan in another
 number of parts than is there, by TensorRT-RTX. Every second time its builder is killed with it, else the kernel must
 end that. After each kill: is the plan in use whole, one of the two that it may be? Does nothing of the builder live on?
-Then the same is built without a kill, and nothing may be left of the dead. Prints one JSON object.
+After some the same is built without a kill, and nothing may be left of the dead. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from vla_edge.runtime.engines.tensorrt.record import PlanRecord
 
 # What a process asks of the system before it is done; while its builder is at work it reads that one's memory.
 _STEPS = ("open", "os.", "shutil.", "subprocess.")
+_KILLS_IN_A_ROW = 5
 _MARK = "VLA_EDGE_KILLED_BUILD"  # in the environment of all that a fork starts
 
 
@@ -109,17 +110,19 @@ def main(folder: Path, seed: int, kills: int) -> None:
     rng = random.Random(seed)
     findings: list[str] = []
     moments: list[int] = []
-    with_leftovers = switched = 0
+    with_leftovers = switched = killed = 0
     bundle = Bundle.open(folder)
     steps = max(in_a_fork(build(folder, parts))[1] for parts in (2, 3))
-    for number in range(kills):
+    while killed < kills:
         before = whole(folder)
         parts = 2 if before is not None and len(before.parts) == 3 else 3
         moment = rng.randrange(1, steps + 1)
-        moments.append(moment)
-        where = f"kill {number} at step {moment}"
-        status, _ = in_a_fork(build(folder, parts), moment, with_builder=bool(number % 2))
-        if status not in (signal.SIGKILL, 0):
+        where = f"kill {killed} at step {moment}"
+        status, _ = in_a_fork(build(folder, parts), moment, with_builder=bool(killed % 2))
+        if status == signal.SIGKILL:
+            killed += 1
+            moments.append(moment)
+        elif status:
             findings.append(f"{where}: the build failed by itself")
         if not all_gone():
             findings.append(f"{where}: the builder lives on")
@@ -128,6 +131,10 @@ def main(folder: Path, seed: int, kills: int) -> None:
         if now is None or (now != before and len(now.parts) != parts):
             findings.append(f"{where}: the plan in use is {now}")
         switched += now != before
+        if killed % _KILLS_IN_A_ROW:
+            continue  # the next is killed, too, on what this one left
+        now = whole(folder)
+        parts = 2 if now is not None and len(now.parts) == 3 else 3
         status, _ = in_a_fork(build(folder, parts))
         after = whole(folder)
         if status or after is None or len(after.parts) != parts:

@@ -28,5 +28,6 @@ def test_fifty_kills_leave_the_plan_in_use_whole(bundle_of: Callable[..., Path],
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["findings"] == []
+    assert len(told["moments"]) == KILLS
     assert len(set(told["moments"])) > KILLS // 2
     assert told["with_leftovers"] > KILLS // 4  # else they came too early or too late to prove anything

@@ -24,7 +24,7 @@ from .fifth import judged_by_fifths
 from .protocol import protocols
 from .recordings import Recordings, prepared
 from .scan import Evaluator, Scores
-from .verdict import TOLERANCE, Verdict, judged
+from .verdict import EXPLAINED, TOLERANCE, Verdict, judged
 
 if TYPE_CHECKING:
     from .protocol import Protocol as ErrorProtocol
@@ -92,6 +92,13 @@ class Outcome:
     agreement: Agreement
     device: str
     seconds: Mapping[str, float]
+
+    @property
+    def is_by_chance(self) -> bool:
+        """Whether what fits may well do so by chance; of a fifth that is always so, and its shares tell more."""
+        return (
+            self.validated == "all" and self.verdict.kind == "several" and self.verdict.by_chance >= EXPLAINED
+        )
 
 
 def find_settings(options: SearchOptions, episodes: Iterable[Episode], reporter: Reporter) -> Outcome | None:

@@ -33,7 +33,7 @@ def evidence(outcome: Outcome) -> str:
 
 
 def text_of(outcome: Outcome, take: int | None = None) -> str | None:
-    """The file's text; None where nothing was settled.
+    """The file's text; None where nothing was settled, or chance explains it.
 
     Args:
         outcome: of the search.
@@ -44,7 +44,7 @@ def text_of(outcome: Outcome, take: int | None = None) -> str | None:
         InputError: there are not so many.
     """
     agreement, verdict = outcome.agreement, outcome.verdict
-    if verdict.kind == "none":
+    if verdict.kind == "none" or (outcome.is_by_chance and take is None):
         return None
     settings, why = agreement.settled, evidence(outcome)
     if take is not None and verdict.kind == "several":

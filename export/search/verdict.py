@@ -22,6 +22,7 @@ TOLERANCE = 1e-4  # what another GPU, or TF32 in training, may change of an erro
 ROUNDING = 1e-7
 FAR = 20.0  # times as far is far off
 BY_CHANCE = 0.01  # of such searches may one find a wrong combination
+EXPLAINED = 0.5  # wrong combinations expected as near as the best: nothing can be concluded from what fits
 NEIGHBOURS = 50  # by which the density of errors is told
 MAX_FITS = 200
 NEAREST = 10  # are told where none fits

@@ -53,6 +53,8 @@ def headline(outcome: Outcome) -> str:
         return f"none fits: no one of {tried} combinations gives val_mae {outcome.val_mae:.6g}"
     if outcome.validated == "fifth":
         return f"several fit: of {verdict.count:,} of {tried} combinations a fifth may give {outcome.val_mae:.6g}"
+    if outcome.is_by_chance:
+        return f"several fit, as by chance: {verdict.count:,} of {tried} give val_mae {outcome.val_mae:.6g}"
     return f"several fit: {verdict.count:,} of {tried} combinations give val_mae {outcome.val_mae:.6g}"
 
 
@@ -127,6 +129,8 @@ def _told(outcome: Outcome, fit: Fit) -> str:
 
 
 def _what_next(outcome: Outcome) -> str:
+    if outcome.is_by_chance:
+        return "Chance explains these: nothing written.\nFewer values with --try leave less to chance."
     if outcome.verdict.kind == "none":
         return (
             "Are these all the episodes of its validation, and no others?\n"

@@ -74,7 +74,7 @@ def test_none_that_fits_is_exit_code_1_and_tells_the_nearest(run: Callable[..., 
 def test_several_that_fit_are_listed_with_what_is_open(run: Callable[..., Result]) -> None:
     result = run("--tolerance", "0.05", "--val-mae", "0.4")
     assert result.return_value == 0
-    assert result.stdout.startswith("several fit: ")
+    assert result.stdout.startswith("several fit")
     assert "not told apart" in result.stdout
     assert all(
         cell_len(line) <= 80 for line in result.stdout.splitlines() if "written: vla-export" not in line
@@ -92,6 +92,17 @@ def test_one_of_several_is_taken_whole(run: Callable[..., Result]) -> None:
     assert "; chosen: number 2, off by " in given.evidence
     refused = run("--tolerance", "0.05", "--val-mae", "0.4", "--take", "100000", "--force")
     assert "--take 100000: " in str(refused.exception)
+
+
+def test_what_chance_explains_is_not_written(run: Callable[..., Result]) -> None:
+    largest = json.loads(run("--val-mae", "7.5", "--json").stdout)["fits"][0]["mae"]
+    beyond = ("--tolerance", "0.05", "--val-mae", str(largest + 0.03))
+    found = json.loads(run(*beyond, "--json").stdout)
+    assert found["expected_by_chance"] >= 0.5
+    result = run(*beyond)
+    assert result.stdout.startswith("several fit, as by chance: ")
+    assert "Chance explains these: nothing written." in result.stdout
+    assert not list(Path().glob("*.yaml"))
 
 
 def test_a_fifth_shows_shares(run: Callable[..., Result]) -> None:

@@ -29,6 +29,8 @@ def evidence(outcome: Outcome) -> str:
         what = f"may give {what} on a fifth of {count} episodes"
     else:
         what = f"give {what} on {count} episodes"
+    if verdict.count == 1:
+        return f"likely: the one combination of {len(outcome.space)} to {what}"
     return f"likely: the same in all {verdict.count} combinations that {what}"
 
 

@@ -55,6 +55,8 @@ def headline(outcome: Outcome) -> str:
         return f"several fit: of {verdict.count:,} of {tried} combinations a fifth may give {outcome.val_mae:.6g}"
     if outcome.is_by_chance:
         return f"several fit, as by chance: {verdict.count:,} of {tried} give val_mae {outcome.val_mae:.6g}"
+    if verdict.count == 1:
+        return f"one fits, not for sure: of {tried} combinations, with val_mae {outcome.val_mae:.6g}"
     return f"several fit: {verdict.count:,} of {tried} combinations give val_mae {outcome.val_mae:.6g}"
 
 

@@ -98,7 +98,7 @@ def test_what_chance_explains_is_not_written(run: Callable[..., Result]) -> None
     largest = json.loads(run("--val-mae", "7.5", "--json").stdout)["fits"][0]["mae"]
     beyond = ("--tolerance", "0.05", "--val-mae", str(largest + 0.03))
     found = json.loads(run(*beyond, "--json").stdout)
-    assert found["expected_by_chance"] >= 0.5
+    assert found["expected_by_chance"] >= 0.1
     result = run(*beyond)
     assert result.stdout.startswith("several fit, as by chance: ")
     assert "Chance explains these: nothing written." in result.stdout

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vla_edge.export.family_search import Backbones, Need
+from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.files.cache_file import CacheFile
 
 from .recordings import Recordings, digest
@@ -122,7 +123,13 @@ class Features:
         arrays = {**self._kept(at, run), **found}
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]
-        self._file(at, run).write(content.getbuffer())
+        file = self._file(at, run)
+        file.write(content.getbuffer())
+        if file.path is None or not file.path.exists():  # a log says why
+            raise ResourceError(
+                f"what the backbones gave cannot be kept in {self.folder}: the disk is full, or not writable.",
+                "Give another folder with --cache; what is kept already stays.",
+            )
         return arrays
 
     def _is_kept(self, at: int, run: str) -> bool:

@@ -19,7 +19,7 @@ from vla_edge.export.kosmos2.family import FAMILY
 from vla_edge.export.search.scan import Evaluator
 from vla_edge.export.search.search import Outcome, SearchOptions, find_settings
 from vla_edge.runtime.episodes.episode import Actions
-from vla_edge.runtime.errors import CheckpointError, InputError
+from vla_edge.runtime.errors import CheckpointError, InputError, ResourceError
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,17 @@ def test_a_damaged_feature_is_computed_anew(
     assert runs[0] == 1
     assert "is damaged" in caplog.text
     assert [fit.mae for fit in after.verdict.fits] == [fit.mae for fit in before.verdict.fits]
+
+
+def test_a_full_disk_ends_the_search_and_keeps_what_is_there(
+    pure: tuple[Draw, Outcome], small_disk: Callable[[int], Path]
+) -> None:
+    draw, _ = pure
+    folder = small_disk(400)
+    with pytest.raises(ResourceError, match=f"cannot be kept in {folder}") as raised:
+        searched(draw, folder)
+    assert "--cache" in raised.value.hint
+    assert any(path.suffix == ".features" for path in folder.iterdir())
 
 
 def test_a_forecast_runs_one_episode_and_tells(pure: tuple[Draw, Outcome], tmp_path: Path) -> None:

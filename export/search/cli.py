@@ -111,7 +111,7 @@ def command(
 
     A checkpoint does not say how it was used: which features, which pooling, which prompt. But it carries the
     validation error of its best epoch, val_mae. Every combination of settings that fits its shapes is run on
-    the episodes, as the training script did, until one gives that number. The answer is "found" only where
+    the episodes, as the training script did, and held against that number. The answer is "found" only where
     chance does not explain it. It is written as a file for vla-export --settings.
 
     The backbones take nearly all the time. What they gave is kept, so that Ctrl-C loses nothing. The exit

@@ -131,6 +131,8 @@ def _told(outcome: Outcome, fit: Fit) -> str:
 
 
 def _what_next(outcome: Outcome) -> str:
+    if outcome.verdict.kind == "found":
+        return "Nothing written: val_mae is of all episodes, and --limit left some out."
     if outcome.is_by_chance:
         return "Chance explains these: nothing written.\nFewer values with --try leave less to chance."
     if outcome.verdict.kind == "none":

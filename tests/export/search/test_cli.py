@@ -115,6 +115,10 @@ def test_some_episodes_write_no_file(run: Callable[..., Result]) -> None:
     result = run("--limit", "3", *NARROW)
     assert result.exception is None
     assert "the first 3 episodes only" in result.stderr
+    assert " written: " not in result.stdout
+    everything = run("--limit", "100")
+    assert everything.stdout.startswith("found: ")
+    assert "Nothing written: val_mae is of all episodes, and --limit left some out." in everything.stdout
     assert not list(Path().glob("*.yaml"))
 
 

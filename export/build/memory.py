@@ -1,7 +1,7 @@
 """Room for a build: the memory that it will take, predicted; what this machine has; the disk.
 
 One place for the figures of the prediction. A build takes the builder's own memory, then something for any graph, then
-a multiple of the weights. Measured on an H100 80GB, TensorRT 10.6.0, full size, generated weights, in a process with one
+a multiple of the weights. Measured on an H100 80GB, TensorRT 10.6.0, full size, generated weights, in a process of one
 heap that gives back what is free (`process/parent.py`); MiB above `trt.Builder()` alone (docs/jetson.md has the table):
 
     weights  host    GPU   largest sum

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from vla_edge.runtime.bundle.bundle import Bundle, find_bundles, load_golden
     from vla_edge.runtime.control.controller import Command, Controller, ControllerOptions
+    from vla_edge.runtime.control.loop.health import Health
+    from vla_edge.runtime.control.loop.options import RunOptions
+    from vla_edge.runtime.control.loop.protocols import Captured
     from vla_edge.runtime.control.stop_on_exit import stop_on_exit
     from vla_edge.runtime.engines.choice import open_session
     from vla_edge.runtime.episodes.episode import Episode
@@ -39,18 +42,21 @@ _HOME = {
     "Action": "action",
     "Bundle": "bundle.bundle",
     "BundleError": "errors",
+    "Captured": "control.loop.protocols",
     "Command": "control.controller",
     "Controller": "control.controller",
     "ControllerOptions": "control.controller",
     "EngineError": "errors",
     "Episode": "episodes.episode",
     "EpisodeError": "errors",
+    "Health": "control.loop.health",
     "ImageError": "errors",
     "InputError": "errors",
     "InstructionError": "errors",
     "NonFiniteActionError": "errors",
     "Policy": "policy",
     "Preprocessor": "preprocess",
+    "RunOptions": "control.loop.options",
     "VlaError": "errors",
     "find_bundles": "bundle.bundle",
     "load_golden": "bundle.bundle",
@@ -63,18 +69,21 @@ __all__ = [
     "Action",
     "Bundle",
     "BundleError",
+    "Captured",
     "Command",
     "Controller",
     "ControllerOptions",
     "EngineError",
     "Episode",
     "EpisodeError",
+    "Health",
     "ImageError",
     "InputError",
     "InstructionError",
     "NonFiniteActionError",
     "Policy",
     "Preprocessor",
+    "RunOptions",
     "VlaError",
     "__version__",
     "find_bundles",

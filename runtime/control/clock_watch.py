@@ -72,6 +72,12 @@ class ClockWatch:
         """Real time in the clock's seconds; standing where none is asked for, or the clock is real time."""
         return 0.0 if self._factor is None else self._real() * self._factor
 
+    def real_ms(self, clock_ms: float) -> float:
+        """How long so many of the clock's milliseconds may take in real time; infinite where none is asked for."""
+        if self._clock is self._real:
+            return clock_ms
+        return clock_ms / self._factor if self._factor else float("inf")
+
     def _require_passing(self, now_s: float, real_s: float, mark: tuple[float, float] | None) -> None:
         if mark is not None:
             clock_s, passed_s = now_s - mark[0], real_s - mark[1]

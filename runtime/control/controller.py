@@ -18,13 +18,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vla_edge.runtime.errors import VlaError
 from vla_edge.runtime.foreign import finite_number, shown, words_of
 
+from .causes import Cause, cause_of
 from .clock_watch import ClockWatch
+from .command import Command
 from .frame_watch import FrameWatch
 from .latch import Fault, FaultLatch
 from .options import ControllerOptions, check_options, limits_of
@@ -32,6 +33,11 @@ from .options import ControllerOptions, check_options, limits_of
 if TYPE_CHECKING:
     from vla_edge.runtime.action import Action
     from vla_edge.runtime.bundle.manifest import Manifest
+
+    from .loop.health import Health
+    from .loop.options import RunOptions
+    from .loop.protocols import Camera, Robot
+    from .loop.run import Loop
 
 __all__ = ["ActingPolicy", "Command", "Controller", "ControllerOptions"]
 
@@ -52,27 +58,6 @@ class ActingPolicy(Protocol):
     def reset(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Command:
-    """What the robot is to do now.
-
-    Attributes:
-        names: of the components.
-        values: each component in its unit (`Policy.manifest.action.units`); all zero when stopped.
-        stopped: whether this is a stop of the controller (a policy may ask for zeros too: then it is False).
-        reason: why it is one; empty otherwise.
-        action: what the policy said; None where it failed or was late.
-        latency_ms: from capture or call to the command; 0 where the policy was not asked or the clock failed.
-    """
-
-    names: tuple[str, ...]
-    values: tuple[float, ...]
-    stopped: bool
-    reason: str
-    action: Action | None
-    latency_ms: float
-
-
 class _Published(NamedTuple):
     """A command for `current`; that of an earlier episode is none."""
 
@@ -84,6 +69,10 @@ class _Published(NamedTuple):
 
 class _RefusalError(VlaError):
     """What the controller itself finds wrong; never leaves it."""
+
+    def __init__(self, problem: str, cause: Cause = Cause.OTHER) -> None:
+        super().__init__(problem)
+        self.cause = cause
 
 
 class Controller:
@@ -130,12 +119,19 @@ class Controller:
         self._late_in_row = 0
         self._episode = object()
         self._latest: _Published | None = None
+        self._loop: Loop | None = None
 
     @property
     def fault(self) -> str | None:
         """The reason of the latched fault, if there is one."""
         fault = self._latch.fault
         return None if fault is None else fault.reason
+
+    @property
+    def cause(self) -> Cause | None:
+        """The kind of the latched fault, if there is one."""
+        fault = self._latch.fault
+        return None if fault is None else fault.cause
 
     def step(self, frame: Any, instruction: str | None = None, captured_s: float | None = None) -> Command:
         """The command for a frame. Never raises on a fault of policy, engine, frame or clock: it stops.
@@ -163,7 +159,7 @@ class Controller:
         except BaseException as error:
             # No call stands between the exception and these assignments, so no second one can come first.
             seen, latch.latest = latch.latest, self._unfinished
-            latch.set(words_of(error), after=seen)
+            latch.set(words_of(error), after=seen, cause=cause_of(error))
             if not isinstance(error, Exception):
                 raise
             return self._stop_for(error, started)
@@ -175,19 +171,19 @@ class Controller:
             return self._current()
         except BaseException as error:
             seen, latch.latest = latch.latest, self._unfinished
-            latch.set(words_of(error), after=seen)
+            latch.set(words_of(error), after=seen, cause=cause_of(error))
             if not isinstance(error, Exception):
                 raise
             return self._stop_for(error)
 
-    def halt(self, reason: str) -> None:
+    def halt(self, reason: str, cause: Cause = Cause.HALT) -> None:
         """Stop from outside, such as by an emergency button; latched like any fault.
 
         Takes no lock, asks no clock and writes no log (the next `step` or `current` does), so that a signal
         handler may call it in the middle of either.
         """
         plain = reason if isinstance(reason, str) else f"halt was given a {type(reason).__name__}."
-        self._latch.set(plain or "halt was called.")
+        self._latch.set(plain or "halt was called.", cause=cause)
 
     def reset(self) -> None:
         """Clear the fault and start a new episode; the next command comes from the next `step`.
@@ -203,7 +199,7 @@ class Controller:
             self._policy.reset()
         except BaseException as error:
             self._latch.abandon()
-            self._latch.set(words_of(error))
+            self._latch.set(words_of(error), cause=cause_of(error))
             raise
         self._latest = None
         self._watch.reset()
@@ -211,6 +207,43 @@ class Controller:
         self._clock.reset()
         self._episode = object()
         self._latch.forgive()
+
+    def run(self, camera: Camera, robot: Robot, rate_hz: float, options: RunOptions | None = None) -> Health:
+        """Drive at a fixed rate until the camera ends; every fault is a stop, latched until `ask_reset`.
+
+        The first and the last thing that the robot is sent is a stop. Commands are sent from this thread, which
+        waits for neither camera nor policy: a stop is sent though the engine never returns. Frames are read by
+        another thread, the newest one wins; the policy acts in a third one, at most once a tick. Signals, an
+        exception and the parent's death end the loop, stopped: `stop_on_exit` is part of it.
+
+        Args:
+            camera: gives frames and their times.
+            robot: gets each command, from this thread.
+            rate_hz: commands per second; tick k is at k / rate_hz, missed ones are counted and not caught up.
+            options: of the loop.
+
+        Returns:
+            How it was; `health` tells it meanwhile.
+
+        Raises:
+            InputError: not in the main thread, or a value that cannot be used.
+            KeyboardInterrupt, SystemExit: a signal ended it, as `stop_on_exit` says.
+        """
+        from .loop.opening import open_loop
+
+        self._loop = open_loop(
+            self, self._policy, self._clock, self._options, camera, robot, rate_hz, options
+        )
+        return self._loop.drive()
+
+    def health(self) -> Health | None:
+        """How the latest `run` is, from any thread; None before any."""
+        return None if self._loop is None else self._loop.health()
+
+    def ask_reset(self) -> None:
+        """Have `run` do what `reset` does, as soon as the policy is at rest; from any thread."""
+        if self._loop is not None:
+            self._loop.machine.inbox.ask_reset()
 
     def _current(self) -> Command:
         latest, fault = self._latest, self._latch.fault
@@ -220,7 +253,9 @@ class Controller:
             return self._stop("no command yet.")
         age_ms = max(self._clock.now() - latest.at_s, self._clock.real_s() - latest.real_s) * 1e3
         if age_ms > self._hold_ms:
-            raise _RefusalError(f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.")
+            raise _RefusalError(
+                f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.", Cause.STALE
+            )
         # Asked last: a halt of meanwhile counts. So does a whole reset, after which this command is none.
         fault = self._latch.fault
         if fault is not None:
@@ -234,7 +269,8 @@ class Controller:
         captured = finite_number(captured_s)
         if captured is None or (called - captured) * 1e3 < -_CLOCK_SLACK_MS:
             raise _RefusalError(
-                f"captured_s={shown(captured_s)} is not of this controller's clock, which says {called}."
+                f"captured_s={shown(captured_s)} is not of this controller's clock, which says {called}.",
+                Cause.CLOCK,
             )
         return min(captured, called)
 
@@ -261,7 +297,7 @@ class Controller:
         numbers = [finite_number(value) for value in said] if isinstance(said, (tuple, list)) else []
         values = [value for value in numbers if value is not None]
         if not len(values) == len(numbers) == len(self._names):
-            raise _RefusalError(f"the policy returned {shown(said)}.")
+            raise _RefusalError(f"the policy returned {shown(said)}.", Cause.NOT_FINITE)
         if not isinstance(names, (tuple, list)) or tuple(names) != self._names:
             raise _RefusalError(
                 f"the policy returned values for {shown(names)}, not for {shown(self._names)}."
@@ -274,14 +310,14 @@ class Controller:
         self._late_in_row += 1
         reason = f"the command took {latency_ms:.0f} ms, {self._options.deadline_ms:.0f} ms are allowed."
         if self._late_in_row > self._options.late_allowed:
-            raise _RefusalError(reason)
+            raise _RefusalError(reason, Cause.LATE)
         return Command(self._names, (0.0,) * len(self._names), True, reason, None, latency_ms)
 
     def _stop_for(self, error: Exception, started: float | None = None) -> Command:
         """The stop for a fault that was just latched."""
         fault = self._latch.fault
         unforeseen = None if isinstance(error, VlaError) else error
-        # Forgiven already where another thread reset it host_work: a stop nevertheless.
+        # Forgiven already where another thread reset it meanwhile: a stop nevertheless.
         return self._stop(fault.reason if fault is not None else words_of(error), started, unforeseen)
 
     def _stop(

@@ -31,6 +31,14 @@ _DARK, _BRIGHT = 32, 247  # of 256: a plain view that is darker, or as good as c
 _OUTLIERS = 100  # one pixel in so many is not counted at either end: hot pixels, a time stamp in the picture
 
 
+class FrozenError(ImageError):
+    """A camera that repeats itself; never leaves the controller."""
+
+
+class BlindError(ImageError):
+    """A camera that shows nothing; never leaves the controller."""
+
+
 class FrameWatch:
     """Looks at each frame before the policy does.
 
@@ -101,7 +109,7 @@ class FrameWatch:
         self._plain.add(since_ms, self._plain_ms)
         if found == 0 or _is_dark_or_blinded(pixels) or self._plain.is_over(self._plain_ms):
             lasted = f", for {self._plain.ms:.0f} ms" if self._plain.ms else ""
-            raise ImageError(
+            raise BlindError(
                 f"the frame shows nothing: its pixels span {found} of 256 grey levels, "
                 f"{least:g} are asked for{lasted}.",
                 "Look at the camera: covered, dark, dead, or before a plain wall? "
@@ -116,7 +124,7 @@ class FrameWatch:
         repeats = self._repeating.frames
         too_many = self._repeats_allowed is not None and repeats > self._repeats_allowed
         if too_many or self._repeating.is_over(self._repeats_ms):
-            raise ImageError(
+            raise FrozenError(
                 f"the camera repeats itself: nothing new in {repeats} frames, {self._repeating.ms:.0f} ms.",
                 "Look at the camera and its driver. ControllerOptions.repeats_allowed and repeats_ms set "
                 "the limits.",

@@ -7,14 +7,17 @@ come between.
 
 from __future__ import annotations
 
+from .causes import Cause
+
 
 class Fault:
     """One reason to stop. The first of a series gives the series its words."""
 
-    __slots__ = ("first", "reason")
+    __slots__ = ("cause", "first", "reason")
 
-    def __init__(self, reason: str, first: Fault | None = None) -> None:
+    def __init__(self, reason: str, first: Fault | None = None, cause: Cause = Cause.OTHER) -> None:
         self.reason = reason
+        self.cause = cause
         self.first = first or self
 
 
@@ -39,15 +42,16 @@ class FaultLatch:
         latest = self.latest
         return None if latest is self._forgiven else latest.first
 
-    def set(self, reason: str, after: Fault | None = None) -> None:
+    def set(self, reason: str, after: Fault | None = None, cause: Cause = Cause.OTHER) -> None:
         """Latch a fault. Every call leaves an object of its own, so none is taken for one forgiven already.
 
         Args:
             reason: in plain words.
             after: the latest fault so far, where that is not what `latest` holds.
+            cause: its kind.
         """
         before = after or self.latest
-        self.latest = Fault(reason, None if before is self._mark else before.first)
+        self.latest = Fault(reason, None if before is self._mark else before.first, cause)
 
     def begin(self) -> None:
         """From here on new faults outlive the `forgive` to come."""

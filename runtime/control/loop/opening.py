@@ -1,0 +1,60 @@
+"""From a controller and its options to a loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vla_edge.runtime.control.clock_watch import ClockWatch
+from vla_edge.runtime.control.options import ControllerOptions, check_options, limits_of
+from vla_edge.runtime.printable import one_line
+
+from .machine import Limits
+from .options import RunOptions, check_run
+from .protocols import Camera, Robot, Steered
+from .run import Loop
+
+
+def open_loop(
+    controller: Steered,
+    policy: Any,
+    clock: ClockWatch,
+    controlled: ControllerOptions,
+    camera: Camera,
+    robot: Robot,
+    rate_hz: float,
+    options: RunOptions | None,
+) -> Loop:
+    """Check everything before anything moves.
+
+    Args:
+        policy: of the controller.
+        clock: of the controller.
+        controlled: the controller's options.
+
+    Raises:
+        InputError: a value that cannot be used.
+    """
+    options = options or RunOptions()
+    action = policy.manifest.action
+    hold_ms = check_options(controlled)
+    rate = check_run(rate_hz, options, tuple(action.names), clock.real_ms(hold_ms))
+    limits = Limits(
+        names=tuple(action.names),
+        largest=limits_of(controlled, policy.manifest),
+        deadline_s=clock.real_ms(controlled.deadline_ms) / 1e3,
+        hold_s=clock.real_ms(hold_ms) / 1e3,
+        late_allowed=controlled.late_allowed > 0,
+        time_factor=clock.real_ms(1.0),
+    )
+    engine = getattr(policy, "identity", None)
+    bundle = getattr(policy.manifest, "name", "")
+    return Loop(
+        controller,
+        camera,
+        robot,
+        rate,
+        options,
+        limits,
+        "" if engine is None else one_line(str(engine)),
+        one_line(str(bundle)),
+    )

@@ -22,8 +22,8 @@ def test_imports_run_one_way() -> None:
 def test_a_new_folder_must_be_given_its_layer(tmp_path: Path) -> None:
     forgotten = tmp_path / "pyproject.toml"
     forgotten.write_text(
-        CONTRACTS.read_text(encoding="utf-8").replace("run | replay | control", "run | replay")
+        CONTRACTS.read_text(encoding="utf-8").replace("run | replay | drive", "run | replay")
     )
     done = lint_imports(tmp_path)
     assert done.returncode == 1
-    assert "vla_edge.runtime.control" in done.stdout
+    assert "vla_edge.runtime.drive" in done.stdout

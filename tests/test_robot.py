@@ -34,6 +34,7 @@ ON_ROBOTS = (
 )
 # Of the runtime, what stands behind the extra [episodes].
 READERS = (
+    "runtime/drive/live_camera.py",
     "runtime/episodes/hdf5*.py",
     "runtime/episodes/video.py",
     "runtime/episodes/lerobot/tables.py",

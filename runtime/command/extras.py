@@ -17,6 +17,7 @@ EXTRA_OF = {
     "onnx": "export",
     "onnxruntime": "onnxruntime",
     "open_clip": "export",
+    "prometheus_client": "metrics",
     "psutil": "bench",
     "pyarrow": "episodes",
     "pycuda": "pycuda",
@@ -29,7 +30,8 @@ EXTRA_OF = {
     "transformers": "export",
     "yaml": "export",
 }
-_HOLDS = {"bench": ("export", "onnxruntime")}
+# What an extra brings of another one.
+_HOLDS = {"camera": ("episodes",), "bench": ("export", "onnxruntime")}
 
 
 def require(extra: str, *modules: str) -> None:

@@ -67,6 +67,10 @@ def vla_doctor() -> None:
     launch("vla_edge.export.doctor.cli")
 
 
+def vla_drive() -> None:
+    launch("vla_edge.runtime.drive.cli")
+
+
 def vla_export() -> None:
     launch("vla_edge.export.cli")
 

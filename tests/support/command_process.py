@@ -18,6 +18,7 @@ COMMANDS = (
     "vla-build",
     "vla-bundle",
     "vla-doctor",
+    "vla-drive",
     "vla-export",
     "vla-inspect",
     "vla-replay",

@@ -1,0 +1,1 @@
+"""`vla-drive`: from a camera to a robot, at a fixed rate."""

@@ -1,0 +1,282 @@
+"""`vla-drive`: from a camera to a robot, at a fixed rate."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from vla_edge.runtime.command.console import (
+    COMMAND_SETTINGS,
+    print_error,
+    run_command,
+    stderr_console,
+    verbose_option,
+)
+from vla_edge.runtime.command.finite import FiniteFloat
+from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.command.result_file import check_output, result_file
+from vla_edge.runtime.engine_options import EngineArguments, engine_options
+from vla_edge.runtime.errors import EngineError
+from vla_edge.runtime.printable import one_line
+from vla_edge.runtime.process.interrupts import Interrupted
+from vla_edge.runtime.version import VERSION
+
+if TYPE_CHECKING:
+    from vla_edge.runtime.control.controller import Controller
+    from vla_edge.runtime.control.loop.health import Health
+    from vla_edge.runtime.control.loop.options import RunOptions
+    from vla_edge.runtime.policy import Policy
+
+
+_Milliseconds = FiniteFloat(min=0, min_open=True)
+
+
+@click.command(context_settings=COMMAND_SETTINGS)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--camera",
+    required=True,
+    metavar="CAMERA",
+    help="A number or /dev/video0, rtsp://..., or a recording: a video, a folder of images, HDF5, a bag.",
+)
+@click.option(
+    "--robot",
+    default="print",
+    show_default=True,
+    metavar="ROBOT",
+    help="print: nothing moves; or udp://HOST:PORT, which gets each command as a datagram.",
+)
+@click.option(
+    "--rate",
+    "rate_hz",
+    type=FiniteFloat(min=0, min_open=True, max=1000),
+    default=10.0,
+    show_default=True,
+    metavar="HZ",
+    help="Commands per second.",
+)
+@click.option("--instruction", metavar="TEXT", help="What to do, instead of the recording's or the bundle's.")
+@click.option(
+    "--deadline",
+    "deadline_ms",
+    type=_Milliseconds,
+    default=100.0,
+    show_default=True,
+    metavar="MS",
+    help="From a frame's capture to its command; a later one stops the robot.",
+)
+@click.option(
+    "--hold",
+    "hold_ms",
+    type=_Milliseconds,
+    metavar="MS",
+    help="How long one command is followed at most. [default: twice the deadline]",
+)
+@click.option(
+    "--acceleration",
+    type=FiniteFloat(min=0, min_open=True),
+    metavar="X",
+    help="How much each component may grow per second, in its unit per second. Braking is not limited.",
+)
+@click.option(
+    "--smoothing",
+    "smoothing_ms",
+    type=FiniteFloat(min=0),
+    default=0.0,
+    metavar="MS",
+    help="Time constant of a low-pass over the actions. [default: none]",
+)
+@click.option(
+    "--chunk-step",
+    "chunk_step_ms",
+    type=_Milliseconds,
+    metavar="MS",
+    help="Play the steps that the policy predicts, this far apart, until a newer action comes.",
+)
+@click.option("--camera-size", metavar="WxH", help="Ask a device for frames of this size.")
+@click.option("--end-on-fault", is_flag=True, help="End at the first fault, instead of waiting for Enter.")
+@click.option(
+    "--outlive-parent", is_flag=True, help="Drive on when the process that started this one has ended."
+)
+@click.option(
+    "--metrics",
+    "metrics_port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Answer Prometheus at this port, to this machine alone (extra: metrics).",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write each command to FILE: .jsonl or .ndjson. It appears at the end; of a run that a signal or an error "
+    "ends it is kept in FILE.partial.",
+)
+@engine_options
+@verbose_option
+@click.version_option(VERSION, prog_name="vla-drive")
+def command(
+    bundle: Path,
+    camera: str,
+    robot: str,
+    rate_hz: float,
+    instruction: str | None,
+    deadline_ms: float,
+    hold_ms: float | None,
+    camera_size: str | None,
+    metrics_port: int | None,
+    output: Path | None,
+    engine: EngineArguments,
+    **loop: Any,
+) -> int:
+    """Drive ROBOT by the policy in BUNDLE, on what CAMERA sees.
+
+    The first command and the last one are stops. A fault (of camera, frame, engine, clock, robot; a late command)
+    stops the robot until Enter is pressed. Ctrl-C, SIGTERM and SIGHUP stop it and end. On SIGKILL and a power cut
+    nothing can be sent: the robot must stop by itself when no command comes.
+
+    The exit code is 0 when a recording was driven to its end; 1 when a fault stood then, or ended it.
+
+    \b
+    Examples:
+      vla-drive engines/pure-fp16 --camera drive.mp4
+      vla-drive engines/pure-fp16 --camera 0 --robot udp://192.168.1.20:5005
+      vla-drive engines/pure-fp16 --camera rtsp://cam/1 --rate 15 -o log.jsonl
+    """
+    from .cameras import open_camera
+
+    if output:
+        check_output(output, _WRITERS)
+    eye = open_camera(camera, rate_hz, camera_size)
+    with _loaded(bundle, engine) as policy:
+        from vla_edge.runtime.control.controller import Controller, ControllerOptions
+
+        controller = Controller(policy, ControllerOptions(deadline_ms=deadline_ms, hold_ms=hold_ms))
+        text = (instruction or eye.instruction) if policy.instructions else None
+        options = _run_options(policy, text, **loop)
+        held_ms = 2 * deadline_ms if hold_ms is None else hold_ms
+        with _outputs(controller, policy, robot, held_ms, output, metrics_port) as send:
+            health = controller.run(eye, send, rate_hz, options)
+    return _code(health)
+
+
+def _run_options(
+    policy: Policy,
+    instruction: str | None,
+    *,
+    acceleration: float | None,
+    outlive_parent: bool,
+    **same: Any,
+) -> RunOptions:
+    from vla_edge.runtime.control.loop.options import RunOptions
+
+    names = policy.manifest.action.names
+    growth = None if acceleration is None else dict.fromkeys(names, acceleration)
+    return RunOptions(instruction, acceleration=growth, watch_parent=not outlive_parent, **same)
+
+
+@contextlib.contextmanager
+def _loaded(bundle: Path, engine: EngineArguments) -> Iterator[Policy]:
+    """The policy, loaded and warm. One whose engine hangs at the end is left to the process's end."""
+    from rich.markup import escape
+
+    from vla_edge.runtime.policy import Policy
+
+    with stderr_console().status(escape(f"checking and loading {one_line(str(bundle))}")):
+        policy = Policy.load(bundle, **engine)
+    try:
+        policy.warmup()
+        yield policy
+    finally:
+        try:
+            policy.close()
+        except EngineError:
+            _end_beside_a_hung_engine(sys.exc_info()[1])
+
+
+def _end_beside_a_hung_engine(error: BaseException | None) -> None:
+    """The robot is stopped; no interpreter's tidying up may wait for a thread that never comes back."""
+    ended_by = error.__context__ if error is not None else None
+    click.echo("error: the engine has not come back; the robot was stopped without it.", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended_by.exit_code if isinstance(ended_by, Interrupted) else 1)
+
+
+@contextlib.contextmanager
+def _outputs(
+    controller: Controller,
+    policy: Policy,
+    robot: str,
+    hold_ms: float,
+    output: Path | None,
+    metrics_port: int | None,
+) -> Iterator[Any]:
+    """Where commands go, and who is told of them."""
+    from .metrics import served
+    from .robots import open_robot
+    from .screen import Screen
+    from .watching import Watched
+
+    action = policy.manifest.action
+    keyboard = sys.stdin.isatty()
+    screen = Screen(action.units, controller.health, keyboard)
+    with (
+        contextlib.closing(open_robot(robot, action.names, hold_ms)) as wheels,
+        served(metrics_port, controller.health),
+        result_file(output, _WRITERS) as write,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(screen.end)
+        watched = stack.enter_context(Watched(wheels, write, screen))
+        if keyboard:
+            threading.Thread(target=_reset_on_enter, args=(controller,), daemon=True).start()
+        yield watched
+        stack.close()
+        if watched.error is not None:
+            raise watched.error
+        if watched.dropped:
+            click.echo(f"{watched.dropped} commands were not written: the disk was too slow.", err=True)
+
+
+def _reset_on_enter(controller: Controller) -> None:
+    while sys.stdin.readline():
+        if controller.fault is not None:
+            controller.ask_reset()
+
+
+def _json_lines(file: IO[str]) -> Callable[[Any], None]:
+    def write(sent: Any) -> None:
+        file.write(json_text(sent.as_fields(), indent=None) + "\n")
+
+    return write
+
+
+_WRITERS = {".jsonl": _json_lines, ".ndjson": _json_lines}
+
+
+def _code(health: Health) -> int:
+    from vla_edge.runtime.control.causes import Cause
+    from vla_edge.runtime.errors import VlaError
+
+    if health.cause is Cause.END:
+        return 0
+    print_error(VlaError(f"the robot is stopped: {health.reason}"))
+    return 1
+
+
+def main() -> None:
+    """Entry point of `vla-drive`."""
+    run_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""`vla-drive` as a user runs it: a recording drives, faults and signals stop, what was sent is written."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vla_edge.runtime.drive.cli import main
+
+Run = Callable[..., int]
+SLOW = ("--deadline", "2000", "--threads", "1")  # a busy machine is no fault here
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["vla-drive", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    return run
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """A folder of fifteen lively photographs."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for at in range(15):
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(folder / f"frame{at}.png")
+    return folder
+
+
+def sent_in(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_recording_is_driven_to_its_end_between_two_stops(
+    run: Run, pristine_bundle: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.jsonl"
+    assert run(pristine_bundle, "--camera", frames, "--rate", 40, "-o", log, *SLOW) == 0
+    sent = sent_in(log)
+    assert not sent[0]["moving"]
+    assert (sent[-1]["moving"], sent[-1]["reason"]) == (False, "the camera has ended.")
+    moving = [command for command in sent if command["moving"]]
+    assert len(moving) > 3
+    assert moving[0]["instruction"] == "컵까지 가세요"
+    assert set(moving[0]["values"]) == {"linear_x", "linear_y"}
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-1].startswith("stopped  the camera has ended.")
+    assert any(line.startswith("moving   ") and "m/s" in line and "Hz, " in line for line in shown)
+
+
+def test_a_fault_that_stands_at_the_end_is_code_1(
+    run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (frames / "frame7.png").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    assert run(pristine_bundle, "--camera", frames, "--rate", 40, *SLOW) == 1
+    assert "error: the robot is stopped: the camera failed:" in capsys.readouterr().err
+
+
+def test_one_that_is_to_end_it_ends_it(run: Run, pristine_bundle: Path, frames: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(frames / "frame3.png")
+    log = tmp_path / "log.jsonl"
+    assert run(pristine_bundle, "--camera", frames, "--rate", 20, "--end-on-fault", "-o", log, *SLOW) == 1
+    assert "the frame shows nothing" in sent_in(log)[-1]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--camera", "7"), "there is no camera /dev/video7"),
+        (("--camera", "FRAMES", "--robot", "ros2"), "ros2 is no robot"),
+        (("--camera", "FRAMES", "--rate", "1"), "leaves 1000 ms between two commands"),
+        (("--camera", "FRAMES", "-o", "log.csv"), "give one that ends in .jsonl or .ndjson"),
+        (("--camera", "FRAMES", "--rate", "nan"), "no finite number"),
+        ((), "Missing option '--camera'"),
+    ],
+)
+def test_wrong_use_ends_with_2_before_anything_moves(
+    run: Run,
+    pristine_bundle: Path,
+    frames: Path,
+    arguments: tuple[str, ...],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(pristine_bundle, *(str(frames) if each == "FRAMES" else each for each in arguments)) == 2
+    assert words.lower() in " ".join(capsys.readouterr().err.split()).lower()
+
+
+@pytest.fixture
+def wheels() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+        wire.bind(("127.0.0.1", 0))
+        wire.settimeout(30)
+        yield wire
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_stops_the_robot_and_ends_with_its_code(
+    name: str, pristine_bundle: Path, frames: Path, wheels: socket.socket, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    robot = f"udp://127.0.0.1:{wheels.getsockname()[1]}"
+    command = [sys.executable, "-c", "from vla_edge.runtime.command.start import vla_drive; vla_drive()"]
+    options = ["--camera", str(frames), "--rate", "2", "--hold", "3000", "--robot", robot, "-o", str(log)]
+    with subprocess.Popen(
+        [*command, str(pristine_bundle), *options, *SLOW],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while json.loads(wheels.recv(2048))["stop"]:
+            pass
+        process.send_signal(signal.Signals[name])
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.Signals[name]
+    assert "Traceback" not in errors
+    wheels.settimeout(0.2)
+    last = None
+    while (data := received(wheels)) is not None:
+        last = json.loads(data)
+    assert last is not None
+    assert last["stop"]
+    assert f"told to end by {name}" in last["reason"]
+    assert (tmp_path / "log.jsonl.partial").exists()
+
+
+def received(wire: socket.socket) -> bytes | None:
+    try:
+        return wire.recv(2048)
+    except TimeoutError:
+        return None
+
+
+def test_the_parents_death_stops_it(pristine_bundle: Path, frames: Path, wheels: socket.socket) -> None:
+    robot = f"udp://127.0.0.1:{wheels.getsockname()[1]}"
+    child = "from vla_edge.runtime.command.start import vla_drive; vla_drive()"
+    arguments = [
+        str(pristine_bundle),
+        "--camera",
+        str(frames),
+        "--rate",
+        "2",
+        "--hold",
+        "3000",
+        "--robot",
+        robot,
+        *SLOW,
+    ]
+    parent = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {child!r}, *{arguments!r}])
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while json.loads(wheels.recv(2048))["stop"]:
+            pass
+        process.kill()
+        killed_s = time.monotonic()
+    while not (said := json.loads(wheels.recv(2048)))["stop"]:
+        pass
+    assert said["reason"] == "the process that started this one has ended."
+    assert time.monotonic() - killed_s < 2  # of frames for 7 s

@@ -74,8 +74,6 @@ def _shown_names(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield from (("action.names", name) for name in manifest.action.names)
     yield from (("action.units", unit) for unit in manifest.action.units)
     yield from (("a setting's name", name) for name in manifest.settings)
-    yield from (("a stage's name", stage.name) for stage in manifest.stages)
-    yield from (("a cut's name", cut.name) for cut in manifest.cuts)
 
 
 def _is_deeper(value: object, levels: int) -> bool:

@@ -141,7 +141,7 @@ def test_golden_samples_are_named_by_its_inputs(wordless: Path) -> None:
         (lambda m: m["action"].update(units=["m/s", "\x9b31m"]), "action.units"),
         (lambda m: m["source"].update(layout="a\nb"), "source.layout"),
         (lambda m: m["stages"][0].update(name="a=b"), "at `$.stages[0].name`"),
-        (lambda m: m["stages"][0].update(name="a\n"), "a stage's name"),
+        (lambda m: m["stages"][0].update(name="a\n"), "at `$.stages[0].name`"),
         (lambda m: m["parity"]["gates"][0].update(stage="vision"), "a stage 'vision' that it does not list"),
         (lambda m: m["parity"]["errors"][0].update(stage="text"), "a stage 'text' that it does not list"),
         (lambda m: m["parity"]["gates"][0].update(metric="max_abs"), "is in max_abs"),

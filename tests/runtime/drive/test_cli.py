@@ -179,3 +179,52 @@ subprocess.run([sys.executable, "-c", {child!r}, *{arguments!r}])
         pass
     assert said["reason"] == "the process that started this one has ended."
     assert time.monotonic() - killed_s < 2  # of frames for 7 s
+
+
+HANGING = """
+import threading
+from vla_edge.runtime.engines.onnxruntime import OnnxRuntimeSession as Session
+run, times = Session.run, iter(range(10**6))
+
+def hang(self, *arguments):
+    if next(times) > 4:
+        threading.Event().wait(600)
+    return run(self, *arguments)
+
+Session.run = hang
+from vla_edge.runtime.command.start import vla_drive
+vla_drive()
+"""
+
+
+def test_an_engine_that_hangs_keeps_neither_the_robot_moving_nor_the_command_from_its_end(
+    pristine_bundle: Path, frames: Path, wheels: socket.socket
+) -> None:
+    robot = f"udp://127.0.0.1:{wheels.getsockname()[1]}"
+    options = [
+        "--camera",
+        str(frames),
+        "--rate",
+        "20",
+        "--robot",
+        robot,
+        "--deadline",
+        "400",
+        "--end-on-fault",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, str(pristine_bundle), *options, "--threads", "1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the engine has not come back; the robot was stopped without it" in done.stderr
+    wheels.settimeout(0.2)
+    said = []
+    while (data := received(wheels)) is not None:
+        said.append(json.loads(data))
+    assert any(not command["stop"] for command in said)
+    assert said[-1]["stop"]
+    assert "the policy has not answered for" in said[-1]["reason"]

@@ -6,7 +6,8 @@ staging folder; run the golden samples through all as one; move it into place, o
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from vla_edge.runtime.engines.tensorrt.plan import (
 from vla_edge.runtime.engines.tensorrt.plan_names import (
     PLANS_FOLDER,
     backend_option,
+    dotted,
     plan_path,
 )
 from vla_edge.runtime.engines.tensorrt.record import (
@@ -35,8 +37,8 @@ from vla_edge.runtime.engines.tensorrt.record import (
     PlanRecord,
     PlanVerification,
 )
-from vla_edge.runtime.errors import EngineError, ParityError
-from vla_edge.runtime.files.staging import resumed_folder
+from vla_edge.runtime.errors import EngineError, InputError, ParityError, VlaError
+from vla_edge.runtime.files.staging import claimed, resumed_folder
 from vla_edge.runtime.files.writable import refuse_unwritable
 
 from .memory import check_disk, prediction, room_on
@@ -86,7 +88,8 @@ def build_plan(
 
     Raises:
         EngineError: no TensorRT, driver or GPU, or TensorRT refuses the network.
-        InputError: the bundle is not writable.
+        InputError: the bundle is not writable, or a plan that was checked would be lost for one that cannot be.
+        VlaError: another build or check is at work in the bundle.
         ResourceError: not enough disk, or the kernel killed the build for its memory.
         RejectedPlanError: a gate was missed; the plan is set aside with the suffix ".rejected".
         KeyboardInterrupt: Ctrl-C.
@@ -94,7 +97,7 @@ def build_plan(
     After an error nothing of this build is left but parts that were finished, from which the next one goes on.
     """
     options, progress = options or BuildOptions(), progress or Silent()
-    with ExitStack() as held:
+    with _alone_in(bundle.folder), ExitStack() as held:
         target = held.enter_context(_open(options))
         path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
         finish_killed(path)
@@ -102,6 +105,8 @@ def build_plan(
         if present is not None:
             tidy(path)
             return BuildResult(present.path, present.record, fresh=False)
+        if not options.force:
+            _refuse_to_lose_checked(bundle, target)
         refuse_unwritable(path.parent, _COPY)
         path.parent.mkdir(exist_ok=True)
         with resumed_folder(path, keeps=partial(_tells_of_finished, progress)) as staging:
@@ -116,6 +121,22 @@ def build_plan(
         return BuildResult(path, record, fresh=True)
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep every other build and check out of a bundle; a dead one's claim is gone with it.
+
+    Not by its folder of plans: that one is locked for moments meanwhile, by whoever moves files in it.
+    """
+    try:
+        with claimed(folder):
+            yield
+    except BlockingIOError as error:
+        raise VlaError(
+            f"another vla-build, or a vla-bundle deploy, is at work on {folder}.",
+            "Wait until it has ended, then give the command again: two at once would take twice the memory.",
+        ) from error
+
+
 def _open(options: BuildOptions) -> AbstractContextManager[Target]:
     return open_target(options.backend, options.device_index, options.memory, options.sm, building=True)
 
@@ -128,9 +149,13 @@ def verify_existing(
     Raises:
         EngineError: no plan for this machine, or it cannot run.
         RejectedPlanError: a gate was missed; the plan is set aside.
+        VlaError: another build or check is at work in the bundle.
     """
     options, progress = options or BuildOptions(), progress or Silent()
-    with open_target(options.backend, options.device_index, options.memory, options.sm) as target:
+    with (
+        _alone_in(bundle.folder),
+        open_target(options.backend, options.device_index, options.memory, options.sm) as target,
+    ):
         if target.device is None:
             raise EngineError(f"The plan cannot run here: {target.absent}", "Run this on the target.")
         plan = find_plan(bundle, target.machine)
@@ -142,6 +167,11 @@ def verify_existing(
 
 def _present(bundle: Bundle, target: Target, parts: Literal["auto"] | int) -> PlanFile | None:
     """The plan that is there, if it is this bundle's, good, and of so many parts."""
+    plan = _whole_plan(bundle, target)
+    return plan if plan is not None and parts in ("auto", len(plan.record.parts)) else None
+
+
+def _whole_plan(bundle: Bundle, target: Target) -> PlanFile | None:
     try:
         plan = find_plan(bundle, target.machine)
         if target.device is not None:
@@ -152,7 +182,24 @@ def _present(bundle: Bundle, target: Target, parts: Literal["auto"] | int) -> Pl
                 pass
     except EngineError:
         return None  # none, stale, unchecked or damaged: this build replaces it
-    return plan if parts in ("auto", len(plan.record.parts)) else None
+    return plan
+
+
+def _refuse_to_lose_checked(bundle: Bundle, target: Target) -> None:
+    """What is built where its GPU is not stays unchecked: it does not silently take the place of a proven plan.
+
+    Raises:
+        InputError: a plan is there whose golden samples passed, and its files are whole.
+    """
+    if target.device is not None or (there := _whole_plan(bundle, target)) is None:
+        return
+    if there.record.verification.passed:
+        gpu = there.record.machine.gpu or f"SM {dotted(target.machine.sm)}"
+        raise InputError(
+            f"{there.path} was checked against the golden samples, on {gpu}; a plan that is built here cannot be, "
+            "and would replace it.",
+            "Build on the target, or replace it all the same with --force.",
+        )
 
 
 def _build_into(

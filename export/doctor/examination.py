@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from vla_edge.runtime.engines.registry import ENGINES
+from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER
 
 from .apart import Apart, Failure, Work
 from .checks.desktop import check_desktop
@@ -165,8 +166,15 @@ def _bundle_checks(patient: Patient, machine: Machine) -> list[Check]:
 
         return Looked(tuple(check_bundle(folder, machine)))
 
-    limit_s = _CHECK_LIMIT_S + patient.size_bytes / _HASHED_BYTES_PER_S
+    limit_s = _CHECK_LIMIT_S + (patient.size_bytes + _plan_bytes(folder)) / _HASHED_BYTES_PER_S
     return [Check("files", "files", look, limit_s)]
+
+
+def _plan_bytes(folder: Path) -> int:
+    """Of all files beside the plans, which are hashed too."""
+    from .checks.leftover import taken_bytes
+
+    return taken_bytes(folder / PLANS_FOLDER)
 
 
 def run_samples(diagnosis: Diagnosis, folder: Path, time_limit_s: float) -> Diagnosis:

@@ -59,10 +59,12 @@ def find_leftovers(folders: Iterable[Path], clean: bool) -> list[Leftover]:
         if clean:
             found += [_removed(path) for path in leftovers(folder) if _is_ours(path)]
         else:  # listed first: a command that wants to go on from one must not find it locked
-            found += [Leftover(str(path), _size(path)) for path in list(leftovers(folder)) if _is_ours(path)]
+            found += [
+                Leftover(str(path), taken_bytes(path)) for path in list(leftovers(folder)) if _is_ours(path)
+            ]
         found += _unnamed(folder, clean) if folder.name == PLANS_FOLDER else []
         earlier = [path for path in leftovers(folder, OLD_SUFFIX) if _is_ours(path)]
-        found += [Leftover(str(path), _size(path), earlier=True) for path in earlier]
+        found += [Leftover(str(path), taken_bytes(path), earlier=True) for path in earlier]
     return found
 
 
@@ -72,12 +74,12 @@ def _unnamed(plans: Path, clean: bool) -> list[Leftover]:
     """
     with suppress(OSError), locked(plans):  # none
         paths = [path for path in unnamed_in(plans) if _is_ours(path)]
-        return [_removed(path) if clean else Leftover(str(path), _size(path)) for path in paths]
+        return [_removed(path) if clean else Leftover(str(path), taken_bytes(path)) for path in paths]
     return []
 
 
 def _removed(path: Path) -> Leftover:
-    size = _size(path)
+    size = taken_bytes(path)
     return Leftover(str(path), size, removed=remove(path))
 
 
@@ -124,7 +126,7 @@ def _is_ours(path: Path) -> bool:
     return False
 
 
-def _size(path: Path) -> int:
+def taken_bytes(path: Path) -> int:
     """Bytes on the disk of a file, or of a folder with what it holds."""
     total = _blocks(path)
     if path.is_dir() and not path.is_symlink():

@@ -30,9 +30,10 @@ from vla_edge.runtime.files.regular_file import open_regular, read_regular
 from vla_edge.runtime.process.cores import usable_cores
 
 from . import record_before
-from .library import DEFAULT_BACKEND
+from .library import DEFAULT_BACKEND, Backend
 from .plan_header import read_header
 from .plan_names import (
+    PLANS_FOLDER,
     REJECTED_SUFFIX,
     backend_of,
     backend_option,
@@ -98,6 +99,25 @@ def read_record(plan: Path, folder: Path) -> PlanRecord:
         return msgspec.json.decode(data, type=PlanRecord)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EngineError(f"{path} is not a valid side file: {error}.", hint) from error
+
+
+def require_readable(bundle: Bundle, backend: Backend) -> None:
+    """Refuse plans of a library whose side files are all broken: no library, driver or GPU would change that.
+
+    Raises:
+        EngineError: as `read_record`, of the first of them.
+    """
+    broken = None
+    for name in plans_in(bundle.folder):
+        if backend_of(name) == backend:
+            try:
+                read_record(bundle.folder / PLANS_FOLDER / name, bundle.folder)
+            except EngineError as error:
+                broken = broken or error
+            else:
+                return
+    if broken:
+        raise broken
 
 
 def find_plan(bundle: Bundle, machine: Machine) -> PlanFile:

@@ -44,6 +44,12 @@ def plans_in(bundle_folder: Path) -> list[str]:
     return sorted(names)
 
 
+def named_in(bundle_folder: Path) -> list[str]:
+    """As `plans_in`, with those of which only the side file is left."""
+    found = (bundle_folder / PLANS_FOLDER).glob(f"*{PLAN_SUFFIX}{RECORD_SUFFIX}")
+    return sorted({*plans_in(bundle_folder), *(path.name.removesuffix(RECORD_SUFFIX) for path in found)})
+
+
 def rejected_in(bundle_folder: Path) -> list[str]:
     """The names of plans that were set aside, sorted, by the plan or its side file."""
     found = (bundle_folder / PLANS_FOLDER).glob(f"*{PLAN_SUFFIX}{REJECTED_SUFFIX}*")

@@ -32,7 +32,7 @@ from .parts.layers import describe_layers, time_layers
 from .parts.loading import chain_of, checked_images
 from .parts.runner import EngineRunner
 from .parts.shared import engine_key
-from .plan import Machine, PlanFile, check_record, find_plan, read_record, require_verified
+from .plan import Machine, PlanFile, check_record, find_plan, read_record, require_readable, require_verified
 
 RUNTIME_CACHE_SUFFIX = ".runtime-cache"
 
@@ -226,6 +226,8 @@ class TensorRtSession:
     def _load(
         self, bundle: Bundle, options: TensorRtOptions, library: Library | None, device: CudaDevice | None
     ) -> None:
+        if options.plan is None:
+            require_readable(bundle, options.backend)
         with self._timed("import"):
             library = library or load_library(options.backend)
         with self._timed("device"):

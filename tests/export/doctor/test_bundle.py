@@ -13,11 +13,13 @@ from fake_tensorrt import FakeDevice, FakeTensorRt, fake_library
 from plan_bundles import make_plan, small_bundle, write_bundle
 from planted_machines import laptop, orin
 
-from vla_edge.export.doctor.checks.bundle import check_bundle, check_plans, pending_build
+from vla_edge.export.doctor.checks.bundle import check_bundle, pending_build
+from vla_edge.export.doctor.checks.plans import check_plans
 from vla_edge.export.doctor.checks.samples import check_samples
 from vla_edge.export.doctor.finding import Finding
 from vla_edge.export.doctor.machine import Library, Machine
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.tensorrt.plan_names import record_path
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtSession
 
 
@@ -131,7 +133,7 @@ def test_a_plan_that_fits_is_told_and_no_build_is_pending(tmp_path: Path) -> Non
     (finding,) = check_plans(bundle.folder, machine)
     assert (finding.verdict, finding.found) == (
         "ok",
-        "tensorrt-10.3.0-sm87.plan fits; checked at an unknown time",
+        "tensorrt-10.3.0-sm87.plan (TensorRT 10.3.0, SM 8.7, 0.0 MiB) fits; checked at an unknown time",
     )
     assert pending_build(bundle.folder, machine) is None
 
@@ -149,7 +151,7 @@ def test_a_plan_that_fits_is_told_and_no_build_is_pending(tmp_path: Path) -> Non
 def test_a_plan_of_another_machine_stops(tmp_path: Path, plan: dict[str, Any], words: str, todo: str) -> None:
     bundle = small_bundle(tmp_path / "small")
     make_plan(bundle, **plan)
-    (finding,) = check_plans(bundle.folder, orin(tmp_path))
+    finding, *_ = check_plans(bundle.folder, orin(tmp_path))
     assert finding.verdict == "stops"
     assert words in finding.found
     assert todo in finding.todo
@@ -162,8 +164,10 @@ def test_plans_without_a_gpu_that_answers_stop(tmp_path: Path) -> None:
     (finding,) = check_plans(bundle.folder, orin(tmp_path, gpu=None, gpu_problem="the driver hangs"))
     assert (finding.verdict, finding.found) == (
         "stops",
-        "it cannot run, as no GPU answers: the driver hangs",
+        "tensorrt-10.3.0-sm87.plan (TensorRT 10.3.0, SM 8.7, 0.0 MiB): whole, but no GPU answers here: "
+        "the driver hangs",
     )
+    assert finding.todo.startswith("The row GPU says what to do.")
 
 
 def test_a_robot_without_a_plan_is_told_to_build(tmp_path: Path) -> None:
@@ -180,7 +184,7 @@ def test_a_plan_whose_library_does_not_load_stops(tmp_path: Path) -> None:
     bundle = small_bundle(tmp_path / "small")
     make_plan(bundle)
     broken = Library(problem="TensorRT 8.6.2 is too old.", hint="Move to TensorRT 10.3.")
-    (finding,) = check_plans(bundle.folder, orin(tmp_path, libraries={"tensorrt": broken}))
+    finding, *_ = check_plans(bundle.folder, orin(tmp_path, libraries={"tensorrt": broken}))
     assert (finding.verdict, finding.found) == ("stops", "it cannot run: TensorRT 8.6.2 is too old.")
     assert finding.todo == "Move to TensorRT 10.3."
 
@@ -200,7 +204,8 @@ def test_a_folder_with_a_blank_is_quoted_in_commands(tmp_path: Path) -> None:
 def test_a_rejected_plan_is_told(tmp_path: Path) -> None:
     bundle = small_bundle(tmp_path / "small")
     plan = make_plan(bundle)
-    plan.rename(plan.with_name(f"{plan.name}.rejected"))
+    for path in (plan, record_path(plan)):
+        path.rename(path.with_name(path.name.replace(".plan", ".plan.rejected")))
     rejected, _ = check_plans(bundle.folder, laptop(tmp_path))
     assert rejected.verdict == "warning"
     assert rejected.found == "tensorrt-10.6.0-sm87.plan.rejected missed its gates and is not used"

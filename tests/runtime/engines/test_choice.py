@@ -211,3 +211,18 @@ def test_a_checked_plan_goes_before_one_that_nobody_checked(
     make_plan(bundle, "tensorrt", passed=None)
     make_plan(bundle, "tensorrt-rtx", passed=True)
     assert choose_backend(bundle) == "tensorrt-rtx"
+
+
+def test_a_broken_side_file_is_told_before_library_and_driver_are_looked_for(tiny_bundle: Path) -> None:
+    bundle = with_plan(tiny_bundle)
+    (bundle.folder / "plans" / "tensorrt-10.6.0-sm90.plan.json").write_bytes(b"garbage")
+    with pytest.raises(EngineError, match="is not a valid side file"):
+        open_session(bundle, "tensorrt")
+
+
+def test_one_side_file_that_can_be_read_leaves_the_word_to_the_library(tiny_bundle: Path) -> None:
+    bundle = with_plan(tiny_bundle)
+    make_plan(bundle)
+    with pytest.raises(EngineError) as raised:
+        open_session(bundle, "tensorrt")
+    assert "side file" not in raised.value.problem

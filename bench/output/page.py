@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from vla_edge.bench.output.plots.drawable import not_drawn, standin_not_drawn
 from vla_edge.bench.output.plots.plots import bundle_plots
@@ -13,6 +13,7 @@ from vla_edge.bench.output.plots.standin_plots import standin_plots
 from vla_edge.bench.output.tables.other_grids import claims_grid, forecast_grids, standin_grid
 from vla_edge.bench.output.tables.sections import bundle_grids, summary_grid
 from vla_edge.bench.report.types import BASELINE, BundleReport, Report, Row, StandinReport
+from vla_edge.export.page.templates import environment
 
 from .answer import alarms, baseline_in_doubt, bundle_headline, fastest, gain_in_words, headline, listed
 from .document import QUICK
@@ -41,9 +42,6 @@ from .format import (
 )
 from .marks import GENERATOR
 from .remarks import row_remarks
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "report.html.j2"
@@ -86,20 +84,7 @@ def to_page(report: Report) -> str:
         "command": reproducing_command(report),
         "samples": summary_line(report.summarised) if report.summarised else SAMPLES,
     }
-    return _environment().get_template(TEMPLATE).render(values)
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
+    return environment(TEMPLATES, _finalize).get_template(TEMPLATE).render(values)
 
 
 def _finalize(value: Any) -> Any:

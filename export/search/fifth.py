@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .protocol import Protocol, batch_weights
+from vla_edge.runtime.replay.trainer import batch_weights
+
+from .protocol import Protocol
 from .scan import Scores
 from .verdict import MAX_FITS, NEAREST, Fit, Verdict
 

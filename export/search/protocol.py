@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla_edge.runtime.replay.trainer import batch_weights
+
 STEPS: Mapping[str, str] = {
     "all": "all steps",
     "valid": "recorded steps only",
@@ -56,21 +58,6 @@ def protocols(valid: np.ndarray, orders: Mapping[str, Sequence[int]], batch: int
                 found.append(Protocol(kind, name, weights))
     alone = {kind for kind in kinds if sum(each.steps == kind for each in found) == 1}
     return tuple(Protocol(each.steps, "", each.weights) if each.steps in alone else each for each in found)
-
-
-def batch_weights(counts: np.ndarray, order: Sequence[int] | np.ndarray, batch: int) -> np.ndarray:
-    """How much each episode's mean error weighs in the mean over batches: float64 [E], zero for those left out.
-
-    Args:
-        counts: values that an episode's mean was taken over, up to a common factor.
-        order: positions of the episodes, batch after batch.
-        batch: episodes a batch.
-    """
-    weights = np.zeros(len(counts))
-    batches = [np.asarray(order[start : start + batch]) for start in range(0, len(order), batch)]
-    for members in batches:
-        weights[members] = counts[members] / counts[members].sum() / len(batches)
-    return weights
 
 
 def episode_errors(distance: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:

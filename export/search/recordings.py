@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.episodes.episode import Episode
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.replay.trainer import file_orders
 
 
 @dataclass(frozen=True)
@@ -62,25 +61,9 @@ class Recordings:
 
     def orders(self) -> dict[str, list[int]]:
         """Orders in which the training script may have met the files: positions of `episodes`, by name."""
-        by_name = sorted(range(self.count), key=lambda at: self.episodes[at].name)
-        return {"sorted": by_name, "reversed": by_name[::-1], "listed": self._as_listed()}
-
-    def _as_listed(self) -> list[int]:
-        """As the folder lists its files, which is in no order."""
-        places = {
-            folder / name: at
-            for folder in {episode.path.parent for episode in self.episodes}
-            for at, name in enumerate(_listing(folder))
-        }
-        return sorted(range(self.count), key=lambda at: places.get(self.episodes[at].path, len(places)))
-
-
-def _listing(folder: Path) -> list[str]:
-    """Names in a folder; none of one that may be searched but not listed, or is none."""
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
+        return file_orders(
+            [episode.name for episode in self.episodes], [episode.path for episode in self.episodes]
+        )
 
 
 def prepared(episodes: Iterable[Episode], steps: int, otherwise: str) -> Recordings:

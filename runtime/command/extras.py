@@ -12,7 +12,7 @@ EXTRA_OF = {
     "av": "episodes",
     "cuda": "tensorrt",
     "h5py": "episodes",
-    "jinja2": "bench",
+    "jinja2": "page",
     "mcap": "episodes",
     "onnx": "export",
     "onnxruntime": "onnxruntime",
@@ -31,7 +31,7 @@ EXTRA_OF = {
     "yaml": "export",
 }
 # What an extra brings of another one.
-_HOLDS = {"camera": ("episodes",), "bench": ("export", "onnxruntime")}
+_HOLDS = {"camera": ("episodes",), "bench": ("export", "onnxruntime", "page")}
 
 
 def require(extra: str, *modules: str) -> None:

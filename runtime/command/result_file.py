@@ -22,7 +22,8 @@ from vla_edge.runtime.process.interrupts import uninterrupted
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 Write = Callable[[Any], None]
-# By suffix: begins a file, and gives what writes a result into it.
+# By suffix: begins a file, and gives what writes a result into it. A format that ends with more than its last result,
+# as Parquet does, gives an object with `close`, and writes to the text's `buffer`.
 Writers = Mapping[str, Callable[[IO[str]], Write]]
 
 
@@ -69,10 +70,12 @@ def result_file(path: Path | None, writers: Writers) -> Iterator[Write]:
         write = _Counted(writers[path.suffix.lower()](file))
         try:
             yield write
+            write.close()
             _publish(file, staged, path)
         except BaseException:
             if write.count:
                 with uninterrupted():
+                    write.close()
                     _keep(file, staged, path)
             raise
     sync_folder(path.parent)
@@ -101,6 +104,12 @@ class _Counted:
     def __call__(self, result: Any) -> None:
         self._write(result)
         self.count += 1
+
+    def close(self) -> None:
+        """Write what the format has at its end; again, nothing."""
+        end = getattr(self._write, "close", None)
+        if end is not None:
+            end()
 
 
 def safe_cell(text: str) -> str:

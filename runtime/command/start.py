@@ -80,7 +80,7 @@ def vla_inspect() -> None:
 
 
 def vla_replay() -> None:
-    launch("vla_edge.runtime.replay.cli")
+    launch("vla_edge.export.replay.cli")
 
 
 def vla_run() -> None:

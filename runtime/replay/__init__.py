@@ -1,1 +1,1 @@
-"""`vla-replay`: what a policy does on recorded episodes, beside what was driven."""
+"""What a policy does on recorded episodes, beside what was driven: steps, errors, differences."""

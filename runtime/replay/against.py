@@ -12,8 +12,25 @@ from vla_edge.runtime.errors import InputError
 
 from .steps import Step, drives_back
 
+# Points of a drift: beyond them, several steps are taken together.
+MAX_POINTS = 100
+
 # What another policy commanded, by episode: float64 [T, size].
 Other = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The difference by the number of the step, over all episodes that reach it: what a carried state adds up.
+
+    Attributes:
+        steps_a_point: that are taken together, 1 where the longest episode has at most 100.
+        mean, max: of each point.
+    """
+
+    steps_a_point: int
+    mean: tuple[float, ...]
+    max: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -23,7 +40,8 @@ class Difference:
     Attributes:
         max, p99, mean: over all steps.
         flips: steps in which a component drives the other way.
-        early, late: mean over the first and the last third of the episodes' steps: what a carried state adds up.
+        early, late: mean over the first and the last third of the episodes' steps.
+        drift: step by step.
     """
 
     max: float
@@ -32,6 +50,7 @@ class Difference:
     flips: int
     early: float
     late: float
+    drift: Drift
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +111,18 @@ def difference_of(episodes: Sequence[Apart]) -> Difference | None:
         flips=int(sum(each.flips.sum() for each in episodes)),
         early=_mean(found[place < 1 / 3]),
         late=_mean(found[place >= 2 / 3]),
+        drift=_drift(found, np.concatenate([np.arange(len(each.largest)) for each in episodes])),
     )
+
+
+def _drift(found: np.ndarray, number: np.ndarray) -> Drift:
+    together = -(-(int(number.max()) + 1) // MAX_POINTS)
+    point = number // together
+    points = int(point.max()) + 1
+    largest = np.zeros(points)
+    np.maximum.at(largest, point, found)
+    mean = np.bincount(point, found) / np.bincount(point)
+    return Drift(together, tuple(mean.tolist()), tuple(largest.tolist()))
 
 
 def _mean(values: np.ndarray) -> float:

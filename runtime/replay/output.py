@@ -1,33 +1,18 @@
-"""A replay for programs: a line of JSON or of CSV for each step."""
+"""A replay for programs: a line of JSON or of CSV, or a row of Parquet, for each step."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.command.result_file import Writers, safe_cell
 
-from .against import Other
-from .steps import Replayed, Step
-
-
-class Line(NamedTuple):
-    """A step, and what the other bundle commanded then, where one was asked for."""
-
-    step: Step
-    other: tuple[float, ...] | None
-
-
-def lines_of(replayed: Replayed, other: Other | None) -> Iterator[Line]:
-    """An episode's steps, each beside the other bundle's where that went through the episode too."""
-    theirs = (other or {}).get(replayed.steps[0].episode)
-    for step in replayed.steps:
-        beside = None if theirs is None or step.step >= len(theirs) else tuple(theirs[step.step].tolist())
-        yield Line(step, beside)
+from .lines import Line
+from .table_file import TableFile
 
 
 def as_fields(line: Line, spec: ActionSpec) -> dict[str, Any]:
@@ -57,12 +42,13 @@ def as_fields(line: Line, spec: ActionSpec) -> dict[str, Any]:
 
 
 def writers(spec: ActionSpec) -> Writers:
-    """By a file's suffix: CSV, or JSON Lines with all there is."""
-    lines = partial(_json_lines, spec=spec)
-    return {".csv": partial(_csv, spec=spec), ".jsonl": lines, ".ndjson": lines}
+    """By a file's suffix: CSV, Parquet, or JSON Lines with all there is."""
+    lines, table = partial(_json_lines, spec=spec), partial(TableFile, spec=spec)
+    return {".csv": partial(_csv, spec=spec), ".jsonl": lines, ".ndjson": lines, PARQUET: table}
 
 
-SUFFIXES = dict.fromkeys((".csv", ".jsonl", ".ndjson"))
+PARQUET = ".parquet"
+SUFFIXES = dict.fromkeys((".csv", ".jsonl", ".ndjson", PARQUET))
 
 
 def _json_lines(file: IO[str], spec: ActionSpec) -> Callable[[Line], None]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -59,24 +60,37 @@ class Replayed:
     """An episode, replayed whole.
 
     Attributes:
+        path: the file or folder that it was read from.
         steps: one a frame.
         raw: the graph's outputs for the steps of training, float64 [18, size]: a shorter episode's last frame is shown
             again, as it was in training.
         targets: what training took them for, float64 [18, size]; None of a recording without actions.
     """
 
+    path: Path
     steps: tuple[Step, ...]
     raw: np.ndarray
     targets: np.ndarray | None
 
 
-def replay_episode(policy: Policy, episode: Episode, instruction: str | None) -> Replayed:
+# What looks on while an episode is replayed: each step with its frame, uint8 RGB [H, W, 3], which is not to be kept.
+Seen = Callable[[Step, np.ndarray], None]
+
+
+def unseen(step: Step, frame: np.ndarray) -> None:
+    """Nobody looks on."""
+
+
+def replay_episode(
+    policy: Policy, episode: Episode, instruction: str | None, seen: Seen = unseen
+) -> Replayed:
     """All of an episode; what a policy carries begins anew.
 
     Args:
         policy: of batch 1.
         episode: its frames are read one at a time.
         instruction: for all of it; None for the bundle's default, and for a policy without text.
+        seen: is called after each step.
 
     Raises:
         InputError: the recording's components are not the policy's, or a frame cannot be read.
@@ -87,22 +101,25 @@ def replay_episode(policy: Policy, episode: Episode, instruction: str | None) ->
     targets = None if driven is None else _targets(driven, spec)
     steps: list[Step] = []
     raw: list[tuple[float, ...]] = []
-    for at, action in enumerate(_actions(policy, episode, instruction)):
+    for at, (frame, action) in enumerate(_actions(policy, episode, instruction)):
         raw.append(action.raw)
         if at < episode.frame_count:
             steps.append(_step(episode, at, action, driven, spec))
-    return Replayed(tuple(steps), np.array(raw[:TRAINED_STEPS]), targets)
+            seen(steps[-1], frame)
+    return Replayed(episode.path, tuple(steps), np.array(raw[:TRAINED_STEPS]), targets)
 
 
-def _actions(policy: Policy, episode: Episode, instruction: str | None) -> Iterator[Action]:
+def _actions(
+    policy: Policy, episode: Episode, instruction: str | None
+) -> Iterator[tuple[np.ndarray, Action]]:
     """For each frame, and for the last one again until an episode is as long as those of training."""
     policy.reset()
     frame = None
     for frame in episode.frames():
-        yield policy.act(frame, instruction)
+        yield frame, policy.act(frame, instruction)
     for _ in range(episode.frame_count, TRAINED_STEPS):
         if frame is not None:
-            yield policy.act(frame, instruction)
+            yield frame, policy.act(frame, instruction)
 
 
 def _targets(driven: np.ndarray, spec: ActionSpec) -> np.ndarray:

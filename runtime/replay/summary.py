@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest
 
 from .against import Apart, Difference, Other, apart, difference_of
 from .steps import Replayed
-from .trainer import TrainerMae, trainer_mae
+from .trainer import TrainerMae, file_orders, maes_by_order
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Summary:
     """Attributes:
     episodes, steps: that were replayed.
     errors: None where no recording has actions.
-    trainer: None likewise.
+    trainer: by the files sorted; None likewise.
+    other_orders: the same with the files in another order, where the last batch is smaller and that makes a
+        difference: "reversed", or "listed" as the folder has them.
     val_mae: that the checkpoint tells.
     clamped: steps whose command was limited.
     p50_ms, p99_ms: of a step's latency.
@@ -47,6 +50,7 @@ class Summary:
     steps: int
     errors: Errors | None
     trainer: TrainerMae | None
+    other_orders: Mapping[str, TrainerMae]
     val_mae: float | None
     clamped: int
     p50_ms: float
@@ -59,6 +63,7 @@ class Kept:
     """What a summary needs of an episode; its steps themselves are a hundred times as much.
 
     Attributes:
+        name, path: of the episode.
         errors: float64 [N, size] of the steps that have a recorded action.
         angles_deg: float64, of those where both velocities have one.
         flips: bool [N, size].
@@ -68,6 +73,8 @@ class Kept:
         apart: from the other policy, where one was asked for and went through this episode.
     """
 
+    name: str
+    path: Path
     errors: np.ndarray
     angles_deg: np.ndarray
     flips: np.ndarray
@@ -81,6 +88,8 @@ def kept_of(replayed: Replayed, spec: ActionSpec, other: Other | None) -> Kept:
     """An episode in a few arrays."""
     steps, size = replayed.steps, len(spec.names)
     return Kept(
+        name=steps[0].episode,
+        path=replayed.path,
         errors=np.array([step.error for step in steps if step.error is not None]).reshape(-1, size),
         angles_deg=np.array([step.angle_deg for step in steps if step.angle_deg is not None]),
         flips=np.array([step.flips for step in steps if step.flips is not None], bool).reshape(-1, size),
@@ -110,19 +119,29 @@ def summarise(episodes: Sequence[Kept], manifest: Manifest) -> Summary:
     """All episodes together; at least one.
 
     Args:
-        episodes: in the order of their names, by which the trainer's batches are taken.
+        episodes: that were replayed.
         manifest: of the bundle.
     """
-    pairs = [each.trained for each in episodes if each.trained is not None]
+    maes = _trainer_maes(episodes)
     latency_ms = np.concatenate([each.latency_ms for each in episodes])
     return Summary(
         episodes=len(episodes),
         steps=len(latency_ms),
         errors=errors_of(episodes, manifest.action),
-        trainer=trainer_mae(pairs) if pairs else None,
+        trainer=maes.pop("sorted", None),
+        other_orders=maes,
         val_mae=manifest.source.val_mae,
         clamped=sum(each.clamped for each in episodes),
         p50_ms=float(np.quantile(latency_ms, 0.5)),
         p99_ms=float(np.quantile(latency_ms, 0.99)),
         difference=difference_of([each.apart for each in episodes if each.apart is not None]),
     )
+
+
+def _trainer_maes(episodes: Sequence[Kept]) -> dict[str, TrainerMae]:
+    """By the order of the files, those without actions left out."""
+    known = [(each, each.trained) for each in episodes if each.trained is not None]
+    if not known:
+        return {}
+    orders = file_orders([each.name for each, _ in known], [each.path for each, _ in known])
+    return maes_by_order([trained for _, trained in known], orders)

@@ -14,11 +14,12 @@ from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest
 from vla_edge.runtime.engines.session import EngineIdentity
 from vla_edge.runtime.printable import one_line
 
-from .against import Difference
+from .against import Difference, Drift
 from .summary import Errors, Kept, Summary, errors_of
 
 _NO_FIGURE = "-"
 _FIGURE_WIDTH = 10
+_TOLD_POINTS = 6  # of a drift
 
 
 class Table:
@@ -112,6 +113,9 @@ def _print_trainer(summary: Summary) -> None:
         f"by the training script's protocol, normalised: {found.every_frame:.4f} with each frame's action, "
         f"{found.first_frame:.4f} with the first frame's for all steps; the checkpoint {told}"
     )
+    if summary.other_orders:
+        others = ", ".join(f"{name} {mae.every_frame:.4f}" for name, mae in summary.other_orders.items())
+        _say(f"that is with the files sorted; as the last batch is smaller, in other orders: {others}")
 
 
 def _print_difference(found: Difference, spec: ActionSpec, other: str) -> None:
@@ -121,6 +125,14 @@ def _print_difference(found: Difference, spec: ActionSpec, other: str) -> None:
         f"mean {found.mean:.4f}; {_count(found.flips, 'step')} the other way; "
         f"first third of an episode {found.early:.4f}, last third {found.late:.4f}"
     )
+    _say(f"apart by step, mean: {_told_drift(found.drift)}")
+
+
+def _told_drift(drift: Drift) -> str:
+    """A few of its points, the first and the last among them."""
+    points = len(drift.mean)
+    told = sorted({round(at * (points - 1) / (_TOLD_POINTS - 1)) for at in range(_TOLD_POINTS)})
+    return ", ".join(f"{at * drift.steps_a_point} {drift.mean[at]:.4f}" for at in told)
 
 
 def _say(line: str) -> None:

@@ -11,10 +11,11 @@ from bench_examples import example_report, full_report, full_row, full_rows, mea
 
 from vla_edge.bench.measure.timing import summarise
 from vla_edge.bench.output.answer import alarms, bundle_headline, fastest, headline
-from vla_edge.bench.output.page import TEMPLATES, to_page
+from vla_edge.bench.output.page import to_page
 from vla_edge.bench.output.plots.drawable import standin_not_drawn
 from vla_edge.bench.output.plots.plots import bundle_plots
 from vla_edge.bench.report.types import Doubt, Report, Row
+from vla_edge.export.page.templates import STYLE
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 HOSTILE = "<script>alert(1)</script>$x$\x1b[31m\u202e"
@@ -357,7 +358,7 @@ def test_an_unfinished_report_is_an_alarm() -> None:
 
 @pytest.mark.parametrize("place", [".tiles small", ".points span"])
 def test_a_unit_of_many_words_breaks_where_a_narrow_page_has_no_room_for_it(place: str) -> None:
-    css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    css = STYLE.read_text(encoding="utf-8")
     (rule,) = re.findall(rf"^{re.escape(place)} {{(.*)}}$", css, re.MULTILINE)
     assert "overflow-wrap: anywhere" in rule
     assert "white-space: nowrap" not in rule

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_edge.export.search.protocol import batch_weights, episode_errors, protocols
+from vla_edge.export.search.protocol import episode_errors, protocols
+from vla_edge.runtime.replay.trainer import batch_weights
 
 RNG = np.random.default_rng(0)
 EPISODES, STEPS = 7, 18

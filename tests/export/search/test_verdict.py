@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from vla_edge.export.search.fifth import fifths, judged_by_fifths
-from vla_edge.export.search.protocol import Protocol, batch_weights
+from vla_edge.export.search.protocol import Protocol
 from vla_edge.export.search.scan import Scores
 from vla_edge.export.search.verdict import Verdict, expected_by_chance, judged
+from vla_edge.runtime.replay.trainer import batch_weights
 
 WANTED = 0.222
 PROTOCOL = Protocol("all", "", np.ones(1))

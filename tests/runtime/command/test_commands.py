@@ -51,6 +51,13 @@ def test_help_and_version_need_no_extra(command: str, option: str) -> None:
         (["vla-run", "BUNDLE", "IMAGE"], "onnxruntime is", "onnxruntime"),
         (["vla-run", "BUNDLE", "EPISODE"], "h5py is", "episodes"),
         (["vla-replay", "BUNDLE", "EPISODE"], "h5py is", "episodes"),
+        (["vla-replay", "BUNDLE", "EPISODE", "-o", "steps.parquet"], "pyarrow is", "episodes"),
+        (["vla-replay", "BUNDLE", "EPISODE", "--page", "page.html"], "jinja2 is", "page"),
+        (
+            ["vla-replay", "BUNDLE", "EPISODE", "--against", "torch", "--checkpoint", "CKPT"],
+            "torch and transformers are",
+            "export",
+        ),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
 )

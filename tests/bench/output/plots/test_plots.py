@@ -10,7 +10,7 @@ import pytest
 from bench_examples import example_report, full_report, full_row, measured_row
 
 from vla_edge.bench.output.format import significant, times
-from vla_edge.bench.output.page import TEMPLATES, to_page
+from vla_edge.bench.output.page import to_page
 from vla_edge.bench.output.plots.charts import drift_plot, error_plot
 from vla_edge.bench.output.plots.memory_plots import memory_plot, phases_plot
 from vla_edge.bench.output.plots.plot import Plot, Shape
@@ -240,7 +240,6 @@ def test_every_colour_and_every_look_is_in_the_style_sheet() -> None:
                 assert re.search(rf"\.{kind}\b", style), kind
         for role, _ in plot.legend:
             assert f".legend) .{role} {{" in style
-    assert (TEMPLATES / "report.css").is_file()
 
 
 def test_everything_is_inside_its_plot_so_that_one_drawing_serves_every_width() -> None:

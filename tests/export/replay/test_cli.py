@@ -15,9 +15,9 @@ import pytest
 from bag_files import CMD_VEL, Said, raw_image, twist, write_bag
 from episode_files import FRAMES, actions_of, even_frames, frames_of, write_hdf5, write_video
 
+from vla_edge.export.replay.cli import main
 from vla_edge.runtime import Policy
 from vla_edge.runtime.episodes.scenarios import LEFT
-from vla_edge.runtime.replay.cli import main
 
 Run = Callable[..., int]
 Make = Callable[..., Path]
@@ -107,6 +107,37 @@ def test_a_file_has_a_line_a_step(
     assert len(rows) == 3 * FRAMES
 
 
+def test_a_table_in_parquet_has_the_same_rows(
+    run: Run, make_bundle: Make, recordings: Path, tmp_path: Path
+) -> None:
+    from pyarrow import parquet
+
+    bundle, half = make_bundle(), make_bundle(name="half", precision="fp16")
+    for name in ("steps.parquet", "steps.jsonl"):
+        assert run(bundle, recordings, "--against", half, "-o", tmp_path / name) == 0
+    rows = parquet.read_table(tmp_path / "steps.parquet").to_pylist()
+    lines = lines_of((tmp_path / "steps.jsonl").read_text(encoding="utf-8"))
+    assert len(rows) == len(lines) == 3 * FRAMES
+    for row, line in zip(rows, lines, strict=True):
+        for key in ("episode", "step", "time_s", "instruction", "angle_deg", "clamped", "held"):
+            assert row[key] == line[key]
+        for what in ("recorded", "predicted", "error", "against"):
+            assert [row[f"{what}_{name}_mps"] for name in NAMES] == list(line[what].values())
+        for what in ("normalised_error", "flips"):
+            assert [row[f"{what}_{name}"] for name in NAMES] == list(line[what].values())
+
+
+def test_a_table_that_is_ended_early_can_be_read(
+    run: Run, make_bundle: Make, recordings: Path, tmp_path: Path
+) -> None:
+    from pyarrow import parquet
+
+    (recordings / "2_1box_vert_left.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    assert run(make_bundle(), recordings, "-o", tmp_path / "steps.parquet") == 2
+    kept = parquet.read_table(tmp_path / "steps.parquet.partial")
+    assert kept.num_rows == 2 * FRAMES
+
+
 def test_another_bundle_is_compared_on_the_same_frames(
     run: Run, make_bundle: Make, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +152,12 @@ def test_another_bundle_is_compared_on_the_same_frames(
     early = [value for value, line in zip(each, steps, strict=True) if line["step"] < 2]
     assert found["early"] == pytest.approx(np.mean(early))
     assert found["flips"] == 0
+    by_step = [
+        [value for value, line in zip(each, steps, strict=True) if line["step"] == at] for at in range(FRAMES)
+    ]
+    assert found["drift"]["steps_a_point"] == 1
+    np.testing.assert_allclose(found["drift"]["mean"], [np.mean(some) for some in by_step])
+    np.testing.assert_allclose(found["drift"]["max"], [max(some) for some in by_step])
     assert run(half, recordings, "--against", half, "--json") == 0
     assert lines_of(capsys.readouterr().out)[-1]["summary"]["difference"]["max"] == 0
 
@@ -195,7 +232,7 @@ def test_a_video_without_actions_is_replayed_too(
 def test_a_data_set_that_lerobot_wrote_is_replayed(
     run: Run, make_bundle: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = Path(__file__).parents[1] / "episodes/kept/lerobot-3-video"
+    kept = Path(__file__).parents[2] / "runtime/episodes/kept/lerobot-3-video"
     assert run(make_bundle(), kept, "--instruction", "go to the cup", "--json") == 0
     *steps, last = lines_of(capsys.readouterr().out)
     assert [line["episode"] for line in steps] == ["episode_0"] * 8 + ["episode_1"] * 9 + ["episode_2"] * 10
@@ -221,6 +258,12 @@ WRONG = {
         ("bundle", "recordings", "--max-difference", "1"),
         "--max-difference needs --against",
     ),
+    "torch without its checkpoint": (("bundle", "recordings", "--against", "torch"), "needs --checkpoint"),
+    "a checkpoint without torch": (
+        ("bundle", "recordings", "--against", "bundle", "--checkpoint", "a.pth"),
+        "--checkpoint is for --against torch",
+    ),
+    "a page of another kind": (("bundle", "recordings", "--page", "page.pdf"), "is of no known kind"),
     "an instruction that is not held": (
         ("bundle", "recordings", "--instruction", "fly"),
         "does not hold the instruction 'fly'",

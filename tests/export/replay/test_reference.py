@@ -1,0 +1,102 @@
+"""PyTorch FP32 in the place of an engine: on frames of recordings it answers as the exported FP32 graph does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from known_layouts import LAYOUTS
+
+from vla_edge.export.pipeline import ExportOptions, export_bundle
+from vla_edge.export.replay.cli import main
+from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes
+
+CheckpointOf = Callable[..., Path]
+FRAMES = 5
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two instructions, so that the prompt changes from one episode to the next."""
+    folder = tmp_path_factory.mktemp("recorded") / "kitchen"
+    write_episodes(folder, EpisodeSamples(count=2, frames=FRAMES, height=48, width=64, seed=0))
+    return folder
+
+
+def replayed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, list[dict[str, Any]], str]:
+    monkeypatch.setattr(sys, "argv", ["vla-replay", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    return int(ended.value.code or 0), [json.loads(line) for line in shown.out.splitlines()], shown.err
+
+
+def exported(checkpoint: Path, folder: Path, **settings: object) -> Path:
+    return export_bundle(ExportOptions(checkpoint, folder, ("fp32",), settings=settings))[0].folder
+
+
+@pytest.mark.parametrize(("layout", "form"), LAYOUTS)
+def test_every_layout_agrees(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    checkpoint_of: CheckpointOf,
+    recordings: Path,
+    layout: str,
+    form: str,
+) -> None:
+    checkpoint = checkpoint_of(layout, form)
+    bundle = exported(checkpoint, tmp_path)
+    arguments = (bundle, recordings, "--against", "torch", "--checkpoint", checkpoint, "--json")
+    code, (*steps, last), _ = replayed(monkeypatch, capsys, *arguments, "--max-difference", "1e-3")
+    assert code == 0
+    assert len({line["instruction"] for line in steps}) == 2
+    assert len(steps) == 2 * FRAMES
+    assert len(last["summary"]["difference"]["drift"]["mean"]) == FRAMES
+
+
+@pytest.mark.parametrize("settings", [{"lstm": "carried"}, {"frame": "first"}], ids=str)
+def test_state_and_a_held_first_frame_are_as_in_the_policy(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    checkpoint_of: CheckpointOf,
+    recordings: Path,
+    settings: dict[str, str],
+) -> None:
+    bundle = exported(checkpoint_of("pure"), tmp_path, **settings)
+    arguments = (bundle, recordings, "--against", "torch", "--checkpoint", checkpoint_of("pure"), "--json")
+    code, (*steps, _), _ = replayed(monkeypatch, capsys, *arguments, "--max-difference", "1e-3")
+    assert code == 0
+    held = "frame" in settings
+    for start in (0, FRAMES):
+        against = [tuple(line["against"].values()) for line in steps[start : start + FRAMES]]
+        assert (len(set(against)) == 1) == held
+
+
+def test_another_checkpoint_than_the_bundles_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    bundle_of: Callable[..., Path],
+    checkpoint_of: CheckpointOf,
+    recordings: Path,
+) -> None:
+    other = Path(shutil.copy(checkpoint_of("pure"), tmp_path / "other.pth"))
+    container = torch.load(other, weights_only=False)
+    container["epoch"] += 1
+    torch.save(container, other)
+    for path, words in ((other, "was not exported from"), (tmp_path / "none.pth", "there is no checkpoint")):
+        code, _, err = replayed(
+            monkeypatch, capsys, bundle_of("pure"), recordings, "--against", "torch", "--checkpoint", path
+        )
+        assert code == 2
+        assert words in err

@@ -7,7 +7,14 @@ from typing import Any
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME, WEIGHTS_NAME
-from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_of, backend_option, plans_in
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND
+from vla_edge.runtime.engines.tensorrt.plan_names import (
+    PLANS_FOLDER,
+    backend_of,
+    backend_option,
+    plans_in,
+    rejected_in,
+)
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.printable import IN_COMMAND
 
@@ -36,7 +43,7 @@ def open_session(bundle: Bundle, backend: str = "auto", **options: Any) -> Sessi
 
     Raises:
         EngineError: the engine is missing or fails. "auto" fails as well when there are plans that cannot
-            be used: a robot built for TensorRT must not slow down unnoticed.
+            be used, or there were and missed their gates: a robot built for TensorRT must not slow down unnoticed.
         InputError: an unknown backend or option.
     """
     chosen = _engine(bundle, backend)
@@ -72,10 +79,12 @@ def choose_backend(bundle: Bundle) -> str:
     is beside it, nor on a machine without a GPU: nobody has relied on it yet, and it cannot run there.
 
     Raises:
-        EngineError: there are plans, but not the TensorRT that runs them.
+        EngineError: there are plans, but not the TensorRT that runs them; or all were rejected: somebody wanted
+            TensorRT here, and the CPU is not what he asked for.
     """
     plans = _plans_that_count(bundle)
     if not plans:
+        _refuse_rejected(bundle)
         return WITHOUT_PLANS
     installed = _installed()
     for backend in installed:
@@ -107,6 +116,17 @@ def _plans_that_count(bundle: Bundle) -> list[str]:
 
     checked = [name for name in plans if not is_unchecked(bundle.folder / PLANS_FOLDER / name, bundle.folder)]
     return checked or (plans if has_nvidia_gpu() else [])
+
+
+def _refuse_rejected(bundle: Bundle) -> None:
+    rejected = rejected_in(bundle.folder)
+    if rejected:
+        option = backend_option(backend_of(rejected[0]) or DEFAULT_BACKEND)
+        raise EngineError(
+            f"{bundle.folder} was built for TensorRT, but missed its gates there ({', '.join(rejected)}).",
+            f"Find where: vla-bisect {bundle.folder}{option}. "
+            f"Build another plan: vla-build {bundle.folder}{option}. {_EXPLICITLY}",
+        )
 
 
 def _plans(bundle: Bundle) -> list[str]:

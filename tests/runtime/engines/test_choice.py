@@ -119,13 +119,21 @@ def test_a_gpu_that_a_bundle_without_a_plan_leaves_idle_is_warned_of(
     assert words.format(folder=pristine_bundle) in warning.message
 
 
-def test_a_rejected_plan_is_named_in_the_warning(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("gpu", [True, False])
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_a_bundle_whose_plans_were_all_rejected_does_not_become_a_policy_of_the_cpu(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, backend: str, gpu: bool
 ) -> None:
-    machine_with(monkeypatch, "tensorrt")
-    with_plan(tiny_bundle, "tensorrt-10.6.0-sm90.plan.rejected")
-    open_session(Bundle.open(tiny_bundle))
-    assert "its plan was rejected (tensorrt-10.6.0-sm90.plan.rejected)" in caplog.text
+    """Whoever built it wanted TensorRT, and a driver that was lost as well is no reason to slow down."""
+    machine_with(monkeypatch, "tensorrt", gpu=gpu)
+    with_plan(tiny_bundle, f"{backend}-10.6.0-sm90.plan.rejected")
+    with pytest.raises(EngineError, match="built for TensorRT, but missed its gates") as raised:
+        open_session(Bundle.open(tiny_bundle))
+    assert f"{backend}-10.6.0-sm90.plan.rejected" in raised.value.problem
+    option = "" if backend == "tensorrt" else " --backend tensorrt-rtx"
+    assert f"vla-build {tiny_bundle}{option}. " in raised.value.hint
+    assert "--backend onnxruntime" in raised.value.hint
+    assert open_session(Bundle.open(tiny_bundle), "onnxruntime").identity.backend == "onnxruntime"
 
 
 @pytest.mark.parametrize("case", ["no GPU", "chosen by name"])

@@ -43,5 +43,5 @@ WORKDIR /robot
 USER 1000:1000
 STOPSIGNAL SIGTERM
 # Whether GPU, driver and TensorRT still let a policy run, without GPU memory. Whether the loop runs is its own watch's.
-HEALTHCHECK --interval=5m --timeout=60s --start-period=2m --retries=2 CMD ["vla-doctor"]
+HEALTHCHECK --interval=5m --timeout=60s --start-period=2m --retries=2 CMD ["vla-doctor", "--running"]
 CMD ["vla-doctor"]

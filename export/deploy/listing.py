@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.finding import CURRENT, PREVIOUS
 from vla_edge.runtime.errors import BundleError, InputError
 
 from .record import DeployRecord, read_record
-from .root import CURRENT, PREVIOUS, deployed_in, folder_of
+from .root import deployed_in, folder_of
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.finding import CURRENT, PREVIOUS
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME
 from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER
 from vla_edge.runtime.errors import BundleError, InputError, VlaError
@@ -18,8 +19,6 @@ from vla_edge.runtime.files.renaming import swap
 from vla_edge.runtime.files.staging import claimed, remove, remove_leftovers, staging_folder, staging_path
 from vla_edge.runtime.files.writable import refuse_unwritable
 from vla_edge.runtime.process.interrupts import uninterrupted
-
-CURRENT, PREVIOUS = "current", "previous"
 
 _log = logging.getLogger(__name__)
 _DEPLOYED = re.compile(r".+-(?P<digits>[0-9a-f]{12})", re.DOTALL)

@@ -13,11 +13,11 @@ from vla_edge.export.build.view import verdict
 from vla_edge.export.packed.index import Index
 from vla_edge.export.packed.unpack import Origins
 from vla_edge.export.screen.screen import escape, one_line, plain_table, prose, result_console, say, size
+from vla_edge.runtime.bundle.finding import CURRENT
 from vla_edge.runtime.command.json_text import json_text
 
 from .deploy import Deployment
 from .listing import Listed
-from .root import CURRENT
 
 NOT_CHECKED = "NOT checked: no golden sample was run here"
 RESTART = "Restart the robot's program: one that runs keeps what it has loaded."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,11 @@ STOPPED = 1
 @click.option("--clean", is_flag=True, help="Remove what killed builds and exports left, of this user only.")
 @click.option("--no-samples", is_flag=True, help="Do not run BUNDLE's golden samples.")
 @click.option(
+    "--running",
+    is_flag=True,
+    help="A policy runs here: ask for no memory for another, run no golden samples.",
+)
+@click.option(
     "--time-limit",
     "time_limit_s",
     type=click.FloatRange(1, 86_400),
@@ -33,13 +39,18 @@ STOPPED = 1
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @verbose_option
 @click.version_option(VERSION)
-def doctor(bundle: Path | None, clean: bool, no_samples: bool, time_limit_s: float, as_json: bool) -> int:
+def doctor(
+    bundle: Path | None, clean: bool, no_samples: bool, running: bool, time_limit_s: float, as_json: bool
+) -> int:
     """Say whether this machine can run a policy, what stops it, and what to do.
 
     Looks at Python, JetPack, GPU, driver, engines, memory, disk, power, clocks, a desktop and what killed
-    commands left, each for a few seconds at most. With BUNDLE: its files by their hashes, its plans, and its
-    golden samples on the engine that a policy would get here; do that while no policy runs. Changes nothing
-    without --clean. Needs no torch.
+    commands left, each for a few seconds at most. With BUNDLE: its files by their hashes, every plan of it
+    with its parts, what running takes of the memory that is free, and its golden samples on the engine that
+    a policy would get here; do that while no policy runs. Changes nothing without --clean. Needs no torch.
+
+    What killed commands left is looked for in the current folder, its engines/ and report/, the folder for
+    temporary files, and with BUNDLE around it.
 
     Exit codes: 0 nothing stops a policy, though there may be warnings; 1 something does; 2 no bundle there.
 
@@ -55,7 +66,7 @@ def doctor(bundle: Path | None, clean: bool, no_samples: bool, time_limit_s: flo
     from .view import as_json as to_json
     from .view import print_diagnosis
 
-    patient = _patient(bundle)
+    patient = replace(_patient(bundle), running=running)
     diagnosis = examine(patient, clean=clean, samples=not no_samples, time_limit_s=time_limit_s)
     if as_json:
         click.echo(json_text(to_json(diagnosis)))
@@ -71,6 +82,7 @@ def _patient(path: Path | None) -> Patient:
         InputError: there is none, or there are several.
     """
     from vla_edge.runtime.bundle.bundle import Bundle, find_bundles
+    from vla_edge.runtime.bundle.finding import CURRENT, deployed_links
     from vla_edge.runtime.bundle.manifest import MANIFEST_NAME
     from vla_edge.runtime.errors import BundleError, InputError
 
@@ -85,6 +97,8 @@ def _patient(path: Path | None) -> Patient:
         if (folder / MANIFEST_NAME).exists():  # damaged: the diagnosis says how
             return Patient(folder, folder.name)
         found = find_bundles(folder) if folder.is_dir() else []
+        if found and CURRENT in deployed_links(folder):
+            found = [folder / CURRENT, *found]  # of a robot's folder, the one that runs
         if found:
             names = " or ".join(str(each) for each in found[:5])
             raise InputError(f"{folder} is a folder of bundles.", f"Give one: {names}.") from None

@@ -63,11 +63,13 @@ class Patient:
         folder: of a bundle; None for the machine alone.
         name: of the bundle, or of its folder where its manifest is damaged.
         size_bytes: of its files.
+        running: a policy runs here already, and its memory is taken.
     """
 
     folder: Path | None = None
     name: str = ""
     size_bytes: int = 0
+    running: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def examine(
     with waiting("looking at this machine"):
         machine = this_machine()
         diagnosis = run_checks(patient, checks(patient, machine, clean))
-    if patient.folder is None or not samples or _unsound(diagnosis):
+    if patient.folder is None or patient.running or not samples or _unsound(diagnosis):
         return diagnosis
     with waiting("running golden samples"):
         return run_samples(diagnosis, patient.folder, time_limit_s)
@@ -216,8 +218,10 @@ def waiting(what: str) -> Iterator[None]:
 
 def _memory(patient: Patient, machine: Machine) -> Looked:
     from .checks.room import check_memory
+    from .checks.running import running_memory
 
-    return Looked(tuple(check_memory(machine, _build(patient, machine))))
+    running = None if patient.running else running_memory(patient.folder, machine)
+    return Looked(tuple(check_memory(machine, _build(patient, machine), running)))
 
 
 def _disk(patient: Patient, machine: Machine) -> Looked:
@@ -234,8 +238,9 @@ def _build(patient: Patient, machine: Machine) -> Build | None:
 
 
 def _leftovers(patient: Patient, clean: bool) -> Looked:
-    found = find_leftovers(places(patient.folder), clean)
-    return Looked(tuple(leftover_findings(found)), tuple(found))
+    looked = places(patient.folder)
+    found = find_leftovers(looked, clean)
+    return Looked(tuple(leftover_findings(found, looked)), tuple(found))
 
 
 def _clean_limit_s(clean: bool) -> float:

@@ -16,6 +16,7 @@ from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.process.machine import is_jetson
 
 _MOST_BYTES = 64 << 10  # of a file that the system writes
+_MIB_BELOW_BYTES = 100 << 20
 
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 CUDA_BINDINGS = "cuda-bindings"
@@ -154,4 +155,7 @@ def cuda_text(cuda: int) -> str:
 
 
 def gib(size_bytes: float) -> str:
+    """Such as "15.2 GiB"; what would be hardly more than none of them in MiB."""
+    if 0 < size_bytes < _MIB_BELOW_BYTES:
+        return f"{size_bytes / (1 << 20):.0f} MiB"
     return f"{size_bytes / (1 << 30):.1f} GiB"

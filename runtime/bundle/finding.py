@@ -12,6 +12,8 @@ from vla_edge.runtime.files.staging import OLD_SUFFIX, PARTIAL_SUFFIX, target_of
 from .manifest import MANIFEST_NAME
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+# The links of a robot's folder of bundles: to the one that runs, and to the one before.
+CURRENT, PREVIOUS = "current", "previous"
 _NAMED = 3  # of what lies in a folder
 
 
@@ -41,6 +43,20 @@ def find_bundles(folder: str | os.PathLike[str]) -> list[Path]:
     except OSError as error:
         raise BundleError(f"{root} cannot be read: {error.strerror}.", "Check its permissions.") from error
     return sorted(filter(_may_be_bundle, children))
+
+
+def deployed_links(folder: Path) -> dict[str, str]:
+    """Which bundle of a robot's folder is "current" and which "previous": link by link the name of its folder.
+
+    A link that leads elsewhere, or nowhere, is left out.
+    """
+    real = os.path.realpath(folder)
+    targets = {link: os.path.realpath(folder / link) for link in (CURRENT, PREVIOUS)}
+    return {
+        link: os.path.basename(target)
+        for link, target in targets.items()
+        if (folder / link).is_symlink() and os.path.dirname(target) == real and os.path.isdir(target)
+    }
 
 
 def _may_be_bundle(folder: Path) -> bool:

@@ -117,11 +117,11 @@ def _by_files(gpu: Gpu, label: str, library: Library, todo: str) -> Finding:
     fits = gpu.sm in inside if gpu.integrated else _older_fits(gpu, inside)
     for kinds, good in ((inside, fits), (beside, _older_fits(gpu, beside))):
         if kinds and not good:
-            found = f"{label} has those for SM {_listed(kinds)}, none for {dotted(gpu.sm)}"
+            found = f"{label} has kernels for SM {_listed(kinds)}, none for {dotted(gpu.sm)}"
             return Finding(
                 "kernels", "kernels", found, "warning", f"{todo} A build tells for sure: vla-build."
             )
-    told = f"{label} has those for SM {_listed(inside or beside)}" if inside or beside else ""
+    told = f"{label} has kernels for SM {_listed(inside or beside)}" if inside or beside else ""
     return Finding("kernels", "kernels", told or f"{label} does not tell for which GPUs; a build does")
 
 

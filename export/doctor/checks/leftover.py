@@ -20,6 +20,7 @@ from ..finding import Finding
 _MIB = 1 << 20
 _MOST_ENTRIES = 100_000  # of one leftover: a damaged file system must not keep us for ever
 _TODO = "vla-doctor --clean removes them. A vla-build or vla-bundle unpack begun again goes on from its own."
+_ELSEWHERE = "Others: run it in the folder where commands were run, or give it the bundle."
 _USUAL = ("engines", "report")  # where commands write unless they are told otherwise
 
 
@@ -83,8 +84,8 @@ def _removed(path: Path) -> Leftover:
     return Leftover(str(path), size, removed=remove(path))
 
 
-def leftover_findings(found: list[Leftover]) -> Iterator[Finding]:
-    """What was found, in words."""
+def leftover_findings(found: list[Leftover], looked: Iterable[Path] = ()) -> Iterator[Finding]:
+    """What was found, in words; where nothing was, in which folders that is said."""
     rest = [each for each in found if not each.earlier]
     gone = [each for each in rest if each.removed]
     here = [each for each in rest if not each.removed]
@@ -94,7 +95,10 @@ def leftover_findings(found: list[Leftover]) -> Iterator[Finding]:
         todo = "These stay, as their permissions are others'." if gone else _TODO
         yield Finding("leftovers", "leftovers", f"of killed commands: {_listed(here)}", "warning", todo)
     if not rest:
-        yield Finding("leftovers", "leftovers", "none of killed commands")
+        # those of plans are the bundles' own, and would be many
+        folders = ", ".join(str(path) for path in looked if path.name != PLANS_FOLDER)
+        places_told = f" in {folders}" if folders else ""
+        yield Finding("leftovers", "leftovers", f"none of killed commands{places_told}", todo=_ELSEWHERE)
     for each in found:
         if each.earlier:
             yield _earlier(Path(each.path))

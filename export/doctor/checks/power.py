@@ -104,7 +104,7 @@ def check_throttling(machine: Machine) -> Iterator[Finding]:
         yield Finding(
             "throttling",
             "throttling",
-            f"now: {', '.join(now)}",
+            f"now: {', '.join(now)}{_hottest(machine)}",
             "warning",
             "Cool it: fan, heat sink, room around it; or a lower power mode. Latency grows meanwhile.",
         )
@@ -138,10 +138,13 @@ def _overcurrents(machine: Machine) -> Iterator[str]:
 
 
 def _hottest(machine: Machine) -> str:
-    """Such as ", hottest 51 C"; empty where no zone tells."""
-    zones = (
-        str(path.relative_to(machine.root))
-        for path in machine.root.glob("sys/class/thermal/thermal_zone*/temp")
-    )
-    degrees = [milli // 1000 for zone in zones if (milli := machine.number(zone)) is not None]
-    return f", hottest {max(degrees)} C" if degrees else ""
+    """Such as ", hottest 51 C (gpu-thermal)"; empty where no zone tells."""
+    degrees = [
+        (milli // 1000, machine.line(f"{folder}/type") or "")
+        for path in machine.root.glob("sys/class/thermal/thermal_zone*")
+        if (milli := machine.number(f"{(folder := str(path.relative_to(machine.root)))}/temp")) is not None
+    ]
+    if not degrees:
+        return ""
+    most, zone = max(degrees)
+    return f", hottest {most} C ({zone})" if zone else f", hottest {most} C"

@@ -1,4 +1,4 @@
-"""Memory and disk, against what a build of the bundle needs."""
+"""Memory and disk, against what running and building need."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 from vla_edge.export.build.memory import disk_needed, memory_needed
 from vla_edge.runtime.process.host_memory import available_memory_bytes
 
-from ..finding import Finding, untold
+from ..finding import Finding, Verdict, untold
 from ..machine import Machine, gib
 from .gpu import without_gpu
+from .running import Running
 
 _KIB = 1024
 _LITTLE_DISK_BYTES = 1 << 30
+_ROOM = "Stop other programs, on a board the desktop too: sudo init 3. Is it a policy that runs? --running."
 _HELPS = "sudo init 3 ends the desktop, stop other programs, add swap on fast storage, vla-build --workspace-mib 512."
 
 
@@ -36,8 +38,14 @@ class Build:
     largest_part: int | None = None
 
 
-def check_memory(machine: Machine, build: Build | None) -> Iterator[Finding]:
-    """What is free, swap counted, and whether a build fits it: a prediction, so never more than a warning."""
+def check_memory(machine: Machine, build: Build | None, running: Running | None) -> Iterator[Finding]:
+    """What is free, against what running takes and what a build that is still to be made takes.
+
+    Args:
+        machine: where.
+        build: that is still to be made; None where none is.
+        running: what it takes; None where a policy has taken it already.
+    """
     free = available_memory_bytes(swap=False, root=machine.root)
     with_swap = available_memory_bytes(root=machine.root)
     if free is None or with_swap is None:
@@ -45,21 +53,56 @@ def check_memory(machine: Machine, build: Build | None) -> Iterator[Finding]:
         return
     swap = f"and {gib(with_swap - free)} of swap" if with_swap > free else "no swap"
     found = f"{gib(free)} of {gib(_total(machine))} free, {swap}"
-    if build is None:
-        yield Finding("memory", "memory", found)
-        return
+    yield _to_run(machine, running, found, free, with_swap) if running else Finding("memory", "memory", found)
+    if build is not None:
+        yield _to_build(machine, build, with_swap)
+
+
+def _to_run(machine: Machine, running: Running, found: str, free: int, with_swap: int) -> Finding:
+    """Too little even with swap stops a policy. With swap it may load; but every page that is fetched delays a step."""
+    shared = machine.shares_memory
+    needed = running.host + (running.gpu if shared else 0)
+    told = f"{found}; {_taken(machine, running, needed)}"
+    card = machine.gpu.total_mib << 20 if machine.gpu and not shared else None
+    if card is not None and running.gpu > card:
+        return Finding("memory", "memory", told, "stops", "A policy that is as large needs another GPU.")
+    if needed > with_swap:
+        return Finding("memory", "memory", told, "stops", _ROOM)
+    if needed > free:
+        return Finding("memory", "memory", f"{told}: on swap it is slow", "warning", _ROOM)
+    return Finding("memory", "memory", found if running.weights is None else told)
+
+
+def _taken(machine: Machine, running: Running, needed: int) -> str:
+    """Such as "running its plan takes about 3.9 GiB: weights 3.0 GiB, CUDA and the program 0.8 GiB"."""
+    if running.weights is None:
+        own = f"CUDA {gib(running.gpu)}, the program {gib(running.host)}" if running.gpu else "the program"
+        return f"{running.what} takes {gib(needed)} before its weights: {own}"
+    takes = f"running {running.what} takes about {gib(needed)}"
+    if running.gpu and not machine.shares_memory:
+        whole = f" of the GPU's {gib(machine.gpu.total_mib << 20)}" if machine.gpu else " of a GPU"
+        return f"{takes}, and {gib(running.gpu)}{whole}"
+    around = "CUDA and the program" if running.gpu else "the program"
+    return f"{takes}: weights {gib(running.weights)}, {around} {gib(needed - running.weights)}"
+
+
+def _to_build(machine: Machine, build: Build, with_swap: int) -> Finding:
+    """Whether a build fits what is free, swap counted: a prediction, so never more than a warning."""
     whole = memory_needed(build.weights, machine.shares_memory)
+    free = f"{gib(with_swap)} free with swap"
     if whole <= with_swap:
-        yield Finding("memory", "memory", f"{found}; a build takes about {gib(whole)}")
-        return
-    found = f"{found}; a build as one plan takes about {gib(whole)}"
+        return _build_finding(f"a build takes about {gib(whole)}, {free}")
+    found = f"a build as one plan takes about {gib(whole)}"
     part = None if build.largest_part is None else memory_needed(build.largest_part, machine.shares_memory)
     if part is not None:
         found += f", in parts {gib(part)}"
         if part <= with_swap:
-            yield Finding("memory", "memory", f"{found}: vla-build makes parts")
-            return
-    yield Finding("memory", "memory", found, "warning", f"It may run out: {_HELPS}")
+            return _build_finding(f"{found}, {free}: vla-build makes parts")
+    return _build_finding(f"{found}, {free}", "warning", f"It may run out: {_HELPS}")
+
+
+def _build_finding(found: str, verdict: Verdict = "ok", todo: str = "") -> Finding:
+    return Finding("build-memory", "build", found, verdict, todo)
 
 
 def _total(machine: Machine) -> int:

@@ -105,6 +105,21 @@ def test_samples_can_be_left_out(bundle_of: BundleOf, tmp_path: Path) -> None:
     assert [finding["id"] for finding in json.loads(done.stdout)["findings"]][-2:] == ["files", "plan"]
 
 
+def test_beside_a_policy_that_runs_no_samples_are_run(bundle_of: BundleOf, tmp_path: Path) -> None:
+    done = doctor(bundle_of("pure"), "--json", "--running", cwd=tmp_path)
+    assert [finding["id"] for finding in json.loads(done.stdout)["findings"]][-2:] == ["files", "plan"]
+
+
+def test_of_a_robot_s_folder_the_current_one_is_offered_first(bundle_of: BundleOf, tmp_path: Path) -> None:
+    root = tmp_path / "engines"
+    shutil.copytree(bundle_of("pure"), root / "a-pure")
+    (root / "current").symlink_to("a-pure")
+    done = doctor(root, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"Give one: {root}/current or {root}/a-pure." in done.stderr
+    assert doctor(root / "current", "--no-samples", cwd=tmp_path).returncode == 0
+
+
 def test_a_damaged_bundle_ends_with_1(bundle_of: BundleOf, tmp_path: Path) -> None:
     copy = shutil.copytree(bundle_of("pure"), tmp_path / "\x1b[31mpure")
     (copy / "manifest.json").write_text("{")

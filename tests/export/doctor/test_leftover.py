@@ -117,3 +117,15 @@ def test_parts_that_no_side_file_names_are_found(tmp_path: Path) -> None:
     (found,) = find_leftovers([plan.parent], clean=True)
     assert found.removed
     assert sorted(path.name for path in plan.parent.iterdir()) == [plan.name, plan.name + ".json"]
+
+
+def test_where_nothing_was_found_the_folders_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "engines" / "pure" / "plans").mkdir(parents=True)
+    (finding,) = leftover_findings([], places(None))
+    assert finding.found == f"none of killed commands in {tmp_path}, {tmp_path}/engines, {tmp_path}/tmp"
+    assert finding.todo == "Others: run it in the folder where commands were run, or give it the bundle."

@@ -91,13 +91,13 @@ def test_isaac_ros_s_tensorrt_has_no_kernels_for_orin(tmp_path: Path) -> None:
     ("gpu", "kernels", "beside", "verdict", "words"),
     [
         (ORIN_GPU, (), (), "ok", "TensorRT 10.16.2 does not tell for which GPUs; a build does"),
-        (ORIN_GPU, (86, 87), (80, 86), "ok", "TensorRT 10.16.2 has those for SM 8.6, 8.7"),
-        (ORIN_GPU, (), (80, 86), "ok", "has those for SM 8.0, 8.6"),
+        (ORIN_GPU, (86, 87), (80, 86), "ok", "TensorRT 10.16.2 has kernels for SM 8.6, 8.7"),
+        (ORIN_GPU, (), (80, 86), "ok", "has kernels for SM 8.0, 8.6"),
         # a server's library on a board, as TensorRT 10.6 for aarch64 is
-        (ORIN_GPU, (75, 80, 86, 89, 90), (), "warning", "has those for SM 7.5, 8.0, 8.6, 8.9, 9.0, none for 8.7"),
-        (ORIN_GPU, (87,), (75, 89, 90), "warning", "has those for SM 7.5, 8.9, 9.0, none for 8.7"),
-        (H100, (75, 90), (), "ok", "has those for SM 7.5, 9.0"),
-        (BLACKWELL, (100, 120), (), "ok", "has those for SM 10.0, 12.0"),
+        (ORIN_GPU, (75, 80, 86, 89, 90), (), "warning", "has kernels for SM 7.5, 8.0, 8.6, 8.9, 9.0, none for 8.7"),
+        (ORIN_GPU, (87,), (75, 89, 90), "warning", "has kernels for SM 7.5, 8.9, 9.0, none for 8.7"),
+        (H100, (75, 90), (), "ok", "has kernels for SM 7.5, 9.0"),
+        (BLACKWELL, (100, 120), (), "ok", "has kernels for SM 10.0, 12.0"),
         (BLACKWELL, (80, 90), (), "warning", "none for 12.1"),
     ],
 )  # fmt: skip
@@ -116,7 +116,7 @@ def test_tensorrt_rtx_does_not_build_for_an_h100(tmp_path: Path) -> None:
     finding = by_id(examined(laptop(tmp_path, gpu=H100, **with_libraries(rtx=rtx))), "kernels")
     assert (finding.verdict, finding.found) == (
         "warning",
-        "TensorRT-RTX 1.7.1 has those for SM 7.5, 8.0, 8.6, 8.9, 12.0, none for 9.0",
+        "TensorRT-RTX 1.7.1 has kernels for SM 7.5, 8.0, 8.6, 8.9, 12.0, none for 9.0",
     )
 
 
@@ -281,10 +281,13 @@ def test_clocks_that_are_held_are_told(tmp_path: Path) -> None:
 
 
 def test_heat_is_told(tmp_path: Path) -> None:
-    finding = by_id(
-        examined(orin(tmp_path, {"sys/class/thermal/cooling_device1/cur_state": "1"})), "throttling"
-    )
-    assert (finding.verdict, finding.found) == ("warning", "now: gpu")
+    hot: dict[str, str | None] = {
+        "sys/class/thermal/cooling_device1/cur_state": "1",
+        "sys/class/thermal/thermal_zone1/temp": "97500\n",
+        "sys/class/thermal/thermal_zone1/type": "gpu-thermal\n",
+    }
+    finding = by_id(examined(orin(tmp_path, hot)), "throttling")
+    assert (finding.verdict, finding.found) == ("warning", "now: gpu, hottest 97 C (gpu-thermal)")
     assert finding.todo.startswith("Cool it")
 
 

@@ -54,6 +54,7 @@ FRAMES_HZ = 30.0
 _HEIGHT, _WIDTH = 120, 160
 _DRIVEN, _STOPPED_TICKS = 4, 5
 _PATIENCE_S = 30.0
+_RESET_S = 1.0  # longer than a reset takes
 
 
 class Plan:
@@ -63,6 +64,7 @@ class Plan:
         now: the fault, or "".
         let_go: set while nothing hangs.
         moved: moving commands that were sent.
+        asked_s: when a reset was asked for last.
     """
 
     def __init__(self) -> None:
@@ -70,6 +72,7 @@ class Plan:
         self.let_go = threading.Event()
         self.let_go.set()
         self.moved = 0
+        self.asked_s = 0.0
         self._offset_s = 0.0
 
     def clock(self) -> float:
@@ -165,16 +168,30 @@ def _tell(**fields: Any) -> None:
 def _put_in(faults: Sequence[str], plan: Plan, controller: Controller, rate_hz: float) -> None:
     """One after another: drive, break, see it stopped, mend, reset."""
     for fault in faults:
-        moved = plan.moved
-        _wait(lambda moved=moved: plan.moved >= moved + _DRIVEN, f"it does not drive before {fault}")  # type: ignore[misc]
+        _drive(plan, controller, f"it does not drive before {fault}")
         _tell(fault=fault)
         plan.begin(fault)
         _wait(lambda: controller.fault is not None, f"{fault} stops nothing")
         time.sleep(_STOPPED_TICKS / rate_hz)
         _tell(reset=fault, reason=controller.fault, cause=controller.cause)
         plan.end()
+        plan.asked_s = time.monotonic()
         controller.ask_reset()
     _tell(done=len(faults))
+
+
+def _drive(plan: Plan, controller: Controller, words: str) -> None:
+    """Until some commands have moved; a stop that nobody planned, as of a busy machine, is told and reset."""
+    wanted = plan.moved + _DRIVEN
+
+    def driven() -> bool:
+        if (reason := controller.fault) is not None and time.monotonic() > plan.asked_s + _RESET_S:
+            plan.asked_s = time.monotonic()
+            _tell(unforeseen=reason)
+            controller.ask_reset()
+        return plan.moved >= wanted
+
+    _wait(driven, words)
 
 
 def _wait(until: Callable[[], bool], words: str) -> None:

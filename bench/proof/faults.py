@@ -76,6 +76,7 @@ class Report(Struct, frozen=True, kw_only=True):
         faults: by kind.
         memory_growth_mib: of the driving process from a fifth of its life to its end, the largest; None where none
             lived for a minute.
+        unforeseen: stops of another reason, as on a busy machine; they were reset.
         failures: in words; none where nothing was found.
     """
 
@@ -84,6 +85,7 @@ class Report(Struct, frozen=True, kw_only=True):
     moving: int
     faults: dict[str, Found]
     memory_growth_mib: float | None
+    unforeseen: list[str]
     failures: list[str]
 
 
@@ -261,6 +263,7 @@ def judge(lives: Sequence[Life], rate_hz: float, seconds: float) -> Report:
         moving=sum(moving for _, moving, _ in sent),
         faults=faults,
         memory_growth_mib=growth,
+        unforeseen=[line["unforeseen"] for life in lives for line in life.told if "unforeseen" in line],
         failures=failures,
     )
 
@@ -313,7 +316,9 @@ def _print(report: Report) -> None:
     grown = "-" if report.memory_growth_mib is None else f"{report.memory_growth_mib:+.1f} MiB"
     after = sum(each.moving_after for each in report.faults.values())
     click.echo(f"{report.commands} commands in {report.seconds:.0f} s, {report.moving} of them moving")
-    click.echo(f"moving after a fault: {after}; memory {grown}")
+    click.echo(
+        f"moving after a fault: {after}; memory {grown}; stops that were not planned: {len(report.unforeseen)}"
+    )
     for failure in report.failures:
         click.echo(f"FAILED: {failure}", err=True)
 

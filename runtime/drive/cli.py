@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -221,14 +220,14 @@ def _outputs(
     metrics_port: int | None,
 ) -> Iterator[Any]:
     """Where commands go, and who is told of them."""
+    from .keyboard import reset_on_enter
     from .metrics import served
     from .robots import open_robot
     from .screen import Screen
     from .watching import Watched
 
     action = policy.manifest.action
-    keyboard = sys.stdin.isatty()
-    screen = Screen(action.units, controller.health, keyboard)
+    screen = Screen(action.units, controller.health, reset_on_enter(controller))
     with (
         contextlib.closing(open_robot(robot, action.names, hold_ms)) as wheels,
         served(metrics_port, controller.health),
@@ -237,20 +236,12 @@ def _outputs(
     ):
         stack.callback(screen.end)
         watched = stack.enter_context(Watched(wheels, write, screen))
-        if keyboard:
-            threading.Thread(target=_reset_on_enter, args=(controller,), daemon=True).start()
         yield watched
         stack.close()
         if watched.error is not None:
             raise watched.error
         if watched.dropped:
             click.echo(f"{watched.dropped} commands were not written: the disk was too slow.", err=True)
-
-
-def _reset_on_enter(controller: Controller) -> None:
-    while sys.stdin.readline():
-        if controller.fault is not None:
-            controller.ask_reset()
 
 
 def _json_lines(file: IO[str]) -> Callable[[Any], None]:

@@ -59,8 +59,8 @@ class Screen:
             figures += f", p50 {health.latency_p50_ms:.0f} p99 {health.latency_p99_ms:.0f} ms"
         if health.state is State.MOVING and not sent.command.stopped:
             return f"moving   {_shown(sent, self._units)}  {figures}"
-        enter = "  Enter: go on" if self._keyboard and health.state is State.FAULT else ""
-        return f"stopped  {one_line(health.reason)}{enter}  {figures}"
+        enter = "Enter goes on: " if self._keyboard and health.state is State.FAULT else ""
+        return f"stopped  {enter}{one_line(health.reason)}  {figures}"
 
 
 def _shown(sent: Sent, units: Sequence[str]) -> str:

@@ -91,7 +91,8 @@ class Machine:
         self._taken = self._asked = 0  # numbers of frames: the newest one seen, the one given to the policy
         self._pending = False  # an answer is awaited that was not taken yet
         self._asked_s = self._arrived_s = self._next_arrived_s = 0.0
-        self._action: object = None
+        self._answered: Command | None = None
+        self._sent_s = self.began_s
         self._orphaned = False
         self._ended = False  # nothing is sent any more; never unset
         self._unsent = False  # the driver refused a command: it gets a stop at every turn until it takes one
@@ -125,12 +126,8 @@ class Machine:
         self._take_camera(now_s)
         self._watch(now_s)
         tick = self._take_reset(now_s) or tick
-        fault = self._controller.fault
-        if fault is not None and self.state is not State.FAULT:
-            tick = True  # the stop waits for no tick
         self._wanted = self._wanted or tick
-        if tick or answer or self._unsent:
-            self._send(self._command(now_s))
+        self._send_what_is_due(now_s, tick or self._unsent, answer)
         self._ask(now_s)
         if self._has_to_end():
             return 0.0
@@ -206,7 +203,7 @@ class Machine:
             return False
         self.counts.resets += 1
         self._asked = self.inbox.answered = self._taken  # frames of before the reset are not acted on
-        self._pending, self._action = False, None
+        self._pending, self._answered = False, None
         self._seen_s, self._seen_first = now_s, False
         self._state, self.reason = State.WAITING, "no command yet."
         return True
@@ -215,15 +212,27 @@ class Machine:
         self._state, self.reason = State.FAULT, reason
         self.counts.stops[self._controller.cause or Cause.OTHER] += 1
 
-    def _command(self, now_s: float) -> Command:
-        """What to send now. A moving one was fresh and without a fault when it was asked for."""
-        command = self._controller.current()
+    def _send_what_is_due(self, now_s: float, tick: bool, answer: bool) -> None:
+        """A stop at once and at each tick; an action when it is there, and at ticks at which none is about to come."""
+        command = self._controller.current()  # asked at every turn: it latches what is stale
+        if not command.stopped and self.working and now_s - self._asked_s > self._limits.deadline_s:
+            command = self._stop("the policy is late.")
         if command.stopped:
-            return command
-        if self.working and now_s - self._asked_s > self._limits.deadline_s:
-            return self._stop("the policy is late.")
-        if command.action is not self._action:  # that of the frame that was asked for last
-            self._action, self._arrived_s = command.action, self._next_arrived_s
+            news = self._controller.fault is not None and self.state is not State.FAULT
+            if tick or answer or news or self.state is State.MOVING:
+                self._send(command)
+        elif answer or (tick and not self._is_expected(now_s)):
+            self._send(self._shaped(command, now_s))
+
+    def _is_expected(self, now_s: float) -> bool:
+        """Whether the next action will be there before the latest one has been followed for longer than a tick."""
+        resting = self.state is State.MOVING and not self.working
+        return resting and now_s - self._sent_s < 1.0 / self.rate_hz
+
+    def _shaped(self, command: Command, now_s: float) -> Command:
+        """An action as it is sent now."""
+        if command is not self._answered:  # that of the frame that was asked for last
+            self._answered, self._arrived_s = command, self._next_arrived_s
             self.counts.add_latency(command.latency_ms)
         try:
             return self._shaper.shape(command, self._arrived_s, now_s)
@@ -255,7 +264,7 @@ class Machine:
             if self._controller.fault is None:
                 self._controller.halt(f"the robot's driver failed: {words_of(error)}", Cause.ROBOT)
         else:
-            self._unsent = False
+            self._unsent, self._sent_s = False, self._clock()
             self.counts.commands += 1
             self.counts.moving_commands += not command.stopped
         if command.stopped:

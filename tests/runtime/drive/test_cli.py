@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -228,3 +231,40 @@ def test_an_engine_that_hangs_keeps_neither_the_robot_moving_nor_the_command_fro
     assert any(not command["stop"] for command in said)
     assert said[-1]["stop"]
     assert "the policy has not answered for" in said[-1]["reason"]
+
+
+def test_enter_on_the_terminal_drives_on_after_a_fault(
+    pristine_bundle: Path, frames: Path, wheels: socket.socket
+) -> None:
+    (frames / "frame4.png").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    robot = f"udp://127.0.0.1:{wheels.getsockname()[1]}"
+    command = [sys.executable, "-c", "from vla_edge.runtime.command.start import vla_drive; vla_drive()"]
+    options = ["--camera", str(frames), "--rate", "4", "--hold", "3000", "--robot", robot, *SLOW]
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [*command, str(pristine_bundle), *options],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        shown = threading.Thread(target=drain, args=(ours, text := bytearray()))
+        shown.start()
+        while "the camera failed" not in json.loads(wheels.recv(2048))["reason"]:
+            pass
+        while b"stopped  Enter goes on: the camera failed" not in text:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.write(ours, b"\n")
+        while json.loads(wheels.recv(2048))["stop"]:
+            pass
+        assert process.wait(60) == 0
+        shown.join()
+
+
+def drain(terminal: int, text: bytearray) -> None:
+    with contextlib.suppress(OSError):  # the other end was closed
+        while data := os.read(terminal, 4096):
+            text += data
+    os.close(terminal)

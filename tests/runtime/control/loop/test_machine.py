@@ -58,6 +58,32 @@ def test_the_newest_frame_wins_and_the_others_are_counted() -> None:
     assert (bench.machine.counts.frames, bench.machine.counts.dropped_frames) == (5, 4)
 
 
+def test_there_is_one_command_a_tick_and_the_latest_is_repeated_where_the_policy_takes_longer() -> None:
+    bench = Bench(deadline_ms=1000.0)
+    sent = len(bench.robot.sent)
+    bench.drive(5)
+    assert len(bench.robot.sent) == sent + 6  # and a stop at the first tick
+    sent = len(bench.robot.sent)
+    bench.frame()
+    bench.turn()
+    for _ in range(2):
+        bench.pass_s(PERIOD_S)
+        bench.turn()
+    assert bench.state == "moving"
+    assert len(bench.robot.sent) == sent + 2
+
+
+def test_a_stale_command_is_seen_between_the_ticks() -> None:
+    bench = Bench(hold_ms=150.0)
+    bench.drive(1)
+    bench.frame()
+    bench.turn()
+    bench.pass_s(0.06)
+    bench.turn()
+    assert (bench.state, bench.controller.cause) == ("fault", Cause.STALE)
+    assert bench.robot.sent[-1].stopped
+
+
 def test_missed_ticks_are_counted_and_not_caught_up() -> None:
     bench = Bench(RunOptions(camera_ms=1e9), hold_ms=1e6)
     bench.drive(3)
@@ -323,7 +349,7 @@ def test_a_halt_that_comes_while_a_command_is_on_its_way_is_followed_by_a_stop_a
         bench.controller.halt("emergency button.")
 
     bench.robot.send = halted_meanwhile  # type: ignore[method-assign,assignment]
-    bench.turn()
+    bench.drive(1)
     assert bench.robot.send == send
     assert [command.stopped for command in bench.robot.sent[-2:]] == [False, True]
 

@@ -74,14 +74,13 @@ def print_stages(errors: Mapping[str, StageMeasure], manifest: Manifest) -> None
 
 
 def verdict(verification: PlanVerification) -> str:
-    """Such as "checked: action within 0.0049 m/s, gate 0.02 m/s, 4.1x room (10 samples)"."""
+    """Such as "checked: action within 0.0049 m/s of 0.02 m/s allowed, 4.1x room (10 samples)"."""
     word = {True: "checked", False: "REJECTED", None: "NOT checked"}[verification.passed]
     action = next((found for found in judgements(verification) if found.gate.stage == ACTION), None)
     if action is None:
         return f"{word}: {one_line(verification.note)}"
-    figures = f"{gate_view.error(action)}, gate {gate_view.limit(action)}, {gate_view.room(action)}"
-    samples = len(verification.samples)
-    return f"{word}: action {'within ' if action.passed else ''}{figures} ({samples} samples)"
+    within = "within " if action.passed else ""
+    return f"{word}: action {within}{gate_view.sentence(action)} ({len(verification.samples)} samples)"
 
 
 def judgements(verification: PlanVerification) -> tuple[Judgement, ...]:

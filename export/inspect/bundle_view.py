@@ -67,8 +67,8 @@ def print_bundle(report: BundleReport) -> None:
     _add(tree, "[bold]inputs and outputs[/]", _tensors(manifest))
     _add(tree, *_precision(manifest))
     errors = tree.add(
-        f"[bold]errors[/] against {one_line(manifest.parity.reference)}, {manifest.parity.samples} images, "
-        f"by {one_line(manifest.parity.engine)}"
+        f"[bold]errors[/] at the export, against {one_line(manifest.parity.reference)}, "
+        f"{manifest.parity.samples} images, by {one_line(manifest.parity.engine)}"
     )
     errors.add(gate_view.gate_table(judgements(manifest)))
     if left := manifest.uncompared_state:
@@ -143,7 +143,7 @@ def _headline(manifest: Manifest) -> str:
     source = manifest.source
     return (
         f"{one_line(source.layout)}, {source.parameters:,} parameters, {one_line(manifest.precision.achieved)}\n"
-        f"{action_error(manifest)}"
+        f"{action_error(manifest)}, at the export"
     )
 
 

@@ -48,7 +48,7 @@ def test_the_command_shows_all_gates_of_a_plan_that_missed_one(
     result = run(bundle.folder, "--backend", "tensorrt-rtx", "--sm", 89)
     assert isinstance(result.exception, build_module.RejectedPlanError)
     verdict, heads, action = result.stdout.splitlines()
-    assert verdict.startswith("REJECTED: action 0.5 m/s, gate ")
+    assert verdict.startswith("REJECTED: action 0.5 m/s of ")
     assert heads.split() == ["stage", "error", "allowed", "room"]
     assert action.split()[:3] == ["action", "0.5", "m/s"]
     assert "MISSED" in action

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -55,7 +56,22 @@ def test_a_sound_bundle_runs_on_onnx_runtime(bundle: Bundle, tmp_path: Path) -> 
     assert found["files"].found.endswith("MiB, all as exported")
     assert found["plan"].found == "none; ONNX Runtime runs the graph on the CPU"
     assert found["samples"].found.startswith("ONNX Runtime 1.")
-    assert "m/s, gate 0.02 m/s (8 samples)" in found["samples"].found
+    assert re.search(
+        r" here: action within \S+ m/s of 0\.02 m/s allowed, .+ \(8 samples\)$", found["samples"].found
+    )
+
+
+def test_what_the_export_measured_stands_beside_what_this_engine_gives(tmp_path: Path) -> None:
+    gate = {"stage": "action", "metric": "max_abs", "limit": 0.02}
+    error = {"stage": "action", "relative_l2": 0.001, "max_abs": 0.0053}
+    parity = {
+        "reference": "PyTorch FP32 policy", "engine": "onnxruntime 1.31.1 CPU, FP16 rounding explicit", "samples": 10,
+        "gates": [gate], "errors": [error], "max_abs": 0.0053,
+    }  # fmt: skip
+    bundle = write_bundle(tmp_path / "tiny", parity=parity)
+    assert examined(bundle.folder, laptop(tmp_path))["samples"].found.endswith(
+        "(8 samples); the export measured 0.0053 m/s, by onnxruntime 1.31.1 CPU, FP16 rounding explicit (10 images)"
+    )
 
 
 def test_a_changed_file_stops_and_nothing_of_it_is_run(bundle: Bundle, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class TestOneBundle:
         first, second = text.splitlines()[:2]
         assert first == "best_simple_lstm_model-fp16  pure, 1,612,194 parameters, fp16"
         assert second.startswith("action within 0.00")
-        assert second.endswith("x room")
+        assert second.endswith("x room, at the export")
         for words in (
             "runs here with ONNX Runtime 1.31.1, which vla-run takes by itself",
             "best_simple_lstm_model.pth, 8.7 MiB, SHA-256 ",

@@ -272,9 +272,9 @@ class TestPlans:
     @pytest.mark.parametrize(
         ("passed", "measured", "words"),
         [
-            (True, 0.0049, "checked: action within 0.0049 m/s, gate 0.02 m/s, 4.1x room (8 samples)"),
-            (False, 0.3, "REJECTED: action 0.3 m/s, gate 0.02 m/s, MISSED, 15x over (8 samples)"),
-            (False, None, "REJECTED: action NaN or infinite, gate 0.02 m/s, MISSED (8 samples)"),
+            (True, 0.0049, "checked: action within 0.0049 m/s of 0.02 m/s allowed, 4.1x room (8 samples)"),
+            (False, 0.3, "REJECTED: action 0.3 m/s of 0.02 m/s allowed, MISSED, 15x over (8 samples)"),
+            (False, None, "REJECTED: action NaN or infinite of 0.02 m/s allowed, MISSED (8 samples)"),
             (None, None, "NOT checked: not yet run."),
         ],
     )

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import BuildProgress, Silent
 from vla_edge.export.build.verify import utc_now
@@ -33,6 +35,7 @@ from .root import (
     discard,
     folder_name,
     folder_of,
+    next_number,
     opened_root,
     remove_older,
     switch,
@@ -117,7 +120,7 @@ def deploy(packed: Packed, root: Path, options: DeployOptions, screen: Screen | 
         if options.build:
             with screen.proving() as progress:
                 verification = prove(bundle, options.backend, options.plan, progress)
-        record = _kept_record(bundle, options, verification)
+        record = _kept_record(bundle, options, verification, next_number(root))
         switch(root, root / bundle.folder.name)
         removed = remove_older(root, options.keep)
         tidy(root)
@@ -208,17 +211,19 @@ def _opened(path: Path) -> Bundle | None:
 
 
 def _kept_record(
-    bundle: Bundle, options: DeployOptions, verification: PlanVerification | None
+    bundle: Bundle, options: DeployOptions, verification: PlanVerification | None, number: int
 ) -> DeployRecord:
     """What is known of the bundle here; of a run without checks, an earlier one's result stays."""
     earlier = read_record(bundle.folder, bundle.manifest_sha256)
     if verification is None and earlier is not None:
-        return earlier
-    record = DeployRecord(
-        manifest_sha256=bundle.manifest_sha256,
-        backend=options.backend,
-        deployed_utc=utc_now(),
-        verification=verification,
-    )
+        record = msgspec.structs.replace(earlier, number=number)
+    else:
+        record = DeployRecord(
+            manifest_sha256=bundle.manifest_sha256,
+            backend=options.backend,
+            deployed_utc=utc_now(),
+            verification=verification,
+            number=number,
+        )
     write_record(bundle, record)
     return record

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import Name, Sha256
@@ -27,6 +27,7 @@ class DeployRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         backend: the engine that it was deployed for.
         deployed_utc: such as "2026-11-26T01:02:03Z".
         verification: of its golden samples on that engine; None where none were run.
+        number: of this deploy in its folder; 0 of those from before they were counted.
     """
 
     record_version: Literal[1] = 1
@@ -34,6 +35,7 @@ class DeployRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     backend: Name
     deployed_utc: Name
     verification: PlanVerification | None
+    number: Annotated[int, Meta(ge=0, lt=1 << 53)] = 0
 
 
 def write_record(bundle: Bundle, record: DeployRecord) -> None:

@@ -20,6 +20,9 @@ from vla_edge.runtime.files.staging import claimed, remove, remove_leftovers, st
 from vla_edge.runtime.files.writable import refuse_unwritable
 from vla_edge.runtime.process.interrupts import uninterrupted
 
+from .record import read_record
+
+_COMING_PREVIOUS = ".previous.next"  # what `previous` is to be once `current` is another, see `switch`
 _log = logging.getLogger(__name__)
 _DEPLOYED = re.compile(r".+-(?P<digits>[0-9a-f]{12})", re.DOTALL)
 _MAX_NAME_BYTES = 150  # with the hash and a staging folder's affixes, what a file system takes
@@ -43,6 +46,7 @@ def opened_root(root: Path) -> Iterator[None]:
         with claimed(root):
             for link in (CURRENT, PREVIOUS):
                 read_link(root, link)
+            _finish_switch(root)
             yield
     except BlockingIOError as error:
         raise VlaError(
@@ -84,14 +88,30 @@ def folder_of(root: Path, link: str) -> Path | None:
 def switch(root: Path, target: Path) -> None:
     """Make a folder the current one, and the current one the previous. Both are as `folder_of` gives them.
 
-    `current` is exchanged last and in one step: whatever ends this process, it leads to the one or the other.
+    `current` is exchanged in one step: whatever ends this process, it leads to the one or the other. What `previous`
+    is to be is on the disk before that, under a hidden name; where this process ends in between, the next one gives
+    it its own.
     """
     running = folder_of(root, CURRENT)
     if running == target:
         return
     if running is not None:
-        _point(root, PREVIOUS, running)
+        _point(root, _COMING_PREVIOUS, running)
     _point(root, CURRENT, target)
+    _finish_switch(root)
+
+
+def _finish_switch(root: Path) -> None:
+    """Let `previous` be what a switch has left, unless that has not come to `current`."""
+    coming = root / _COMING_PREVIOUS
+    if not coming.is_symlink():
+        return
+    with uninterrupted():
+        if folder_of(root, _COMING_PREVIOUS) in (None, folder_of(root, CURRENT)):
+            coming.unlink()
+        else:
+            coming.replace(root / PREVIOUS)
+    sync_folder(root)
 
 
 def switch_back(root: Path, previous: Path) -> None:
@@ -125,13 +145,21 @@ def deployed_in(root: Path) -> list[Path]:
         with suppress(
             BundleError, OSError
         ):  # damaged, gone, or not ours: not to be counted, nor to be removed
-            if Bundle.unchecked(path).manifest_sha256.startswith(match["digits"]):
-                found.append((_last_change_ns(path), path))
-    return [path for _, path in sorted(found, reverse=True)]
+            sha256 = Bundle.unchecked(path).manifest_sha256
+            if sha256.startswith(match["digits"]):
+                record = read_record(path, sha256)
+                found.append((record.number if record else 0, _last_change_ns(path), path))
+    return [path for *_, path in sorted(found, reverse=True)]
+
+
+def next_number(root: Path) -> int:
+    """Of a deploy: one more than any before had. A clock does not tell their order: a board's may begin anew."""
+    records = (read_record(path, Bundle.unchecked(path).manifest_sha256) for path in deployed_in(root)[:1])
+    return max((record.number for record in records if record), default=0) + 1
 
 
 def _last_change_ns(folder: Path) -> int:
-    """When it was deployed: each time writes beside its plans."""
+    """When it was deployed, of those that have no number: each time writes beside its plans."""
     plans = folder / PLANS_FOLDER
     return (plans if plans.is_dir() else folder).stat().st_mtime_ns
 
@@ -139,15 +167,23 @@ def _last_change_ns(folder: Path) -> int:
 def remove_older(root: Path, keep: int) -> list[Path]:
     """Remove what was deployed, except current, previous and the latest ones up to `keep` in all.
 
+    What cannot be removed stays, and a warning names it: this comes after the switch, which is not undone by it.
+
     Returns:
         What is gone.
     """
     linked = {folder_of(root, link) for link in (CURRENT, PREVIOUS)} - {None}
     others = [path for path in deployed_in(root) if path not in linked]
-    removed = others[max(0, keep - len(linked)) :]
-    for path in removed:
-        discard(path)
-    return removed
+    return [path for path in others[max(0, keep - len(linked)) :] if _discarded(path)]
+
+
+def _discarded(folder: Path) -> bool:
+    try:
+        discard(folder)
+    except OSError as error:
+        _log.warning("%s could not be removed (%s); delete it.", folder, error.strerror)
+        return False
+    return True
 
 
 def discard(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from packed_files import edited_bundle, files_of, packed_file
 
 from vla_edge.export.deploy.deploy import Deployment, DeployOptions, deploy, roll_back
 from vla_edge.export.deploy.listing import list_root
-from vla_edge.export.deploy.root import folder_name
+from vla_edge.export.deploy.root import deployed_in, folder_name
 from vla_edge.export.packed.packed import open_packed
 from vla_edge.runtime import Policy
 from vla_edge.runtime.bundle.bundle import Bundle
@@ -106,6 +107,42 @@ class TestSwitching:
         for file in files:
             deployed(file, tmp_path, DeployOptions("onnxruntime", build=False, keep=3))
         assert names(tmp_path) == ["current", "policy-a", "policy-b", "policy-c", "previous"]
+
+    @pytest.mark.parametrize("counted", [True, False])
+    def test_the_latest_stay_though_the_clock_began_anew(
+        self, files: Files, tmp_path: Path, counted: bool
+    ) -> None:
+        """A board without a battery starts in the same year again and again."""
+        options = DeployOptions("onnxruntime", build=False, keep=4)
+        for days, file in zip((300, 200, 100), files, strict=True):
+            folder = deployed(file, tmp_path, options).folder
+            if not counted:  # from before deploys had numbers: then the clock is all there is
+                record = folder / "plans" / "deployed.json"
+                known = json.loads(record.read_bytes())
+                del known["number"]
+                record.write_text(json.dumps(known))
+            os.utime(folder / "plans", (days * 86400, days * 86400))
+        found = [Bundle.unchecked(folder).manifest.name for folder in deployed_in(tmp_path)]
+        assert found == [f"policy-{name}" for name in ("cba" if counted else "abc")]
+        deployed(files[0], tmp_path, options)  # the same again is the latest
+        assert Bundle.unchecked(deployed_in(tmp_path)[0]).manifest.name == "policy-a"
+
+    def test_an_older_one_that_cannot_be_removed_does_not_undo_the_switch(
+        self, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = deployed(files[0], tmp_path).folder
+        deployed(files[1], tmp_path)
+        rename = os.rename
+
+        def refused(source: Path, target: Path) -> None:
+            if source == first:
+                raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", refused)
+        assert deployed(files[2], tmp_path).removed == ()
+        assert current(tmp_path) == "policy-c"
+        assert f"{first} could not be removed (Operation not permitted); delete it." in caplog.text
 
     def test_a_link_that_was_made_by_hand_is_the_previous_one(self, files: Files, tmp_path: Path) -> None:
         shutil.copytree(files[0].with_suffix(""), tmp_path / "by-hand")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from killed_deploys import in_a_fork
 from packed_files import edited_bundle, packed_file
 
+from vla_edge.export.deploy.root import opened_root, switch
 from vla_edge.export.packed.packed import open_packed
 from vla_edge.export.packed.unpack import unpack
 
@@ -28,3 +33,29 @@ def test_whenever_a_deploy_is_killed_current_is_whole(files: tuple[Path, Path, P
     assert len(set(result["moments"])) > 20
     assert result["with_leftovers"] > 5  # kills came while something was half done,
     assert 0 < result["switched"] < 25  # and after the switch
+
+
+def test_whenever_a_switch_is_killed_the_way_back_stays(tmp_path: Path) -> None:
+    """After c was to follow b, which followed a: either nothing was done, or it leads back to b."""
+    before = tmp_path / "before"
+    for name in "abc":
+        (before / name).mkdir(parents=True)
+    (before / "previous").symlink_to("a")
+    (before / "current").symlink_to("b")
+    root, seen = tmp_path / "root", []
+
+    def work() -> None:
+        switch(root, root / "c")
+
+    for moment in range(1, 200):
+        shutil.copytree(before, root, symlinks=True)
+        status, _ = in_a_fork(work, moment)
+        with opened_root(root):
+            seen.append((os.readlink(root / "current"), os.readlink(root / "previous")))
+        assert sorted(path.name for path in root.glob("[!.]*")) == ["a", "b", "c", "current", "previous"]
+        assert not os.path.lexists(root / ".previous.next")
+        shutil.rmtree(root)
+        if status != signal.SIGKILL:
+            break
+    assert status == 0
+    assert list(dict.fromkeys(seen)) == [("b", "a"), ("c", "b")]

@@ -23,6 +23,7 @@ from vla_edge.export.packed.packed import open_packed
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.plan import read_record
 from vla_edge.runtime.engines.tensorrt.record import PlanRecord, StreamTimes
+from vla_edge.runtime.errors import EngineError
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -84,6 +85,15 @@ def test_a_plan_that_misses_its_gate_is_set_aside_and_the_current_policy_stays(
     assert Bundle.open(tmp_path / "root" / "current").manifest.name == "policy-a"
     assert list((tmp_path / "root").glob("policy-b-*/plans/*.plan.rejected"))
     assert list((tmp_path / "root").rglob(".*")) == []
+
+
+def test_a_plan_for_a_gpu_that_is_not_here_is_not_switched_to(tmp_path: Path) -> None:
+    file = packed_file(write_bundle(tmp_path / "a").folder, tmp_path / "a.vla")
+    with pytest.raises(EngineError, match=r"golden samples cannot run here: built for SM 8\.9") as caught:
+        deployed(file, tmp_path / "root", sm=89)
+    assert "--no-build" in caught.value.hint
+    assert not (tmp_path / "root" / "current").is_symlink()
+    assert not list((tmp_path / "root").rglob("*.plan"))
 
 
 def test_an_update_of_the_head_builds_its_part_alone(

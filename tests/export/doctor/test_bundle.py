@@ -57,7 +57,7 @@ def test_a_sound_bundle_runs_on_onnx_runtime(bundle: Bundle, tmp_path: Path) -> 
     assert found["plan"].found == "none; ONNX Runtime runs the graph on the CPU"
     assert found["samples"].found.startswith("ONNX Runtime 1.")
     assert re.search(
-        r" here: action within \S+ m/s of 0\.02 m/s allowed, .+ \(8 samples\)$", found["samples"].found
+        r" here: action within \S+ m/s of 0\.02 m/s allowed, .+ \(8 samples\);", found["samples"].found
     )
 
 

@@ -44,7 +44,7 @@ from vla_edge.runtime.files.writable import refuse_unwritable
 from .memory import check_disk, prediction, room_on
 from .options import BuildOptions
 from .parts.earlier import Earlier, find_earlier
-from .parts.making import Work, finished, keep_finished, make_all, take
+from .parts.making import Work, finished, keep_finished, make_all, take, taken_parts_told
 from .parts.placing import finish_killed, publish, set_aside, tidy, write_record
 from .parts.streams import settle_streams
 from .parts.wanted import layout_of
@@ -115,7 +115,8 @@ def build_plan(
             staged = _build_into(staging, path, bundle, target, options, progress)
             if target.shares_memory:
                 target = held.enter_context(_open(options))
-            staged = _verify(staged, bundle, target, options.memory, progress)
+            with taken_parts_told(staged):
+                staged = _verify(staged, bundle, target, options.memory, progress)
             staged = replace(staged, record=settle_streams(staged, bundle, target, options.memory))
             record = publish(staged, path)
         return BuildResult(path, record, fresh=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vla_edge.runtime.bundle.finding import find_bundles
-from vla_edge.runtime.engines.tensorrt.plan import PlanFile, open_part, read_record
-from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, plan_path, record_path, rejected_in
-from vla_edge.runtime.engines.tensorrt.record import Machine, PartRecord, PlanRecord
+from vla_edge.runtime.engines.tensorrt.plan import PlanFile, read_record
+from vla_edge.runtime.engines.tensorrt.plan_names import plan_path, record_path
+from vla_edge.runtime.engines.tensorrt.record import Machine, PartRecord
 from vla_edge.runtime.errors import BundleError, EngineError
 
 _log = logging.getLogger(__name__)
@@ -34,15 +34,6 @@ class Kept:
     def path(self) -> Path:
         return self.plan.file(self.part)
 
-    def is_sound(self) -> bool:
-        """Whether the file is what its record says, to the last byte."""
-        try:
-            with open_part(self.plan, self.part):
-                return True
-        except EngineError as error:
-            _log.warning("nothing is taken from %s: %s", self.path, error.problem)
-            return False
-
 
 @dataclass(frozen=True)
 class Earlier:
@@ -51,7 +42,7 @@ class Earlier:
     Attributes:
         parts: by their key.
         splits: where such plans of several parts were cut, each once.
-        built: every part that was built for that machine, checked or not: its memory was measured.
+        built: every part of plans for that machine, checked or not: the memory of its build was measured.
     """
 
     parts: dict[str, Kept] = field(default_factory=dict)
@@ -62,25 +53,25 @@ class Earlier:
 def find_earlier(folder: Path, machine: Machine) -> Earlier:
     """Read the side files of a bundle's plans and of those beside it; no plan is opened.
 
-    What a gate has refused is not among the parts, whatever other plan holds the same bytes.
+    A part is good where a plan of it passed its golden samples. It stays so when another plan that has it is set
+    aside: what was bad there is in a part that no plan passed with.
 
     Args:
         folder: of the bundle, whose own plans come first.
         machine: that they must have been built for, and on.
     """
-    records = [(at, plan.record, plan) for at in _bundles(folder) if (plan := _read(at, machine))]
-    rejected = {part.sha256 for at in _bundles(folder) for part in _rejected(at, machine)}
     parts: dict[str, Kept] = {}
     splits: dict[tuple[str, ...], None] = {}
     built: list[PartRecord] = []
-    for _, record, plan in records:
-        built += [part for part in record.parts if part.build.found_in is None]
+    for plan in filter(None, (_read(at, machine) for at in _bundles(folder))):
+        record = plan.record
+        built += record.parts
         if not record.verification.passed:
             continue
-        sound = [part for part in record.parts if part.key is not None and part.sha256 not in rejected]
-        for part in sound:
-            parts.setdefault(str(part.key), Kept(plan, part))
-        if len(record.parts) > 1 and sound:
+        for part in record.parts:
+            if part.key is not None:
+                parts.setdefault(part.key, Kept(plan, part))
+        if len(record.parts) > 1:
             splits[tuple(part.name for part in record.parts[:-1])] = None
     return Earlier(parts, tuple(splits), tuple(built))
 
@@ -95,20 +86,9 @@ def _bundles(folder: Path) -> list[Path]:
 
 
 def _read(bundle: Path, machine: Machine) -> PlanFile | None:
+    """The plan for this machine by its side file, if there is one that can be read."""
     path = plan_path(bundle, machine.backend, machine.version, machine.sm)
-    record = _record_of(path, bundle, machine)
-    return PlanFile(path, record, bundle) if record else None
-
-
-def _rejected(bundle: Path, machine: Machine) -> Iterator[PartRecord]:
-    for name in rejected_in(bundle):
-        record = _record_of(bundle / PLANS_FOLDER / name, bundle, machine)
-        yield from record.parts if record else ()
-
-
-def _record_of(path: Path, bundle: Path, machine: Machine) -> PlanRecord | None:
-    """The side file, if there is one, it can be read, and is of a plan for this machine."""
-    if not record_path(path).exists():
+    if not os.path.lexists(record_path(path)):
         return None
     try:
         record = read_record(path, bundle)
@@ -122,4 +102,5 @@ def _record_of(path: Path, bundle: Path, machine: Machine) -> PlanRecord | None:
         machine.sm,
         machine.gpu,
     )
-    return record if same else None
+    names = {part.name for part in record.parts}
+    return PlanFile(path, record, bundle) if same and len(names) == len(record.parts) else None

@@ -7,13 +7,15 @@ import mmap
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from vla_edge.export.build.memory import check_disk
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.process.memory_watch import watch_of
 from vla_edge.export.build.process.messages import Job
@@ -25,16 +27,20 @@ from vla_edge.export.parts.split import write_part
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
-from vla_edge.runtime.engines.tensorrt.plan import CHUNK_BYTES, hash_plan
-from vla_edge.runtime.engines.tensorrt.plan_names import PART_SUFFIX, RECORD_SUFFIX
+from vla_edge.runtime.engines.tensorrt.plan import CHUNK_BYTES, PlanFile, hash_plan
+from vla_edge.runtime.engines.tensorrt.plan_names import PART_SUFFIX, RECORD_SUFFIX, backend_option
 from vla_edge.runtime.engines.tensorrt.record import BuildFacts, Contents, PartRecord
+from vla_edge.runtime.errors import EngineError, ParityError
 from vla_edge.runtime.files.atomic import write_atomically
-from vla_edge.runtime.files.regular_file import open_regular, read_regular
+from vla_edge.runtime.files.regular_file import open_regular, read_regular, regular_size
 from vla_edge.runtime.files.staging import remove
+from vla_edge.runtime.printable import printable
 
-from .earlier import Earlier
+from .earlier import Earlier, Kept
 from .labels import Labelled
 from .wanted import Wanted
+
+_log = logging.getLogger(__name__)
 
 _GRAPHS = "graphs"
 _MAX_NOTE_BYTES = 8 << 20
@@ -94,13 +100,19 @@ def keep_finished(staging: Path) -> bool:
 
 
 def take(wanted: Iterable[Wanted], earlier: Earlier, staging: Path) -> dict[str, PartRecord]:
-    """Parts that other plans have, by their file's name here; linked, or copied where that cannot be."""
+    """Parts that other plans have, by their file's name here; linked, or copied where that cannot be.
+
+    Those plans are other builds', even other users', and may go or change at any moment: what cannot be had, or is
+    not what its record says to the last byte, is left to be built.
+
+    Raises:
+        ResourceError: no room for a copy, nor for the part if it were built.
+    """
     taken = {}
     for part in wanted:
         kept = earlier.parts.get(part.key) if part.key is not None else None
-        if kept is None or not kept.is_sound():
+        if kept is None or not _taken(kept, staging / part.file):
             continue
-        _link(kept.path, staging / part.file)
         predicted = part.need.together // _MIB
         build = msgspec.structs.replace(
             kept.part.build, found_in=kept.plan.record.bundle, predicted_mib=predicted
@@ -109,12 +121,43 @@ def take(wanted: Iterable[Wanted], earlier: Earlier, staging: Path) -> dict[str,
     return taken
 
 
-def _link(source: Path, target: Path) -> None:
+def _taken(kept: Kept, target: Path) -> bool:
+    """Whether the part is there now, and what its record says; checked where it is from now on."""
+    try:
+        _link(kept.path, target, kept.part.size_bytes)
+        if regular_size(target) == kept.part.size_bytes and _hashed(target) == _File.of(kept.part):
+            return True
+        problem = "it was changed since it was built"
+    except (OSError, ValueError) as error:  # an empty file
+        problem = str(error)
+    _log.warning("nothing is taken from %s: %s", kept.path, problem)
+    remove(target)
+    return False
+
+
+def _link(source: Path, target: Path, size_bytes: int) -> None:
     try:
         os.link(source, target)
     except OSError:  # a file system without hard links, or another one
         with open_regular(source) as file:
+            check_disk(target.parent, size_bytes)
             write_atomically(target, lambda copy: shutil.copyfileobj(file, copy, _COPIED_BYTES))
+
+
+@contextmanager
+def taken_parts_told(plan: PlanFile) -> Iterator[None]:
+    """Say of a plan that cannot be loaded, or misses a gate, how to have it without parts of other plans.
+
+    Else the next build would take them again, and end as this one.
+    """
+    try:
+        yield
+    except (EngineError, ParityError) as error:
+        if any(part.build.found_in is not None for part in plan.record.parts):
+            command = f"vla-build {plan.folder}{backend_option(plan.record.machine.backend)} --no-reuse"
+            error.hint += printable(f" Parts of it were taken from other plans; to build all anew: {command}")
+            error.args = (f"{error.problem}\n{error.hint}",)
+        raise
 
 
 def make(part: Wanted, at: int, of: int, work: Work) -> PartRecord:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.json_text import json_text
@@ -13,13 +14,27 @@ from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES
 from vla_edge.runtime.version import VERSION
 
-from .parts.arguments import parts_options
+from .parts.arguments import bundle_folder, memory_options, parts_options
 
 if TYPE_CHECKING:
     from vla_edge.runtime.bundle.bundle import Bundle
 
     from .build import BuildResult
     from .options import BuildOptions
+
+_OF_BUILDS = (
+    "level",
+    "aux_streams",
+    "workspace_mib",
+    "tf32",
+    "cache_path",
+    "no_timing_cache",
+    "parts",
+    "memory_limit",
+    "reuse",
+    "ignore_memory",
+    "force",
+)
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
@@ -36,17 +51,7 @@ if TYPE_CHECKING:
     help="TensorRT-RTX: build for this compute capability (89 is 8.9) although that GPU is not here; repeatable.",
 )
 @click.option(
-    "--level",
-    type=click.IntRange(0, 5),
-    default=3,
-    show_default=True,
-    help="How long to search for fast kernels.",
-)
-@click.option(
     "--aux-streams", type=click.IntRange(0), help="Most streams beside the main one [TensorRT's choice]."
-)
-@click.option(
-    "--workspace-mib", type=click.IntRange(1), help="Most scratch memory of a layer [all there is]."
 )
 @click.option("--tf32/--no-tf32", default=False, show_default=True, help="Let FP32 matmuls round to 10 bits.")
 @click.option(
@@ -61,7 +66,7 @@ if TYPE_CHECKING:
     help="Package for device memory.",
 )
 @parts_options
-@click.option("--ignore-memory", is_flag=True, help="Neither look at what memory is free, nor warn.")
+@memory_options
 @click.option("--force", is_flag=True, help="Build all anew, even where a good plan is there.")
 @click.option("--verify", "verify_only", is_flag=True, help="Build nothing: check the plan that is there.")
 @click.option("--stages", "stages_only", is_flag=True, help="Keep nothing: measure the error of each stage.")
@@ -96,12 +101,15 @@ def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json:
         raise click.UsageError("--verify and --stages exclude each other.")
     if stages_only and len(sms) > 1:
         raise click.UsageError("--stages measures one engine: give --sm once.")
+    if verify_only and (without := _given_for_a_build()):
+        raise click.UsageError(f"--verify builds nothing: leave out {', '.join(without)}.")
     if no_timing_cache and cache_path:
         raise click.UsageError("--timing-cache and --no-timing-cache exclude each other.")
     from vla_edge.runtime.bundle.bundle import Bundle
 
     from .options import BuildOptions
 
+    bundle = bundle_folder(bundle)
     opened = Bundle.open(bundle)
     chosen = [
         BuildOptions(**options, sm=sm, timing_cache=not no_timing_cache, timing_cache_path=cache_path)
@@ -112,6 +120,17 @@ def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json:
     results = [_build(opened, option, verify_only, as_json) for option in chosen]
     _print_results(results, bundle, as_json)
     return 0
+
+
+def _given_for_a_build() -> list[str]:
+    """The options on the command line that mean nothing where nothing is built."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in _OF_BUILDS
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
 
 
 def _build(bundle: Bundle, options: BuildOptions, verify_only: bool, as_json: bool) -> BuildResult:

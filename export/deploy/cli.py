@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vla_edge.export.build.parts.arguments import parts_options
+from vla_edge.export.build.parts.arguments import bundle_folder, memory_options, parts_options
 from vla_edge.export.screen.progress import BYTES, stage
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, verbose_option
 from vla_edge.runtime.engines.registry import WITHOUT_PLANS
@@ -41,8 +41,8 @@ def group() -> None:
     "--since",
     type=_PATH,
     metavar="OTHER",
-    help="Leave out what the target has of OTHER: a bundle, the file that one was packed into, or its "
-    "manifest.json alone (then only whole files are left out).",
+    help="Leave out what the target has of OTHER: a bundle, the file that one was packed into, or a copy of its "
+    "manifest.json (which tells whole files only: little is left out).",
 )
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
@@ -66,7 +66,7 @@ def pack(bundle: Path, output: Path, since: Path | None, force: bool, as_json: b
     from .view import print_packed
 
     require_output(output, force)
-    opened = Bundle.open(bundle, "size")
+    opened = Bundle.open(bundle_folder(bundle), "size")
     size_bytes = sum(entry.size_bytes for entry in opened.manifest.files)
     known = None
     if since:
@@ -76,14 +76,18 @@ def pack(bundle: Path, output: Path, since: Path | None, force: bool, as_json: b
         content = read_content(opened, known, advance)
     with stage(f"writing {output.name}", content.index.packed_bytes, BYTES) as advance:
         written = write_packed(content, output, force, advance)
-    print_packed(content.index, output, written, as_json)
+    print_packed(content.index, output, written, as_json, known is not None and not known.blocks)
 
 
 @click.command("unpack", short_help="Make a bundle out of such a file.", context_settings=COMMAND_SETTINGS)
 @click.argument("file", type=_PATH)
 @click.argument("folder", type=_PATH, metavar="DIR")
 @click.option(
-    "--base", "bases", type=_PATH, multiple=True, help="A bundle that has what was left out; repeatable."
+    "--base",
+    "bases",
+    type=_PATH,
+    multiple=True,
+    help="A bundle that has what was left out; repeatable [the one beside DIR].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @verbose_option
@@ -102,10 +106,11 @@ def unpack(file: Path, folder: Path, bases: tuple[Path, ...], as_json: bool) -> 
     from vla_edge.export.packed.unpack import unpack as make
     from vla_edge.runtime.bundle.bundle import Bundle
 
+    from .beforehand import beside
     from .view import print_unpacked
 
     with open_packed(file) as packed:
-        opened = [Bundle.open(base, "size") for base in bases]
+        opened = [Bundle.open(base, "size") for base in bases] or beside(packed, folder)
         with stage(f"unpacking {file.name}", packed.index.bundle_bytes, BYTES) as advance:
             origins = make(packed, folder, opened, advance)
         print_unpacked(packed.index, folder, origins, as_json)
@@ -135,6 +140,7 @@ def unpack(file: Path, folder: Path, bases: tuple[Path, ...], as_json: bool) -> 
     "--device", type=click.IntRange(0), default=0, show_default=True, help="CUDA's index of the GPU."
 )
 @parts_options
+@memory_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 @verbose_option
 def deploy(

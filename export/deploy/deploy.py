@@ -1,14 +1,15 @@
 """From a packed file to the policy that a robot runs next; the one that runs stays until the new one is proven.
 
-The order: unpack beside the others; build and check; keep the result; switch the link; remove older ones.
+The order: what can be known at once; unpack beside the others; build and check; keep the result; switch the link;
+remove older ones.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +27,7 @@ from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND
 from vla_edge.runtime.engines.tensorrt.record import PlanVerification
 from vla_edge.runtime.errors import BundleError, InputError
 
+from .beforehand import read_all, require_disk, require_engine
 from .prove import prove
 from .record import DeployRecord, read_record, write_record
 from .root import (
@@ -52,6 +54,12 @@ class Screen(Protocol):
     def unpacking(self, size_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
         """Yields what is called with numbers of bytes done."""
 
+    def reading(self, size_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
+        """The same, of a file of which nothing needs to be unpacked."""
+
+    def remark(self, text: str) -> None:
+        """Something to know, such as what a failure has left."""
+
     def proving(self) -> AbstractContextManager[BuildProgress]: ...
 
 
@@ -60,6 +68,12 @@ class NoScreen:
 
     def unpacking(self, size_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
         return nullcontext(nothing)
+
+    def reading(self, size_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
+        return nullcontext(nothing)
+
+    def remark(self, text: str) -> None:
+        return None
 
     def proving(self) -> AbstractContextManager[BuildProgress]:
         return nullcontext(Silent())
@@ -91,6 +105,7 @@ class Deployment:
         previous: the one before, to which `roll_back` goes.
         origins: of the unpacked bytes; None where the bundle was there already.
         verification: of golden samples, now or earlier; None where none were ever run.
+        proven_now: whether they were run now.
         removed: older ones that are gone.
     """
 
@@ -98,6 +113,7 @@ class Deployment:
     previous: Path | None
     origins: Origins | None
     verification: PlanVerification | None
+    proven_now: bool
     removed: tuple[Path, ...]
 
 
@@ -115,17 +131,25 @@ def deploy(packed: Packed, root: Path, options: DeployOptions, screen: Screen | 
     """
     screen = screen or NoScreen()
     with opened_root(root):
-        bundle, origins = _placed(packed, root, screen)
-        verification = None
-        if options.build:
-            with screen.proving() as progress:
-                verification = prove(bundle, options.backend, options.plan, progress)
-        record = _kept_record(bundle, options, verification, next_number(root))
+        with _tells_what_is_left(packed, root, screen):
+            if options.build:
+                require_engine(options.backend, options.plan)
+            bundle, origins = _placed(packed, root, options, screen)
+            verification = None
+            if options.build:
+                with screen.proving() as progress:
+                    verification = prove(bundle, options.backend, options.plan, progress)
+            record = _kept_record(bundle, options, verification, next_number(root))
         switch(root, root / bundle.folder.name)
         removed = remove_older(root, options.keep)
         tidy(root)
         return Deployment(
-            bundle.folder, folder_of(root, PREVIOUS), origins, record.verification, tuple(removed)
+            folder=bundle.folder,
+            previous=folder_of(root, PREVIOUS),
+            origins=origins,
+            verification=record.verification,
+            proven_now=verification is not None,
+            removed=tuple(removed),
         )
 
 
@@ -150,6 +174,10 @@ def roll_back(root: Path, to: str | None = None) -> Path:
     with opened_root(root):
         running = folder_of(root, CURRENT)
         target = folder_of(root, PREVIOUS) if to is None else _named(root, to)
+        if to is not None and target == running:
+            raise InputError(
+                f"{to} is the current bundle of {root} already.", f"See what is there: vla-bundle list {root}"
+            )
         if target is None or target == running:
             raise InputError(
                 f"{root} has no other bundle to go back to.", f"See what is there: vla-bundle list {root}"
@@ -170,10 +198,32 @@ def _named(root: Path, name: str) -> Path:
     return found[0]
 
 
-def _placed(packed: Packed, root: Path, screen: Screen) -> tuple[Bundle, Origins | None]:
-    """The bundle in its folder, unpacked now unless it is there and sound."""
-    folder = root / folder_name(packed.index.name, packed.index.manifest_sha256)
+@contextmanager
+def _tells_what_is_left(packed: Packed, root: Path, screen: Screen) -> Iterator[None]:
+    """After a failure, Ctrl-C among them: which policy runs next, and from where the same command goes on."""
+    try:
+        yield
+    except BaseException:
+        running = folder_of(root, CURRENT)
+        stays = f"current is what it was, {running.name}" if running else "nothing is current, as before"
+        folder = _folder(packed, root)
+        here = folder.is_dir() and folder != running
+        screen.remark(f"{stays}; {folder} stays: the same command goes on from it" if here else stays)
+        raise
+
+
+def _folder(packed: Packed, root: Path) -> Path:
+    return root / folder_name(packed.index.name, packed.index.manifest_sha256)
+
+
+def _placed(
+    packed: Packed, root: Path, options: DeployOptions, screen: Screen
+) -> tuple[Bundle, Origins | None]:
+    """The bundle in its folder, unpacked now unless it is there and sound; the file is read in any case."""
+    folder = _folder(packed, root)
     if os.path.lexists(folder):
+        with screen.reading(packed.index.packed_bytes) as advance:
+            read_all(packed, advance)
         try:
             bundle = Bundle.open(folder)
             if bundle.manifest_sha256 == packed.index.manifest_sha256:
@@ -188,6 +238,8 @@ def _placed(packed: Packed, root: Path, screen: Screen) -> tuple[Bundle, Origins
             )
         _log.warning("%s It is unpacked again.", problem)
         discard(folder)
+    if options.build:
+        require_disk(packed, root, folder, options.backend)
     with screen.unpacking(packed.index.bundle_bytes) as advance:
         origins = unpack(packed, folder, _bases(packed, root), advance)
     return Bundle.open(folder, "size"), origins

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from vla_edge.export.build.progress import BuildProgress, ShownProgress
-from vla_edge.export.screen.progress import BYTES, stage
+from vla_edge.export.screen.progress import BYTES, note, stage
 from vla_edge.runtime.command.console import stderr_console
 
 
@@ -22,6 +22,12 @@ class ShownScreen:
 
     def unpacking(self, size_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
         return stage(f"unpacking {self._name}", size_bytes, BYTES)
+
+    def reading(self, size_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
+        return stage(f"checking {self._name}", size_bytes, BYTES)
+
+    def remark(self, text: str) -> None:
+        note(stderr_console(), text)
 
     def proving(self) -> AbstractContextManager[BuildProgress]:
         return ShownProgress(stderr_console())

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.padding import Padding
 
 from vla_edge.export.build.view import verdict
 from vla_edge.export.packed.index import Index
 from vla_edge.export.packed.unpack import Origins
-from vla_edge.export.screen.screen import escape, one_line, plain_table, prose, result_console, say, size
+from vla_edge.export.screen.screen import escape, one_line, prose, result_console, say, size
 from vla_edge.runtime.bundle.finding import CURRENT
 from vla_edge.runtime.command.json_text import json_text
 
@@ -20,11 +21,24 @@ from .deploy import Deployment
 from .listing import Listed
 
 NOT_CHECKED = "NOT checked: no golden sample was run here"
+_LITTLE_SAVED = 0.5
+_BY_FILES = (
+    "Little was left out: a manifest alone tells whole files, not the tensors in them. Give --since that bundle, or "
+    "the file that it was packed into."
+)
 RESTART = "Restart the robot's program: one that runs keeps what it has loaded."
 
 
-def print_packed(index: Index, output: Path, size_bytes: int, as_json: bool) -> None:
-    """A file that was packed: its size, and what it is good for."""
+def print_packed(index: Index, output: Path, size_bytes: int, as_json: bool, by_files: bool = False) -> None:
+    """A file that was packed: its size, and what it is good for.
+
+    Args:
+        index: of the file.
+        output: its path.
+        size_bytes: its size.
+        as_json: for a program.
+        by_files: of the other bundle only a manifest was there.
+    """
     if as_json:
         _print_json(
             {
@@ -42,7 +56,10 @@ def print_packed(index: Index, output: Path, size_bytes: int, as_json: bool) -> 
     say(console, f"{escape(str(output))}  {size(size_bytes)}  {_identity(index.name, index.manifest_sha256)}")
     if index.since:
         since = _identity(index.since.name, index.since.manifest_sha256)
-        prose(console, f"of {size(index.bundle_bytes)}; for a target that has {since}")
+        share = f"{size(index.packed_bytes)} of the bundle's {size(index.bundle_bytes)}"
+        prose(console, f"an update, with {share}, for a target that has {since}")
+        if by_files and index.packed_bytes > _LITTLE_SAVED * index.bundle_bytes:
+            prose(console, _BY_FILES)
 
 
 def print_unpacked(index: Index, folder: Path, origins: Origins, as_json: bool) -> None:
@@ -76,7 +93,10 @@ def print_deployed(deployment: Deployment, root: Path, as_json: bool) -> None:
         )
         return
     console = result_console()
-    prose(console, f"[bold]{verdict(verification) if verification else NOT_CHECKED}[/]")
+    checked = verdict(verification) if verification else NOT_CHECKED
+    if verification and not deployment.proven_now:
+        checked = f"NOT checked now; {one_line(verification.checked_utc or 'earlier')}: {checked}"
+    prose(console, f"[bold]{checked}[/]")
     _say_current(root, deployment.folder)
     say(console, f"  {told(origins) if origins else 'was there already'}")
     if deployment.previous:
@@ -96,7 +116,7 @@ def print_rolled_back(root: Path, folder: Path, as_json: bool) -> None:
 
 
 def print_list(root: Path, listed: Sequence[Listed], as_json: bool) -> None:
-    """A line for each bundle."""
+    """Two lines for each bundle: its name, size and links; what was proven of it, or what is wrong."""
     if as_json:
         _print_json({"root": str(root), "bundles": [_as_json(one) for one in listed]})
         return
@@ -104,15 +124,16 @@ def print_list(root: Path, listed: Sequence[Listed], as_json: bool) -> None:
     if not listed:
         say(console, f"nothing was deployed in {escape(str(root))}")
         return
-    table = plain_table(("", "bundle", "size", "golden samples"), right=("size",))
     for one in listed:
+        # a name is to be copied: whole, on a line that nothing widens
+        links = f"  {', '.join(one.links)}" if one.links else ""
+        say(console, f"[bold]{one_line(one.folder.name)}[/]  {size(one.size_bytes)}{links}")
         checked = verdict(one.record.verification) if one.record and one.record.verification else NOT_CHECKED
-        said = "[red]DAMAGED, see below[/]" if one.problem else checked
-        table.add_row(", ".join(one.links), one_line(one.folder.name), size(one.size_bytes), said)
-    console.print(table)
-    for one in listed:
-        if one.problem:
-            say(console, f"damaged: {escape(one.problem)}")
+        said = f"[red]damaged:[/] {escape(one.problem)}" if one.problem else checked
+        console.print(
+            Padding(said, (0, 0, 0, 2)) if console.is_terminal else f"  {said}",
+            soft_wrap=not console.is_terminal,
+        )
 
 
 def _as_json(one: Listed) -> dict[str, Any]:
@@ -136,11 +157,11 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 def told(origins: Origins) -> str:
-    """Such as "42.0 MiB from the file, 3.0 GiB from bundles here"."""
+    """Such as "42.0 MiB from the file, 3.0 GiB shared with bundles here (hard links)"."""
     parts = (
         (origins.file, "from the file"),
-        (origins.base, "from bundles here"),
-        (origins.linked, "linked to bundles here"),
+        (origins.base, "copied from bundles here"),
+        (origins.linked, "shared with bundles here (hard links)"),
         (origins.kept, "from a run that was killed"),
     )
     return ", ".join(f"{size(count)} {word}" for count, word in parts if count)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from vla_edge.runtime.bundle.bundle import Bundle
-from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, WEIGHTS_NAME
+from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, WEIGHTS_NAME
+from vla_edge.runtime.bundle.manifest_file import decode
 from vla_edge.runtime.errors import BundleError, InputError
 from vla_edge.runtime.files.atomic import write_atomically
 from vla_edge.runtime.files.digest import sha256_of
+from vla_edge.runtime.files.regular_file import read_regular, regular_size
 from vla_edge.runtime.files.writable import refuse_unwritable
 
 from .bases import place_reader
@@ -51,18 +54,19 @@ def known_by(path: Path, advance: Advance = nothing) -> Known:
     """What a target has that has the bundle `path`.
 
     Args:
-        path: a bundle; an earlier packed file, which lists all blocks of its bundle; or a manifest.json without
-            its bundle, by which whole files are known, but no blocks of them.
+        path: a bundle; an earlier packed file, which lists all blocks of its bundle; or a manifest of any name
+            without its bundle, by which whole files are known, but no blocks of them.
         advance: called with numbers of bytes hashed.
 
     Raises:
         BundleError: none of these, or damaged.
     """
-    if path.name == MANIFEST_NAME:
-        bundle = Bundle.unchecked(path.parent)
-        if not (path.parent / WEIGHTS_NAME).exists():
-            return Known(_identity(bundle), files=frozenset(entry.sha256 for entry in bundle.manifest.files))
+    if path.name == MANIFEST_NAME and (path.parent / WEIGHTS_NAME).exists():
         path = path.parent
+    if (data := _manifest_in(path)) is not None:
+        manifest = decode(data, str(path))
+        since = Since(name=manifest.name, manifest_sha256=hashlib.sha256(data).hexdigest())
+        return Known(since, files=frozenset(entry.sha256 for entry in manifest.files))
     if path.is_dir():
         bundle = Bundle.open(path, "size")
         places = (place for each in paths_of(bundle) for place in places_in(bundle, each, advance))
@@ -71,6 +75,17 @@ def known_by(path: Path, advance: Advance = nothing) -> Known:
         index = packed.index
         since = Since(name=index.name, manifest_sha256=index.manifest_sha256)
         return Known(since, frozenset(block.sha256 for block in index.blocks))
+
+
+def _manifest_in(path: Path) -> bytes | None:
+    """The bytes of a manifest, which is told by how it begins; None of a folder and of any other file."""
+    try:
+        if path.is_dir() or regular_size(path) > MAX_MANIFEST_BYTES:
+            return None
+        data = read_regular(path, MAX_MANIFEST_BYTES)
+    except OSError:  # told in the words of who opens it next
+        return None
+    return data if data.lstrip()[:1] == b"{" else None
 
 
 def read_content(bundle: Bundle, known: Known | None = None, advance: Advance = nothing) -> Content:
@@ -133,6 +148,10 @@ def require_output(output: Path, force: bool) -> None:
             f"{output} exists already.", "Choose another file with -o, or replace it with --force."
         )
     refuse_unwritable(output.parent)
+    if not output.parent.is_dir():
+        raise InputError(
+            f"the folder {output.parent} does not exist.", "Make it, or choose another file with -o."
+        )
 
 
 def write_packed(content: Content, output: Path, replace: bool = False, advance: Advance = nothing) -> int:

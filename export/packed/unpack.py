@@ -7,6 +7,7 @@ written again.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from .blocks import Advance, Place, nothing
 from .index import PackedFile
 from .packed import Packed
 from .room import require_room
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -86,6 +89,9 @@ def fill(packed: Packed, folder: Path, bases: Bases, advance: Advance = nothing)
     origins = Origins()
     _clear(folder, {file.path for file in packed.index.files})
     rest = [file for file in packed.index.files if not _link(file, folder, bases, origins, advance)]
+    _log.info(
+        "%d files are linked, to be written: %s", len(packed.index.files) - len(rest), [f.path for f in rest]
+    )
     require_room(folder, sum(file.size_bytes - _size(folder / file.path) for file in rest), "the bundle")
     places = _left_out(packed, rest, bases)
     with place_reader() as reader:
@@ -142,7 +148,7 @@ def _left_out(packed: Packed, files: Sequence[PackedFile], bases: Bases) -> dict
         raise BundleError(
             f"{packed.path} leaves out what {since.name} {since.manifest_sha256[:12]} has, and {len(missing)} "
             f"blocks of that, {size_bytes / (1 << 20):.1f} MiB, are in no bundle that was given.",
-            "Give that bundle (--base BUNDLE, or in ROOT), or pack a whole one, without --since.",
+            "Put that bundle beside it (or unpack with --base BUNDLE), or pack a whole one, without --since.",
         )
     return places
 
@@ -175,6 +181,7 @@ def _write(
             advance(block.size_bytes)
         os.ftruncate(descriptor, file.size_bytes)
         os.fsync(descriptor)
+    _log.info("%s: %d bytes written in %d blocks", file.path, file.size_bytes, len(file.blocks))
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import click
 
-_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
-_SIZE = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?({'|'.join(_UNITS)})")
-_MOST_PARTS = 64
+# Large or small letters; a letter alone is, as docker and systemd have it, a power of 1024.
+_PREFIXES = "kmgt"
+_SIZE = re.compile(rf"([0-9]{{1,9}}(?:\.[0-9]{{1,9}})?) ?([{_PREFIXES}])(ib?|b)?", re.IGNORECASE)
 
 
 class PartsType(click.ParamType):
@@ -19,10 +20,12 @@ class PartsType(click.ParamType):
     name = "parts"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto" or isinstance(value, int):
+        if isinstance(value, int):
             return value
-        if not re.fullmatch("[0-9]{1,3}", value) or not 1 <= int(value) <= _MOST_PARTS:
-            self.fail(f"{value!r} is neither 'auto' nor a number from 1 to {_MOST_PARTS}.", param, ctx)
+        if value.lower() == "auto":
+            return "auto"
+        if not re.fullmatch("[0-9]{1,3}", value) or not int(value):  # the graph says how many at most
+            self.fail(f"{value!r} is neither 'auto' nor a number of parts, such as 5.", param, ctx)
         return int(value)
 
 
@@ -35,10 +38,25 @@ class MemoryType(click.ParamType):
         if isinstance(value, int):
             return value
         found = _SIZE.fullmatch(value.strip())
-        size = float(found[1]) * _UNITS[found[2]] if found else math.nan
+        size = math.nan
+        if found:
+            base = 1000 if (found[3] or "").lower() == "b" else 1024
+            size = float(found[1]) * base ** (_PREFIXES.index(found[2].lower()) + 1)
         if not size >= 1:
             self.fail(f"{value!r} is no amount of memory, such as 12GiB or 900MiB.", param, ctx)
         return int(size)
+
+
+def bundle_folder(path: Path) -> Path:
+    """The bundle that is meant, where somebody gives its manifest."""
+    from vla_edge.runtime.bundle.manifest import MANIFEST_NAME
+
+    return path.parent if path.name == MANIFEST_NAME and path.is_file() else path
+
+
+def memory_options(command: Any) -> Any:
+    """Add what helps where memory is short, for the fields of `BuildOptions` of these names."""
+    return _level(_workspace(_ignore_memory(command)))
 
 
 def cutting_options(command: Any) -> Any:
@@ -51,6 +69,19 @@ def parts_options(command: Any) -> Any:
     return _parts(_memory_limit(_no_reuse(command)))
 
 
+_level = click.option(
+    "--level",
+    type=click.IntRange(0, 5),
+    default=3,
+    show_default=True,
+    help="How long to search for fast kernels.",
+)
+_workspace = click.option(
+    "--workspace-mib", type=click.IntRange(1), help="Most scratch memory of a layer [all there is]."
+)
+_ignore_memory = click.option(
+    "--ignore-memory", is_flag=True, help="Neither look at what memory is free, nor warn."
+)
 _parts = click.option(
     "--parts",
     type=PartsType(),

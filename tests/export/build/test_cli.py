@@ -84,6 +84,17 @@ def test_options_that_exclude_each_other_are_refused(
     assert "exclude each other" in str(result.exception)
 
 
+@pytest.mark.parametrize("options", [("--force",), ("--parts", "3"), ("--no-reuse",), ("--level", "3")])
+def test_a_check_takes_no_options_of_builds(built: tuple[Bundle, Path], options: tuple[str, ...]) -> None:
+    words = f"--verify builds nothing: leave out {options[0]}"
+    assert words in str(run(built[0].folder, "--verify", *options).exception)
+
+
+def test_a_bundle_may_be_given_by_its_manifest(built: tuple[Bundle, Path]) -> None:
+    result = run(built[0].folder / "manifest.json", "--backend", "tensorrt-rtx", "--sm", 89)
+    assert "(was there already" in result.stdout
+
+
 def test_stages_are_measured_in_one_engine_only(built: tuple[Bundle, Path]) -> None:
     result = run(built[0].folder, "--backend", "tensorrt-rtx", "--stages", "--sm", 89, "--sm", 120)
     assert "--stages measures one engine: give --sm once" in str(result.exception)

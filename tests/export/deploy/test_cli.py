@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -49,9 +50,12 @@ def test_people_are_told_what_was_done(files: Files, tmp_path: Path) -> None:
     told("deploy", files[0], tmp_path / "root", "--backend", "onnxruntime")
     out, _ = told("deploy", tmp_path / "b.vla", tmp_path / "root", "--no-build")
     assert out.startswith("NOT checked: no golden sample was run here\n")
-    assert "linked to bundles here" in out
+    again, _ = told("deploy", files[0], tmp_path / "root", "--no-build")
+    assert re.match(r"NOT checked now; 20\S+Z: checked: action within", again)
+    assert "shared with bundles here (hard links)" in out
     assert "previous: policy-a-" in out
     out, _ = told("list", tmp_path / "root")
+    assert re.search(r"^policy-a-[0-9a-f]{12}  \S+ MiB  current$", out, re.MULTILINE)
     assert "checked: action within" in out
     assert "NOT checked" in out
 
@@ -60,13 +64,56 @@ def test_wrong_use_is_told_with_code_2(files: Files, tmp_path: Path) -> None:
     for arguments, words in (
         (("pack", tmp_path, "-o", tmp_path / "x"), "is not a bundle"),
         (("pack", files[0].with_suffix(""), "-o", files[1]), "exists already"),
+        (("pack", files[0].with_suffix(""), "-o", tmp_path / "no" / "x"), "the folder {}/no does not exist"),
         (("unpack", tmp_path / "absent", tmp_path / "x"), "absent cannot be read"),
         (("unpack", files[1], tmp_path / "x"), "leaves out what policy-a"),
         (("list", tmp_path / "absent"), "is not a folder"),
         (("deploy", files[0], tmp_path / "root", "--keep", "1"), "--keep"),
     ):
-        assert words in told(*arguments, code=2)[1]
+        assert words.format(tmp_path) in told(*arguments, code=2)[1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_update_saves_by_a_manifest_alone(files: Files, tmp_path: Path) -> None:
+    bundle = files[1].with_suffix("")
+    copy = tmp_path / "m.json"
+    copy.write_bytes((files[0].with_suffix("") / "manifest.json").read_bytes())
+    out, _ = told("pack", bundle, "-o", tmp_path / "b.vla", "--since", copy)
+    assert "an update, with " in out
+    saved = told_json("pack", files[2].with_suffix(""), "-o", tmp_path / "c.vla", "--since", copy)
+    assert saved["packed_bytes"] > saved["bundle_bytes"] / 2
+    out, _ = told("pack", files[2].with_suffix(""), "-o", tmp_path / "c.vla", "--since", copy, "--force")
+    assert "Little was left out: a manifest alone tells whole files" in out
+    copy.write_text('{"schema_version": 99}')
+    assert "m.json" in told("pack", bundle, "-o", tmp_path / "d.vla", "--since", copy, code=2)[1]
+    copy.write_text("notes")
+    assert (
+        "is not a packed bundle" in told("pack", bundle, "-o", tmp_path / "d.vla", "--since", copy, code=2)[1]
+    )
+
+
+def test_unpack_takes_from_the_bundle_beside(files: Files, tmp_path: Path) -> None:
+    told("unpack", files[0], tmp_path / "old")
+    told("unpack", files[1], tmp_path / "new")
+    _, err = told("unpack", files[1], tmp_path / "elsewhere" / "new", code=2)
+    assert "unpack with --base BUNDLE" in err
+    assert "ROOT" not in err
+    _, err = told("unpack", files[1], tmp_path / "third", "-v")
+    assert "files are linked" in err
+
+
+def test_a_failure_says_what_stays(files: Files, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    told("deploy", files[0], root, "--no-build")
+    name = (root / "current").readlink().name
+    _, err = told("deploy", files[2], root, code=1)
+    assert f"current is what it was, {name}" in err
+    assert "--no-build" in err
+    assert "--backend onnxruntime" in err
+    assert "--sm" not in err
+    assert not list(root.glob("policy-c*"))  # nothing was unpacked for it
+    _, err = told("deploy", files[2], tmp_path / "other", code=1)
+    assert "nothing is current, as before" in err
 
 
 def test_damage_is_a_code_of_list(files: Files, tmp_path: Path) -> None:

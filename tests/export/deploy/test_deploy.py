@@ -248,6 +248,26 @@ class TestFailing:
             deployed(tmp_path / "c.vla", root)
         self.stays(root)
 
+    def test_a_damaged_file_of_a_bundle_that_is_there(self, files: Files, root: Path, tmp_path: Path) -> None:
+        data = bytearray(files[0].read_bytes())
+        data[-1] ^= 1
+        (tmp_path / "a.vla").write_bytes(data)
+        with pytest.raises(BundleError, match=r"a\.vla is damaged \d+ bytes from its start"):
+            deployed(tmp_path / "a.vla", root)
+        self.stays(root)
+
+    def test_a_disk_for_the_bundle_but_not_for_its_plan(
+        self, files: Files, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("vla_edge.export.deploy.deploy.require_engine", lambda *arguments: None)
+        free = type("Usage", (), {"free": 32 << 20})
+        monkeypatch.setattr("vla_edge.export.packed.room.shutil.disk_usage", lambda path: free)
+        with pytest.raises(ResourceError, match="for the bundle and its plan"):
+            deployed(files[2], root, DeployOptions("tensorrt"))
+        self.stays(root)
+        assert not list(root.glob("policy-c*"))
+        deployed(files[2], root)
+
     def test_a_base_that_is_not_there(self, files: Files, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="leaves out what policy-a"):
             deployed(files[1], tmp_path / "root")
@@ -292,6 +312,9 @@ class TestFailing:
     def test_nothing_to_go_back_to(self, root: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no other bundle to go back to"):
             roll_back(root)
+        name = os.readlink(root / "current")
+        with pytest.raises(InputError, match=f"{name} is the current bundle of .* already"):
+            roll_back(root, name)
         with pytest.raises(InputError, match="x was not deployed in"):
             roll_back(root, "x")
         with pytest.raises(InputError, match="absent is not a folder"):

@@ -18,6 +18,7 @@ from vla_edge.export.build.build import RejectedPlanError
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.parts import streams
 from vla_edge.export.build.target import Target
+from vla_edge.export.deploy import beforehand
 from vla_edge.export.deploy.deploy import Deployment, DeployOptions, deploy
 from vla_edge.export.packed.packed import open_packed
 from vla_edge.runtime.bundle.bundle import Bundle
@@ -43,7 +44,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], list[str]]:
             ran.append(plan.path.name)
             return verified_as(passed, plan)
 
-        monkeypatch.setattr(build_module, "open_target", target_with_gpu)
+        for module in (build_module, beforehand):
+            monkeypatch.setattr(module, "open_target", target_with_gpu)
         monkeypatch.setattr(build_module, "verify_plan", verified)
         times = StreamTimes(in_line_ms=2.0, side_by_side_ms=1.5)
         monkeypatch.setattr(streams, "_measured", lambda *arguments: times)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TORCH = "torch"  # of --against; a bundle of this name is ./torch
 PAGE_SUFFIXES = {".html": None}
+RERUN_SUFFIXES = {".rrd": None}
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
@@ -78,6 +79,12 @@ PAGE_SUFFIXES = {".html": None}
     help="Write a page too: velocities over time, frames, worst steps. One file, without network.",
 )
 @click.option(
+    "--rerun",
+    type=click.Path(path_type=Path),
+    metavar="FILE.rrd",
+    help="Write a recording for the Rerun viewer too: frames and velocities on one timeline.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print a JSON object a step, and one with the summary last."
 )
 @verbose_option
@@ -95,6 +102,7 @@ def command(
     max_difference: float | None,
     output: Path | None,
     page: Path | None,
+    rerun: Path | None,
     as_json: bool,
     engine: EngineArguments,
 ) -> int:
@@ -128,12 +136,15 @@ def command(
     if page:
         check_output(page, PAGE_SUFFIXES)
         require("page", "jinja2")
+    if rerun:
+        check_output(rerun, RERUN_SUFFIXES)
+        require("rerun", "rerun")
     opened = open_episodes(episodes, choice=Choice(camera, commands), skip_broken=skip_broken)
     replay = Replay(bundle, opened, instruction, engine)
     other = None
     if against:
         other = other_policy(replay, against, checkpoint if str(against) == TORCH else None)
-    summary = replay.run(other, Told(output, page, as_json))
+    summary = replay.run(other, Told(output, page, rerun, as_json))
     for error in opened.broken.values():
         print_error(error)
     past = _past(summary, max_mae, max_difference)

@@ -105,11 +105,7 @@ def _tiles(summary: Summary, spec: ActionSpec) -> Iterator[tuple[str, str, str]]
         yield f"{summary.val_mae:.4f}", "", "val_mae that the checkpoint tells"
     if summary.errors is not None:
         yield f"{summary.errors.largest:.3f}", spec.unit, "largest error of a step"
-        yield (
-            f"{sum(summary.errors.flips.values()):,}",
-            f"of {summary.steps:,}",
-            "steps that drive the other way",
-        )
+        yield f"{sum(summary.errors.flips.values()):,}", "", "times that a component drives the other way"
     if summary.difference is not None:
         yield f"{summary.difference.max:.4f}", spec.unit, "largest difference between the two policies"
     yield f"{summary.p50_ms:.1f}", "ms", "p50 of a step"

@@ -42,6 +42,11 @@ class Worst:
     predicted: tuple[float, ...]
     largest: float
 
+    @staticmethod
+    def in_words(values: tuple[float, ...]) -> str:
+        """The components with two digits; what rounds to zero has no sign."""
+        return ", ".join(f"{round(value, 2) + 0.0:.2f}" for value in values)
+
 
 @dataclass(frozen=True, eq=False)
 class Drawn:

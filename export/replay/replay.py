@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import numpy as np
 from rich.markup import escape
 
 from vla_edge.runtime.bundle.bundle import Bundle
@@ -22,7 +23,7 @@ from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.replay.against import Other, predicted, require_same_action
 from vla_edge.runtime.replay.lines import lines_of
 from vla_edge.runtime.replay.output import as_fields, writers
-from vla_edge.runtime.replay.steps import Replayed, Seen, replay_episode, unseen
+from vla_edge.runtime.replay.steps import Replayed, Seen, Step, replay_episode, unseen
 from vla_edge.runtime.replay.summary import Kept, Summary, kept_of, summarise
 from vla_edge.runtime.replay.view import Table, print_summary
 
@@ -36,19 +37,22 @@ class Told:
     Attributes:
         output: a line a step, by the file's suffix.
         page: as HTML.
+        rerun: as a recording for the Rerun viewer.
         as_json: on stdout instead of the table.
     """
 
     output: Path | None = None
     page: Path | None = None
+    rerun: Path | None = None
     as_json: bool = False
 
 
 @dataclass(frozen=True)
 class OtherPolicy:
-    """What is compared with: in words, and what it commanded."""
+    """What is compared with: in words, in fewer where there is little room, and what it commanded."""
 
     name: str
+    label: str
     commanded: Other
 
 
@@ -80,10 +84,13 @@ class Replay:
         table = None if told.as_json else Table(policy.manifest, other is not None)
         pictures = Pictures(spec) if told.page else None
         found: list[Kept] = []
-        with result_file(told.output, writers(spec)) as write:
-            for replayed in self.episodes(
-                policy, str(self.opened.path), pictures.see if pictures else unseen
-            ):
+        with result_file(told.output, writers(spec)) as write, contextlib.ExitStack() as stack:
+            lookers: list[Seen] = [pictures.see] if pictures else []
+            if told.rerun:
+                from .rerun_file import rerun_file
+
+                lookers.append(stack.enter_context(rerun_file(told.rerun, spec, commanded)))
+            for replayed in self.episodes(policy, str(self.opened.path), _each(lookers)):
                 found.append(kept_of(replayed, spec, commanded))
                 self._write(replayed, commanded, policy, write, told.as_json)
                 if table:
@@ -99,7 +106,7 @@ class Replay:
         if told.page and pictures:
             from .page import write_page
 
-            write_page(told.page, policy, summary, found, pictures, other.name if other else "")
+            write_page(told.page, policy, summary, found, pictures, other.label if other else "")
         if told.as_json:
             broken = {name: error.problem for name, error in self.opened.broken.items()}
             click.echo(json_text({"summary": summary, "broken": broken}, indent=None))
@@ -160,7 +167,18 @@ def other_policy(replay: Replay, against: Path, checkpoint: Path | None) -> Othe
         policy.warmup(1)
         name = f"PyTorch FP32 on {policy.identity.device}" if checkpoint else str(against)
         found = replay.episodes(policy, name)
-        return OtherPolicy(name, {each.steps[0].episode: predicted(each.steps) for each in found})
+        label = "PyTorch FP32" if checkpoint else against.absolute().name
+        return OtherPolicy(name, label, {each.steps[0].episode: predicted(each.steps) for each in found})
+
+
+def _each(lookers: Sequence[Seen]) -> Seen:
+    """All of them, one after another."""
+
+    def see(step: Step, frame: np.ndarray) -> None:
+        for look in lookers:
+            look(step, frame)
+
+    return see
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ EXTRA_OF = {
     "pyarrow": "episodes",
     "pycuda": "pycuda",
     "pynvml": "bench",
+    "rerun": "rerun",
     "scipy": "bench",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",

@@ -53,6 +53,7 @@ def test_help_and_version_need_no_extra(command: str, option: str) -> None:
         (["vla-replay", "BUNDLE", "EPISODE"], "h5py is", "episodes"),
         (["vla-replay", "BUNDLE", "EPISODE", "-o", "steps.parquet"], "pyarrow is", "episodes"),
         (["vla-replay", "BUNDLE", "EPISODE", "--page", "page.html"], "jinja2 is", "page"),
+        (["vla-replay", "BUNDLE", "EPISODE", "--rerun", "replay.rrd"], "rerun is", "rerun"),
         (
             ["vla-replay", "BUNDLE", "EPISODE", "--against", "torch", "--checkpoint", "CKPT"],
             "torch and transformers are",

@@ -1,0 +1,85 @@
+"""A replay as a recording for the Rerun viewer: frames and velocities on one timeline, an entity an episode."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from vla_edge.runtime.bundle.manifest import ActionSpec
+from vla_edge.runtime.files.atomic import staging_file, sync_folder
+from vla_edge.runtime.printable import one_line
+from vla_edge.runtime.replay.against import Other
+from vla_edge.runtime.replay.steps import Seen, Step
+
+if TYPE_CHECKING:
+    import rerun
+
+LONGEST_PX = 640  # of a frame's sides: 72 episodes of 18 frames make some 40 MB
+QUALITY = 80  # of JPEG
+
+
+@contextmanager
+def rerun_file(path: Path, spec: ActionSpec, other: Other | None) -> Iterator[Seen]:
+    """Yields what looks on while episodes are replayed; at the end the file appears, whole.
+
+    Args:
+        path: of the recording.
+        spec: of the policy's actions.
+        other: what another policy commanded, shown beside it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    import rerun
+
+    with staging_file(path) as (staged, _):
+        recording = rerun.RecordingStream("vla-replay")
+        recording.save(staged)  # by its name: the stream writes from a thread of its own
+        try:
+            yield _Log(recording, spec, other).see
+        finally:
+            recording.flush()
+            recording.disconnect()
+        staged.replace(path)
+    sync_folder(path.parent)
+
+
+class _Log:
+    """Sends each step to a recording."""
+
+    def __init__(self, recording: rerun.RecordingStream, spec: ActionSpec, other: Other | None) -> None:
+        self._recording, self._spec, self._other = recording, spec, other or {}
+
+    def see(self, step: Step, frame: np.ndarray) -> None:
+        import rerun
+
+        recording, episode = self._recording, one_line(step.episode)
+        recording.set_time("step", sequence=step.step)
+        if step.time_s is not None:
+            recording.set_time("time", duration=step.time_s)
+        if step.step == 0 and step.instruction:
+            recording.log([episode, "instruction"], rerun.TextDocument(one_line(step.instruction)))
+        image = rerun.EncodedImage(contents=_jpeg(frame), media_type="image/jpeg")
+        recording.log([episode, "camera"], image)
+        against = self._against(step)
+        for what, values in (("driven", step.recorded), ("predicted", step.predicted), ("against", against)):
+            for name, value in zip(self._spec.names, values or (), strict=False):
+                recording.log([episode, one_line(name), what], rerun.Scalars([value]))
+
+    def _against(self, step: Step) -> tuple[float, ...] | None:
+        theirs = self._other.get(step.episode)
+        return None if theirs is None or step.step >= len(theirs) else tuple(theirs[step.step].tolist())
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    image = Image.fromarray(np.ascontiguousarray(frame))
+    image.thumbnail((LONGEST_PX, LONGEST_PX))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=QUALITY)
+    return out.getvalue()

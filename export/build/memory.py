@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME, Manifest
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend
-from vla_edge.runtime.engines.tensorrt.record import PartRecord
+from vla_edge.runtime.engines.tensorrt.record import BuildFacts, PartRecord
 from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.process.host_memory import available_memory_bytes
 
@@ -48,13 +50,20 @@ class Line:
     fixed: int
     factor: float
 
+    def above(self, weights: int) -> int:
+        """Bytes above the builder's own."""
+        return self.fixed * _MIB + int(self.factor * weights)
+
     def size_bytes(self, weights: int) -> int:
-        return (self.base + self.fixed) * _MIB + int(self.factor * weights)
+        return self.base * _MIB + self.above(weights)
+
+    def __add__(self, other: Line) -> Line:
+        return Line(self.base + other.base, self.fixed + other.fixed, self.factor + other.factor)
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a build takes at most, in bytes: of the host's memory, of the GPU's."""
+    """What a build takes at most, in bytes: of the host's memory, of the GPU's; of one that is shared all is `host`."""
 
     host: int
     gpu: int
@@ -72,26 +81,64 @@ _BOARD_HOST, _BOARD_GPU = Line(927 + 37, 150, 2.1), Line(1096 + 524, 110, 1.0)
 _RTX_HOST, _RTX_GPU = Line(128, 0, 3.0), Line(0, 0, 0.0)
 
 
+# Of what a line has above the builder's own the least that a build took was 0.68 (table above); with a margin.
+_LEAST_ABOVE = 0.6
+_MOST_SCALED = (
+    2  # an excess grows with the weights at most so far: a small part's tells little of a large one
+)
+_MOST_LESS, _MOST_MORE = 0.5, 2  # of the line: side files are others', and one alone must not steer a build
+
+
+class Corrected:
+    """A line, corrected by builds on one machine.
+
+    Less than the line is taken for a smaller library, and lowers the base as far as is sure: to what is left of a
+    measured peak without the least that such weights take. More is expected of all, of larger weights still more.
+
+    Args:
+        line: as measured elsewhere.
+        seen: weights and peak of each build, bytes.
+    """
+
+    def __init__(self, line: Line, seen: Iterable[tuple[int, int]] = ()) -> None:
+        believed = sorted(
+            {(at, min(peak, _MOST_MORE * line.size_bytes(at))) for at, peak in seen if peak > 0}
+        )
+        self._line = line
+        bases = [peak - int(_LEAST_ABOVE * line.above(at)) for at, peak in believed]
+        self._base = max(0, min([line.base * _MIB, *bases]))
+        excesses = ((peak - line.size_bytes(at), at) for at, peak in believed)
+        self._excess, self._excess_at = max(excesses, default=(0, 0))
+        self._weights = [at for at, _ in believed]
+        self._peaks = list(accumulate((peak for _, peak in believed), max))
+
+    def size_bytes(self, weights: int) -> int:
+        line, above = self._line, self._line.above(weights)
+        size = max(self._base + above, int(_MOST_LESS * line.size_bytes(weights)))
+        if self._excess > 0:
+            times = above / max(1, line.above(self._excess_at))
+            excess = int(self._excess * min(_MOST_SCALED, max(1, times)))
+            size = max(size, min(line.size_bytes(weights) + excess, _MOST_MORE * line.size_bytes(weights)))
+        # what was measured for these weights or less is never too much for them
+        lighter = bisect_right(self._weights, weights)
+        return max(size, self._peaks[lighter - 1]) if lighter else size
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The memory of builds on one machine.
 
     Attributes:
-        host, gpu: the lines.
-        shared: CPU and GPU share one memory.
-        host_shift, gpu_shift: bytes by which builds on this very machine took more or less.
+        host: of the host; where CPU and GPU share one memory, of both.
+        gpu: of the GPU's own.
     """
 
-    host: Line
-    gpu: Line
-    shared: bool
-    host_shift: int = 0
-    gpu_shift: int = 0
+    host: Corrected
+    gpu: Corrected
 
     def __call__(self, weights: int) -> Need:
         """Of a build with so many bytes of weights."""
-        host, gpu = self.host.size_bytes(weights), self.gpu.size_bytes(weights)
-        return Need(max(0, host + self.host_shift), max(0, gpu + self.gpu_shift))
+        return Need(self.host.size_bytes(weights), self.gpu.size_bytes(weights))
 
 
 def prediction(backend: Backend, shared: bool, measured: Iterable[PartRecord] = ()) -> Prediction:
@@ -100,24 +147,26 @@ def prediction(backend: Backend, shared: bool, measured: Iterable[PartRecord] = 
     Args:
         backend: the library.
         shared: CPU and GPU share one memory.
-        measured: parts that were built by it on this machine; the prediction then goes by the worst of them.
+        measured: parts that were built by it on this machine, which the prediction is corrected by.
     """
     if LIBRARIES[backend].compiles_at_load:
-        plain = Prediction(_RTX_HOST, _RTX_GPU, shared)
+        host, gpu = _RTX_HOST, _RTX_GPU
     else:
-        plain = Prediction(_BOARD_HOST, _BOARD_GPU, True) if shared else Prediction(_HOST, _GPU, False)
-    host_shifts, gpu_shifts = [], []
-    for part in measured:
-        build = part.build
-        if part.weights_bytes is None or build.timing_cache == "reused":  # with kernel times it takes less
-            continue
-        need = plain(part.weights_bytes)
-        if shared and build.peak_mib is not None:
-            host_shifts.append(build.peak_mib * _MIB - need.together)
-        elif not shared and build.peak_host_mib:
-            host_shifts.append(build.peak_host_mib * _MIB - need.host)
-            gpu_shifts.append((build.peak_gpu_mib or 0) * _MIB - need.gpu)
-    return Prediction(plain.host, plain.gpu, shared, max(host_shifts, default=0), max(gpu_shifts, default=0))
+        host, gpu = (_BOARD_HOST, _BOARD_GPU) if shared else (_HOST, _GPU)
+    seen = [
+        (part.weights_bytes, part.build)
+        for part in measured
+        # with known kernel times it takes less
+        if part.weights_bytes is not None and part.build.timing_cache != "reused"
+    ]
+
+    def corrected(line: Line, peak_of: Callable[[BuildFacts], int | None]) -> Corrected:
+        return Corrected(line, ((at, (peak_of(build) or 0) * _MIB) for at, build in seen))
+
+    if shared:
+        return Prediction(corrected(host + gpu, lambda build: build.peak_mib), Corrected(Line(0, 0, 0.0)))
+    by_host = corrected(host, lambda build: build.peak_host_mib)
+    return Prediction(by_host, corrected(gpu, lambda build: build.peak_gpu_mib))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ _MIB = 1 << 20
 _BYTES_PER_KIB = 1024
 INTERVAL_S = 0.03  # a reading takes about 0.1 ms
 # What no file backs: in memory, and in swap, where a build on a small board has part of it.
-_ANONYMOUS = ("RssAnon", "VmSwap")
+_ANONYMOUS = re.compile(r"^(?:RssAnon|VmSwap):\s*([0-9]+) kB$", re.ASCII | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ class MemoryWatch:
         free = self._free_bytes() if self._free_bytes else None
         if free is None or self._before is None:
             return
-        taken = max(0, self._before - free)
-        gpu = max(0, taken - host) if self._shared else taken
+        taken = self._before - free
+        # what other programs give back meanwhile hides as much of what is taken, but not of what the process holds
+        gpu = max(0, taken - host if self._shared else taken)
         self._gpu = max(self._gpu or 0, gpu)
-        self._together = max(self._together or 0, taken if self._shared else host + gpu)
+        self._together = max(self._together or 0, host + gpu)
 
     def peaks(self) -> Peaks:
         gpu, together = (None if size is None else size // _MIB for size in (self._gpu, self._together))
@@ -84,10 +86,9 @@ def watch_of(target: Target) -> MemoryWatch:
 
 
 def _anonymous_bytes(status: Path) -> int:
-    """0 for a process that has ended."""
+    """0 for a process that has ended, or of which nothing is told."""
     try:
-        lines = status.read_text().splitlines()
+        text = status.read_text()
     except OSError:
         return 0
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return sum(int(fields[name].split()[0]) for name in _ANONYMOUS if name in fields) * _BYTES_PER_KIB
+    return sum(map(int, _ANONYMOUS.findall(text))) * _BYTES_PER_KIB

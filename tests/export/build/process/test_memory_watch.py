@@ -58,6 +58,24 @@ def test_what_others_give_back_is_not_counted_against_it(tmp_path: Path) -> None
     assert watch.peaks() == Peaks(host=10, gpu=0, together=10)
 
 
+def test_on_a_board_the_sum_is_never_less_than_the_process_holds(tmp_path: Path) -> None:
+    """The user stops the desktop meanwhile, as he was told to."""
+    status(tmp_path, 5120)
+    free = readings(8000, 9000)
+    watch = MemoryWatch(lambda: next(free), shared=True, proc=tmp_path)
+    watch.sample(7)
+    assert watch.peaks() == Peaks(host=5120, gpu=0, together=5120)
+
+
+@pytest.mark.parametrize("line", ["RssAnon:", "RssAnon: x kB", "RssAnon:\t٣ kB", "RssAnon", ""])
+def test_a_status_that_says_nothing_is_no_error(tmp_path: Path, line: str) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "status").write_text(f"{line}\nVmSwap:\t2048 kB\n")
+    watch = MemoryWatch(None, shared=False, proc=tmp_path)
+    watch.sample(7)
+    assert watch.peaks().host == 2
+
+
 def test_a_process_that_has_ended_and_a_gpu_that_tells_nothing_are_no_error(tmp_path: Path) -> None:
     watch = MemoryWatch(lambda: None, shared=True, proc=tmp_path)
     watch.sample(7)

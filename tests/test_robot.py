@@ -25,6 +25,8 @@ ON_ROBOTS = (
     "export/build/**/*.py",
     "export/deploy/*.py",
     "export/packed/*.py",
+    "export/page/*.py",
+    "export/replay/*.py",
     "export/parts/*.py",
     "export/doctor/**/*.py",
     "export/screen/*.py",
@@ -115,7 +117,17 @@ def test_every_module_for_a_robot_is_imported_there(environment: Environment, ex
 
 
 @pytest.mark.parametrize(
-    "command", ["vla-build", "vla-bundle", "vla-inspect", "vla-run", "vla-doctor", "vla-bisect", "vla-export"]
+    "command",
+    [
+        "vla-build",
+        "vla-bundle",
+        "vla-inspect",
+        "vla-run",
+        "vla-doctor",
+        "vla-bisect",
+        "vla-export",
+        "vla-replay",
+    ],
 )
 def test_help_is_there(environment: Environment, command: str) -> None:
     assert "Examples:" in run(environment(), command, "-h")
@@ -131,6 +143,21 @@ def test_one_engine_acts(environment: Environment, bundle_of: Callable[..., Path
     image = ROOT / "export" / "images" / "coffee.jpg"
     answer = run(environment("onnxruntime"), "vla-run", bundle_of("pure"), image, "--json")
     assert json.loads(answer)["engine"]["backend"] == "onnxruntime"
+
+
+def test_frames_are_replayed_without_torch_which_is_missed_only_where_it_is_asked_for(
+    environment: Environment, bundle_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "export" / "images" / "coffee.jpg", tmp_path / "0.jpg")
+    *steps, last = run(
+        environment("onnxruntime"), "vla-replay", bundle_of("pure"), tmp_path, "--json"
+    ).splitlines()
+    assert len(steps) == json.loads(last)["summary"]["steps"] == 1
+    code = "from vla_edge.runtime.command.start import vla_replay; vla_replay()"
+    asked = (bundle_of("pure"), tmp_path, "--against", "torch", "--checkpoint", "policy.pth")
+    done = python(environment("onnxruntime"), code, *asked)
+    assert done.returncode == 1
+    assert "pip install 'vla-edge[export]'" in done.stderr
 
 
 def test_the_doctor_runs_golden_samples(environment: Environment, bundle_of: Callable[..., Path]) -> None:

@@ -55,11 +55,11 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def page_of(monkeypatch: pytest.MonkeyPatch, path: Path, *arguments: object) -> str:
+def page_of(monkeypatch: pytest.MonkeyPatch, path: Path, *arguments: object, code: int = 0) -> str:
     monkeypatch.setattr(sys, "argv", ["vla-replay", *map(str, arguments), "--page", str(path)])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert not ended.value.code
+    assert int(ended.value.code or 0) == code
     return path.read_text(encoding="utf-8")
 
 
@@ -118,6 +118,31 @@ def test_a_name_cannot_make_the_page_do_anything(
     assert "<img src=x" not in text
     assert "\u202e" not in text
     assert "&lt;img src=x" in text
+
+
+def test_a_broken_episode_in_the_middle_takes_nothing_from_the_others(
+    monkeypatch: pytest.MonkeyPatch, make_bundle: Make, recordings: Path, tmp_path: Path
+) -> None:
+    """Its third frame is damaged, so that two were looked at."""
+    import h5py
+
+    def drawn(*arguments: object, code: int = 0) -> list[str]:
+        text = page_of(
+            monkeypatch,
+            tmp_path / "page.html",
+            make_bundle(name=f"b{code}"),
+            recordings,
+            *arguments,
+            code=code,
+        )
+        return re.findall(r'src="(data:[^"]*)"', text)
+
+    path = write_hdf5(recordings / "1_1box_vert_left.h5", chunks=(1, 24, 32, 3), compression=1)
+    with h5py.File(path, "r+") as file:
+        file["images"].id.write_direct_chunk((3, 0, 0, 0), b"no zlib stream")
+    pictures = drawn("--skip-broken", code=1)
+    path.unlink()
+    assert pictures == drawn()
 
 
 def test_a_recording_without_actions_makes_a_page_too(

@@ -6,7 +6,6 @@ shown all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,24 +14,15 @@ from typing import Any, Literal
 from vla_edge.export.families import asking, family_of_bundle
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, Setting
-from vla_edge.runtime.engines.tensorrt.plan import PlanFile, model_files, read_record
-from vla_edge.runtime.engines.tensorrt.plan_names import (
-    PLAN_SUFFIX,
-    PLANS_FOLDER,
-    RECORD_SUFFIX,
-    REJECTED_SUFFIX,
-    record_path,
-)
-from vla_edge.runtime.engines.tensorrt.record import PartRecord, PlanRecord
-from vla_edge.runtime.errors import BundleError, EngineError, InputError
-from vla_edge.runtime.files.digest import sha256_of_open
-from vla_edge.runtime.files.regular_file import open_regular, regular_size
+from vla_edge.runtime.engines.tensorrt.plan_names import PART_SUFFIX, PLANS_FOLDER
+from vla_edge.runtime.errors import BundleError, InputError
 
 from .machine import Here, ThisMachine, runs_here
+from .plans.beside import Beside, parts_beside
+from .plans.contents import Progress, hash_problem, size_of, unreadable
+from .plans.lines import PlanLine, plan_line, plans_of
 
 Certainty = Literal["chosen", "guessed", "likely", "certain", "without effect"]
-Progress = Callable[[int], None]
-
 # A bundle has five files and a few plans; a folder with more is looked at no further.
 _MOST_FILES = 200
 
@@ -59,18 +49,6 @@ class FileLine:
     path: str
     size_bytes: int
     sha256: str
-    hashed: bool
-    problem: str
-
-
-@dataclass(frozen=True)
-class PlanLine:
-    """A plan beside the model; `record` is None where its side file cannot be read."""
-
-    name: str
-    size_bytes: int | None
-    rejected: bool
-    record: PlanRecord | None
     hashed: bool
     problem: str
 
@@ -115,7 +93,11 @@ class BundleReport:
 
 
 def inspect_bundle(
-    folder: Path, machine: ThisMachine, hashed: bool = False, progress: Progress = lambda size_bytes: None
+    folder: Path,
+    machine: ThisMachine,
+    hashed: bool = False,
+    progress: Progress = lambda size_bytes: None,
+    beside: Beside | None = None,
 ) -> BundleReport:
     """Look at a bundle, sound or not.
 
@@ -124,6 +106,7 @@ def inspect_bundle(
         machine: where it is asked to run.
         hashed: compare the SHA-256 of every file and plan too.
         progress: is called with numbers of bytes hashed.
+        beside: parts of the bundles beside it; by default of those in the same folder.
 
     Raises:
         BundleError: there is no manifest at all.
@@ -135,7 +118,8 @@ def inspect_bundle(
             raise
         return BundleReport(folder, None, (), (), _unlisted(folder, ()), (), None, (error.problem,))
     files = tuple(_file(bundle, entry, hashed, progress) for entry in bundle.manifest.files)
-    plans = tuple(_plan(path, bundle, hashed, progress) for path in _plans(bundle.folder))
+    beside = parts_beside(bundle.folder) if beside is None else beside
+    plans = tuple(plan_line(path, bundle, beside, hashed, progress) for path in plans_of(bundle.folder))
     broken = any(line.problem for line in files)
     problems = () if broken else _other_problems(bundle)
     return BundleReport(
@@ -156,7 +140,10 @@ def bytes_to_hash(folder: Path) -> int:
         files = Bundle.unchecked(folder).manifest.files
     except BundleError:
         return 0
-    return sum(entry.size_bytes for entry in files) + sum(_size(path) or 0 for path in _plans(folder))
+    plans = folder / PLANS_FOLDER
+    names = plans_of(folder)
+    parts = plans.glob(f"*{PART_SUFFIX}") if names else ()
+    return sum(entry.size_bytes for entry in files) + sum(size_of(path) or 0 for path in (*names, *parts))
 
 
 def setting_lines(manifest: Manifest) -> tuple[SettingLine, ...]:
@@ -213,89 +200,10 @@ def _file(bundle: Bundle, entry: FileEntry, hashed: bool, progress: Progress) ->
     problem = ""
     try:
         path = bundle.locate(entry)
-        problem = _hash_problem(path, entry.sha256, "the manifest", progress) if hashed else _unreadable(path)
+        problem = hash_problem(path, entry.sha256, "the manifest", progress) if hashed else unreadable(path)
     except BundleError as error:
         problem = error.problem
     return FileLine(entry.path, entry.size_bytes, entry.sha256, hashed and not problem, problem)
-
-
-def _unreadable(path: Path) -> str:
-    try:
-        open_regular(path).close()
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}."
-    return ""
-
-
-def _hash_problem(path: Path, wanted: str, says: str, progress: Progress) -> str:
-    try:
-        with open_regular(path) as file:
-            found = sha256_of_open(file, progress)
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}."
-    return "" if found == wanted else f"{path} was changed: its SHA-256 is {found}, {says} says {wanted}."
-
-
-def _plans(folder: Path) -> list[Path]:
-    """Plans and rejected plans, and side files whose plan is gone."""
-    try:
-        names = [path.name for path in islice((folder / PLANS_FOLDER).iterdir(), _MOST_FILES)]
-    except OSError:
-        return []
-    plans = {name.removesuffix(RECORD_SUFFIX) for name in names if not name.startswith(".")}
-    known = (PLAN_SUFFIX, PLAN_SUFFIX + REJECTED_SUFFIX)
-    return [folder / PLANS_FOLDER / name for name in sorted(plans) if name.endswith(known)]
-
-
-def _plan(path: Path, bundle: Bundle, hashed: bool, progress: Progress) -> PlanLine:
-    size_bytes, record, problem = _size(path), None, ""
-    files: list[tuple[Path, PartRecord]] = []
-    rejected = path.name.endswith(REJECTED_SUFFIX)
-    try:
-        regular_size(record_path(path))  # before it is opened: a pipe would be waited for
-        record = read_record(path, bundle.folder)
-        plan = PlanFile(path, record, bundle.folder)
-        files = [(plan.file(part), part) for part in record.parts]
-        size_bytes = _sum(_size(file) for file, _ in files)
-        problem = _plan_problem(path, files, record, bundle)
-    except EngineError as error:
-        problem = error.problem
-    except OSError:
-        problem = f"{path} has no side file {record_path(path).name}: its build did not end."
-    for file, part in files if hashed and not problem else ():
-        problem = problem or _hash_problem(file, part.sha256, "its side file", progress)
-    return PlanLine(path.name, size_bytes, rejected, record, hashed and not problem, problem)
-
-
-def _plan_problem(
-    path: Path, files: list[tuple[Path, PartRecord]], record: PlanRecord, bundle: Bundle
-) -> str:
-    for file, part in files:
-        found = _size(file)
-        if found is None:
-            return f"{file} is missing or no regular file; only its side file is there."
-        if problem := _unreadable(file):
-            return problem
-        if found != part.size_bytes:
-            return f"{file} has {found} bytes, its side file says {part.size_bytes}."
-    if record.model != model_files(bundle):
-        return f"{path} was built from another model than the bundle holds now."
-    if record.manifest_sha256 != bundle.manifest_sha256:
-        return f"{path} was built when the manifest was another one."
-    return ""
-
-
-def _sum(sizes: Iterable[int | None]) -> int | None:
-    """None where one of them is not known."""
-    known = list(sizes)
-    return None if None in known else sum(size for size in known if size is not None)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return regular_size(path)
-    except OSError:
-        return None
 
 
 def _unlisted(folder: Path, files: tuple[FileEntry, ...]) -> tuple[str, ...]:

@@ -9,12 +9,14 @@ import click
 
 from vla_edge.export.screen.progress import BYTES, stage
 from vla_edge.runtime.bundle.bundle import find_bundles
+from vla_edge.runtime.bundle.finding import deployed_links
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import BundleError, InputError
 
 from .bundle import BundleReport, bytes_to_hash, inspect_bundle
 from .machine import ThisMachine, this_machine
+from .plans.beside import parts_in
 
 DAMAGED = 1
 UNREADABLE = 2
@@ -63,23 +65,26 @@ def _folder(path: Path) -> Path:
 
 
 def _reports(folders: Sequence[Path], machine: ThisMachine, sha256: bool) -> list[BundleReport]:
+    beside = parts_in(folders) if len(folders) > 1 else None  # of one, what lies around it
     if not sha256:
-        return [inspect_bundle(folder, machine) for folder in folders]
+        return [inspect_bundle(folder, machine, beside=beside) for folder in folders]
     with stage("hashing", sum(map(bytes_to_hash, folders)), BYTES) as advance:
-        return [inspect_bundle(folder, machine, True, advance) for folder in folders]
+        return [inspect_bundle(folder, machine, True, advance, beside) for folder in folders]
 
 
 def _list(folder: Path, found: Sequence[Path], as_json: bool, sha256: bool) -> int:
-    machine = this_machine()
+    machine, links = this_machine(), deployed_links(folder)
+    running = list(links.values())  # those come first
+    found = sorted(found, key=lambda path: running.index(path.name) if path.name in running else len(running))
     reports = _reports(found, machine, sha256)
     if as_json:
         from .bundle_json import list_json
 
-        click.echo(json_text(list_json(folder, reports, machine)))
+        click.echo(json_text(list_json(folder, reports, machine, links)))
     else:
-        from .bundle_view import print_list
+        from .list_view import print_list
 
-        print_list(folder, reports)
+        print_list(folder, reports, links)
     return _code(reports)
 
 

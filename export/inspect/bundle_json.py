@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vla_edge.export.bundle.gates import judgements
 from vla_edge.export.screen import gates as gate_view
+from vla_edge.runtime.bundle.finding import CURRENT, PREVIOUS
 from vla_edge.runtime.bundle.manifest import Manifest, shared_unit
 from vla_edge.runtime.command.json_text import plain
-from vla_edge.runtime.engines.tensorrt.record import PartRecord
 
-from .bundle import BundleReport, PlanLine
+from .bundle import BundleReport
 from .bundle_diff import Difference
 from .machine import ThisMachine
+from .plans.lines import PartLine, PlanLine
 
 
 def bundle_json(report: BundleReport) -> dict[str, Any]:
@@ -46,10 +47,15 @@ def bundle_json(report: BundleReport) -> dict[str, Any]:
     }
 
 
-def list_json(folder: Path, reports: Sequence[BundleReport], machine: ThisMachine) -> dict[str, Any]:
+def list_json(
+    folder: Path, reports: Sequence[BundleReport], machine: ThisMachine, links: Mapping[str, str]
+) -> dict[str, Any]:
+    """Those of a folder; "current" and "previous" of a robot's name folders in it, and are null elsewhere."""
     return {
         "kind": "bundles",
         "folder": str(folder),
+        "current": links.get(CURRENT),
+        "previous": links.get(PREVIOUS),
         "machine": plain(machine),
         "bundles": [bundle_json(report) for report in reports],
     }
@@ -87,9 +93,14 @@ def _policy(manifest: Manifest | None) -> dict[str, Any]:
     return {**values, "gates": gate_view.as_json(judgements(manifest))}
 
 
-def _part(part: PartRecord) -> dict[str, Any]:
+def _part(part: PartLine) -> dict[str, Any]:
     keys = ("name", "file", "size_bytes", "stream", "build")
-    return {key: plain(getattr(part, key)) for key in keys}
+    return {
+        **{key: plain(getattr(part.record, key)) for key in keys},
+        "problem": part.problem or None,
+        "shared_with": list(part.shared),
+        "copies_in": list(part.copies),
+    }
 
 
 def _plan(line: PlanLine) -> dict[str, Any]:
@@ -104,6 +115,6 @@ def _plan(line: PlanLine) -> dict[str, Any]:
         "problem": line.problem or None,
         "hashed": line.hashed,
         "machine": plain(record.machine) if record else None,
-        "parts": [_part(part) for part in record.parts] if record else None,
+        "parts": [_part(part) for part in line.parts] if record else None,
         "verification": plain(record.verification) if record else None,
     }

@@ -1,16 +1,13 @@
-"""How `vla-inspect` shows bundles: one as a tree with the answer on top, several as a line each, two compared."""
+"""How `vla-inspect` shows bundles: one as a tree with the answer on top, two compared."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.tree import Tree
 
-from vla_edge.export.build import view as build_view
 from vla_edge.export.bundle.gates import judgements
 from vla_edge.export.screen import gates as gate_view
 from vla_edge.export.screen.screen import (
@@ -27,16 +24,14 @@ from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest
 from vla_edge.runtime.command.streams import plus_minus
 from vla_edge.runtime.engines.registry import ENGINES
-from vla_edge.runtime.engines.tensorrt.record import PlanRecord
 
-from .bundle import BundleReport, Certainty, FileLine, PlanLine, SettingLine
+from .bundle import BundleReport, Certainty, FileLine, SettingLine
 from .bundle_diff import Difference
 from .machine import Engine, Here
+from .plans.view import add_plans
 
 _CERTAINTIES: tuple[Certainty, ...] = ("chosen", "guessed", "likely", "certain", "without effect")
 _LONGEST_VALUE = 120
-_WIDE = 160  # in a pipe: a line a bundle
-_UNBOUNDED = 10_000
 _LISTED = 10
 _DIGITS = 12  # of a hash: enough to compare by eye
 _ACTION = "action"
@@ -50,7 +45,7 @@ _SHOWN_ELSEWHERE = ("instructions", "default_instruction")
 def print_bundle(report: BundleReport) -> None:
     """One bundle, sound or not."""
     console = result_console()
-    _print_problems(console, report)
+    print_problems(console, report)
     if report.bundle is None:
         say(console, f"[bold]{escape(str(report.folder))}[/]: its manifest cannot be read")
         _print_listing(console, report)
@@ -75,30 +70,9 @@ def print_bundle(report: BundleReport) -> None:
         errors.add(
             f"[bold yellow]not compared:[/] the carried state {one_line(', '.join(left))}; export it again"
         )
-    _add(tree, _plans_title(report.plans), map(_plan, report.plans))
+    add_plans(tree, report.plans)
     _add(tree, _files_title(report), map(_file, report.files))
     console.print(tree)
-
-
-def print_list(folder: Path, reports: Sequence[BundleReport]) -> None:
-    """One line for each bundle of a folder, or two where they are too narrow; then what is wrong with any."""
-    console = result_console(_WIDE)
-    count = f"{len(reports)} bundle{'s' if len(reports) > 1 else ''}"
-    say(console, f"[bold]{escape(str(folder))}[/]: {count}")
-    titles = ("bundle", "policy", "action, allowed", "size", "runs here", "plans")
-    table = plain_table(titles, right=("size",))
-    for report in reports:
-        table.add_row(*_cells(report), style="red" if report.all_problems else "")
-    if console.measure(table, options=console.options.update(width=_UNBOUNDED)).maximum <= console.width:
-        console.print(table)
-    else:
-        for report in reports:
-            name, *facts = zip(titles, _cells(report), strict=True)
-            say(console, name[1], "red" if report.all_problems else "bold")
-            told = "; ".join(f"{title}: {cell}" for title, cell in facts if cell)
-            console.print(Padding(told, (0, 0, 0, 2)))
-    for report in reports:
-        _print_problems(console, report)
 
 
 def print_differences(reports: Sequence[BundleReport], differences: Sequence[Difference]) -> None:
@@ -107,7 +81,7 @@ def print_differences(reports: Sequence[BundleReport], differences: Sequence[Dif
     for mark, report in zip("AB", reports, strict=True):
         name = one_line(report.bundle.manifest.name) if report.bundle else ""
         say(console, f"[bold]{mark}[/] {escape(str(report.folder))}: {name}")
-        _print_problems(console, report)
+        print_problems(console, report)
     if not differences:
         say(console, "The same policy: model, settings, instructions, precision and errors are equal.")
         return
@@ -126,7 +100,8 @@ def _compared(value: object) -> str:
     return text[:_DIGITS] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
-def _print_problems(console: Console, report: BundleReport) -> None:
+def print_problems(console: Console, report: BundleReport) -> None:
+    """What is wrong with a bundle, before anything else of it."""
     for problem in report.damage:
         prose(console, f"[bold red]damaged:[/] {one_line(problem)}")
     for problem in report.all_problems[len(report.damage) :]:
@@ -265,27 +240,6 @@ def _precision(manifest: Manifest) -> tuple[str, Iterator[str]]:
     return f"[bold]precision[/] {precision.achieved}{asked}, weights {precision.weights_dtype}", lines
 
 
-def _plans_title(plans: Sequence[PlanLine]) -> str:
-    return (
-        f"[bold]plans[/]: {len(plans)}" if plans else "[bold]plans[/]: none; vla-build makes one on the robot"
-    )
-
-
-def _plan(line: PlanLine) -> str:
-    """What it was built for, whether it was checked."""
-    if line.record is None or line.problem:
-        return f"[red]{one_line(line.name)}: not usable[/]"
-    machine = line.record.machine
-    word = "[red]rejected[/] " if line.rejected else ""
-    name = f"{ENGINES[machine.backend].label} {one_line(machine.version)}"
-    parts = f" in {len(line.record.parts)} parts" if len(line.record.parts) > 1 else ""
-    return (
-        f"{word}{name}, SM {build_view.dotted(machine.sm)}, {one_line(machine.gpu or 'built without its GPU')}, "
-        f"{size(line.record.size_bytes)}{parts}{', SHA-256 right' if line.hashed else ''}\n"
-        f"{build_view.verdict(line.record.verification)}"
-    )
-
-
 def _files_title(report: BundleReport) -> str:
     total = sum(line.size_bytes for line in report.files)
     if any(line.problem for line in report.files):
@@ -302,31 +256,3 @@ def _file(line: FileLine) -> str:
     style = "red" if line.problem else ""
     text = f"{one_line(line.path)}  {size(line.size_bytes)}  SHA-256 {line.sha256[:_DIGITS]}"
     return f"[{style}]{text}[/]" if style else text
-
-
-def _on(record: PlanRecord, rejected: bool) -> str:
-    """The GPU of a plan, and whether it was checked there."""
-    unchecked = ", not checked" if record.verification.passed is None else ""
-    return f"SM {build_view.dotted(record.machine.sm)}{' rejected' if rejected else unchecked}"
-
-
-def _cells(report: BundleReport) -> tuple[str, ...]:
-    name = one_line(report.folder.name or str(report.folder))
-    if report.bundle is None:
-        return (name, "", "", "", "damaged", "")
-    manifest = report.bundle.manifest
-    judged = next((each for each in judgements(manifest) if each.gate.stage == _ACTION), None)
-    error = f"{gate_view.error(judged)}, {gate_view.limit(judged)}" if judged else "no gate"
-    plans = "; ".join(_on(line.record, line.rejected) for line in report.plans if line.record)
-    policy = f"{manifest.source.layout} {manifest.precision.achieved}"
-    total = size(sum(line.size_bytes for line in report.files))
-    return (name, one_line(policy), error, total, _runs(report), plans or "none")
-
-
-def _runs(report: BundleReport) -> str:
-    """The engine that takes it, or that does when it is named."""
-    if report.here is None:
-        return "damaged"
-    if report.here.default:
-        return ENGINES[report.here.default].label
-    return f"if asked: {ENGINES[report.here.asked].label}" if report.here.asked else "no"

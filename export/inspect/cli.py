@@ -27,8 +27,9 @@ executed, and no weight is read: a 7 GB file takes seconds. Of two: first names,
 the weights module by module. This needs the [export] extra.
 
 Of a bundle: errors and gates, whether this machine runs it and with which engine, the checkpoint, which
-settings were chosen, guessed or are certain, instructions, inputs, precision, plans and files. Of a
-folder of bundles: a line each. Of two: what differs. This needs no torch.
+settings were chosen, guessed or are certain, instructions, inputs, precision, files, and plans with
+their parts. Of a folder of bundles: a row each, on a robot the current one first. Of two: what differs.
+This needs no torch.
 
 Exit codes: 0 done; 1 shown, but the layout was not recognised, or a bundle is damaged; 2 the file or
 manifest cannot be read.

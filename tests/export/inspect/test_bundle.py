@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from part_plans import make_parts_plan, two_streams
 from plan_bundles import make_plan
 
 from vla_edge.export.inspect import bundle_cli as inspect_bundle_cli
@@ -22,8 +23,9 @@ from vla_edge.export.inspect import machine as inspect_machine
 from vla_edge.export.inspect.bundle import inspect_bundle
 from vla_edge.export.inspect.bundle_diff import differences
 from vla_edge.export.inspect.bundle_json import bundle_json
-from vla_edge.export.inspect.bundle_view import print_bundle, print_differences, print_list
+from vla_edge.export.inspect.bundle_view import print_bundle, print_differences
 from vla_edge.export.inspect.cli import main
+from vla_edge.export.inspect.list_view import print_list
 from vla_edge.export.inspect.machine import Installed, ThisMachine, runs_here
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.command.json_text import json_text
@@ -79,6 +81,13 @@ def add_plan(folder: Path, sm: int = 87, passed: bool | None = True, rejected: b
         plan.rename(path)
         record_path(plan).rename(record_path(path))
     return path
+
+
+def add_parts(folder: Path) -> list[Path]:
+    """The files of a plan in four parts."""
+    bundle = Bundle.unchecked(folder)
+    plan = make_parts_plan(bundle, two_streams(bundle.manifest))
+    return sorted(plan.parent.glob("*.part"))
 
 
 class TestOneBundle:
@@ -344,6 +353,50 @@ class TestDamage:
         add_plan(copy).write_bytes(b"nalp")
         assert "sm87.plan was changed: its SHA-256 is " in inspect(copy, "--sha256")[1]
 
+    def test_parts_are_told_with_their_sizes_their_builds_and_who_shares_them(
+        self, copy: Path, inspect: Inspect
+    ) -> None:
+        parts = add_parts(copy)
+        other = Path(shutil.copytree(copy, copy.parent / "second"))
+        head = next(path for path in parts if ".head." in path.name)
+        (other / "plans" / head.name).unlink()
+        os.link(head, other / "plans" / head.name)
+        _, text, _ = inspect(copy)
+        rows = {line.split()[1]: line.split()[2:] for line in text.splitlines() if "100 MiB" in line}
+        assert {name: " ".join(words) for name, words in rows.items()} == {
+            "vision": "0.0 MiB 100 MiB a copy in second",
+            "tower": "0.0 MiB 100 MiB a copy in second",
+            "text": "0.0 MiB 100 MiB a copy in second",
+            "head": "0.0 MiB 100 MiB one file with second",
+        }
+        (plan,) = json.loads(inspect(copy, "--json")[1])["plans"]
+        assert [part["shared_with"] for part in plan["parts"]] == [[], [], [], ["second"]]
+        assert [part["problem"] for part in plan["parts"]] == [None] * 4
+
+    @pytest.mark.parametrize(
+        ("damage", "words", "more"),
+        [
+            (lambda path: path.write_bytes(b"short"), "has 5 bytes, its side file says 2048.", ()),
+            (lambda path: path.unlink(), "is missing or no regular file", ()),
+            (lambda path: path.write_bytes(bytes(2048)), "was changed: its SHA-256 is", ("--sha256",)),
+        ],
+    )
+    def test_the_row_of_a_plan_names_its_damaged_part(
+        self,
+        copy: Path,
+        inspect: Inspect,
+        damage: Callable[[Path], object],
+        words: str,
+        more: tuple[str, ...],
+    ) -> None:
+        tower = next(path for path in add_parts(copy) if ".tower." in path.name)
+        damage(tower)
+        code, text, _ = inspect(copy, *more)
+        shown = " ".join(text[text.index("plans: 1") :].replace("│", " ").split())
+        assert code == 1
+        assert f"tensorrt-10.6.0-sm87.plan: not usable: {tower.name} {words}" in shown
+        assert f"tower 0.0 MiB 100 MiB {words}" in shown
+
     def test_a_rejected_plan_is_told_and_is_no_damage(self, copy: Path, inspect: Inspect) -> None:
         add_plan(copy, passed=False, rejected=True)
         code, text, _ = inspect(copy)
@@ -381,6 +434,33 @@ class TestSeveral:
         *_, hybrid, pure = inspect(engines)[1].splitlines()
         assert hybrid.endswith("SM 8.7")
         assert pure.endswith("SM 8.9, not checked")
+
+    def test_80_columns_hold_a_table_and_the_current_one_stands_first(
+        self, engines: Path, inspect: Inspect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = f"best_simple_clip_lstm_model-fp16-{'0' * 12}"
+        (engines / "pure-fp16").rename(engines / name)
+        add_plan(engines / name, 89, passed=None)
+        (engines / "current").symlink_to(name)
+        (engines / "previous").symlink_to("hybrid-fp16")
+        monkeypatch.setattr("vla_edge.export.inspect.list_view._WIDE", 80)
+        lines = inspect(engines)[1].splitlines()
+        assert max(map(len, lines[1:])) <= 80
+        assert lines[0] == f"{engines}: 2 bundles"
+        assert lines[1].split() == ["bundle", "action", "error", "runs", "here"]
+        assert re.fullmatch(rf"{name} +0\.\d+ of 0\.02 m/s  ONNX Runtime", lines[2])
+        assert re.fullmatch(r"  current, pure fp16, [\d.]+ MiB", lines[3])
+        assert lines[4] == "  plan SM 8.9, not checked"
+        assert lines[5].startswith("hybrid-fp16 ")
+        assert lines[6].startswith("  previous, hybrid-a fp16, ")
+        assert lines[6].endswith("MiB, no plan")
+        found = json.loads(inspect(engines, "--json")[1])
+        assert (found["current"], found["previous"]) == (name, "hybrid-fp16")
+
+    def test_a_wide_screen_has_the_links_in_a_column(self, engines: Path, inspect: Inspect) -> None:
+        (engines / "current").symlink_to("pure-fp16")
+        current = inspect(engines)[1].splitlines()[2]
+        assert current.split()[:3] == ["pure-fp16", "current", "pure"]
 
     def test_a_damaged_one_does_not_hide_the_others(self, engines: Path, inspect: Inspect) -> None:
         cut(engines / "hybrid-fp16")
@@ -492,7 +572,7 @@ def test_no_manifest_and_no_side_file_makes_it_fall_over(
         path.write_text(json.dumps(value))
         report = inspect_bundle(copy, ROBOT)
         print_bundle(report)
-        print_list(copy, [report])
+        print_list(copy, [report], {})
         if report.bundle:
             print_differences([report, report], differences(report.bundle.manifest, report.bundle.manifest))
         json.loads(json_text(bundle_json(report)))

@@ -11,7 +11,8 @@ from vla_edge.runtime.cuda.opening import open_device
 from vla_edge.runtime.engines import registry
 from vla_edge.runtime.engines.choice import choose_backend
 from vla_edge.runtime.engines.registry import ENGINES
-from vla_edge.runtime.engines.tensorrt.plan import find_plan, require_verified
+from vla_edge.runtime.engines.tensorrt.library import Backend
+from vla_edge.runtime.engines.tensorrt.plan import find_plan, require_readable, require_verified
 from vla_edge.runtime.engines.tensorrt.record import Machine
 from vla_edge.runtime.errors import BundleError, EngineError
 
@@ -117,11 +118,16 @@ def _engine(bundle: Bundle, installed: Installed, machine: ThisMachine) -> Engin
         return refused(installed.problem)
     if ENGINES[installed.backend].reads == "graph":
         return Engine(installed.backend, installed.version, None, "")
+    backend: Backend = installed.backend  # type: ignore[assignment]
+    try:
+        require_readable(bundle, backend)
+    except EngineError as error:
+        return refused(error.problem)
     if machine.gpu is None:
         return refused(machine.gpu_problem)
     gpu = machine.gpu
     target = Machine(
-        backend=installed.backend,  # type: ignore[arg-type]
+        backend=backend,
         version=installed.version,
         sm=gpu.sm,
         gpu=gpu.name,

@@ -222,6 +222,16 @@ class TestWhereItRuns:
         here = runs_here(Bundle.unchecked(copy), machine)
         assert (here.default, here.problem) == ("onnxruntime", "")
 
+    def test_a_broken_side_file_is_the_cause_rather_than_the_missing_gpu(
+        self, monkeypatch: pytest.MonkeyPatch, copy: Path
+    ) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name == "tensorrt" else None)
+        monkeypatch.setattr("vla_edge.runtime.engines.choice.has_nvidia_gpu", lambda: False)
+        record_path(add_plan(copy)).write_bytes(b"garbage")
+        here = runs_here(Bundle.unchecked(copy), ThisMachine((ORT, TRT, NO_RTX), None, "No driver."))
+        assert here.default == ""
+        assert "is not a valid side file" in here.problem
+
     def test_a_graph_that_no_policy_feeds_is_not_said_to_run(self, copy: Path, inspect: Inspect) -> None:
         edit(copy, lambda manifest: manifest["inputs"][0].update(role="other"))
         code, text, _ = inspect(copy)

@@ -13,7 +13,7 @@ from vla_edge.export.page.templates import environment
 from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.files.atomic import write_atomically
 from vla_edge.runtime.policy import Policy
-from vla_edge.runtime.replay.against import Drift
+from vla_edge.runtime.replay.against import Drift, apart_in_words
 from vla_edge.runtime.replay.summary import Kept, Summary, errors_of
 from vla_edge.runtime.version import VERSION
 
@@ -107,7 +107,7 @@ def _tiles(summary: Summary, spec: ActionSpec) -> Iterator[tuple[str, str, str]]
         yield f"{summary.errors.largest:.3f}", spec.unit, "largest error of a step"
         yield f"{sum(summary.errors.flips.values()):,}", "", "times that a component drives the other way"
     if summary.difference is not None:
-        yield f"{summary.difference.max:.4f}", spec.unit, "largest difference between the two policies"
+        yield apart_in_words(summary.difference.max), spec.unit, "largest difference between the two policies"
     yield f"{summary.p50_ms:.1f}", "ms", "p50 of a step"
 
 
@@ -194,5 +194,5 @@ def _row(kept: Kept, spec: ActionSpec) -> tuple[str, ...]:
         angle = NOTHING if errors.angle_deg is None else f"{errors.angle_deg:.1f}"
         mae = (f"{value:.4f}" for value in errors.mae.values())
         told = (*mae, f"{errors.largest:.4f}", angle, str(sum(errors.flips.values())))
-    apart = NOTHING if kept.apart is None else f"{kept.apart.largest.max():.4f}"
+    apart = NOTHING if kept.apart is None else apart_in_words(kept.apart.largest.max())
     return (kept.name, *told, apart, f"{np.median(kept.latency_ms):.1f}")

@@ -66,6 +66,11 @@ class Apart:
     flips: np.ndarray
 
 
+def apart_in_words(value: float) -> str:
+    """A difference with four digits; one that these would show as nothing, by its size: "3.8e-05"."""
+    return f"{value:.4f}" if value == 0 or value >= 0.001 else f"{value:.1e}"
+
+
 def require_same_action(mine: ActionSpec, theirs: ActionSpec) -> None:
     """Refuse policies whose actions cannot be compared.
 

@@ -14,7 +14,7 @@ from vla_edge.runtime.bundle.manifest import ActionSpec, Manifest
 from vla_edge.runtime.engines.session import EngineIdentity
 from vla_edge.runtime.printable import one_line
 
-from .against import Difference, Drift
+from .against import Difference, Drift, apart_in_words
 from .summary import Errors, Kept, Summary, errors_of
 
 _NO_FIGURE = "-"
@@ -57,7 +57,7 @@ class Table:
             self._begun = True
         figures = list(_figures(kept, self._spec))
         if self._other:
-            figures.append(_NO_FIGURE if kept.apart is None else f"{kept.apart.largest.max():.4f}")
+            figures.append(_NO_FIGURE if kept.apart is None else apart_in_words(kept.apart.largest.max()))
         figures.append(f"{statistics.median(kept.latency_ms.tolist()):.1f}")
         cells = "".join(f"{figure:>{self._width}}" for figure in figures)
         click.echo(f"{cells}  {one_line(name)}")
@@ -121,9 +121,10 @@ def _print_trainer(summary: Summary) -> None:
 def _print_difference(found: Difference, spec: ActionSpec, other: str) -> None:
     unit = one_line(spec.unit)
     _say(
-        f"against {one_line(other)}: at most {found.max:.4f} {unit} apart, p99 {found.p99:.4f}, "
-        f"mean {found.mean:.4f}; {_count(found.flips, 'step')} the other way; "
-        f"first third of an episode {found.early:.4f}, last third {found.late:.4f}"
+        f"against {one_line(other)}: at most {apart_in_words(found.max)} {unit} apart, "
+        f"p99 {apart_in_words(found.p99)}, mean {apart_in_words(found.mean)}; "
+        f"{_count(found.flips, 'step')} the other way; "
+        f"first third of an episode {apart_in_words(found.early)}, last third {apart_in_words(found.late)}"
     )
     _say(f"apart by step, mean: {_told_drift(found.drift)}")
 
@@ -132,7 +133,7 @@ def _told_drift(drift: Drift) -> str:
     """A few of its points, the first and the last among them."""
     points = len(drift.mean)
     told = sorted({round(at * (points - 1) / (_TOLD_POINTS - 1)) for at in range(_TOLD_POINTS)})
-    return ", ".join(f"{at * drift.steps_a_point} {drift.mean[at]:.4f}" for at in told)
+    return ", ".join(f"{at * drift.steps_a_point} {apart_in_words(drift.mean[at])}" for at in told)
 
 
 def _say(line: str) -> None:

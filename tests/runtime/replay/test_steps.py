@@ -12,9 +12,10 @@ from vla_edge.runtime import Policy
 from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.episodes.episode import Actions, Episode
 from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.replay.against import MAX_POINTS, Apart, apart_in_words, difference_of
 from vla_edge.runtime.replay.driven import driven_of, normalised
 from vla_edge.runtime.replay.steps import angle_deg, drives_back, replay_episode
-from vla_edge.runtime.replay.trainer import trainer_mae
+from vla_edge.runtime.replay.trainer import maes_by_order, trainer_mae
 
 Make = Callable[..., Path]
 SPEC = ActionSpec(
@@ -143,3 +144,29 @@ def test_the_trainers_error_is_a_mean_over_batches(episodes: int) -> None:
     found = trainer_mae(pairs)
     assert found.every_frame == pytest.approx(by_hand(False), rel=1e-12)
     assert found.first_frame == pytest.approx(by_hand(True), rel=1e-12)
+
+
+def test_a_drift_of_long_episodes_takes_steps_together() -> None:
+    long, short = np.arange(250.0), np.full(100, 7.0)
+    found = difference_of([Apart(each, np.zeros(len(each), bool)) for each in (long, short)])
+    assert found is not None
+    drift = found.drift
+    assert drift.steps_a_point == 3
+    assert len(drift.mean) == len(drift.max) == 84 <= MAX_POINTS
+    assert drift.mean[0] == pytest.approx(np.mean([0, 1, 2, 7, 7, 7]))
+    assert drift.max[-1] == 249.0
+
+
+def test_the_same_error_in_other_orders_is_told_once() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [(rng.normal(size=(18, 2)), rng.uniform(-1, 1, (18, 2))) for _ in range(5)]
+    orders = {"sorted": range(5), "again": range(5), "reversed": range(4, -1, -1)}
+    found = maes_by_order(pairs, orders)
+    assert list(found) == ["sorted", "reversed"]
+    assert found["reversed"].every_frame == pytest.approx(trainer_mae(pairs[::-1]).every_frame, rel=1e-12)
+    assert list(maes_by_order(pairs[:4], {"sorted": range(4), "reversed": range(3, -1, -1)})) == ["sorted"]
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.0, "0.0000"), (3.78e-5, "3.8e-05"), (0.0115, "0.0115")])
+def test_a_small_difference_is_not_told_as_none(value: float, words: str) -> None:
+    assert apart_in_words(value) == words

@@ -6,9 +6,10 @@ staging folder; run the golden samples through all as one; move it into place, o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -58,11 +59,19 @@ _COPY = "copy the bundle to where you may write"
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A plan in its place; `fresh` tells whether it was built now or was there already."""
+    """A plan in its place.
+
+    Attributes:
+        path: of the plan.
+        record: its side file.
+        fresh: whether it was built now or was there already.
+        origins: of a fresh one's parts that were not built now where they are from, by their name.
+    """
 
     path: Path
     record: PlanRecord
     fresh: bool
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 class RejectedPlanError(ParityError):
@@ -109,17 +118,18 @@ def build_plan(
             _refuse_to_lose_checked(bundle, target)
         refuse_unwritable(path.parent, _COPY)
         path.parent.mkdir(exist_ok=True)
-        with resumed_folder(path, keeps=partial(_tells_of_finished, progress)) as staging:
+        can_fit = target.device is not None
+        with resumed_folder(path, keeps=partial(_tells_of_finished, progress, can_fit)) as staging:
             if target.shares_memory:
                 held.close()  # a context of this process would take of what the one that builds needs
-            staged = _build_into(staging, path, bundle, target, options, progress)
+            staged, origins = _build_into(staging, path, bundle, target, options, progress)
             if target.shares_memory:
                 target = held.enter_context(_open(options))
             with taken_parts_told(staged):
                 staged = _verify(staged, bundle, target, options.memory, progress)
             staged = replace(staged, record=settle_streams(staged, bundle, target, options.memory))
             record = publish(staged, path)
-        return BuildResult(path, record, fresh=True)
+        return BuildResult(path, record, fresh=True, origins=origins)
 
 
 @contextmanager
@@ -205,8 +215,12 @@ def _refuse_to_lose_checked(bundle: Bundle, target: Target) -> None:
 
 def _build_into(
     staging: Path, path: Path, bundle: Bundle, target: Target, options: BuildOptions, progress: BuildProgress
-) -> PlanFile:
-    """Build what no plan has yet, and write the side file; that says that nothing was checked yet."""
+) -> tuple[PlanFile, dict[str, str]]:
+    """Build what no plan has yet, and write the side file; that says that nothing was checked yet.
+
+    Returns:
+        The plan, and `BuildResult.origins`.
+    """
     earlier = find_earlier(bundle.folder, target.machine)
     predict = prediction(options.backend, target.shares_memory, earlier.built)
     room = room_on(target, options.memory_limit, look=not options.ignore_memory)
@@ -214,16 +228,22 @@ def _build_into(
     earlier = earlier if reuse else Earlier()
     layout = layout_of(bundle, path, target.machine, options, predict, room, earlier, progress)
     parts = finished(layout.parts if reuse else (), staging)
+    there = dict.fromkeys(parts, "finished before")
     parts |= take([part for part in layout.parts if part.file not in parts], earlier, staging)
     left = [part for part in layout.parts if part.file not in parts]
     check_disk(bundle.folder, sum(part.weights_bytes for part in left))
-    for line in layout.told(parts):
+    for part in layout.parts:
+        if part.file in parts:
+            there.setdefault(part.file, f"found in {earlier.whose(part.key, bundle.folder)}")
+    for line in (*earlier.not_taken(bundle.folder), *layout.told(there)):
         progress.remark(line)
-    layout.warn(left, room)
+    if not options.ignore_memory:
+        layout.warn(left, room)
     work = Work(bundle, target, options, timing_cache_path(bundle, target, options), staging, progress)
     record = _unchecked(path, make_all(layout.parts, work, parts), bundle, target)
     write_record(staging / path.name, record)
-    return PlanFile(staging / path.name, record, bundle.folder)
+    origins = {part.name: there[part.file] for part in layout.parts if part.file in there}
+    return PlanFile(staging / path.name, record, bundle.folder), origins
 
 
 def timing_cache_path(bundle: Bundle, target: Target, options: BuildOptions) -> Path | None:
@@ -240,9 +260,12 @@ def open_timing_cache(bundle: Bundle, target: Target, options: BuildOptions) -> 
     return TimingCache(path, f"{target.machine.backend} {target.machine.version}")
 
 
-def _tells_of_finished(progress: BuildProgress, staging: Path) -> bool:
-    """Whether a build that failed leaves parts for the next one, which the user is told."""
-    kept = keep_finished(staging)
+def _tells_of_finished(progress: BuildProgress, can_fit: bool, staging: Path) -> bool:
+    """Whether a build that failed leaves parts for the next one, which the user is told.
+
+    What a builder refuses without a GPU, whose memory might have run out, it always will.
+    """
+    kept = keep_finished(staging) and (can_fit or not isinstance(sys.exc_info()[1], EngineError))
     if kept:
         progress.remark("the parts that are finished are kept: the same command goes on from them")
     return kept

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.core import ParameterSource
 
-from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
+from vla_edge.export.screen.progress import note
+from vla_edge.runtime.command.console import (
+    COMMAND_SETTINGS,
+    print_error,
+    run_command,
+    stderr_console,
+    verbose_option,
+)
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES
+from vla_edge.runtime.engines.tensorrt.plan_names import dotted
+from vla_edge.runtime.errors import EngineError, ParityError
 from vla_edge.runtime.version import VERSION
 
 from .parts.arguments import bundle_folder, memory_options, parts_options
@@ -117,16 +126,34 @@ def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json:
     ]
     if stages_only:
         return _stages(opened, chosen[0], as_json)
-    results = [_build(opened, option, verify_only, as_json) for option in chosen]
+    if len(chosen) == 1:
+        results, code = [_build(opened, chosen[0], verify_only, as_json)], 0
+    else:
+        results, code = _build_each(opened, chosen, verify_only, as_json)
     _print_results(results, bundle, as_json)
-    return 0
+    return code
+
+
+def _build_each(
+    bundle: Bundle, chosen: list[BuildOptions], verify_only: bool, as_json: bool
+) -> tuple[list[BuildResult], int]:
+    """One after another; one that fails is told at once, and the others are built all the same."""
+    results, code = [], 0
+    for options in chosen:
+        note(stderr_console(), f"for SM {dotted(options.sm or 0)}:")
+        try:
+            results.append(_build(bundle, options, verify_only, as_json))
+        except (EngineError, ParityError) as error:
+            print_error(error)
+            code = error.exit_code
+    return results, code
 
 
 def _given_for_a_build() -> list[str]:
     """The options on the command line that mean nothing where nothing is built."""
     context = click.get_current_context()
     return [
-        parameter.opts[0]
+        "--no-reuse" if parameter.name == "reuse" else parameter.opts[0]
         for parameter in context.command.params
         if parameter.name in _OF_BUILDS
         and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
@@ -165,11 +192,13 @@ def _stages(bundle: Bundle, options: BuildOptions, as_json: bool) -> int:
 def _print_results(results: list[BuildResult], bundle: Path, as_json: bool) -> None:
     from .view import print_built
 
+    # --parts was heard
+    idle = [name for name in _given_for_a_build() if name not in ("--parts", "--ignore-memory")]
     if as_json:
         records = [result.record for result in results]
         click.echo(json_text(records[0] if len(records) == 1 else records))
     else:
-        print_built(results, bundle)
+        print_built(results, bundle, idle)
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from bisect import bisect_right
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -93,7 +93,8 @@ class Corrected:
     """A line, corrected by builds on one machine.
 
     Less than the line is taken for a smaller library, and lowers the base as far as is sure: to what is left of a
-    measured peak without the least that such weights take. More is expected of all, of larger weights still more.
+    measured peak without the least that such weights take. More is expected of larger weights, too, still more of it;
+    of lighter ones only as far as no build between them took less: what a tower took too much is not a head's.
 
     Args:
         line: as measured elsewhere.
@@ -107,20 +108,22 @@ class Corrected:
         self._line = line
         bases = [peak - int(_LEAST_ABOVE * line.above(at)) for at, peak in believed]
         self._base = max(0, min([line.base * _MIB, *bases]))
-        excesses = ((peak - line.size_bytes(at), at) for at, peak in believed)
-        self._excess, self._excess_at = max(excesses, default=(0, 0))
+        self._excesses = [peak - line.size_bytes(at) for at, peak in believed]
         self._weights = [at for at, _ in believed]
         self._peaks = list(accumulate((peak for _, peak in believed), max))
 
     def size_bytes(self, weights: int) -> int:
         line, above = self._line, self._line.above(weights)
         size = max(self._base + above, int(_MOST_LESS * line.size_bytes(weights)))
-        if self._excess > 0:
-            times = above / max(1, line.above(self._excess_at))
-            excess = int(self._excess * min(_MOST_SCALED, max(1, times)))
-            size = max(size, min(line.size_bytes(weights) + excess, _MOST_MORE * line.size_bytes(weights)))
         # what was measured for these weights or less is never too much for them
         lighter = bisect_right(self._weights, weights)
+        next_size = self._weights[bisect_left(self._weights, weights) :][:1]
+        known = bisect_right(self._weights, next_size[0]) if next_size else lighter
+        for at, excess in zip(self._weights[:known], self._excesses[:known], strict=True):
+            if excess > 0:
+                times = min(_MOST_SCALED, max(1, above / max(1, line.above(at))))
+                more = line.size_bytes(weights) + int(excess * times)
+                size = max(size, min(more, _MOST_MORE * line.size_bytes(weights)))
         return max(size, self._peaks[lighter - 1]) if lighter else size
 
 
@@ -131,10 +134,12 @@ class Prediction:
     Attributes:
         host: of the host; where CPU and GPU share one memory, of both.
         gpu: of the GPU's own.
+        origin: where the figures are from, such as "builds on an H100".
     """
 
     host: Corrected
     gpu: Corrected
+    origin: str
 
     def __call__(self, weights: int) -> Need:
         """Of a build with so many bytes of weights."""
@@ -150,8 +155,9 @@ def prediction(backend: Backend, shared: bool, measured: Iterable[PartRecord] = 
         measured: parts that were built by it on this machine, which the prediction is corrected by.
     """
     if LIBRARIES[backend].compiles_at_load:
-        host, gpu = _RTX_HOST, _RTX_GPU
+        host, gpu, origin = _RTX_HOST, _RTX_GPU, "builds on x86 without a GPU"
     else:
+        origin = "builds on an H100"
         host, gpu = (_BOARD_HOST, _BOARD_GPU) if shared else (_HOST, _GPU)
     seen = [
         (part.weights_bytes, part.build)
@@ -160,13 +166,18 @@ def prediction(backend: Backend, shared: bool, measured: Iterable[PartRecord] = 
         if part.weights_bytes is not None and part.build.timing_cache != "reused"
     ]
 
+    if any(build.peak_mib if shared else build.peak_host_mib for _, build in seen):
+        origin = f"builds on this machine and {origin.removeprefix('builds ')}"
+
     def corrected(line: Line, peak_of: Callable[[BuildFacts], int | None]) -> Corrected:
         return Corrected(line, ((at, (peak_of(build) or 0) * _MIB) for at, build in seen))
 
     if shared:
-        return Prediction(corrected(host + gpu, lambda build: build.peak_mib), Corrected(Line(0, 0, 0.0)))
+        return Prediction(
+            corrected(host + gpu, lambda build: build.peak_mib), Corrected(Line(0, 0, 0.0)), origin
+        )
     by_host = corrected(host, lambda build: build.peak_host_mib)
-    return Prediction(by_host, corrected(gpu, lambda build: build.peak_gpu_mib))
+    return Prediction(by_host, corrected(gpu, lambda build: build.peak_gpu_mib), origin)
 
 
 @dataclass(frozen=True)
@@ -247,33 +258,51 @@ def check_disk(folder: Path, weights: int) -> None:
         )
 
 
-def warn_of_memory(what: str, need: Need, room: Room, more_parts: str = "") -> None:
+def warn_of_memory(what: str, need: Need, room: Room, origin: str, in_parts: int | None = None) -> None:
     """Say that a build may not fit, and what would help. Only a warning: others' figures are behind it.
 
     Args:
         what: that is built.
         need: predicted for it.
         room: that is there.
-        more_parts: how to ask for more parts, where that would help.
+        origin: of the prediction.
+        in_parts: a number of parts that would fit, where there is one.
     """
     needed = (
-        f"about {gib(need.together)} together with the GPU's" if room.shared else f"about {gib(need.host)}"
+        f"about {mib(need.together)} together with the GPU's" if room.shared else f"about {mib(need.host)}"
     )
     if not room.shared and room.gpu is not None:
-        needed += f" and {gib(need.gpu)} of the GPU's"
-    there = [f"{gib(room.host)} available with swap"] if room.host is not None else []
-    there += [f"{gib(room.gpu)} free on the GPU"] if room.gpu is not None else []
-    there += [f"a limit of {gib(room.limit)}"] if room.limit is not None else []
+        needed += f" and {mib(need.gpu)} of the GPU's"
+    there = [f"{mib(room.host)} available with swap"] if room.host is not None else []
+    there += [f"{mib(room.gpu)} free on the GPU"] if room.gpu is not None else []
+    there += [f"a limit of {mib(room.limit)}"] if room.limit is not None else []
     _log.warning(
-        "%s may run out of memory: %s predicted from builds on an H100, %s. What helps: stop other programs (on a "
-        "Jetson also the desktop: sudo init 3), add swap on fast storage, %sa lower --level, --workspace-mib 512. "
-        "--ignore-memory does not look.",
+        "%s may run out of memory: %s predicted from %s, %s. What helps: %s. --ignore-memory does not warn.",
         what,
         needed,
+        origin,
         ", ".join(there),
-        f"{more_parts}, " if more_parts else "",
+        ", ".join(_helps(need, room, in_parts)),
     )
+
+
+def _helps(need: Need, room: Room, in_parts: int | None) -> Iterator[str]:
+    """What would, of what is short."""
+    if in_parts is not None:
+        yield f"more parts (--parts {in_parts})"
+    if replace(room, limit=None).excess(need) > 0:
+        yield "stop other programs (on a Jetson also the desktop: sudo init 3)"
+        yield "add swap on fast storage"
+    if room.limit is not None and need.together > room.limit:
+        yield "a higher --memory-limit"
+    yield "a lower --level"
+    yield "--workspace-mib 512"
 
 
 def gib(size: int) -> str:
     return f"{size / _GIB:.1f} GiB"
+
+
+def mib(size: int) -> str:
+    """Memory of builds, everywhere: parts take from tens to thousands of it."""
+    return f"{size / _MIB:,.0f} MiB"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vla_edge.runtime.engines.tensorrt.library import Library
+from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Library
+from vla_edge.runtime.engines.tensorrt.plan_names import dotted
 from vla_edge.runtime.engines.tensorrt.record import Contents
 from vla_edge.runtime.errors import EngineError, InputError
 
@@ -70,12 +71,22 @@ def build_engine(
         config.progress_monitor = monitor
         plan = run_interruptibly(lambda: _serialize(builder, network, config, target), monitor)
         del parser
-    if plan is None:
-        raise EngineError(
-            f"TensorRT {target.library.version} could not build {model}: {'; '.join(errors) or 'it gave no reason'}.",
-            "Free device and host memory if it ran out; else try another --level, or report the model.",
-        )
+        if plan is None:
+            raise _not_built(model, target, errors)
     return Built(plan, plan_contents(target.library.backend, plan) or network_contents(network))
+
+
+def _not_built(model: Path, target: Target, errors: Sequence[str]) -> EngineError:
+    why = "; ".join(errors) or "it gave no reason"
+    elsewhere = "" if target.device is not None else f" for SM {dotted(target.machine.sm)}"
+    return EngineError(
+        f"{_named(target.library)} could not build {model}{elsewhere}: {why.rstrip('.')}.",
+        "Free device and host memory if it ran out; else try another --level, or report the model.",
+    )
+
+
+def _named(library: Library) -> str:
+    return f"{LIBRARIES[library.backend].label} {library.version}"
 
 
 def parse(library: Library, network: Any, model: Path) -> Any:
@@ -91,7 +102,7 @@ def parse(library: Library, network: Any, model: Path) -> Any:
     if not parser.parse_from_file(str(model)):
         problems = "; ".join(_parse_error(parser.get_error(at)) for at in range(parser.num_errors))
         raise EngineError(
-            f"TensorRT {library.version} cannot read {model}: {problems or 'it gave no reason'}.",
+            f"{_named(library)} cannot read {model}: {problems or 'it gave no reason'}.",
             "Export the checkpoint again with this version of vla-edge, or update TensorRT.",
         )
     return parser
@@ -131,23 +142,35 @@ def network_tensors(target: Target, model: Path) -> set[str]:
 
 @contextmanager
 def tensorrt_errors() -> Iterator[deque[str]]:
-    """The last errors that TensorRT logs meanwhile.
+    """The last errors that TensorRT logs meanwhile, each once.
+
+    An `EngineError` that is raised meanwhile tells them; else they go on to the log, at the block's end.
 
     Not an error recorder: on a builder whose network was parsed from ONNX, TensorRT-RTX 1.7 crashes when
     the network is freed.
     """
     kept: deque[str] = deque(maxlen=_KEPT_MESSAGES)
+    held: deque[logging.LogRecord] = deque(maxlen=_KEPT_MESSAGES)
 
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            kept.append(record.getMessage().strip())
+    def keep(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR:
+            return True
+        if (text := record.getMessage().strip()) not in kept:
+            kept.append(text)
+            held.append(record)
+        return False
 
-    logger, handler = logging.getLogger("vla_edge.tensorrt"), Keep(logging.ERROR)
-    logger.addHandler(handler)
+    logger = logging.getLogger("vla_edge.tensorrt")
+    logger.addFilter(keep)
     try:
         yield kept
+    except EngineError:
+        held.clear()
+        raise
     finally:
-        logger.removeHandler(handler)
+        logger.removeFilter(keep)
+        for record in held:
+            logger.handle(record)
 
 
 def _network_flags(trt: Any) -> int:

@@ -83,7 +83,8 @@ def tapped_engine(
     predict = prediction(options.backend, target.shares_memory, find_earlier(bundle.folder, machine).built)
     room = room_on(target, options.memory_limit, look=not options.ignore_memory)
     layout = layout_of(bundle, path, machine, options, predict, room, Earlier(), progress)
-    layout.warn(layout.parts, room)
+    if not options.ignore_memory:
+        layout.warn(layout.parts, room)
     # On a board this process has no context while others build: it would take of what they need.
     if len(layout.parts) == 1 and not target.shares_memory:
         cache = open_timing_cache(bundle, target, options)

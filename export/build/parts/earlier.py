@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from vla_edge.runtime.errors import BundleError, EngineError
 _log = logging.getLogger(__name__)
 
 _MOST_BUNDLES = 256  # beside each other; further ones are not looked at
+_NAMED = 3  # of plans that are not taken
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,34 @@ class Earlier:
         parts: by their key.
         splits: where such plans of several parts were cut, each once.
         built: every part of plans for that machine, checked or not: the memory of its build was measured.
+        unchecked: plans of several parts, of which none is taken.
     """
 
     parts: dict[str, Kept] = field(default_factory=dict)
     splits: tuple[tuple[str, ...], ...] = ()
     built: tuple[PartRecord, ...] = ()
+    unchecked: tuple[PlanFile, ...] = ()
+
+    def whose(self, key: str | None, folder: Path) -> str:
+        """The folder of the bundle whose part of that key is taken, for the bundle in `folder`.
+
+        Not the name in its manifest: bundles that were deployed can have one name.
+        """
+        return _called(self.parts[key].plan.folder, folder) if key in self.parts else "another bundle"
+
+    def not_taken(self, folder: Path) -> Iterator[str]:
+        """A line where plans in parts were never checked."""
+        if self.unchecked:
+            names = [_called(plan.folder, folder) for plan in self.unchecked[:_NAMED]]
+            more = f" and {len(self.unchecked) - _NAMED} more" if len(self.unchecked) > _NAMED else ""
+            yield (
+                f"no parts are taken of {', '.join(names)}{more}: never checked "
+                "(vla-build --verify, where its GPU is)"
+            )
+
+
+def _called(bundle: Path, folder: Path) -> str:
+    return "itself" if bundle == folder else bundle.resolve().name
 
 
 def find_earlier(folder: Path, machine: Machine) -> Earlier:
@@ -63,17 +88,20 @@ def find_earlier(folder: Path, machine: Machine) -> Earlier:
     parts: dict[str, Kept] = {}
     splits: dict[tuple[str, ...], None] = {}
     built: list[PartRecord] = []
+    unchecked: list[PlanFile] = []
     for plan in filter(None, (_read(at, machine) for at in _bundles(folder))):
         record = plan.record
         built += record.parts
         if not record.verification.passed:
+            if len(record.parts) > 1 and record.verification.passed is None:
+                unchecked.append(plan)
             continue
         for part in record.parts:
             if part.key is not None:
                 parts.setdefault(part.key, Kept(plan, part))
         if len(record.parts) > 1:
             splits[tuple(part.name for part in record.parts[:-1])] = None
-    return Earlier(parts, tuple(splits), tuple(built))
+    return Earlier(parts, tuple(splits), tuple(built), tuple(unchecked))
 
 
 def _bundles(folder: Path) -> list[Path]:

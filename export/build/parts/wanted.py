@@ -11,7 +11,7 @@ from threading import Lock
 
 import msgspec
 
-from vla_edge.export.build.memory import Need, Prediction, Room, gib, warn_of_memory, weights_bytes
+from vla_edge.export.build.memory import Need, Prediction, Room, mib, warn_of_memory, weights_bytes
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import BuildProgress
 from vla_edge.export.parts.choice import choose
@@ -22,7 +22,7 @@ from vla_edge.export.parts.split import PartGraph, split
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME
 from vla_edge.runtime.engines.tensorrt.plan_names import part_path
-from vla_edge.runtime.engines.tensorrt.record import WHOLE, Machine, PartRecord
+from vla_edge.runtime.engines.tensorrt.record import WHOLE, Machine
 from vla_edge.runtime.errors import BundleError
 
 from .earlier import Earlier
@@ -66,29 +66,25 @@ class Layout:
 
     Attributes:
         parts: in the order in which they run; one for the whole.
-        most: into how many this graph can be cut; 0 where that was not looked at.
+        origin: where the prediction of their memory is from.
+        in_parts: the fewest parts that fit, where these do not and some number does.
     """
 
     parts: tuple[Wanted, ...]
-    most: int
+    origin: str
+    in_parts: int | None = None
 
-    def told(self, there: Mapping[str, PartRecord]) -> Iterator[str]:
+    def told(self, there: Mapping[str, str]) -> Iterator[str]:
         """Of several parts, a line for each: where it is from, or what building it will take.
 
         Args:
-            there: those that need not be built, by their file's name.
+            there: of those that need not be built where they are from, by their file's name.
         """
         if len(self.parts) == 1:
             return
         for part in self.parts:
-            known = there.get(part.file)
-            if known is None:
-                how = f"about {gib(part.need.together)} to build"
-            elif known.build.found_in is None:
-                how = "finished by the build before"
-            else:
-                how = f"found in {known.build.found_in}"
-            yield f"{part.name}: {part.weights_bytes / _MIB:.0f} MiB of weights, {how}"
+            how = there.get(part.file, f"about {mib(part.need.together)} to build")
+            yield f"{part.name}: {mib(part.weights_bytes)} of weights, {how}"
 
     def warn(self, left: Sequence[Wanted], room: Room) -> None:
         """Say where the largest of those that are left to build may not fit."""
@@ -96,8 +92,7 @@ class Layout:
         if largest is None or room.excess(largest.need) <= 0:
             return
         what = "the build" if largest.graph is None else f"the build of part {largest.name}"
-        can = len(self.parts) < self.most
-        warn_of_memory(what, largest.need, room, f"more parts (--parts, up to {self.most})" if can else "")
+        warn_of_memory(what, largest.need, room, self.origin, self.in_parts)
 
 
 def layout_of(
@@ -129,19 +124,23 @@ def layout_of(
     whole, auto = _whole(bundle, plan, predict), options.parts == "auto"
     splits = earlier.splits if auto else ()
     if options.parts == 1 or (auto and not splits and room.excess(whole.need) <= 0):
-        return Layout((whole,), 0)
+        return Layout((whole,), predict.origin)
     try:
         cut = _Cut(bundle, plan, machine, options, predict, earlier, progress)
     except BundleError as error:
         if not auto:
             raise
         _log.warning("%s It is built whole.", error.problem)
-        return Layout((whole,), 0)
-    choice = choose(
-        cut.graph, options.parts, 0, lambda weights: room.excess(predict(weights)), cut.preferred(splits)
-    )
+        return Layout((whole,), predict.origin)
+
+    def excess(weights: int) -> int:
+        return room.excess(predict(weights))
+
+    choice = choose(cut.graph, options.parts, 0, excess, cut.preferred(splits))
     parts = cut.wanted(choice.boundaries) if choice.boundaries else (whole,)
-    return Layout(parts, len(cut.graph.segments))
+    more = range(len(parts) + 1, len(cut.graph.segments) + 1) if not choice.fits else ()
+    in_parts = next((number for number in more if choose(cut.graph, number, 0, excess).fits), None)
+    return Layout(parts, predict.origin, in_parts)
 
 
 def _whole(bundle: Bundle, plan: Path, predict: Prediction) -> Wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -146,13 +147,39 @@ def test_the_command_shows_each_part_with_what_it_took(hybrid: Bundle) -> None:
     assert lines[0].startswith("NOT checked: ")
     assert " in 3 parts" in result.stdout
     at = next(at for at, line in enumerate(lines) if line.startswith("part "))
-    assert lines[at].split() == ["part", "weights", "predicted", "memory", "time"]
+    assert lines[at].split() == ["part", "weights", "predicted", "memory", "time", "from"]
     assert [line.split()[-1] for line in lines[at + 1 : at + 4]] == ["built"] * 3
     assert max(map(len, lines[at : at + 4])) <= 80
-    assert "MiB of weights, about 0.1 GiB to build" in result.stderr
+    assert re.search(r"MiB of weights, about \d+ MiB to build", result.stderr)
+    assert "its largest part: host memory " in result.stdout
     assert "part 3 of 3: " in result.stderr
     again = run(hybrid.folder, "--backend", "tensorrt-rtx", "--sm", 89, "--json")
     assert len(json.loads(again.stdout)["parts"]) == 3
+
+
+def test_one_gpu_that_nothing_is_built_for_does_not_keep_the_others_from_their_plans(hybrid: Bundle) -> None:
+    result = run(hybrid.folder, "--backend", "tensorrt-rtx", "--sm", 75, "--sm", 80, "--parts", 2)
+    assert result.return_value == 1
+    (problem,) = [line for line in result.stderr.splitlines() if "FP32 GEMM is not supported" in line]
+    assert problem.startswith("error: TensorRT-RTX ")
+    assert " for SM 7.5: " in problem
+    assert "goes on" not in result.stderr
+    assert "-sm80.plan" in result.stdout
+    assert not [name for name in left_in(hybrid) if name.startswith(".")]
+
+
+def test_what_is_not_taken_and_what_was_not_heard_is_said(hybrid: Bundle) -> None:
+    sm = ("--backend", "tensorrt-rtx", "--sm", 89)
+    run(hybrid.folder, *sm, "--parts", 2)
+    other = hybrid.folder.with_name("policy-2")
+    shutil.copytree(hybrid.folder, other, ignore=shutil.ignore_patterns("plans"))
+    result = run(other, *sm)
+    assert result.stderr.splitlines()[0].startswith("no parts are taken of policy-1: never checked")
+    assert re.search(r"host memory \d+ MiB, predicted \d+ MiB", result.stdout)
+    again = run(other, *sm, "--no-reuse", "--memory-limit", "300MiB")
+    assert (
+        "(was there already: --memory-limit, --no-reuse changed nothing; --force builds anew)" in again.stdout
+    )
 
 
 def test_the_command_says_which_parts_were_found(hybrid: Bundle, with_gpu: Callable[[bool], None]) -> None:
@@ -163,8 +190,11 @@ def test_the_command_says_which_parts_were_found(hybrid: Bundle, with_gpu: Calla
     result = run(other, "--backend", "tensorrt-rtx", "--sm", 89)
     assert result.exception is None
     assert "nothing built: all 3 parts were found" in result.stdout
-    assert f"found in {hybrid.manifest.name}" in result.stdout
-    assert f"found in {hybrid.manifest.name}" in result.stderr
+    table = result.stdout[result.stdout.index("part ") :].splitlines()[1:4]
+    assert [line.split()[-1] for line in table] == ["policy-1"] * 3  # its folder, not the export's name
+    assert result.stderr.count("found in policy-1") == 3
+    third = run(other, "--backend", "tensorrt-rtx", "--sm", 89, "--parts", 4)
+    assert "found in itself" in third.stderr
     assert "parts in line 2.000 ms, side by side 1.500 ms: side by side" in result.stdout
 
 

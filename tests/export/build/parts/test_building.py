@@ -119,7 +119,14 @@ def test_a_limit_chooses_parts(hybrid: Callable[..., Bundle], caplog: pytest.Log
     small = build_plan(bundle, replace(ADA, memory_limit=1 * MIB, force=True)).record
     assert len(small.parts) > 1
     assert "may run out of memory" in caplog.text
-    assert "a limit of 0.0 GiB" in caplog.text
+    assert "a limit of 1 MiB" in caplog.text
+    assert "more parts" not in caplog.text  # no number would fit
+    caplog.clear()
+    few = replace(ADA, parts=2, memory_limit=140 * MIB, force=True)
+    build_plan(bundle, few)
+    assert not caplog.text or "more parts (--parts " in caplog.text
+    build_plan(bundle, replace(ADA, memory_limit=1 * MIB, force=True, ignore_memory=True))
+    assert "limit of 1 MiB" not in caplog.text
 
 
 @pytest.mark.parametrize("parts", [99, 65])

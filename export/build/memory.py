@@ -26,7 +26,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from vla_edge.runtime.bundle.manifest import WEIGHTS_NAME, Manifest
-from vla_edge.runtime.engines.tensorrt.library import LIBRARIES, Backend
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES, Backend
 from vla_edge.runtime.engines.tensorrt.record import BuildFacts, PartRecord
 from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.process.host_memory import available_memory_bytes
@@ -224,14 +224,18 @@ def weights_bytes(manifest: Manifest) -> int:
     return sum(entry.size_bytes for entry in manifest.files if entry.path == WEIGHTS_NAME)
 
 
-def memory_needed(weights: int, shared: bool) -> int:
-    """Bytes of host memory that building with TensorRT takes, predicted; on a board the GPU's too: it has no other.
+def memory_needed(
+    weights: int, shared: bool, backend: Backend = DEFAULT_BACKEND, measured: Iterable[PartRecord] = ()
+) -> int:
+    """Bytes of host memory that a build takes, predicted; on a board the GPU's too: it has no other.
 
     Args:
         weights: their size in bytes.
         shared: whether CPU and GPU share one memory.
+        backend: the library.
+        measured: as `prediction`.
     """
-    need = prediction("tensorrt", shared)(weights)
+    need = prediction(backend, shared, measured)(weights)
     return need.together if shared else need.host
 
 

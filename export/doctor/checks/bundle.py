@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from vla_edge.export.build.memory import weights_bytes
+from vla_edge.export.build.parts.earlier import find_earlier
 from vla_edge.export.families import BUILT_IN, GROUP
 from vla_edge.export.parts.graph import read_graph
 from vla_edge.export.screen.screen import size
@@ -17,7 +19,7 @@ from vla_edge.runtime.printable import one_line
 
 from ..finding import Finding
 from ..machine import Machine
-from .plans import check_plans, fits, planners
+from .plans import check_plans, fits, plan_machine, planners
 from .room import Build
 
 
@@ -27,9 +29,14 @@ def pending_build(folder: Path, machine: Machine) -> Build | None:
         bundle = Bundle.unchecked(folder)
     except BundleError:  # `check_files` says so
         return None
-    if machine.gpu is None or any(fits(bundle, machine, name) for name in planners(machine)):
+    able = planners(machine)
+    if machine.gpu is None or any(fits(bundle, machine, name) for name in able):
         return None
-    return Build(bundle.folder, weights_bytes(bundle.manifest), _largest_part(bundle))
+    build = Build(bundle.folder, weights_bytes(bundle.manifest), _largest_part(bundle))
+    if not able:  # TensorRT, once it is installed
+        return build
+    measured = find_earlier(bundle.folder, plan_machine(machine, able[0])).built
+    return replace(build, backend=able[0], measured=measured)
 
 
 def _largest_part(bundle: Bundle) -> int | None:

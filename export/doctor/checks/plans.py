@@ -11,7 +11,7 @@ from vla_edge.export.screen.screen import size
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.choice import choose_backend
 from vla_edge.runtime.engines.registry import ENGINES
-from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, LIBRARIES, Backend
 from vla_edge.runtime.engines.tensorrt.parts.loading import chain_of
 from vla_edge.runtime.engines.tensorrt.plan import (
     PlanFile,
@@ -95,16 +95,16 @@ def check_plans(folder: Path, machine: Machine) -> Iterator[Finding]:
 def fits(bundle: Bundle, machine: Machine, engine: str) -> PlanFile | None:
     """The checked plan that an engine would run here, by its side file alone; None where there is none."""
     try:
-        plan = find_plan(bundle, _plan_machine(machine, engine))
+        plan = find_plan(bundle, plan_machine(machine, engine))
         require_verified(plan)
     except EngineError:
         return None
     return plan
 
 
-def planners(machine: Machine) -> list[str]:
+def planners(machine: Machine) -> list[Backend]:
     """The engines of plans whose libraries can be used here."""
-    return [name for name, engine in ENGINES.items() if engine.reads == "plans" and machine.runs(name)]
+    return [name for name in LIBRARIES if machine.runs(name)]
 
 
 def _look(bundle: Bundle, name: str) -> _Looked:
@@ -151,7 +151,7 @@ def _plan(bundle: Bundle, machine: Machine, engine: str, plans: list[_Looked]) -
         todo = "The row GPU says what to do. Slower, and only if it is asked for: --backend onnxruntime."
         return Finding("plan", "plan", found, "stops", todo), theirs[0].name if len(theirs) == 1 else None
     try:
-        plan = find_plan(bundle, _plan_machine(machine, engine))
+        plan = find_plan(bundle, plan_machine(machine, engine))
     except EngineError as error:
         return _stops(error), None
     looked = next(each for each in plans if each.name == plan.path.name)
@@ -199,7 +199,12 @@ def _elsewhere(theirs: PlanMachine, machine: Machine) -> str:
     return "" if library.version == theirs.version else f"; {label} here is {library.version}"
 
 
-def _plan_machine(machine: Machine, engine: str) -> PlanMachine:
+def plan_machine(machine: Machine, engine: str) -> PlanMachine:
+    """What a plan of an engine must have been built for to run here.
+
+    Raises:
+        EngineError: no GPU answers.
+    """
     gpu = machine.gpu
     if gpu is None:
         raise EngineError(machine.gpu_problem)

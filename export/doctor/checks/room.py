@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_edge.export.build.memory import disk_needed, memory_needed
+from vla_edge.runtime.engines.tensorrt.library import DEFAULT_BACKEND, Backend
+from vla_edge.runtime.engines.tensorrt.record import PartRecord
 from vla_edge.runtime.process.host_memory import available_memory_bytes
 
 from ..finding import Finding, Verdict, untold
@@ -31,11 +33,19 @@ class Build:
         weights: their size in bytes.
         largest_part: bytes of weights of the largest part, if the graph is cut wherever it can be; None of one that
             cannot be cut.
+        backend: the library that makes it.
+        measured: parts that it built on this machine, by which the prediction is corrected.
     """
 
     folder: Path
     weights: int
     largest_part: int | None = None
+    backend: Backend = DEFAULT_BACKEND
+    measured: tuple[PartRecord, ...] = ()
+
+    def memory(self, weights: int, shared: bool) -> int:
+        """Bytes that building so many bytes of weights takes; see `memory_needed`."""
+        return memory_needed(weights, shared, self.backend, self.measured)
 
 
 def check_memory(machine: Machine, build: Build | None, running: Running | None) -> Iterator[Finding]:
@@ -88,12 +98,12 @@ def _taken(machine: Machine, running: Running, needed: int) -> str:
 
 def _to_build(machine: Machine, build: Build, with_swap: int) -> Finding:
     """Whether a build fits what is free, swap counted: a prediction, so never more than a warning."""
-    whole = memory_needed(build.weights, machine.shares_memory)
+    whole = build.memory(build.weights, machine.shares_memory)
     free = f"{gib(with_swap)} free with swap"
     if whole <= with_swap:
         return _build_finding(f"a build takes about {gib(whole)}, {free}")
     found = f"a build as one plan takes about {gib(whole)}"
-    part = None if build.largest_part is None else memory_needed(build.largest_part, machine.shares_memory)
+    part = None if build.largest_part is None else build.memory(build.largest_part, machine.shares_memory)
     if part is not None:
         found += f", in parts {gib(part)}"
         if part <= with_swap:

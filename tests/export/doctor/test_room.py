@@ -9,6 +9,7 @@ from plan_bundles import make_plan, small_bundle
 from planted_machines import by_id, laptop, orin
 
 from vla_edge.export.build.memory import disk_needed, memory_needed
+from vla_edge.export.doctor.checks.bundle import pending_build
 from vla_edge.export.doctor.checks.room import Build, check_disk, check_memory
 from vla_edge.export.doctor.checks.running import (
     CUDA_BYTES,
@@ -60,6 +61,22 @@ def test_a_board_of_16_gb_without_swap_is_warned(tmp_path: Path) -> None:
     assert finding.found == "a build as one plan takes about 12.2 GiB, 10.7 GiB free with swap"
     assert "add swap" in finding.todo
     assert "sudo init 3" in finding.todo
+
+
+def test_a_build_is_predicted_of_the_library_that_makes_it(tmp_path: Path) -> None:
+    build = Build(tmp_path, HYBRID, backend="tensorrt-rtx")
+    findings = check_memory(orin(tmp_path, meminfo(14_000, 0)), build, None)
+    assert "a build takes about 9.2 GiB" in by_id([*findings], "build-memory").found
+
+
+def test_builds_on_this_machine_correct_the_prediction(tmp_path: Path) -> None:
+    bundle = small_bundle(tmp_path / "small")
+    make_plan(bundle, version="10.3.0", passed=None)
+    gpu = Gpu(name="Fake GPU", sm=87, total_mib=15_536, integrated=True, cuda=12_060)  # that built it
+    machine = orin(tmp_path, gpu=gpu)
+    build = pending_build(bundle.folder, machine)
+    assert build is not None
+    assert (build.backend, [part.name for part in build.measured]) == ("tensorrt", ["whole"])
 
 
 def test_swap_counts(tmp_path: Path) -> None:

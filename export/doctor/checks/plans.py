@@ -93,13 +93,15 @@ def check_plans(folder: Path, machine: Machine) -> Iterator[Finding]:
 
 
 def fits(bundle: Bundle, machine: Machine, engine: str) -> PlanFile | None:
-    """The checked plan that an engine would run here, by its side file alone; None where there is none."""
+    """The plan for an engine here, by its side file alone; one that was never checked needs no build either.
+
+    None where there is none, or it missed its gates.
+    """
     try:
         plan = find_plan(bundle, plan_machine(machine, engine))
-        require_verified(plan)
     except EngineError:
         return None
-    return plan
+    return None if plan.record.verification.passed is False else plan
 
 
 def planners(machine: Machine) -> list[Backend]:

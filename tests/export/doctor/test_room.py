@@ -71,12 +71,14 @@ def test_a_build_is_predicted_of_the_library_that_makes_it(tmp_path: Path) -> No
 
 def test_builds_on_this_machine_correct_the_prediction(tmp_path: Path) -> None:
     bundle = small_bundle(tmp_path / "small")
-    make_plan(bundle, version="10.3.0", passed=None)
+    make_plan(bundle, version="10.3.0", passed=False)
     gpu = Gpu(name="Fake GPU", sm=87, total_mib=15_536, integrated=True, cuda=12_060)  # that built it
     machine = orin(tmp_path, gpu=gpu)
     build = pending_build(bundle.folder, machine)
     assert build is not None
     assert (build.backend, [part.name for part in build.measured]) == ("tensorrt", ["whole"])
+    make_plan(bundle, version="10.3.0", passed=None)
+    assert pending_build(bundle.folder, machine) is None  # vla-build --verify is enough
 
 
 def test_swap_counts(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
+from vla_edge.runtime.engines.tensorrt.parts.loading import chain_of
 from vla_edge.runtime.engines.tensorrt.plan import (
     PlanFile,
     find_plan,
@@ -46,7 +47,15 @@ from .memory import check_disk, prediction, room_on
 from .options import BuildOptions
 from .parts.earlier import Earlier, find_earlier
 from .parts.making import Work, finished, keep_finished, make_all, take, taken_parts_told
-from .parts.placing import finish_killed, publish, set_aside, tidy, write_record
+from .parts.placing import (
+    finish_killed,
+    keep_check,
+    publish,
+    refuse_blocked,
+    set_aside,
+    tidy,
+    write_record,
+)
 from .parts.streams import settle_streams
 from .parts.wanted import layout_of
 from .progress import BuildProgress, Silent
@@ -75,7 +84,7 @@ class BuildResult:
 
 
 class RejectedPlanError(ParityError):
-    """A plan that missed a gate and was set aside; `record` tells what every gate measured."""
+    """A plan that missed a gate, by which nothing runs it; `record` tells what every gate measured."""
 
     def __init__(self, problem: str, hint: str, record: PlanRecord) -> None:
         super().__init__(problem, hint)
@@ -118,6 +127,7 @@ def build_plan(
             _refuse_to_lose_checked(bundle, target)
         refuse_unwritable(path.parent, _COPY)
         path.parent.mkdir(exist_ok=True)
+        refuse_blocked(path)
         can_fit = target.device is not None
         with resumed_folder(path, keeps=partial(_tells_of_finished, progress, can_fit)) as staging:
             if target.shares_memory:
@@ -126,9 +136,10 @@ def build_plan(
             if target.shares_memory:
                 target = held.enter_context(_open(options))
             with taken_parts_told(staged):
-                staged = _verify(staged, bundle, target, options.memory, progress)
-            staged = replace(staged, record=settle_streams(staged, bundle, target, options.memory))
-            record = publish(staged, path)
+                staged = _checked(staged, bundle, target, options.memory, progress)
+                _set_aside_missed(staged, bundle)
+            record = settle_streams(staged, bundle, target, options.memory, progress)
+            record = publish(replace(staged, record=record), path)
         return BuildResult(path, record, fresh=True, origins=origins)
 
 
@@ -158,8 +169,9 @@ def verify_existing(
     """Run the golden samples through the bundle's plan for this GPU, and keep the result in its side file.
 
     Raises:
-        EngineError: no plan for this machine, or it cannot run.
-        RejectedPlanError: a gate was missed; the plan is set aside.
+        EngineError: no plan for this machine, it cannot run, or another took its place meanwhile.
+        RejectedPlanError: a gate was missed. The plan stays where it is, since a robot may be running it and another
+            check may pass; its side file says so, and until then every session refuses it, "auto" as well.
         VlaError: another build or check is at work in the bundle.
     """
     options, progress = options or BuildOptions(), progress or Silent()
@@ -171,9 +183,16 @@ def verify_existing(
             raise EngineError(f"The plan cannot run here: {target.absent}", "Run this on the target.")
         plan = find_plan(bundle, target.machine)
         refuse_unwritable(plan.path.parent, _COPY)
-        record = _verify(plan, bundle, target, options.memory, progress).record
-        write_record(plan.path, record)
-        return BuildResult(plan.path, record, fresh=False)
+        checked = _checked(plan, bundle, target, options.memory, progress)
+        keep_check(plan, checked.record)
+        if not checked.record.verification.passed:
+            option = f"{bundle.folder}{backend_option(target.machine.backend)}"
+            raise _rejection(
+                checked,
+                f"It stays where it is, and is refused until a check passes: vla-build --verify {option}. "
+                f"Another plan: vla-build {option}. The first bad tensor:",
+            )
+        return BuildResult(plan.path, checked.record, fresh=False)
 
 
 def _present(bundle: Bundle, target: Target, parts: Literal["auto"] | int) -> PlanFile | None:
@@ -191,6 +210,7 @@ def _whole_plan(bundle: Bundle, target: Target) -> PlanFile | None:
             # a plan that a session refuses is not good, however like one it looks
             with open_part(plan, part):
                 pass
+        chain_of(plan, bundle.manifest)
     except EngineError:
         return None  # none, stale, unchecked or damaged: this build replaces it
     return plan
@@ -292,10 +312,10 @@ def _unchecked(path: Path, parts: tuple[PartRecord, ...], bundle: Bundle, target
     )
 
 
-def _verify(
+def _checked(
     plan: PlanFile, bundle: Bundle, target: Target, memory: MemoryName, progress: BuildProgress
 ) -> PlanFile:
-    """The plan with the samples' errors in its record; one that misses a gate is moved aside first."""
+    """The plan with the samples' errors in its record, on the disk not yet; as it was where its GPU is not here."""
     if target.device is None:
         return plan
     verification, contents = verify_plan(plan, bundle, target, memory, progress)
@@ -303,15 +323,26 @@ def _verify(
         msgspec.structs.replace(part, contents=seen or part.contents)
         for part, seen in zip(plan.record.parts, contents, strict=True)
     )
-    record = msgspec.structs.replace(plan.record, verification=verification, parts=parts)
-    plan = replace(plan, record=record)
-    if not verification.passed:
-        rejected = set_aside(plan, bundle.folder / PLANS_FOLDER)
-        raise RejectedPlanError(
-            f"The plan differs from the PyTorch FP32 policy by more than its gates allow: {verification.note}",
-            f"It is kept as {rejected}. Find the first bad tensor with: "
-            f"vla-bisect {bundle.folder}{backend_option(record.machine.backend)}"
-            f"{f' --parts {len(parts)}' if len(parts) > 1 else ''}",
-            record,
-        )
-    return plan
+    return replace(plan, record=msgspec.structs.replace(plan.record, verification=verification, parts=parts))
+
+
+def _set_aside_missed(staged: PlanFile, bundle: Bundle) -> None:
+    """Keep a new plan that missed a gate beside the one that is in use.
+
+    Raises:
+        RejectedPlanError: it did.
+    """
+    if staged.record.verification.passed is False:
+        rejected = set_aside(staged, bundle.folder / PLANS_FOLDER)
+        raise _rejection(staged, f"It is kept as {rejected}. Find the first bad tensor with:")
+
+
+def _rejection(plan: PlanFile, kept: str) -> RejectedPlanError:
+    record = plan.record
+    parts = f" --parts {len(record.parts)}" if len(record.parts) > 1 else ""
+    return RejectedPlanError(
+        "The plan differs from the PyTorch FP32 policy by more than its gates allow: "
+        f"{record.verification.note}",
+        f"{kept} vla-bisect {plan.folder}{backend_option(record.machine.backend)}{parts}",
+        record,
+    )

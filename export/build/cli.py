@@ -89,7 +89,8 @@ def build(bundle: Path, cache_path: Path | None, no_timing_cache: bool, as_json:
 
     Needs TensorRT 10.3 or later (JetPack 6.1 or later), no torch. The plan and its side file go into
     BUNDLE/plans. A plan that misses the gates of the manifest is set aside (.rejected), and the exit code
-    is 1. Where a good plan is there already, nothing is built.
+    is 1; one that --verify finds to miss stays and is refused. Where a good plan is there already, nothing
+    is built.
 
     Where memory is too little for one plan, the graph is cut: its parts are built one after another and run
     as one engine. A part that a bundle in the same folder has already, checked, is taken from there.

@@ -61,9 +61,7 @@ def verify_plan(
     Raises:
         EngineError: the plan cannot be loaded or run.
     """
-    options = TensorRtOptions(
-        backend=target.library.backend, memory=memory, plan=plan.path, allow_unverified=True
-    )
+    options = TensorRtOptions(backend=target.library.backend, memory=memory, plan=plan, allow_unverified=True)
     golden = load_golden(bundle)
     with TensorRtSession(bundle, options, library=target.library, device=target.device) as session:
         measures = run_samples(

@@ -184,7 +184,11 @@ def require_verified(plan: PlanFile) -> None:
             f"Check it on this machine: vla-build --verify {plan.folder}"
             f"{backend_option(plan.record.machine.backend)}",
         )
-    raise EngineError(f"{plan.path} missed its gates: {verification.note}", plan.hint)
+    raise EngineError(
+        f"{plan.path} missed its gates: {verification.note}",
+        "Check it again with --verify, or build another: "
+        f"vla-build {plan.folder}{backend_option(plan.record.machine.backend)}",
+    )
 
 
 def model_files(bundle: Bundle) -> tuple[FileEntry, ...]:

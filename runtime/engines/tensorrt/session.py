@@ -51,7 +51,8 @@ class TensorRtOptions:
             in order with the caller's own; the caller keeps it until after `close`.
         streams: "recorded": parts that may run side by side do so where the build found that it helps;
             "in line": one behind the other, on one stream.
-        plan: another plan than the bundle's own for this machine, such as one just built.
+        plan: another plan than the bundle's own for this machine, such as one just built; with its record where
+            that was read already, so that exactly this plan runs or none.
         allow_unverified: run a plan whose golden samples were not checked. For the check itself.
     """
 
@@ -61,7 +62,7 @@ class TensorRtOptions:
     graph: bool = True
     stream: int | None = None
     streams: Streams = "recorded"
-    plan: Path | None = None
+    plan: Path | PlanFile | None = None
     allow_unverified: bool = False
 
     def __post_init__(self) -> None:
@@ -295,6 +296,8 @@ def machine_of(library: Library, device: CudaDevice) -> Machine:
 def _choose_plan(bundle: Bundle, options: TensorRtOptions, machine: Machine) -> PlanFile:
     if options.plan is None:
         plan = find_plan(bundle, machine)
+    elif isinstance(options.plan, PlanFile):
+        plan = check_record(options.plan, bundle, machine)
     else:
         record = read_record(options.plan, bundle.folder)
         plan = check_record(PlanFile(options.plan, record, bundle.folder), bundle, machine)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fake_tensorrt import FakeDevice
 from known_layouts import LAYOUTS
@@ -24,11 +25,12 @@ from vla_edge.export.build.build import build_plan, verify_existing
 from vla_edge.export.build.parts import making
 from vla_edge.export.build.target import Target
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.choice import open_session
 from vla_edge.runtime.engines.tensorrt.library import load_library
-from vla_edge.runtime.engines.tensorrt.plan import PlanFile, find_plan, open_part, read_record
+from vla_edge.runtime.engines.tensorrt.plan import PlanFile, find_plan, hash_plan, open_part, read_record
 from vla_edge.runtime.engines.tensorrt.plan_header import read_header
 from vla_edge.runtime.engines.tensorrt.plan_names import record_path
-from vla_edge.runtime.engines.tensorrt.record import Machine
+from vla_edge.runtime.engines.tensorrt.record import Machine, encode_record
 from vla_edge.runtime.errors import EngineError, ParityError
 
 
@@ -121,7 +123,13 @@ def test_what_a_killed_build_left_is_removed_and_a_living_ones_folder_stays(
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_kill_between_plan_and_record_costs_no_plan(bundle: Bundle, count: int) -> None:
     """At the first rename the earlier pair is still there; at the second the next build finishes the new one."""
-    before = record_path(build_plan(bundle, ADA).path).read_bytes()
+    path = build_plan(bundle, ADA).path
+    path.write_bytes(path.read_bytes()[:-1] + b"!")  # an earlier build with other choices of kernels
+    record = read_record(path, bundle.folder)
+    sha256, chunks = hash_plan(memoryview(path.read_bytes()))
+    part = msgspec.structs.replace(record.parts[0], sha256=sha256, chunk_sha256=chunks)
+    before = encode_record(msgspec.structs.replace(record, parts=(part,)))
+    record_path(path).write_bytes(before)
     lines = f"""
 import os, pathlib, sys
 real, renamed = pathlib.Path.replace, []
@@ -232,10 +240,18 @@ def test_an_unchecked_plan_is_checked_where_its_gpu_is(
     assert verify_existing(bundle, ADA).record.verification.passed is True
     assert read_record(path, bundle.folder).verification.passed is True
     with_gpu(False)
-    with pytest.raises(ParityError):
+    before = left_in(bundle)
+    with pytest.raises(ParityError) as caught:
         verify_existing(bundle, ADA)
-    assert not path.exists()
-    assert path.with_name(path.name + ".rejected").exists()
+    # A robot may be running it. It is refused from now on, and is no reason to take the CPU.
+    assert left_in(bundle) == before
+    assert read_record(path, bundle.folder).verification.passed is False
+    assert f"vla-build --verify {bundle.folder} --backend tensorrt-rtx" in caught.value.hint
+    for backend in ("auto", "tensorrt-rtx"):
+        with pytest.raises(EngineError):
+            open_session(bundle, backend)
+    with_gpu(True)
+    assert verify_existing(bundle, ADA).record.verification.passed is True
 
 
 @pytest.mark.parametrize(("layout", "clip"), LAYOUTS)

@@ -22,6 +22,7 @@ from vla_edge.export.deploy import beforehand
 from vla_edge.export.deploy.deploy import Deployment, DeployOptions, deploy
 from vla_edge.export.packed.packed import open_packed
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.choice import choose_backend
 from vla_edge.runtime.engines.tensorrt.plan import read_record
 from vla_edge.runtime.engines.tensorrt.record import PlanRecord, StreamTimes
 from vla_edge.runtime.errors import EngineError
@@ -87,6 +88,25 @@ def test_a_plan_that_misses_its_gate_is_set_aside_and_the_current_policy_stays(
     assert Bundle.open(tmp_path / "root" / "current").manifest.name == "policy-a"
     assert list((tmp_path / "root").glob("policy-b-*/plans/*.plan.rejected"))
     assert list((tmp_path / "root").rglob(".*")) == []
+
+
+def test_the_current_one_again_that_misses_its_gate_keeps_its_plan_and_is_refused_until_a_check_passes(
+    gpu: Callable[[bool], list[str]], tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    file = packed_file(write_bundle(tmp_path / "a").folder, tmp_path / "a.vla")
+    gpu(True)
+    deployed(file, root)
+    before = sorted(path.name for path in root.rglob("*"))
+    gpu(False)
+    with pytest.raises(RejectedPlanError):
+        deployed(file, root)
+    assert sorted(path.name for path in root.rglob("*")) == before
+    assert sole_record(root).verification.passed is False
+    assert choose_backend(Bundle.open(root / "current")) == "tensorrt-rtx"  # which refuses it, in words
+    gpu(True)
+    deployed(file, root)
+    assert sole_record(root).verification.passed
 
 
 def test_a_plan_for_a_gpu_that_is_not_here_is_not_switched_to(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import onnxruntime
 import pytest
 from known_layouts import LAYOUTS
 from packed_files import edited_bundle
-from plan_builds import ADA, left_in
+from plan_builds import ADA, left_in, verified
 
+from vla_edge.export.build import build as build_module
 from vla_edge.export.build.build import RejectedPlanError, build_plan, verify_existing
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.parts import making
@@ -388,17 +390,106 @@ def test_a_set_that_misses_a_gate_is_set_aside_and_the_one_in_use_stays(
     assert 0 < len(built) < 5
 
 
-def test_a_set_in_its_place_that_misses_a_gate_is_set_aside(
-    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None]
+def test_a_set_in_its_place_that_misses_a_gate_is_refused_and_no_part_of_it_taken(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_gpu(True)
     bundle = hybrid()
-    build_plan(bundle, FOUR)
+    record = build_plan(bundle, FOUR).record
     assert verify_existing(bundle, ADA).record.verification.passed
     with_gpu(False)
     with pytest.raises(RejectedPlanError):
         verify_existing(bundle, ADA)
-    assert all(".rejected" in name for name in left_in(bundle))
+    check_files(bundle, record)
+    with_gpu(True)
+    built = no_builds(monkeypatch)
+    assert build_plan(bundle, FOUR).fresh
+    assert len(built) == 4
+
+
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.parametrize("unreadable", [True, False], ids=["old files stay", "old files go"])
+def test_a_check_says_nothing_of_a_plan_that_came_meanwhile(
+    hybrid: Callable[..., Bundle],
+    with_gpu: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+    passed: bool,
+    unreadable: bool,
+) -> None:
+    """Where no lock keeps builds apart, as on some network file systems."""
+    with_gpu(True)
+    bundle = hybrid()
+    path = build_plan(bundle, FOUR).path
+    if unreadable:
+        (path.parent / "tensorrt-rtx-1.0-sm70.plan.json").write_text("damaged")
+
+    def while_another_builds(plan: PlanFile, *arguments: Any) -> Any:
+        with_gpu(True)
+        build_plan(bundle, replace(FOUR, force=True))
+        return verified(passed, plan)
+
+    monkeypatch.setattr(build_module, "_alone_in", lambda folder: nullcontext())
+    monkeypatch.setattr(build_module, "verify_plan", while_another_builds)
+    with pytest.raises(EngineError, match=r"\.plan was replaced while it was checked"):
+        verify_existing(bundle, ADA)
+    record = read_record(path, bundle.folder)
+    assert record.verification.passed
+    for part in record.parts:
+        with open_part(PlanFile(path, record, bundle.folder), part):
+            pass
+
+
+def test_a_record_whose_plan_is_gone_takes_no_other_plans_place(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None]
+) -> None:
+    """Left by two kills: one during the samples of a plan of one file, one while that folder was removed."""
+    with_gpu(True)
+    bundle = hybrid()
+    whole = build_plan(bundle, ADA)
+    stale = record_path(whole.path).read_bytes()
+    record = build_plan(bundle, FOUR).record
+    left = whole.path.parent / f".{whole.path.name}.vla-{'0' * 16}.partial"
+    for plan in (None, b"of another build"):
+        left.mkdir()
+        (left / record_path(whole.path).name).write_bytes(stale)
+        if plan is not None:
+            whole.path.write_bytes(plan)
+        assert not build_plan(bundle, FOUR).fresh
+        check_files(bundle, record)
+
+
+def test_a_plan_whose_parts_do_not_make_a_whole_is_built_again(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None]
+) -> None:
+    """As every session refuses it."""
+    with_gpu(True)
+    bundle = hybrid()
+    path = build_plan(bundle, FOUR).path
+    record = read_record(path, bundle.folder)
+    record_path(path).write_bytes(encode_record(msgspec.structs.replace(record, parts=record.parts[1:])))
+    again = build_plan(bundle, ADA)
+    assert again.fresh
+    check_files(bundle, again.record)
+
+
+def test_a_link_in_a_parts_place_is_replaced_and_a_folder_in_the_plans_refused_before_building(
+    hybrid: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = hybrid()
+    path = bundle.folder / "plans" / build_plan(bundle, FOUR).record.plan
+    files = [part.file for part in read_record(path, bundle.folder).parts]
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    (path.parent / files[2]).symlink_to("nowhere")
+    check_files(bundle, build_plan(bundle, FOUR).record)
+    shutil.rmtree(path.parent)
+    built = no_builds(monkeypatch)
+    for name in (path.name, f"{path.name}.json", f"{path.name}.rejected.json"):
+        (path.parent / name).mkdir(parents=True)
+        with pytest.raises(InputError, match=rf"{name} is a folder, where a file of the plan"):
+            build_plan(bundle, FOUR)
+        (path.parent / name).rmdir()
+    assert built == []
 
 
 def test_forced_builds_never_write_over_parts_in_use(

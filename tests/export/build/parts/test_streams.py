@@ -13,11 +13,13 @@ from plan_bundles import make_plan, write_bundle
 
 from vla_edge.export.build.parts import streams
 from vla_edge.export.build.parts.streams import settle_streams
+from vla_edge.export.build.progress import Silent
 from vla_edge.export.build.target import Target
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.library import Library
 from vla_edge.runtime.engines.tensorrt.plan import PlanFile, read_record
 from vla_edge.runtime.engines.tensorrt.record import StreamTimes
+from vla_edge.runtime.errors import EngineError
 
 TARGET = Target(Library("tensorrt", None, "10.6.0"), None, FakeDevice([]), "")  # type: ignore[arg-type]
 
@@ -70,13 +72,13 @@ def test_what_is_faster_is_kept_with_both_figures(
     bundle: Bundle, timed: tuple[dict[str, float], list[str]], beside_ms: float, kept: tuple[int, ...]
 ) -> None:
     timed[0]["recorded"] = beside_ms
-    record = settle_streams(plan_of(bundle, 0, 1, 0), bundle, TARGET, "cuda-bindings")
+    record = settle_streams(plan_of(bundle, 0, 1, 0), bundle, TARGET, "cuda-bindings", Silent())
     assert tuple(part.stream for part in record.parts) == kept
     assert record.streams == StreamTimes(in_line_ms=3.64, side_by_side_ms=beside_ms)
 
 
 def test_both_are_timed_in_turn(bundle: Bundle, timed: tuple[dict[str, float], list[str]]) -> None:
-    settle_streams(plan_of(bundle, 0, 1), bundle, TARGET, "cuda-bindings")
+    settle_streams(plan_of(bundle, 0, 1), bundle, TARGET, "cuda-bindings", Silent())
     changes = sum(one != other for one, other in zip(timed[1], timed[1][1:], strict=False))
     assert changes >= 10
     assert timed[1].count("in line") == timed[1].count("recorded")
@@ -86,12 +88,34 @@ def test_nothing_is_timed_where_no_two_parts_can_run_side_by_side(
     bundle: Bundle, timed: tuple[dict[str, float], list[str]]
 ) -> None:
     plan = plan_of(bundle, 0, 0)
-    assert settle_streams(plan, bundle, TARGET, "cuda-bindings") == plan.record
+    assert settle_streams(plan, bundle, TARGET, "cuda-bindings", Silent()) == plan.record
     assert not timed[1]
 
 
 def test_without_a_gpu_parts_run_in_line(bundle: Bundle) -> None:
     target = Target(TARGET.library, TARGET.machine, None, "not here")
-    record = settle_streams(plan_of(bundle, 0, 1), bundle, target, "cuda-bindings")
+    record = settle_streams(plan_of(bundle, 0, 1), bundle, target, "cuda-bindings", Silent())
     assert [part.stream for part in record.parts] == [0, 0]
     assert record.streams is None
+
+
+def test_a_plan_that_passed_is_kept_in_line_where_nothing_can_be_timed(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a board whose memory does not hold two sessions at once."""
+
+    class Told(Silent):
+        def remark(self, text: str) -> None:
+            remarks.append(text)
+
+    def no_memory(*arguments: object, **named: object) -> None:
+        raise EngineError("CUDA has no memory for another 3.4 GB.", "Free some.")
+
+    remarks: list[str] = []
+    monkeypatch.setattr(streams, "TensorRtSession", no_memory)
+    record = settle_streams(plan_of(bundle, 0, 1), bundle, TARGET, "cuda-bindings", Told())
+    assert [part.stream for part in record.parts] == [0, 0]
+    assert record.streams is None
+    (remark,) = remarks
+    assert "could not be measured" in remark
+    assert remark.endswith("CUDA has no memory for another 3.4 GB.")

@@ -16,6 +16,8 @@ from plan_bundles import make_plan, small_bundle
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.manifest import TensorSpec
+from vla_edge.runtime.engines.tensorrt.plan import PlanFile, read_record
+from vla_edge.runtime.engines.tensorrt.plan_names import record_path
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions, TensorRtSession
 from vla_edge.runtime.errors import EngineError, ImageError, InputError
 from vla_edge.runtime.files.cache_file import CacheFile
@@ -53,6 +55,17 @@ def run_with(session: TensorRtSession, value: float) -> float:
     session.inputs["pixel_values"].flat[0] = value
     session.run()
     return float(session.outputs["actions"].flat[0])
+
+
+def test_a_plan_whose_record_was_read_is_the_one_that_runs_or_none_does(setup: Setup) -> None:
+    """Though another build puts its side file, or its plan, in the place meanwhile."""
+    plan = PlanFile(setup.plan, read_record(setup.plan, setup.bundle.folder), setup.bundle.folder)
+    record_path(setup.plan).write_text("of another build")
+    with setup.open(plan=plan) as session:
+        assert session.plan is plan
+    setup.plan.write_bytes(setup.plan.read_bytes()[:-1] + b"!")
+    with pytest.raises(EngineError, match="was changed since it was built"):
+        setup.open(plan=plan)
 
 
 def test_a_run_is_one_graph_launch_and_one_wait(setup: Setup) -> None:

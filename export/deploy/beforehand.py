@@ -31,8 +31,12 @@ def require_engine(backend: str, how: BuildOptions) -> None:
         if backend == WITHOUT_PLANS:
             ENGINES[backend].load_library()
             return
-        with open_target(cast(Backend, backend), how.device_index, how.memory, None):
-            return
+        with open_target(cast(Backend, backend), how.device_index, how.memory, how.sm) as target:
+            if target.device is None:
+                raise EngineError(
+                    f"The golden samples cannot run here: {target.absent}",
+                    "Deploy on the machine that has this GPU.",
+                )
     except EngineError as error:
         ways = (
             []

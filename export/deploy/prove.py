@@ -9,14 +9,13 @@ from typing import cast
 from vla_edge.export.build.build import build_plan, verify_existing
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import BuildProgress
-from vla_edge.export.build.target import open_target
 from vla_edge.export.build.verify import judge, run_samples
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.engines.choice import open_session
 from vla_edge.runtime.engines.registry import WITHOUT_PLANS
 from vla_edge.runtime.engines.tensorrt.library import Backend
 from vla_edge.runtime.engines.tensorrt.record import PlanVerification
-from vla_edge.runtime.errors import EngineError, ParityError
+from vla_edge.runtime.errors import ParityError
 
 
 def prove(bundle: Bundle, backend: str, how: BuildOptions, progress: BuildProgress) -> PlanVerification:
@@ -35,29 +34,10 @@ def prove(bundle: Bundle, backend: str, how: BuildOptions, progress: BuildProgre
     if backend == WITHOUT_PLANS:
         return _on_graph(bundle, backend, progress)
     options = replace(how, backend=cast(Backend, backend))
-    _require_here(options)
     result = build_plan(bundle, options, progress)
     if not result.fresh:  # whatever was proven then, it runs now
         result = verify_existing(bundle, options, progress)
     return result.record.verification
-
-
-def _require_here(options: BuildOptions) -> None:
-    """Refuse, before minutes of building, a GPU that is not in this machine: nothing could be proven.
-
-    Raises:
-        EngineError: a GPU was named, and it is not the one that is here.
-    """
-    if options.sm is None:  # then it is this machine's, or there is an error
-        return
-    with open_target(
-        options.backend, options.device_index, options.memory, options.sm, building=True
-    ) as target:
-        if target.device is None:
-            raise EngineError(
-                f"The golden samples cannot run here: {target.absent}",
-                "Deploy on the machine that has this GPU, or without a check (build=False, --no-build).",
-            )
 
 
 def _on_graph(bundle: Bundle, backend: str, progress: BuildProgress) -> PlanVerification:

@@ -78,10 +78,13 @@ def build_engine(
 
 def _not_built(model: Path, target: Target, errors: Sequence[str]) -> EngineError:
     why = "; ".join(errors) or "it gave no reason"
-    elsewhere = "" if target.device is not None else f" for SM {dotted(target.machine.sm)}"
+    here = target.device is not None
+    elsewhere = "" if here else f" for SM {dotted(target.machine.sm)}"
     return EngineError(
         f"{_named(target.library)} could not build {model}{elsewhere}: {why.rstrip('.')}.",
-        "Free device and host memory if it ran out; else try another --level, or report the model.",
+        "Free device and host memory if it ran out; else try another --level, or report the model."
+        if here
+        else "That GPU may lack what the model needs: leave it out, or try --backend tensorrt on it.",
     )
 
 

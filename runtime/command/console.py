@@ -122,9 +122,20 @@ def verbose_option(command: _AnyCallback) -> _AnyCallback:
     )(command)
 
 
+class _OnStderr(logging.Handler):
+    """Writes to what is standard error at that moment: while a bar is shown, rich's, which puts lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+
+
 def configure_logging(verbose: bool) -> None:
     """Send warnings, or with `verbose` everything from INFO up, to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _OnStderr()
     handler.setFormatter(CommandFormatter(plain=not verbose))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("vla_edge").setLevel(logging.INFO if verbose else logging.WARNING)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -137,3 +140,39 @@ run_command(command)
     assert done.returncode == 128 + number
     assert done.stdout == "cleaned up\n"
     assert done.stderr.strip() == "interrupted"
+
+
+_WARNS_UNDER_A_BAR = """
+import logging, time
+from vla_edge.runtime.command.console import configure_logging, stderr_console
+from rich.progress import Progress
+configure_logging(False)
+with Progress(console=stderr_console(), transient=True) as shown:
+    shown.add_task("Hashing weights", total=3)
+    shown.refresh()
+    logging.getLogger("vla_edge.build").warning("memory may run out")
+    shown.refresh()
+"""
+
+
+def test_a_warning_under_a_bar_has_a_line_of_its_own() -> None:
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", _WARNS_UNDER_A_BAR], stderr=end, env={**os.environ, "TERM": "xterm"}
+    ) as process:
+        os.close(end)
+        shown = b""
+        while True:
+            try:
+                read = os.read(terminal, 1 << 16)
+            except OSError:  # Linux's word for the end
+                break
+            if not read:
+                break
+            shown += read
+        process.wait()
+    os.close(terminal)
+    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown)
+    assert b"Hashing weights" in plain
+    (line,) = [line for line in re.split(rb"[\r\n]+", plain) if b"memory may run out" in line]
+    assert line == b"warning: memory may run out"

@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import accumulate, combinations, pairwise
 from typing import Literal
 
+from vla_edge.runtime.engines.tensorrt.record import MAX_PARTS
 from vla_edge.runtime.errors import InputError
 
 from .graph import Graph, Segment
@@ -46,7 +47,6 @@ def choose(
     parts: Literal["auto"] | int,
     limit_bytes: int | None,
     predict: Predict,
-    prefer: Sequence[Sequence[str]] = (),
 ) -> Choice:
     """Choose the cuts.
 
@@ -57,8 +57,6 @@ def choose(
             the one whose largest part is smallest.
         limit_bytes: of memory that building one part may take; None where that is not known, and all fits.
         predict: bytes of memory for bytes of weights; more for more.
-        prefer: splits of which parts are there already, be it of another bundle; "auto" takes the first that fits,
-            as this graph has it (`adopted`).
 
     Returns:
         Where nothing fits, the split with the smallest largest part, and `fits` is False.
@@ -76,12 +74,13 @@ def choose(
         return limit_bytes is None or predict(weights) <= limit_bytes
 
     if parts == "auto":
-        preferred = (judged(cuts) for cuts in (adopted(graph, each) for each in prefer) if cuts)
-        found = next((choice for choice in preferred if choice.fits), None)
-        if found is not None:
-            return found
         whole = judged(())
-        return whole if whole.fits or not graph.cuts else judged(_names(graph, pieces.fewest(fits)))
+        if whole.fits or not graph.cuts:
+            return whole
+        stops = pieces.fewest(fits)
+        if len(stops) <= MAX_PARTS:
+            return judged(_names(graph, stops))
+        parts = MAX_PARTS
     _check_number(graph, parts)
     splits = [judged(_names(graph, stops)) for stops in pieces.splits(parts)]
 
@@ -89,23 +88,33 @@ def choose(
         largest, together = max(choice.weights_bytes), -pieces.isolated(graph, choice)
         return (False, together, largest) if choice.fits else (True, largest, together)
 
-    return min(splits, key=order)
+    return min(reversed(splits), key=order)  # of equal ones that which keeps more pieces apart
 
 
-def adopted(graph: Graph, cuts: Sequence[str]) -> tuple[str, ...]:
-    """A split of another graph as this one has it: the cuts that are in both, and those between natural pieces.
+def adopted(graph: Graph, cuts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """A split of another graph as this one may have it.
 
-    So a hybrid policy takes over a pure one's backbone and has CLIP apart, and the reverse.
+    First the cuts that are in both and those between natural pieces: so a hybrid policy takes over a pure one's
+    backbone and has CLIP apart, and the reverse. Then the cuts in both alone.
 
     Returns:
-        Names in the order of the graph; none where no cut is in both.
+        Names in the order of the graph; nothing where no cut is in both.
     """
     both = graph.places.keys() & set(cuts)
-    return in_order(graph, both | set(_Pieces(graph.segments).borders(graph))) if both else ()
+    if not both:
+        return ()
+    apart = both | set(_Pieces(graph.segments).borders(graph))
+    found = dict.fromkeys(in_order(graph, names) for names in (apart, both))
+    return tuple(names for names in found if len(names) < MAX_PARTS)
+
+
+def most_parts(graph: Graph) -> int:
+    """Into how many parts a graph can be cut: a side file takes no more than `MAX_PARTS`."""
+    return min(len(graph.segments), MAX_PARTS)
 
 
 def _check_number(graph: Graph, parts: int) -> None:
-    most = len(graph.segments)
+    most = most_parts(graph)
     if 1 <= parts <= most:
         return
     if not graph.cuts:

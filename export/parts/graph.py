@@ -10,6 +10,7 @@ from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.external_data import check_external_data
 from vla_edge.runtime.bundle.manifest import MODEL_NAME, WEIGHTS_NAME, Cut, Manifest, TensorSpec
 from vla_edge.runtime.bundle.onnx_wire import WireError
+from vla_edge.runtime.engines.tensorrt.record import WHOLE
 from vla_edge.runtime.errors import BundleError
 
 from .onnx_reading import Initialiser, OnnxFile, read_onnx, shown
@@ -74,8 +75,7 @@ class Graph:
     @cached_property
     def last_uses(self) -> dict[str, int]:
         """For each tensor that a node makes the last node that takes it; outputs of the graph have one beyond."""
-        uses = {name: at for at, node in enumerate(self.file.nodes) for name in node.inputs}
-        return uses | dict.fromkeys(self.file.outputs, len(self.file.nodes))
+        return _last_uses(self.file) | dict.fromkeys(self.file.outputs, len(self.file.nodes))
 
     def between(self, cuts: Iterable[str]) -> tuple[Segment, ...]:
         """What lies between some of the cuts, given in the order of the graph."""
@@ -121,12 +121,14 @@ def graph_of(model: bytes, manifest: Manifest, source: str = MODEL_NAME) -> Grap
         _check_ends(file, manifest)
         specs = _specs(manifest)
         places = _places(file, manifest.cuts)
+        last = LAST
+        while last in places:
+            last += "_"
+        graph = Graph(source, file, places, specs, last)
+        _check_segments(graph)
     except WireError as error:
         raise BundleError(f"{source} cannot be cut into parts: {error}.", _EXPORT_AGAIN) from error
-    last = LAST
-    while last in places:
-        last += "_"
-    return Graph(source, file, places, specs, last)
+    return graph
 
 
 def _check_ends(file: OnnxFile, manifest: Manifest) -> None:
@@ -141,6 +143,18 @@ def _check_ends(file: OnnxFile, manifest: Manifest) -> None:
         for spec in told:
             if found[spec.name] != plain(spec):
                 raise WireError(f"its {kind} {shown(spec.name)} has not the dtype or shape of the manifest")
+
+
+def _check_segments(graph: Graph) -> None:
+    """Any parts between the cuts make an engine: each makes something, and each input is somebody's."""
+    if not graph.cuts:
+        return
+    taken = {name for node in graph.file.nodes for name in node.inputs}
+    if unused := graph.file.inputs.keys() - taken:
+        raise WireError(f"no node takes its input {shown(min(unused))}")
+    for segment in graph.segments:
+        if not segment.outputs:
+            raise WireError(f"nothing that is needed is made in its part {segment.name!r}")
 
 
 def plain(spec: TensorSpec) -> TensorSpec:
@@ -165,17 +179,19 @@ def _places(file: OnnxFile, cuts: tuple[Cut, ...]) -> dict[str, int]:
     """
     wanted: dict[frozenset[str], str] = {}
     for cut in cuts:
+        if cut.name == WHOLE:
+            raise WireError(f"a cut may not be called {WHOLE!r}: that is the name of what is not cut")
         names = frozenset(tensor.name for tensor in cut.tensors)
         if other := wanted.get(names):
             raise WireError(f"the cuts {other!r} and {cut.name!r} lie at one place")
         wanted[names] = cut.name
     sizes = {len(names) for names in wanted}
     found: dict[str, int] = {}
-    uses = {name: at for at, node in enumerate(file.nodes) for name in node.inputs}
+    uses = _last_uses(file)
     live = set[str]()
     for at, node in enumerate(file.nodes):
         live.update(name for name in node.outputs if uses.get(name, -1) > at)
-        live.difference_update(name for name in node.inputs if uses[name] == at)
+        live.difference_update(name for name in node.inputs if uses.get(name) == at)
         name = wanted.get(frozenset(live)) if len(live) in sizes else None
         if name is not None and name not in found:
             found[name] = at + 1
@@ -187,6 +203,11 @@ def _places(file: OnnxFile, cuts: tuple[Cut, ...]) -> dict[str, int]:
         first = next(name for name, other in zip(order, by_place, strict=True) if name != other)
         raise WireError(f"its manifest lists the cut {first!r} in another order than that of the graph")
     return {name: found[name] for name in order}
+
+
+def _last_uses(file: OnnxFile) -> dict[str, int]:
+    """For each tensor the last node that takes it; a name that is left out, "", is none."""
+    return {name: at for at, node in enumerate(file.nodes) for name in node.inputs if name}
 
 
 def _missed(file: OnnxFile, cut: Cut, uses: dict[str, int]) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from vla_edge.export.build.memory import Need, Prediction, Room, mib, warn_of_memory, weights_bytes
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import BuildProgress
-from vla_edge.export.parts.choice import choose
+from vla_edge.export.parts.choice import adopted, choose, most_parts
 from vla_edge.export.parts.graph import Graph, read_graph
 from vla_edge.export.parts.keys import PartKey, WeightHashes, key_of
 from vla_edge.export.parts.lanes import lanes
@@ -33,6 +33,7 @@ KEY_VERSION = 1
 _MIB = 1 << 20
 _HASHING = "Hashing weights"
 _MOST_STREAM = 7  # of a part's record
+_MOST_SPLITS = 64  # of plans beside this one, that are looked at
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,16 @@ def layout_of(
             raise
         _log.warning("%s It is built whole.", error.problem)
         return Layout((whole,), predict.origin)
+    found = cut.reusing(splits, room)
+    if found is not None:
+        return Layout(found, predict.origin)
 
     def excess(weights: int) -> int:
         return room.excess(predict(weights))
 
-    choice = choose(cut.graph, options.parts, 0, excess, cut.preferred(splits))
+    choice = choose(cut.graph, options.parts, 0, excess)
     parts = cut.wanted(choice.boundaries) if choice.boundaries else (whole,)
-    more = range(len(parts) + 1, len(cut.graph.segments) + 1) if not choice.fits else ()
+    more = range(len(parts) + 1, most_parts(cut.graph) + 1) if not choice.fits else ()
     in_parts = next((number for number in more if choose(cut.graph, number, 0, excess).fits), None)
     return Layout(parts, predict.origin, in_parts)
 
@@ -184,14 +188,23 @@ class _Cut:
             need=self._predict(part.weights_bytes),
         )
 
-    def preferred(self, splits: tuple[tuple[str, ...], ...]) -> list[tuple[str, ...]]:
-        """Those of which parts are there, that with the most weights first."""
-        known = [cuts for cuts in splits if set(cuts) <= self.graph.places.keys()]
-        there = {cuts: self._bytes_there(cuts) for cuts in known}
-        return sorted((cuts for cuts in known if there[cuts]), key=lambda cuts: -there[cuts])
+    def reusing(self, splits: Sequence[tuple[str, ...]], room: Room) -> tuple[Wanted, ...] | None:
+        """The split with the most weights in parts that are there, of those whose other parts can be built.
 
-    def _bytes_there(self, cuts: tuple[str, ...]) -> int:
-        return sum(part.weights_bytes for part in self.wanted(cuts) if part.key in self._earlier.parts)
+        Returns:
+            None where no part is there, or what is not there does not fit.
+        """
+        found = dict.fromkeys(cuts for split in splits for cuts in adopted(self.graph, split))
+        best, most = None, 0
+        for cuts in list(found)[:_MOST_SPLITS]:
+            parts = self.wanted(cuts)
+            there = [part for part in parts if part.key in self._earlier.parts]
+            left = [part for part in parts if part.key not in self._earlier.parts]
+            size = sum(part.weights_bytes for part in there)
+            # one that is there needs no room
+            if size > most and all(room.excess(part.need) <= 0 for part in left):
+                best, most = parts, size
+        return best
 
 
 def _hashed(graph: Graph, bundle: Bundle, progress: BuildProgress) -> WeightHashes:

@@ -35,6 +35,10 @@ def three() -> PartGraphs:
 def refused(made: PartGraphs, change: Callable[[onnx.ModelProto], Any] = lambda model: None) -> str:
     model = made.model("three.out")
     change(model)
+    return refused_bytes(made, model)
+
+
+def refused_bytes(made: PartGraphs, model: onnx.ModelProto) -> str:
     with pytest.raises(BundleError, match="cannot be cut into parts") as raised:
         graph_of(model.SerializeToString(), made.manifest())
     assert "export it again" in raised.value.hint
@@ -58,6 +62,56 @@ def test_a_cut_that_does_not_hold_is_named(cuts: dict[str, list[str]], words: st
     for name, tensors in cuts.items():
         made.cut(name, *tensors)
     assert words in refused(made)
+
+
+def test_what_is_not_cut_has_its_name_alone() -> None:
+    made = three()
+    made.cut("whole", "one.out")
+    assert "a cut may not be called 'whole'" in refused(made)
+
+
+def test_an_input_that_no_node_takes_is_refused_before_parts_are_built() -> None:
+    """The parts would make no engine: each of its inputs is some part's."""
+    made = PartGraphs()
+    made.cut("one", made.segment("one", ["pixels"], 1))
+    result = made.segment("two", ["one.out"], 1)
+    manifest = made.manifest()
+    mask = msgspec.structs.replace(manifest.inputs[0], name="mask", role="other")
+    manifest = msgspec.structs.replace(manifest, inputs=(*manifest.inputs, mask))
+    model = made.model(result)
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, SHAPE))
+    with pytest.raises(BundleError, match="no node takes its input 'mask'"):
+        graph_of(model.SerializeToString(), manifest)
+    graph_of(model.SerializeToString(), msgspec.structs.replace(manifest, cuts=()))  # the whole may have one
+
+
+def test_a_part_that_makes_nothing_is_refused() -> None:
+    made = PartGraphs()
+    two, one = made.segment("two", ["pixels"], 1), made.segment("one", ["pixels"], 1)
+    made.cut("both", two, one)
+    made.segment("dead", [two], 1)
+    made.cut("left", one)
+    model = made.model(made.segment("end", [one], 1))
+    assert "nothing that is needed is made in its part 'left'" in refused_bytes(made, model)
+
+
+def test_a_last_part_that_makes_nothing_is_refused() -> None:
+    made = PartGraphs()
+    one = made.segment("one", ["pixels"], 1)
+    made.cut("one", one)
+    made.segment("dead", [one], 1)
+    model = made.model("pixels")
+    model.graph.node.insert(0, model.graph.node.pop())  # what makes the actions
+    assert "nothing that is needed is made in its part 'actions'" in refused_bytes(made, model)
+
+
+def test_a_name_that_is_left_out_is_no_tensor() -> None:
+    made = PartGraphs()
+    made.nodes.append(helper.make_node("Dropout", ["pixels"], ["one.out", ""]))
+    made.cut("a", "one.out")
+    made.nodes.append(helper.make_node("Clip", ["one.out", "", ""], ["two.out"]))
+    graph = made.graph("two.out")
+    assert graph.cuts == ("a",)
 
 
 def test_a_tensor_has_one_dtype_and_shape(bundle_of: Callable[..., Path]) -> None:

@@ -184,6 +184,36 @@ def test_a_new_head_on_the_same_backbones_builds_one_part(
     assert record.parts[-1].weights_sha256 != parts[-1].weights_sha256
 
 
+def test_a_split_without_all_natural_borders_is_taken_where_its_parts_are_there(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpu(True)
+    first, second = hybrid("first"), hybrid("second")
+    build_plan(first, replace(ADA, parts=2))
+    built = no_builds(monkeypatch)
+    record = build_plan(second, ADA).record
+    assert built == []
+    assert len(record.parts) == 2
+
+
+def test_a_part_that_is_there_needs_no_memory(
+    hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_gpu(True)
+    first = hybrid("first")
+    plan = build_plan(first, replace(ADA, parts=3))
+    parts = tuple(
+        msgspec.structs.replace(part, build=msgspec.structs.replace(part.build, peak_mib=peak))
+        for part, peak in zip(plan.record.parts, (131, 92, 90), strict=True)
+    )
+    record_path(plan.path).write_bytes(encode_record(msgspec.structs.replace(plan.record, parts=parts)))
+    folder = edited_bundle(first.folder, first.folder.with_name("other"), [(-64, os.urandom(64))], "other")
+    shutil.rmtree(folder / "plans")
+    built = no_builds(monkeypatch)
+    build_plan(Bundle.open(folder), replace(ADA, memory_limit=100 * MIB))
+    assert built == [parts[-1].name]
+
+
 def test_of_another_number_of_parts_the_equal_ones_are_taken(
     hybrid: Callable[..., Bundle], with_gpu: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

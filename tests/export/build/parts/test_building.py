@@ -124,9 +124,6 @@ def test_a_limit_chooses_parts(hybrid: Callable[..., Bundle], caplog: pytest.Log
     assert "a limit of 1 MiB" in caplog.text
     assert "more parts" not in caplog.text  # no number would fit
     caplog.clear()
-    few = replace(ADA, parts=2, memory_limit=140 * MIB, force=True)
-    build_plan(bundle, few)
-    assert not caplog.text or "more parts (--parts " in caplog.text
     build_plan(bundle, replace(ADA, memory_limit=1 * MIB, force=True, ignore_memory=True))
     assert "limit of 1 MiB" not in caplog.text
 

@@ -121,6 +121,7 @@ def test_every_module_for_a_robot_is_imported_there(environment: Environment, ex
     [
         "vla-build",
         "vla-bundle",
+        "vla-drive",
         "vla-inspect",
         "vla-run",
         "vla-doctor",

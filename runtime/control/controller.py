@@ -241,7 +241,7 @@ class Controller:
         return None if self._loop is None else self._loop.health()
 
     def ask_reset(self) -> None:
-        """Have `run` do what `reset` does, as soon as the policy is at rest; from any thread."""
+        """Have `run` reset within a second, if the policy comes to rest by then; from any thread."""
         if self._loop is not None:
             self._loop.machine.inbox.ask_reset()
 

@@ -6,6 +6,7 @@ Each is one assignment, which the loop's thread takes; none waits for it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from vla_edge.runtime.control.causes import Cause, cause_of
@@ -24,6 +25,9 @@ class Shot(NamedTuple):
 class Inbox:
     """Between the camera's thread, the policy's, others, and the loop's.
 
+    Args:
+        clock: of the loop, monotonic seconds.
+
     Attributes:
         news: set when something came; who waits for it clears it before he looks.
         shot: the newest frame; a newer one replaces it.
@@ -31,17 +35,18 @@ class Inbox:
         camera_fault: what the camera raised last, with its cause; None once it was taken.
         camera_ended: whether there will be no frame any more.
         answered: the numbers of the frames whose work is done, the latest one.
-        reset_asked: whether somebody wants a reset.
+        reset_asked_s: when somebody wanted a reset that was not done yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.news = threading.Event()
         self.shot: Shot | None = None
         self.frames = 0
         self.camera_fault: tuple[str, Cause] | None = None
         self.camera_ended = False
         self.answered = 0
-        self.reset_asked = False
+        self.reset_asked_s: float | None = None
 
     def put_frame(self, frame: Any, captured_s: float, arrived_s: float) -> None:
         """Of the camera's thread."""
@@ -67,5 +72,5 @@ class Inbox:
 
     def ask_reset(self) -> None:
         """Of any thread."""
-        self.reset_asked = True
+        self.reset_asked_s = self._clock()
         self.news.set()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from vla_edge.runtime.control.causes import Cause, cause_of
 from vla_edge.runtime.control.command import Command, stop_for
-from vla_edge.runtime.errors import VlaError
 from vla_edge.runtime.foreign import words_of
 
 from .health import Counts, State
@@ -29,6 +28,8 @@ _log = logging.getLogger(__name__)
 # A fault latched by another thread, such as a halt, is seen within this.
 _LOOK_S = 0.01
 _LAST_STOP_S = 0.5
+# So long a reset waits for the policy to come to rest.
+_RESET_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Machine:
         self.rate_hz = rate_hz
         self.began_s = clock()
         self.ticks = Ticks(rate_hz, self.began_s)
-        self.inbox, self.counts = Inbox(), Counts()
+        self.inbox, self.counts = Inbox(clock), Counts()
         self._state, self.reason = State.WAITING, "no command yet."
         self._shaper = Shaper(options, limits.names, limits.largest, 1.0 / rate_hz)
         self._sending = threading.Lock()
@@ -192,13 +193,20 @@ class Machine:
             )
 
     def _take_reset(self, now_s: float) -> bool:
-        """Begin anew, if somebody asked for it and the policy is at rest; a policy that hangs cannot be reset."""
-        if not self.inbox.reset_asked or self.working:
+        """Begin anew, if somebody asked for it just now and the policy is at rest."""
+        asked_s = self.inbox.reset_asked_s
+        if asked_s is None:
             return False
-        self.inbox.reset_asked = False
+        late = self._clock() - asked_s > _RESET_S  # who asked has turned away: nothing moves behind his back
+        if self.working and not late:
+            return False
+        self.inbox.reset_asked_s = None
+        if late:
+            _log.warning("no reset: the policy has not come to rest within %g s", _RESET_S)
+            return False
         try:
             self._controller.reset()
-        except VlaError as error:  # it is latched
+        except Exception as error:  # it is latched
             _log.warning("the policy could not be reset: %s", words_of(error))
             return False
         self.counts.resets += 1

@@ -10,6 +10,7 @@ import pytest
 from loop_parts import NAMES, PERIOD_S, Bench
 
 from vla_edge.runtime.control.causes import Cause
+from vla_edge.runtime.control.command import Command
 from vla_edge.runtime.control.loop.options import RunOptions
 from vla_edge.runtime.errors import EngineError, ImageError
 
@@ -280,6 +281,51 @@ def test_a_policy_that_cannot_be_reset_stays_stopped() -> None:
     bench.turn()
     bench.turn()
     assert (bench.state, bench.controller.fault) == ("fault", "emergency button.")
+
+
+def test_a_reset_that_a_hanging_policy_kept_waiting_is_none() -> None:
+    bench = Bench()
+    bench.drive(2)
+    hangs(bench)
+    bench.turn()
+    bench.machine.inbox.ask_reset()
+    bench.turn()
+    bench.pass_s(1.1)
+    bench.answer()
+    bench.drive(3)
+    assert (bench.state, bench.machine.counts.resets) == ("fault", 0)
+
+
+def test_a_policy_whose_reset_raises_anything_is_latched_and_stopped() -> None:
+    bench = Bench()
+    bench.drive(2)
+    bench.refuses_reset = RuntimeError("odd")
+    bench.machine.inbox.ask_reset()
+    bench.turn()
+    assert (bench.state, bench.controller.fault) == ("fault", "RuntimeError: odd")
+    assert bench.robot.sent[-1].stopped
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_another_thread_latches_before_a_command_is_on_its_way_counts(
+    ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench()
+    bench.drive(2)
+    shaper = bench.machine._shaper
+
+    def meanwhile(command: Command, arrived_s: float, now_s: float) -> Command:
+        bench.controller.halt("emergency button.")
+        if ended:
+            bench.machine.stop_for_good()
+        return command
+
+    monkeypatch.setattr(shaper, "shape", meanwhile)
+    moving = bench.robot.moving
+    bench.drive(1)
+    assert bench.robot.moving == moving
+    assert bench.robot.sent[-1].stopped
+    assert bench.state == ("ended" if ended else "fault")
 
 
 def test_frames_of_before_a_reset_are_not_acted_on() -> None:

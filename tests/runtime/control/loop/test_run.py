@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -149,3 +151,26 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_sent(
         controller_of().run(Camera(), robot, rate_hz, RunOptions(**options))
     assert words in str(refused.value)
     assert robot.sent == []
+
+
+def test_the_code_of_its_page_drives() -> None:
+    page = Path(__file__).parents[4] / "docs" / "control.md"
+    code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0]
+    camera, moves = Camera(1000), []
+
+    def grab() -> np.ndarray:
+        found = camera.read()
+        if found is None:
+            raise OSError("unplugged")
+        return found[0]
+
+    def move(*values: float) -> None:
+        moves.append(values)
+        if len(moves) > 6 and values == (0.5, -0.5):
+            raise SystemExit
+
+    names = {"time": time, "grab": grab, "controller": controller_of(), "robot": SimpleNamespace(move=move)}
+    with pytest.raises(SystemExit):
+        exec(code, names)
+    assert (0.5, -0.5) in moves
+    assert moves[0] == moves[-1] == (0.0, 0.0)

@@ -99,14 +99,15 @@ class Corrected:
     Args:
         line: as measured elsewhere.
         seen: weights and peak of each build, bytes.
+        lowers: whether less than the line is taken for a smaller library at all.
     """
 
-    def __init__(self, line: Line, seen: Iterable[tuple[int, int]] = ()) -> None:
+    def __init__(self, line: Line, seen: Iterable[tuple[int, int]] = (), lowers: bool = True) -> None:
         believed = sorted(
             {(at, min(peak, _MOST_MORE * line.size_bytes(at))) for at, peak in seen if peak > 0}
         )
         self._line = line
-        bases = [peak - int(_LEAST_ABOVE * line.above(at)) for at, peak in believed]
+        bases = [peak - int(_LEAST_ABOVE * line.above(at)) for at, peak in believed if lowers]
         self._base = max(0, min([line.base * _MIB, *bases]))
         self._excesses = [peak - line.size_bytes(at) for at, peak in believed]
         self._weights = [at for at, _ in believed]
@@ -169,8 +170,12 @@ def prediction(backend: Backend, shared: bool, measured: Iterable[PartRecord] = 
     if any(build.peak_mib if shared else build.peak_host_mib for _, build in seen):
         origin = f"builds on this machine and {origin.removeprefix('builds ')}"
 
+    # TensorRT-RTX has hardly a library to load, and a head takes less of its weights than a tower: a base that a head
+    # lowers would be too low for the tower.
+    lowers = not LIBRARIES[backend].compiles_at_load
+
     def corrected(line: Line, peak_of: Callable[[BuildFacts], int | None]) -> Corrected:
-        return Corrected(line, ((at, (peak_of(build) or 0) * _MIB) for at, build in seen))
+        return Corrected(line, ((at, (peak_of(build) or 0) * _MIB) for at, build in seen), lowers)
 
     if shared:
         return Prediction(

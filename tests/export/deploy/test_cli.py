@@ -150,6 +150,7 @@ def test_a_signal_leaves_the_current_one_and_nothing_else(
     )
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert done.stderr.endswith("interrupted\n")
+    assert "current is what it was, policy-a-" in done.stderr
     assert sorted(path.name for path in root.iterdir()) == before
 
 

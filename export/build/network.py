@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,15 @@ def _named(library: Library) -> str:
     return f"{LIBRARIES[library.backend].label} {library.version}"
 
 
+def _name_of(path: Path) -> str | bytes:
+    """As TensorRT takes it: words as they are, bytes for a name that is not UTF-8."""
+    name = os.fsencode(path)
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name
+
+
 def parse(library: Library, network: Any, model: Path) -> Any:
     """Parse an ONNX file into a network.
 
@@ -102,7 +112,7 @@ def parse(library: Library, network: Any, model: Path) -> Any:
         EngineError: with each problem's node, operator and place.
     """
     parser = library.trt.OnnxParser(network, library.logger)
-    if not parser.parse_from_file(str(model)):
+    if not parser.parse_from_file(_name_of(model)):
         problems = "; ".join(_parse_error(parser.get_error(at)) for at in range(parser.num_errors))
         raise EngineError(
             f"{_named(library)} cannot read {model}: {problems or 'it gave no reason'}.",

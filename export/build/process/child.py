@@ -67,7 +67,10 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is not the command's result
     # never closed: what waits for the parent's end would take that for it, before a traceback is out
     pipe = Connection(int(sys.argv[-1]))
-    job = decode_job(pipe.recv_bytes())
+    try:
+        job = decode_job(pipe.recv_bytes())
+    except EOFError:  # the parent is gone before it said what to build: nobody waits for an answer
+        sys.exit(1)
     _end_with_parent(job.parent, pipe)
     stand_in_for_missing_user()
     told = _Told(pipe)

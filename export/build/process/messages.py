@@ -6,6 +6,7 @@ JSON messages over a pipe of their own, since libraries print to standard output
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +88,29 @@ Message = Started | Stepped | Finished | Logged | Done | Refused
 
 
 def encode(message: Job | Message) -> bytes:
-    return msgspec.json.encode(message, enc_hook=str)  # a path is the one type that JSON has not
+    # Not `msgspec.json`, which takes no names of files that are not UTF-8, here or in the words of an error.
+    return json.dumps(msgspec.to_builtins(message, enc_hook=str)).encode("ascii")
 
 
 def decode_job(data: bytes) -> Job:
-    return msgspec.json.decode(data, type=Job, dec_hook=_path)
+    return msgspec.convert(_values(data), Job, dec_hook=_path)
 
 
 def decode_message(data: bytes) -> Message:
-    message: Message = msgspec.json.decode(data, type=Message)
+    """What the other process told.
+
+    Raises:
+        msgspec.DecodeError: no message.
+    """
+    message: Message = msgspec.convert(_values(data), Message)
     return message
+
+
+def _values(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def _path(kind: type, value: Any) -> Any:

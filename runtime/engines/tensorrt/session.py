@@ -209,9 +209,14 @@ class TensorRtSession:
         """Free graphs, buffers, streams, contexts, engines and the hold on the device, in this order.
 
         An engine that another session uses stays for that one. A forked child frees nothing: see `forked`.
+
+        Raises:
+            EngineError: a run is at work, in another thread or, by its `host_work`, in this one.
         """
         if not self._home.here:
             return
+        if self._runner is not None:
+            self._runner.retire()
         device, self._device = self._device, None
         self._runner = self._engines = self._chain = None
         if device is not None:

@@ -62,6 +62,7 @@ class EngineRunner:
             ),
             closed=("The session is closed.", "Load the bundle again."),
         )
+        self._freed = False
         self._owned = ExitStack()  # frees in the opposite order: graphs, buffers, stream, contexts
         self._owned.callback(engines.close)
         try:
@@ -111,11 +112,32 @@ class EngineRunner:
                 self._queue(self._engines.enqueue)
             return stopwatch.stop_ms(self._stream)
 
-    def close(self) -> None:
-        """Free graphs, buffers, stream and contexts; the engines are the caller's. Calling it again does nothing."""
+    def retire(self) -> None:
+        """Let nobody in any more. Calling it again does nothing.
+
+        Raises:
+            EngineError: `run` is at work, in another thread or, by its `host_work`, in this one.
+        """
         if self._turn.closed or not self._turn.home.here:
             return
-        self._turn.closed = True
+        try:
+            with self._turn:
+                self._turn.closed = True
+        except EngineError as error:
+            raise EngineError(
+                "The session cannot be closed while it runs.", "Close it once its run has returned."
+            ) from error
+
+    def close(self) -> None:
+        """Free graphs, buffers, stream and contexts; the engines are the caller's. Calling it again does nothing.
+
+        Raises:
+            EngineError: as `retire`; nothing is freed then.
+        """
+        self.retire()
+        if self._freed or not self._turn.home.here:
+            return
+        self._freed = True
         self.inputs, self.outputs = {}, {}
         self._device.activate()
         # First, nothing may still run; and everything is freed even where one step fails.

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from plan_builds import ADA
 
 from vla_edge.export.build.process.memory_watch import MemoryWatch
-from vla_edge.export.build.process.messages import Done, Job
-from vla_edge.export.build.process.parent import build_apart
+from vla_edge.export.build.process.messages import Done, Job, decode_job, decode_message, encode
+from vla_edge.export.build.process.parent import BUILDER, build_apart
 from vla_edge.export.build.progress import Silent
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.errors import BundleError, EngineError, InputError, ResourceError
@@ -209,6 +212,42 @@ build_apart(job, MemoryWatch(None, False), Silent(), {planted(line)!r})
         wait_until(lambda: pid.is_file() and pid.read_text())
         parent.kill()
     wait_until(lambda: is_gone(int(pid.read_text())))
+
+
+def test_a_parent_that_dies_before_it_said_what_to_build_is_no_traceback() -> None:
+    ours, theirs = Pipe()
+    with theirs:
+        child = subprocess.Popen(
+            [*BUILDER, str(theirs.fileno())], pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE
+        )
+    ours.close()
+    _, said = child.communicate(timeout=60)
+    assert said == b""
+    assert child.returncode == 1
+
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+def test_names_that_are_not_utf8_reach_the_process_and_come_back(job: Job, tmp_path: Path) -> None:
+    model = tmp_path / NOT_UTF8 / "model.onnx"
+    model.parent.mkdir()
+    for name in ("model.onnx", "model.onnx.data"):
+        shutil.copyfile(job.model.with_name(name), model.with_name(name))
+    plan = model.with_name("a.plan")
+    other = Job(**{**as_dict(job), "model": model, "plan": plan})
+    assert decode_job(encode(other)) == other
+    assert build_apart(other, MemoryWatch(None, False), Silent()).contents.source == "plan"
+    assert plan.is_file()
+    line = "from vla_edge.runtime.errors import BundleError; raise BundleError(f'{job.model} is bad.', 'Copy it.')"
+    with pytest.raises(BundleError, match="is bad"):
+        built_by(line, other)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"{", b"[" * 100_000, b'{"type": "what"}', b"[]"])
+def test_what_is_no_message_is_told_as_that(data: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_message(data)
 
 
 def test_a_killed_timing_cache_leaves_nothing(job: Job, tmp_path: Path) -> None:

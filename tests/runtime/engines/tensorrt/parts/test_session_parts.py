@@ -158,6 +158,30 @@ def test_close_frees_everything_and_again_does_nothing(setup: Setup) -> None:
         session.run()
 
 
+def test_closing_while_it_runs_is_refused_and_frees_nothing(setup: Setup) -> None:
+    session = setup.open()
+    right = run_with(session, 3)
+    with pytest.raises(EngineError, match="cannot be closed while it runs"):
+        session.run(session.close)
+    assert run_with(session, 3) == right
+    inside, closed = threading.Event(), threading.Event()
+
+    def work() -> None:
+        inside.set()
+        assert closed.wait(60)
+
+    running = threading.Thread(target=session.run, args=(work,))
+    running.start()
+    assert inside.wait(60)
+    with pytest.raises(EngineError, match="cannot be closed while it runs"):
+        session.close()
+    closed.set()
+    running.join()
+    assert run_with(session, 3) == right
+    session.close()
+    assert not setup.device.live
+
+
 def no_tower(parts: list[Any]) -> list[Any]:
     return [part for part in parts if part.name != "tower"]
 

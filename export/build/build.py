@@ -46,7 +46,7 @@ from vla_edge.runtime.files.writable import refuse_unwritable
 from .memory import check_disk, prediction, room_on
 from .options import BuildOptions
 from .parts.earlier import Earlier, find_earlier
-from .parts.making import Work, finished, keep_finished, make_all, take, taken_parts_told
+from .parts.making import Work, finished, has_finished, keep_finished, make_all, take, taken_parts_told
 from .parts.placing import (
     finish_killed,
     keep_check,
@@ -128,8 +128,8 @@ def build_plan(
         refuse_unwritable(path.parent, _COPY)
         path.parent.mkdir(exist_ok=True)
         refuse_blocked(path)
-        can_fit = target.device is not None
-        with resumed_folder(path, keeps=partial(_tells_of_finished, progress, can_fit)) as staging:
+        keeps = partial(_tells_of_finished, progress, target.device is not None)
+        with resumed_folder(path, keeps, spares=has_finished) as staging:
             if target.shares_memory:
                 held.close()  # a context of this process would take of what the one that builds needs
             staged, origins = _build_into(staging, path, bundle, target, options, progress)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vla_edge.export.build.parts.making import has_finished
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.finding import CURRENT, PREVIOUS
 from vla_edge.runtime.bundle.manifest import MANIFEST_NAME
@@ -16,7 +17,7 @@ from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER
 from vla_edge.runtime.errors import BundleError, InputError, VlaError
 from vla_edge.runtime.files.atomic import sync_folder
 from vla_edge.runtime.files.renaming import swap
-from vla_edge.runtime.files.staging import claimed, remove, remove_leftovers, staging_folder, staging_path
+from vla_edge.runtime.files.staging import claimed, leftovers, remove, staging_folder, staging_path
 from vla_edge.runtime.files.writable import refuse_unwritable
 from vla_edge.runtime.process.interrupts import uninterrupted
 
@@ -195,7 +196,10 @@ def discard(folder: Path) -> None:
 
 
 def tidy(root: Path) -> None:
-    """Remove what killed processes left in the root and beside the plans in it."""
-    remove_leftovers(root)
+    """Remove what killed processes left in the root and beside the plans in it, but finished parts of plans."""
+    for left in leftovers(root):
+        remove(left)
     for folder in deployed_in(root):
-        remove_leftovers(folder / PLANS_FOLDER)
+        for left in leftovers(folder / PLANS_FOLDER):
+            if not has_finished(left):
+                remove(left)

@@ -23,6 +23,9 @@ from typing import BinaryIO
 from vla_edge.runtime.process.interrupts import uninterrupted
 
 PARTIAL_SUFFIX = ".partial"  # of what is still being written
+RESUMED_SUFFIX = (
+    ".resumable"  # the same, where the next process may go on from it: it goes only when asked for
+)
 OLD_SUFFIX = ".old"  # of what is about to be replaced, see exchange.py
 _NAME = re.compile(r"\.(?P<target>.+)\.vla-[0-9a-f]{16}(?P<suffix>\.[a-z]+)", re.DOTALL)
 
@@ -32,10 +35,16 @@ def staging_path(target: Path, suffix: str = PARTIAL_SUFFIX) -> Path:
     return target.with_name(f".{target.name}.vla-{secrets.token_hex(8)}{suffix}")
 
 
-def target_of(path: Path, suffix: str = PARTIAL_SUFFIX) -> Path | None:
-    """What a path that `staging_path` gave is the staging place of; None for every other path."""
+def target_of(path: Path, *suffixes: str) -> Path | None:
+    """What a path that `staging_path` gave is the staging place of; None for every other path.
+
+    Args:
+        path: any.
+        suffixes: those that count; both of what is being written, where none is given.
+    """
     found = _NAME.fullmatch(path.name)
-    return path.with_name(found["target"]) if found and found["suffix"] == suffix else None
+    counts = suffixes or (PARTIAL_SUFFIX, RESUMED_SUFFIX)
+    return path.with_name(found["target"]) if found and found["suffix"] in counts else None
 
 
 @contextmanager
@@ -62,7 +71,11 @@ def staging_folder(target: Path, mode: int = 0o777) -> Iterator[Path]:
 
 
 @contextmanager
-def resumed_folder(target: Path, keeps: Callable[[Path], bool] = lambda folder: False) -> Iterator[Path]:
+def resumed_folder(
+    target: Path,
+    keeps: Callable[[Path], bool] = lambda folder: False,
+    spares: Callable[[Path], bool] = lambda folder: False,
+) -> Iterator[Path]:
     """As `staging_folder`, but it begins with what a dead process left of the same target, where there is something.
 
     That is unproven: half-written, or of other work for that target; the caller checks it.
@@ -71,14 +84,18 @@ def resumed_folder(target: Path, keeps: Callable[[Path], bool] = lambda folder: 
         target: what the folder is for.
         keeps: where the block fails, whether the folder holds what the next one can go on from; it is then left, as
             by a dead process.
+        spares: whether such a folder of another target, left by a dead process, is of use to the next one there;
+            others are removed first.
 
     Raises:
         OSError: the parent cannot be written.
     """
-    folder, lock = _taken_over(target) or new_folder(target)
+    folder, lock = _taken_over(target) or new_folder(target, suffix=RESUMED_SUFFIX)
     kept = False
     try:
-        remove_leftovers(target.parent)  # not this one, which is locked
+        for left in leftovers(target.parent):  # not this one, which is locked
+            if target_of(left) == target or not spares(left):
+                remove(left)
         try:
             yield folder
         except BaseException:
@@ -188,10 +205,15 @@ def is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def leftovers(folder: Path, suffix: str = PARTIAL_SUFFIX) -> Iterator[Path]:
-    """Staging places of dead processes in a folder; each is locked while the caller looks at it."""
+def leftovers(folder: Path, *suffixes: str) -> Iterator[Path]:
+    """Staging places of dead processes in a folder; each is locked while the caller looks at it.
+
+    Args:
+        folder: to look into.
+        suffixes: as of `target_of`.
+    """
     try:
-        found = [path for path in folder.iterdir() if target_of(path, suffix)]
+        found = [path for path in folder.iterdir() if target_of(path, *suffixes)]
     except OSError:  # not to be listed: what lies there is not ours to tidy
         return
     for path in found:
@@ -206,8 +228,8 @@ def leftovers(folder: Path, suffix: str = PARTIAL_SUFFIX) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what dead processes left in a folder."""
-    for path in leftovers(folder):
+    """Remove what dead processes left in a folder, but what the next one may go on from."""
+    for path in leftovers(folder, PARTIAL_SUFFIX):
         remove(path)
 
 

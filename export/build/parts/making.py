@@ -184,7 +184,8 @@ def make(part: Wanted, at: int, of: int, work: Work) -> PartRecord:
     )
     record = _record(part, _hashed(path), facts, done.contents)
     if part.key is not None:
-        write_atomically(_note(path), lambda file: file.write(msgspec.json.encode(record)))
+        note = _Note(made=_identity(path), part=record)
+        write_atomically(_note(path), lambda file: file.write(msgspec.json.encode(note)))
     return record
 
 
@@ -267,10 +268,25 @@ def _note(path: Path) -> Path:
     return path.with_name(path.name + RECORD_SUFFIX)
 
 
+class _Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Beside a finished part: which file was built, and what it is."""
+
+    made: tuple[int, int, int]
+    part: PartRecord
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Owner, inode and time of change, which nobody can set: of a copy, as in a stranger's bundle, they are others."""
+    there = path.lstat()
+    return there.st_uid, there.st_ino, there.st_ctime_ns
+
+
 def _noted(path: Path) -> PartRecord | None:
-    """What a finished part's note says, if the part is there and as it says."""
+    """What a finished part's note says, if the part is there, was built there by this user, and is as it says."""
     try:
-        note = msgspec.json.decode(read_regular(_note(path), _MAX_NOTE_BYTES), type=PartRecord)
-        return note if _hashed(path) == _File.of(note) else None
+        note = msgspec.json.decode(read_regular(_note(path), _MAX_NOTE_BYTES), type=_Note)
+        if note.made[0] != os.geteuid() or note.made != _identity(path):
+            return None
+        return note.part if _hashed(path) == _File.of(note.part) else None
     except (OSError, ValueError, msgspec.DecodeError):  # none, or one that was being written; an empty file
         return None

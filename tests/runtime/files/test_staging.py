@@ -15,6 +15,7 @@ import pytest
 from vla_edge.runtime.files import staging
 from vla_edge.runtime.files.atomic import staging_file, write_all_atomically, write_atomically
 from vla_edge.runtime.files.staging import (
+    RESUMED_SUFFIX,
     claimed,
     leftovers,
     locked,
@@ -283,6 +284,21 @@ class TestResuming:
             assert (folder, names(folder)) == (left, ["half"])
             remove_leftovers(tmp_path)  # a neighbour's
             assert names(folder) == ["half"]
+        assert names(tmp_path) == []
+
+    @pytest.mark.parametrize("spared", [True, False])
+    def test_it_goes_with_no_others_leftovers_but_when_another_target_has_no_use_for_it(
+        self, tmp_path: Path, spared: bool
+    ) -> None:
+        left = staging_path(tmp_path / "bundle", RESUMED_SUFFIX)
+        left.mkdir()
+        with staging_folder(tmp_path / "other"):
+            assert left.exists()
+        assert list(leftovers(tmp_path)) == [left]
+        with resumed_folder(tmp_path / "other", spares=lambda folder: spared and folder == left):
+            assert left.exists() == spared
+        with resumed_folder(tmp_path / "bundle") as folder:
+            assert (folder == left) == spared
         assert names(tmp_path) == []
 
     def test_a_file_or_link_of_that_name_is_not_taken_for_a_folder(self, tmp_path: Path) -> None:

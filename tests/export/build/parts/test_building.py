@@ -24,11 +24,16 @@ from vla_edge.export.build import build as build_module
 from vla_edge.export.build.build import RejectedPlanError, build_plan, verify_existing
 from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.parts import making
+from vla_edge.export.deploy.record import DeployRecord
+from vla_edge.export.deploy.record import write_record as write_deployed
+from vla_edge.export.deploy.root import tidy
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.plan import PlanFile, find_plan, open_part, read_record
 from vla_edge.runtime.engines.tensorrt.plan_names import record_path
 from vla_edge.runtime.engines.tensorrt.record import WHOLE, Machine, PlanRecord, encode_record
 from vla_edge.runtime.errors import EngineError, InputError, ResourceError
+from vla_edge.runtime.files.cache_file import CacheFile
+from vla_edge.runtime.files.staging import remove_leftovers
 
 MIB = 1 << 20
 FOUR = replace(ADA, parts=4)
@@ -475,7 +480,7 @@ def test_a_record_whose_plan_is_gone_takes_no_other_plans_place(
     whole = build_plan(bundle, ADA)
     stale = record_path(whole.path).read_bytes()
     record = build_plan(bundle, FOUR).record
-    left = whole.path.parent / f".{whole.path.name}.vla-{'0' * 16}.partial"
+    left = whole.path.parent / f".{whole.path.name}.vla-{'0' * 16}.resumable"
     for plan in (None, b"of another build"):
         left.mkdir()
         (left / record_path(whole.path).name).write_bytes(stale)
@@ -549,13 +554,84 @@ def test_finished_parts_outlive_a_failure(
     with pytest.raises((ResourceError, KeyboardInterrupt)):
         build_plan(bundle, FOUR)
     (left,) = left_in(bundle)
-    assert left.endswith(".partial")
+    assert left.endswith(".resumable")
     names = [path.name for path in (bundle.folder / "plans" / left).iterdir()]
     assert len(names) == 4  # each with its note, and no graph
     assert all(name.endswith((".part", ".part.json")) for name in names)
     again = build_plan(bundle, FOUR)
     assert len(calls) == 3 + 2  # two were there
     check_files(bundle, again.record)
+
+
+def fails_at_the_third(bundle: Bundle) -> Path:
+    """The folder that is left of a build of which two parts were finished."""
+    inner = making.make
+
+    def make(part: Any, at: int, *arguments: Any) -> Any:
+        if at == 2:
+            raise ResourceError("memory very likely ran out.")
+        return inner(part, at, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making, "make", make)
+        with pytest.raises(ResourceError):
+            build_plan(bundle, FOUR)
+    (left,) = (bundle.folder / "plans").glob(".*")
+    return left
+
+
+def test_finished_parts_outlive_whatever_else_writes_there(
+    hybrid: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = hybrid()
+    fails_at_the_third(bundle)
+    build_plan(bundle, replace(FOUR, sm=120))
+    plans = bundle.folder / "plans"
+    deployed = DeployRecord(
+        manifest_sha256=bundle.manifest_sha256, backend="none", deployed_utc="", verification=None
+    )
+    write_deployed(bundle, deployed)
+    CacheFile(plans / "x.runtime-cache", "runtime cache", "a library").write(b"kernels")
+    remove_leftovers(plans)
+    built = no_builds(monkeypatch)
+    build_plan(bundle, FOUR)
+    assert len(built) == 2
+    assert list(plans.glob(".*")) == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_deploys_clean_up_leaves_finished_parts(
+    hybrid: Callable[..., Bundle], tmp_path: Path, finished: bool
+) -> None:
+    bundle = hybrid()
+    left = fails_at_the_third(bundle)
+    if not finished:
+        for note in left.glob("*.json"):
+            note.unlink()
+    shutil.copytree(bundle.folder, tmp_path / "root" / f"a-{bundle.manifest_sha256[:12]}")
+    tidy(tmp_path / "root")
+    assert len(list((tmp_path / "root").rglob(".*"))) == finished
+
+
+@pytest.mark.parametrize("how", ["moved", "copied", "another user's"])
+def test_what_a_killed_build_left_is_gone_on_with_where_it_was_built_alone(
+    hybrid: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Hidden in the folder of a stranger's bundle there may be engines with notes that fit its graph."""
+    bundle = hybrid()
+    fails_at_the_third(bundle)
+    moved = tmp_path / "elsewhere"
+    if how == "copied":
+        shutil.copytree(bundle.folder, moved)  # with every time of `cp -a`
+        shutil.rmtree(bundle.folder)
+    else:
+        bundle.folder.rename(moved)
+    if how == "another user's":
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    built = no_builds(monkeypatch)
+    record = build_plan(Bundle.open(moved), FOUR).record
+    assert len(built) == (2 if how == "moved" else 4)
+    check_files(Bundle.open(moved), record)
 
 
 def test_the_first_part_leaves_nothing_when_it_fails(
@@ -607,7 +683,7 @@ done = []
 def counted(name, inner):
     def call(self, *arguments):
         if str(self if name == "unlink" else arguments[0]).endswith((".part", ".plan.json")):
-            if ".partial/" not in str(self if name == "unlink" else arguments[0]):
+            if ".resumable/" not in str(self if name == "unlink" else arguments[0]):
                 done.append(name)
         if len(done) == {moment}:
             os.kill(os.getpid(), 9)

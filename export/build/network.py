@@ -93,13 +93,19 @@ def _named(library: Library) -> str:
     return f"{LIBRARIES[library.backend].label} {library.version}"
 
 
-def _name_of(path: Path) -> str | bytes:
-    """As TensorRT takes it: words as they are, bytes for a name that is not UTF-8."""
-    name = os.fsencode(path)
+@contextmanager
+def _utf8_name(path: Path) -> Iterator[str]:
+    """TensorRT takes and logs names in UTF-8 alone; a folder of another name is reached as one that is open."""
     try:
-        return name.decode("utf-8")
+        os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
-        return name
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            yield f"/proc/self/fd/{folder}/{path.name}"
+        finally:
+            os.close(folder)
+    else:
+        yield str(path)
 
 
 def parse(library: Library, network: Any, model: Path) -> Any:
@@ -112,7 +118,9 @@ def parse(library: Library, network: Any, model: Path) -> Any:
         EngineError: with each problem's node, operator and place.
     """
     parser = library.trt.OnnxParser(network, library.logger)
-    if not parser.parse_from_file(_name_of(model)):
+    with _utf8_name(model) as name:
+        parsed = parser.parse_from_file(name)
+    if not parsed:
         problems = "; ".join(_parse_error(parser.get_error(at)) for at in range(parser.num_errors))
         raise EngineError(
             f"{_named(library)} cannot read {model}: {problems or 'it gave no reason'}.",

@@ -229,7 +229,9 @@ def test_a_parent_that_dies_before_it_said_what_to_build_is_no_traceback() -> No
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
 
-def test_names_that_are_not_utf8_reach_the_process_and_come_back(job: Job, tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_reach_the_process_and_come_back(
+    job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     model = tmp_path / NOT_UTF8 / "model.onnx"
     model.parent.mkdir()
     for name in ("model.onnx", "model.onnx.data"):
@@ -239,6 +241,7 @@ def test_names_that_are_not_utf8_reach_the_process_and_come_back(job: Job, tmp_p
     assert decode_job(encode(other)) == other
     assert build_apart(other, MemoryWatch(None, False), Silent()).contents.source == "plan"
     assert plan.is_file()
+    assert capfd.readouterr().err == ""  # TensorRT logs names, too
     line = "from vla_edge.runtime.errors import BundleError; raise BundleError(f'{job.model} is bad.', 'Copy it.')"
     with pytest.raises(BundleError, match="is bad"):
         built_by(line, other)

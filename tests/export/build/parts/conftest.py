@@ -12,6 +12,7 @@ import pytest
 
 from vla_edge.export.build.parts import making
 from vla_edge.export.build.process.messages import Done, Job
+from vla_edge.runtime.bundle.bundle import Bundle
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,15 @@ def each_part_once(monkeypatch: pytest.MonkeyPatch, kept: dict[str, tuple[Path, 
         return done
 
     monkeypatch.setattr(making, "build_apart", build)
+
+
+@pytest.fixture
+def hybrid(bundle_of: Callable[..., Path], tmp_path: Path, each_part_once: None) -> Callable[[str], Bundle]:
+    """Gives a bundle of that name beside the others, all of one content."""
+
+    def make(name: str = "bundle") -> Bundle:
+        folder = tmp_path / "engines" / name
+        shutil.copytree(bundle_of("hybrid-a", "transformers", "fp16"), folder)
+        return Bundle.open(folder)
+
+    return make

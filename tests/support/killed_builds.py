@@ -1,20 +1,24 @@
 """Builds that are killed at their n-th step in the file system: `python killed_builds.py BUNDLE SEED KILLS`
 
 Each is a fork of this process, in which everything slow is imported already; it builds the bundle's plan in another
-number of parts than is there, by TensorRT-RTX. Every second time its builder is killed with it, else the kernel must
-end that. After each kill: is the plan in use whole, one of the two that it may be? Does nothing of the builder live on?
-After some the same is built without a kill, and nothing may be left of the dead. Prints one JSON object.
+number of parts than is there, by TensorRT-RTX, in a process that is a fork, too, and not a new one of Python: that is
+half of the time, and how it is started is tested elsewhere. Every second time its builder is killed with it, else the
+kernel must end that. After each kill: is the plan in use whole, one of the two that it may be? Does nothing of the
+builder live on? After some the same is built without a kill, and nothing may be left of the dead. Prints a JSON object.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from killed_deploys import leftovers
 from plan_builds import ADA, left_in
 
 from vla_edge.export.build.build import build_plan
+from vla_edge.export.build.process import child, memory_watch, parent
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.tensorrt.plan import PlanFile, open_part, read_record
 from vla_edge.runtime.engines.tensorrt.plan_names import record_path
@@ -30,8 +35,40 @@ from vla_edge.runtime.engines.tensorrt.record import PlanRecord
 
 # What a process asks of the system before it is done; while its builder is at work it reads that one's memory.
 _STEPS = ("open", "os.", "shutil.", "subprocess.")
+_OFTEN_S = 0.005  # between two readings: more moments at which a builder is at work
 _KILLS_IN_A_ROW = 5
-_MARK = "VLA_EDGE_KILLED_BUILD"  # in the environment of all that a fork starts
+_MARK = f"kill-{os.getpid()}"  # the name of all that a fork starts
+_PR_SET_NAME = 15  # prctl(2)
+
+
+class ForkedBuilder:
+    """The process that builds, as `subprocess.Popen` has it for who waits: the same code, with its imports done."""
+
+    def __init__(self, pipe: int) -> None:
+        sys.audit("subprocess.Popen", "", [], None, None)  # a step as any other
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid:
+            with suppress(OSError):  # whoever comes first makes it the first of a group
+                os.setpgid(self.pid, self.pid)
+            return
+        try:
+            os.setpgid(0, 0)
+            sys.argv = ["", str(pipe)]
+            child.main()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    def poll(self) -> int | None:
+        return self.wait(os.WNOHANG)
+
+    def wait(self, options: int = 0) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
 
 
 def in_a_fork(
@@ -39,14 +76,14 @@ def in_a_fork(
 ) -> tuple[int, int]:
     """Its exit status, and how many steps it took."""
     reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.environ[_MARK] = "1"
-        count = 0
+    forked = os.fork()
+    if not forked:
+        own, count = os.getpid(), 0
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, _MARK.encode())
 
         def step(event: str, arguments: tuple[object, ...]) -> None:
             nonlocal count
-            if event.startswith(_STEPS):
+            if event.startswith(_STEPS) and os.getpid() == own:
                 count += 1
                 if count == die_at:
                     for pid in builders() if with_builder else ():
@@ -60,20 +97,20 @@ def in_a_fork(
         finally:
             os._exit(0 if sys.exc_info()[0] is None else 1)
     os.close(writer)
-    _, status = os.waitpid(child, 0)
+    _, status = os.waitpid(forked, 0)
     with os.fdopen(reader) as told:
         return status, int(told.read() or 0)
 
 
 def builders() -> list[int]:
-    """Processes that forks of this one started."""
+    """Processes that forks of this one started, and that live."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            marked = f"{_MARK}=1".encode() in (folder / "environ").read_bytes()
+            name, _, state = (folder / "stat").read_text().partition(") ")
         except OSError:  # gone, or another user's
             continue
-        if marked:
+        if name.endswith(f"({_MARK}") and state[0] != "Z" and int(folder.name) != os.getpid():
             found.append(int(folder.name))
     return found
 
@@ -107,6 +144,8 @@ def whole(folder: Path) -> PlanRecord | None:
 
 
 def main(folder: Path, seed: int, kills: int) -> None:
+    parent.INTERVAL_S = memory_watch.INTERVAL_S = _OFTEN_S  # type: ignore[attr-defined]
+    parent._spawn = lambda builder, pipe: ForkedBuilder(pipe)  # type: ignore[assignment,return-value]
     rng = random.Random(seed)
     findings: list[str] = []
     moments: list[int] = []

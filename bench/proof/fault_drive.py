@@ -207,7 +207,14 @@ def _wait(until: Callable[[], bool], words: str) -> None:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(1, 65535), required=True, help="UDP port of this machine.")
 @click.option("--rate", "rate_hz", type=float, default=10.0, show_default=True, help="Commands per second.")
-@click.option("--fault", "faults", multiple=True, type=click.Choice(FAULTS), help="In this order.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME",
+    type=click.Choice(FAULTS),
+    help=f"In this order: {', '.join(FAULTS)}.",
+)
 @click.option("--seed", type=int, default=0, help="Of the frames.")
 def command(bundle: Path, port: int, rate_hz: float, faults: tuple[str, ...], seed: int) -> int:
     """Drive on BUNDLE for ever, with faults put in.

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -119,12 +118,12 @@ def build_plan(
         target = held.enter_context(_open(options))
         path = plan_path(bundle.folder, target.machine.backend, target.machine.version, target.machine.sm)
         finish_killed(path)
-        present = None if options.force else _present(bundle, target, options.parts)
-        if present is not None:
-            tidy(path)
-            return BuildResult(present.path, present.record, fresh=False)
-        if not options.force:
-            _refuse_to_lose_checked(bundle, target)
+        there = None if options.force else _whole_plan(bundle, target)
+        if there is not None:
+            if options.parts in ("auto", len(there.record.parts)):
+                tidy(path)
+                return BuildResult(there.path, there.record, fresh=False)
+            _refuse_to_lose_checked(there, target)
         refuse_unwritable(path.parent, _COPY)
         path.parent.mkdir(exist_ok=True)
         refuse_blocked(path)
@@ -195,13 +194,8 @@ def verify_existing(
         return BuildResult(plan.path, checked.record, fresh=False)
 
 
-def _present(bundle: Bundle, target: Target, parts: Literal["auto"] | int) -> PlanFile | None:
-    """The plan that is there, if it is this bundle's, good, and of so many parts."""
-    plan = _whole_plan(bundle, target)
-    return plan if plan is not None and parts in ("auto", len(plan.record.parts)) else None
-
-
 def _whole_plan(bundle: Bundle, target: Target) -> PlanFile | None:
+    """The plan that is there, if it is this bundle's and good: every byte of it is hashed."""
     try:
         plan = find_plan(bundle, target.machine)
         if target.device is not None:
@@ -216,15 +210,13 @@ def _whole_plan(bundle: Bundle, target: Target) -> PlanFile | None:
     return plan
 
 
-def _refuse_to_lose_checked(bundle: Bundle, target: Target) -> None:
+def _refuse_to_lose_checked(there: PlanFile, target: Target) -> None:
     """What is built where its GPU is not stays unchecked: it does not silently take the place of a proven plan.
 
     Raises:
-        InputError: a plan is there whose golden samples passed, and its files are whole.
+        InputError: the golden samples of the plan that is there passed.
     """
-    if target.device is not None or (there := _whole_plan(bundle, target)) is None:
-        return
-    if there.record.verification.passed:
+    if target.device is None and there.record.verification.passed:
         gpu = there.record.machine.gpu or f"SM {dotted(target.machine.sm)}"
         raise InputError(
             f"{there.path} was checked against the golden samples, on {gpu}; a plan that is built here cannot be, "

@@ -32,7 +32,6 @@ _log = logging.getLogger(__name__)
 KEY_VERSION = 1
 _MIB = 1 << 20
 _HASHING = "Hashing weights"
-_MOST_STREAM = 7  # of a part's record
 _MOST_SPLITS = 64  # of plans beside this one, that are looked at
 
 
@@ -184,7 +183,7 @@ class _Cut:
             key=key,
             weights_sha256=found.weights_sha256,
             weights_bytes=part.weights_bytes,
-            stream=lane if lane <= _MOST_STREAM else 0,
+            stream=lane,
             need=self._predict(part.weights_bytes),
         )
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import killed_deploys
 import tensorrt_rtx  # noqa: F401 - or every fork would import it
 from killed_deploys import leftovers
 from plan_builds import ADA, left_in
@@ -29,6 +30,7 @@ from plan_builds import ADA, left_in
 from vla_edge.export.build.build import build_plan
 from vla_edge.export.build.process import child, memory_watch, parent
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.session import nothing
 from vla_edge.runtime.engines.tensorrt.plan import PlanFile, open_part, read_record
 from vla_edge.runtime.engines.tensorrt.plan_names import record_path
 from vla_edge.runtime.engines.tensorrt.record import PlanRecord
@@ -74,32 +76,18 @@ class ForkedBuilder:
 def in_a_fork(
     work: Callable[[], None], die_at: int | None = None, with_builder: bool = False
 ) -> tuple[int, int]:
-    """Its exit status, and how many steps it took."""
-    reader, writer = os.pipe()
-    forked = os.fork()
-    if not forked:
-        own, count = os.getpid(), 0
+    """Its exit status, and how many steps it took; its builder dies with it, or by the kernel."""
+
+    def marked() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_NAME, _MARK.encode())
+        work()
 
-        def step(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal count
-            if event.startswith(_STEPS) and os.getpid() == own:
-                count += 1
-                if count == die_at:
-                    for pid in builders() if with_builder else ():
-                        os.kill(pid, signal.SIGKILL)
-                    os.kill(os.getpid(), signal.SIGKILL)
+    return killed_deploys.in_a_fork(marked, die_at, _STEPS, _kill_builders if with_builder else nothing)
 
-        sys.addaudithook(step)
-        try:
-            work()
-            os.write(writer, str(count).encode())
-        finally:
-            os._exit(0 if sys.exc_info()[0] is None else 1)
-    os.close(writer)
-    _, status = os.waitpid(forked, 0)
-    with os.fdopen(reader) as told:
-        return status, int(told.read() or 0)
+
+def _kill_builders() -> None:
+    for pid in builders():
+        os.kill(pid, signal.SIGKILL)
 
 
 def builders() -> list[int]:

@@ -21,23 +21,40 @@ import onnxruntime  # noqa: F401 - or every fork would import it
 from vla_edge.export.deploy.deploy import DeployOptions, deploy
 from vla_edge.export.packed.packed import open_packed
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.engines.session import nothing
 
 # What a process asks of the file system before it is done; reads are moments as well.
 _STEPS = ("open", "os.", "shutil.")
 
 
-def in_a_fork(work: Callable[[], None], die_at: int | None = None) -> tuple[int, int]:
-    """Its exit status, and how many steps it took."""
+def in_a_fork(
+    work: Callable[[], None],
+    die_at: int | None = None,
+    counted: tuple[str, ...] = _STEPS,
+    before_death: Callable[[], object] = nothing,
+) -> tuple[int, int]:
+    """Run in a fork that kills itself at a step.
+
+    Args:
+        work: of the fork.
+        die_at: number of the step; None for none.
+        counted: how the audit events begin that are steps.
+        before_death: done right before.
+
+    Returns:
+        Its exit status, and how many steps it took.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        count = 0
+        own, count = os.getpid(), 0
 
         def step(event: str, arguments: tuple[object, ...]) -> None:
             nonlocal count
-            if event.startswith(_STEPS):
+            if event.startswith(counted) and os.getpid() == own:
                 count += 1
                 if count == die_at:
+                    before_death()
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(step)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vla_edge.export.screen.progress import note, stage
-from vla_edge.runtime.command.console import ExamplesFirst, configure_logging, run_command, stderr_console
+from vla_edge.export.screen.reporter import RichReporter
+from vla_edge.runtime.command.console import ExamplesFirst, configure_logging, run_command
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.version import VERSION
@@ -30,19 +29,6 @@ Examples:
   vla-export --ckpt policy.pth --episodes recordings/
   vla-export --ckpt policy.pth --gate action=0.01
 """
-
-
-class RichReporter:
-    """Notes and progress on stderr."""
-
-    def __init__(self) -> None:
-        self._console = stderr_console()
-
-    def note(self, text: str) -> None:
-        note(self._console, text)
-
-    def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
-        return stage(name, total, unit, self._console)
 
 
 @click.command(

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vla_edge.export.screen.progress import note, stage
-from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, stderr_console, verbose_option
+from vla_edge.export.screen.reporter import RichReporter
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, verbose_option
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.version import VERSION
-
-
-class _Reporter:
-    """Notes and progress on stderr."""
-
-    def __init__(self) -> None:
-        self._console = stderr_console()
-
-    def note(self, text: str) -> None:
-        note(self._console, text)
-
-    def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
-        return stage(name, total, unit, self._console)
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
@@ -141,7 +126,7 @@ def command(
     refuse_unwritable(cache, "give another folder with --cache")
     if not force and os.path.lexists(target):
         raise click.UsageError(f"{target} exists: give another -o, or --force to replace it.")
-    reporter = _Reporter()
+    reporter = RichReporter()
     tried = parse_tried(given.pop("tried"))
     options = SearchOptions(checkpoint, cache, tried, forecast_only=given.pop("forecast"), **given)
     if limit is not None:

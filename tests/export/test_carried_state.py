@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
+from foreign_export import export_foreign
 from msgspec.structs import replace
 from onnx import helper
 
@@ -161,28 +161,14 @@ def test_a_bundle_from_before_runs_and_vla_inspect_says_what_was_not_compared(
         assert (told in " ".join(capsys.readouterr().out.split())) is is_told
 
 
-FOREIGN = """
-from remembering_family import *
-class Mine(RememberingFamily):
-    name = "mine"
-{body}
-FAMILY = Mine()
-"""
-
-
 @pytest.fixture
 def export_mine(
     install: Callable[..., None], toy: None, tmp_path: Path
 ) -> Callable[[str], dict[str, np.ndarray]]:
     """Exports a policy of a foreign family with this body of its class."""
 
-    def export(body: str) -> dict[str, np.ndarray]:
-        install("mine", "mine:FAMILY", FOREIGN.format(body=body))
-        torch.manual_seed(0)
-        weights = {"joints.weight": torch.randn(6, 48) / 7, "joints.bias": torch.zeros(6)}
-        torch.save({"model_state_dict": weights}, tmp_path / "a.pth")
-        options = ExportOptions(tmp_path / "a.pth", tmp_path / "out", family="mine")
-        return load_golden(Bundle.open(export_bundle(options)[0].folder))
+    def export(body: str = "") -> dict[str, np.ndarray]:
+        return export_foreign(install, tmp_path, body)
 
     return export
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
+from foreign_export import export_foreign
 from known_layouts import LAYOUTS
 
 from vla_edge.export.build.progress import Silent as SilentBuild
@@ -180,15 +180,6 @@ def test_where_no_state_is_ever_carried_it_is_drawn_as_before(
     assert np.any(golden["h_in"][1])
 
 
-FOREIGN = """
-from remembering_family import *
-class Mine(RememberingFamily):
-    name = "mine"
-{body}
-FAMILY = Mine()
-"""
-
-
 @pytest.fixture
 def export_mine(
     install: Callable[..., None], toy: None, tmp_path: Path, recordings: Path
@@ -196,14 +187,7 @@ def export_mine(
     """Exports a policy of a foreign family without text, which carries state, from recordings."""
 
     def export(body: str = "") -> dict[str, np.ndarray]:
-        install("mine", "mine:FAMILY", FOREIGN.format(body=body))
-        torch.manual_seed(0)
-        weights = {"joints.weight": torch.randn(6, 48) / 7, "joints.bias": torch.zeros(6)}
-        torch.save({"model_state_dict": weights}, tmp_path / "a.pth")
-        options = ExportOptions(
-            tmp_path / "a.pth", tmp_path / "out", family="mine", episodes=RecordedSamples(recordings)
-        )
-        return load_golden(Bundle.open(export_bundle(options)[0].folder))
+        return export_foreign(install, tmp_path, body, episodes=RecordedSamples(recordings))
 
     return export
 

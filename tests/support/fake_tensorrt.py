@@ -16,6 +16,7 @@ import numpy as np
 from vla_edge.runtime.bundle.manifest import Manifest, TensorSpec
 from vla_edge.runtime.cuda.device import DeviceInfo
 from vla_edge.runtime.engines.tensorrt.library import Library
+from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
 from vla_edge.runtime.errors import EngineError
 
 Log = list[str]
@@ -341,3 +342,12 @@ class _Severity:
 
 def fake_library(trt: FakeTensorRt, backend: str = "tensorrt", version: str = "10.6.0") -> Library:
     return Library(backend, trt, version)  # type: ignore[arg-type]
+
+
+def run_with(session: TensorRtSession, value: float) -> float:
+    """One run on zeros but for the first pixel; the fakes add up, and this is the first number of their answer."""
+    for array in session.inputs.values():
+        array[...] = 0
+    session.inputs["pixel_values"].flat[0] = value
+    session.run()
+    return float(session.outputs["actions"].flat[0])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_tensorrt import FakeDevice, FakeTensorRt, fake_library
+from fake_tensorrt import FakeDevice, FakeTensorRt, fake_library, run_with
 from plan_bundles import make_plan, small_bundle
 
 from vla_edge.runtime.bundle.bundle import Bundle
@@ -47,14 +47,6 @@ class Setup:
 @pytest.fixture
 def setup(tmp_path: Path) -> Setup:
     return Setup(tmp_path / "bundle")
-
-
-def run_with(session: TensorRtSession, value: float) -> float:
-    for array in session.inputs.values():
-        array[...] = 0
-    session.inputs["pixel_values"].flat[0] = value
-    session.run()
-    return float(session.outputs["actions"].flat[0])
 
 
 def test_a_plan_whose_record_was_read_is_the_one_that_runs_or_none_does(setup: Setup) -> None:

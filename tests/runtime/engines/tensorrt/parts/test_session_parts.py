@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fake_tensorrt import FakeDevice, FakeTensorRt, fake_library
+from fake_tensorrt import FakeDevice, FakeTensorRt, fake_library, run_with
 from part_plans import fake_engines, make_parts_plan, tensor, two_streams
 from plan_bundles import small_bundle
 from streams import StreamsDevice
@@ -65,15 +65,7 @@ def setup(tmp_path: Path) -> Setup:
     return Setup(tmp_path / "bundle")
 
 
-def run_with(session: TensorRtSession, value: float) -> float:
-    """The fakes add up: the head gets 4 times what each tower has made of 4 times the sum before it."""
-    for array in session.inputs.values():
-        array[...] = 0
-    session.inputs["pixel_values"].flat[0] = value
-    session.run()
-    return float(session.outputs["actions"].flat[0])
-
-
+# The fakes add up: the head gets 4 times what each tower has made of 4 times the sum before it.
 def test_a_plan_in_parts_is_one_engine(setup: Setup) -> None:
     with setup.open() as session:
         assert session.identity.provider == "tensorrt-10.6.0-sm87.plan in 4 parts, CUDA graph"

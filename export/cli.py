@@ -12,6 +12,7 @@ from vla_edge.export.screen.reporter import RichReporter
 from vla_edge.runtime.command.console import ExamplesFirst, configure_logging, run_command
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.episodes.options import RecordingArguments, recording_options
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
@@ -116,13 +117,7 @@ Examples:
     type=click.IntRange(8, 250),
     help="How many, with --episodes.  [default: 10]",
 )
-@click.option("--camera", metavar="NAME", help="With --episodes: which, where a recording has several.")
-@click.option(
-    "--commands", metavar="TOPIC", help="With --episodes: which topic of velocities, where a bag has several."
-)
-@click.option(
-    "--skip-broken", is_flag=True, help="With --episodes: leave out, and name, what cannot be read."
-)
+@recording_options("--episodes")
 @click.option(
     "--weights",
     metavar="KEY",
@@ -222,19 +217,16 @@ def _export(options: ExportOptions, build: bool | None, as_json: bool, shown: li
 def _episodes(given: dict[str, Any]) -> RecordedSamples | None:
     """What is asked about recordings, taken out of the other options."""
     path, count = given.pop("episodes"), given.pop("samples")
-    camera, commands = given.pop("camera"), given.pop("commands")
-    skip_broken = given.pop("skip_broken")
+    recordings: RecordingArguments = given.pop("recordings")
     if path is None:
-        asked = {"--samples": count, "--camera": camera, "--commands": commands, "--skip-broken": skip_broken}
-        if alone := [name for name, value in asked.items() if value]:
+        if alone := [*(["--samples"] if count else []), *recordings.given]:
             raise click.UsageError(f"{alone[0]} is about recordings: give them with --episodes.")
         return None
     if given["images"] is not None:
         raise click.UsageError("--images and --episodes both say where golden samples come from: give one.")
     from vla_edge.export.bundle.recorded import USUAL_SAMPLES, RecordedSamples
-    from vla_edge.runtime.episodes.opening import Choice
 
-    return RecordedSamples(path, count or USUAL_SAMPLES, Choice(camera, commands), skip_broken)
+    return RecordedSamples(path, count or USUAL_SAMPLES, recordings.choice, recordings.skip_broken)
 
 
 def _options(checkpoint: Path, precisions: tuple[str, ...], **given: Any) -> Any:

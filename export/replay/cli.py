@@ -17,6 +17,7 @@ from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.result_file import check_output
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
+from vla_edge.runtime.episodes.options import RecordingArguments, recording_options
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.version import VERSION
 
@@ -46,13 +47,7 @@ RERUN_SUFFIXES = {".rrd": None}
     help="Of --against torch: what BUNDLE was exported from.",
 )
 @engine_options
-@click.option(
-    "--camera", metavar="NAME", help="Which camera, where a recording has several: a topic or feature."
-)
-@click.option("--commands", metavar="TOPIC", help="Which topic of velocities, where a bag has several.")
-@click.option(
-    "--skip-broken", is_flag=True, help="Pass over episodes that cannot be read; the exit code is 1 then."
-)
+@recording_options()
 @click.option(
     "--max-mae",
     type=FiniteFloat(min=0),
@@ -95,9 +90,6 @@ def command(
     instruction: str | None,
     against: Path | None,
     checkpoint: Path | None,
-    camera: str | None,
-    commands: str | None,
-    skip_broken: bool,
     max_mae: float | None,
     max_difference: float | None,
     output: Path | None,
@@ -105,6 +97,7 @@ def command(
     rerun: Path | None,
     as_json: bool,
     engine: EngineArguments,
+    recordings: RecordingArguments,
 ) -> int:
     """Replay EPISODES through the policy in BUNDLE, as a robot would run it.
 
@@ -123,7 +116,6 @@ def command(
       vla-replay engines/hybrid-fp16 recordings/ --page replay.html
       vla-replay engines/hybrid-fp16 drives/ --against torch --checkpoint a.pth
     """
-    from vla_edge.runtime.episodes.opening import Choice, open_episodes
     from vla_edge.runtime.replay.output import PARQUET, SUFFIXES
 
     from .replay import Replay, Told, other_policy
@@ -139,7 +131,7 @@ def command(
     if rerun:
         check_output(rerun, RERUN_SUFFIXES)
         require("rerun", "rerun")
-    opened = open_episodes(episodes, choice=Choice(camera, commands), skip_broken=skip_broken)
+    opened = recordings.open(episodes)
     replay = Replay(bundle, opened, instruction, engine)
     other = None
     if against:

@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from vla_edge.export.screen.reporter import RichReporter
-from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command, verbose_option
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, print_error, run_command, verbose_option
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.episodes.options import RecordingArguments, recording_options
 from vla_edge.runtime.version import VERSION
 
 
@@ -56,8 +57,7 @@ from vla_edge.runtime.version import VERSION
 @click.option("--tokenizer", help="As of vla-export.")
 @click.option("--weights", metavar="KEY", help="As of vla-export.")
 @click.option("--family", metavar="NAME", help="As of vla-export.")
-@click.option("--camera", metavar="NAME", help="Which camera, where a recording has several, as vla-replay.")
-@click.option("--commands", metavar="TOPIC", help="Which topic of velocities, where a bag has several.")
+@recording_options()
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
@@ -83,13 +83,12 @@ def command(
     checkpoint: Path,
     episodes: Path,
     limit: int | None,
-    camera: str | None,
-    commands: str | None,
     cache: Path | None,
     output: Path | None,
     take: int | None,
     force: bool,
     as_json: bool,
+    recordings: RecordingArguments,
     **given: Any,
 ) -> int:
     """Find the forward pass that CKPT was trained with, by the recorded EPISODES that it was validated on.
@@ -100,7 +99,7 @@ def command(
     chance does not explain it. It is written as a file for vla-export --settings.
 
     The backbones take nearly all the time. What they gave is kept, so that Ctrl-C loses nothing. The exit
-    code is 1 where no combination fits.
+    code is 1 where no combination fits, or an episode was left out.
 
     \b
     Examples:
@@ -113,11 +112,11 @@ def command(
     """
     require("export", "torch", "transformers", "yaml")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from vla_edge.runtime.episodes.opening import Choice, open_episodes
     from vla_edge.runtime.files.writable import refuse_unwritable
 
     from . import settings_file, view
     from .combinations import parse_tried
+    from .recordings import readable
     from .search import SearchOptions, find_settings
 
     target = output or Path(f"{checkpoint.stem}-settings.yaml")
@@ -133,10 +132,13 @@ def command(
         reporter.note(
             f"the first {limit} episodes only: val_mae is of all, so that nothing can be found for sure"
         )
-    recorded = open_episodes(episodes, choice=Choice(camera, commands))
+    opened = recordings.open(episodes)
+    recorded = readable(opened) if recordings.skip_broken else opened
     outcome = find_settings(options, islice(recorded, limit), reporter)
+    for error in opened.broken.values():
+        print_error(error)
     if outcome is None:
-        return 0
+        return int(bool(opened.broken))
     # of some episodes the error is another, and what comes near it does so by chance
     text = settings_file.text_of(outcome, take) if limit is None else None
     if text is not None:
@@ -146,7 +148,7 @@ def command(
         click.echo(json_text(view.as_json(outcome, written)))
     else:
         view.print_outcome(outcome, written)
-    return int(outcome.verdict.kind == "none")
+    return int(outcome.verdict.kind == "none" or bool(opened.broken))
 
 
 def _default_cache() -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.episodes.episode import Episode
-from vla_edge.runtime.errors import InputError
+from vla_edge.runtime.episodes.episodes import Episodes
+from vla_edge.runtime.errors import EpisodeError, ImageError, InputError
 from vla_edge.runtime.replay.trainer import file_orders
 
 
@@ -64,6 +65,22 @@ class Recordings:
         return file_orders(
             [episode.name for episode in self.episodes], [episode.path for episode in self.episodes]
         )
+
+
+def readable(opened: Episodes) -> Iterator[Episode]:
+    """The episodes whose every frame can be read, each read once more for it; the others are kept as broken ones.
+
+    Raises:
+        EpisodeError, ImageError: one is broken, and is not to be passed over.
+    """
+    for episode in opened:
+        try:
+            for _ in episode.frames():
+                pass
+        except (EpisodeError, ImageError) as error:
+            opened.pass_over(episode.name, error)
+            continue
+        yield episode
 
 
 def prepared(episodes: Iterable[Episode], steps: int, otherwise: str) -> Recordings:

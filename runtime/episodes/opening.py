@@ -24,11 +24,11 @@ class Choice:
     """What of a recording is meant, where it holds several.
 
     Attributes:
-        camera: a LeRobot feature ("observation.images.front") or a topic of images; None for the only one.
+        view: a LeRobot feature ("observation.images.front") or a topic of images; None for the only one.
         commands: a topic of velocities ("/cmd_vel"); None for the only one.
     """
 
-    camera: str | None = None
+    view: str | None = None
     commands: str | None = None
 
 
@@ -38,7 +38,7 @@ def open_episodes(path: Path, *, choice: Choice | None = None, skip_broken: bool
     Args:
         path: a recording, or a folder of recordings. Files are told by how they begin; one whose name promises a
             recording and whose content is none is a broken episode, never left out silently.
-        choice: of a camera and of commands, where a recording has several.
+        choice: of a view and of commands, where a recording has several.
         skip_broken: pass over what cannot be read, and keep it by name in `Episodes.broken`.
 
     Raises:
@@ -97,11 +97,11 @@ def _sources(path: Path, kind: Kind | None, choice: Choice) -> list[Source]:
     if kind is Kind.LEROBOT:
         from .lerobot.data_set import lerobot_sources
 
-        return lerobot_sources(path, choice.camera)
+        return lerobot_sources(path, choice.view)
     if kind is Kind.BAG:
         from .ros2.bag import open_bag
 
-        return [Source(path.name, partial(open_bag, path, path.name, choice.camera, choice.commands))]
+        return [Source(path.name, partial(open_bag, path, path.name, choice.view, choice.commands))]
     if kind is Kind.VIDEO:
         from .video import open_video
 

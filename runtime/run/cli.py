@@ -13,6 +13,7 @@ from vla_edge.runtime.command.console import run_command, stderr_console, verbos
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
+from vla_edge.runtime.episodes.options import RecordingArguments, recording_options
 from vla_edge.runtime.errors import ImageError, InputError
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.version import VERSION
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 )
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used, with exit code 2.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line and image.")
+@recording_options(skips=False)
 @verbose_option
 @click.version_option(VERSION, prog_name="vla-run")
 def command(
@@ -75,6 +77,7 @@ def command(
     strict: bool,
     as_json: bool,
     engine: EngineArguments,
+    recordings: RecordingArguments,
 ) -> int:
     """Print the actions of the policy in BUNDLE for IMAGES.
 
@@ -95,7 +98,7 @@ def command(
       vla-run engines/pure-fp16 drive.mp4 --instruction "컵까지 가세요"
       vla-run from-a-stranger/ photo.jpg --time-limit 60
     """
-    paths = list_images(images)
+    paths = list_images(images, recordings.choice)
     if output:
         check_output(output)
     if not reset_each:

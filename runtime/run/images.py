@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vla_edge.runtime.batch import BatchPolicy
     from vla_edge.runtime.episodes.episode import Episode
     from vla_edge.runtime.episodes.episodes import Episodes
+    from vla_edge.runtime.episodes.opening import Choice
     from vla_edge.runtime.policy import Policy
     from vla_edge.runtime.preprocess import Frame
 
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 Result = tuple[Path, Union["Action", ImageError]]
 
 
-def list_images(arguments: Sequence[Path]) -> list[Path | Episodes]:
+def list_images(arguments: Sequence[Path], choice: Choice | None = None) -> list[Path | Episodes]:
     """The images and recordings that are meant, folders of images replaced by what they hold.
+
+    Args:
+        arguments: files and folders.
+        choice: of a view and of commands, where a recording has several.
 
     Raises:
         InputError: a folder without either, or what is called as a recording and is none.
@@ -34,17 +39,17 @@ def list_images(arguments: Sequence[Path]) -> list[Path | Episodes]:
         if path.is_dir() and kind_of_folder(path) is None and holds_images(path):
             found += images_in(path)
         elif path.is_dir() or kind_of_file(path) or (path.is_file() and path.suffix.lower() in SUFFIXES):
-            found.append(_recordings(path))
+            found.append(_recordings(path, choice))
         else:
             found.append(path)
     return found
 
 
-def _recordings(path: Path) -> Episodes:
+def _recordings(path: Path, choice: Choice | None) -> Episodes:
     from vla_edge.runtime.episodes.opening import open_episodes
 
     try:
-        return open_episodes(path)
+        return open_episodes(path, choice=choice)
     except EpisodeError:
         if path.is_dir():
             images_in(path)  # says which images are known

@@ -242,7 +242,7 @@ def test_the_command_says_where_its_frames_are_from(
     ("arguments", "words"),
     [
         (["--samples", "9"], "--samples is about recordings: give them with --episodes."),
-        (["--camera", "front"], "--camera is about recordings"),
+        (["--view", "front"], "--view is about recordings"),
         (["--commands", "/cmd_vel"], "--commands is about recordings"),
         (["--skip-broken"], "--skip-broken is about recordings"),
         (["--episodes", ".", "--images", "."], "--images and --episodes both say"),

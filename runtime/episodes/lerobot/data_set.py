@@ -56,18 +56,18 @@ class _Told:
     video: tuple[Path, float] | None
 
 
-def lerobot_sources(root: Path, camera: str | None) -> list[Source]:
+def lerobot_sources(root: Path, view: str | None) -> list[Source]:
     """The episodes of a data set, in its order; none is opened yet.
 
     Args:
         root: with `meta/info.json`.
-        camera: a feature, such as "observation.images.front"; None for the only one.
+        view: a feature, such as "observation.images.front"; None for the only one.
 
     Raises:
         EpisodeError: the data set's own account is damaged, or the camera is not told.
     """
     info = read_info(root)
-    key = chosen_camera(info, camera, root)
+    key = chosen_camera(info, view, root)
     names = component_names(info, root)
     rows = _episodes_v3(root, info, key) if info.version == 3 else _episodes_v2(root)
     told = len(rows) if info.total_episodes is None else info.total_episodes

@@ -94,7 +94,7 @@ def chosen_camera(info: Info, wanted: str | None, root: Path) -> str:
         return str(wanted)
     listed = ", ".join(cameras[:10]) or "none"
     asked = f"no camera {wanted!r}" if wanted is not None else f"{len(cameras)} cameras"
-    raise EpisodeError(f"{root} has {asked}; it has: {listed}.", "Say which one is meant.")
+    raise EpisodeError(f"{root} has {asked}; it has: {listed}.", "Say which one is meant: --view NAME.")
 
 
 def component_names(info: Info, root: Path) -> tuple[str, ...]:

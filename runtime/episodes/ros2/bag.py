@@ -50,13 +50,13 @@ class _At(NamedTuple):
         return self.stamp_ns if by_stamp and self.stamp_ns is not None else self.log_ns
 
 
-def open_bag(path: Path, name: str, camera: str | None, commands: str | None) -> Episode:
+def open_bag(path: Path, name: str, view: str | None, commands: str | None) -> Episode:
     """The episode in a bag: a file, or the folder that rosbag2 writes.
 
     Args:
         path: an MCAP or SQLite file, or a folder with some, which are one recording.
         name: of the episode.
-        camera, commands: topics; None for the only one of their kinds.
+        view, commands: topics; None for the only one of their kinds.
 
     Raises:
         EpisodeError: no images, several topics to choose from, or a file that is damaged.
@@ -66,7 +66,7 @@ def open_bag(path: Path, name: str, camera: str | None, commands: str | None) ->
     for number, file in enumerate(files):
         with _opened(file) as bag:
             scan.add(number, bag, file)
-    chosen = _chosen(scan.topics(IMAGES), camera, "images", path)
+    chosen = _chosen(scan.topics(IMAGES), view, "images", path)
     if chosen is None:
         raise EpisodeError(f"{path} has no images.", f"Known are topics of {' and '.join(IMAGES)}.")
     driven = _chosen(scan.topics(COMMANDS), commands, "velocities", path)
@@ -151,6 +151,7 @@ def _chosen(topics: list[Topic], wanted: str | None, what: str, path: Path) -> T
         EpisodeError: it is not there, or several are and none was named.
     """
     listed = ", ".join(topic.name for topic in topics[:10])
+    option = "--view TOPIC" if what == "images" else "--commands TOPIC"
     if wanted is not None:
         found = next((topic for topic in topics if topic.name == wanted), None)
         if found is None:
@@ -159,7 +160,9 @@ def _chosen(topics: list[Topic], wanted: str | None, what: str, path: Path) -> T
             )
         return found
     if len(topics) > 1:
-        raise EpisodeError(f"{path} has {what} on several topics: {listed}.", "Say which one is meant.")
+        raise EpisodeError(
+            f"{path} has {what} on several topics: {listed}.", f"Say which one is meant: {option}."
+        )
     return topics[0] if topics else None
 
 

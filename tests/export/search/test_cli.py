@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from vla_edge.export.kosmos2.settings_rules import RULES
 from vla_edge.export.search import cli
 from vla_edge.export.settings.given import read_given
 from vla_edge.runtime.episodes import opening
+from vla_edge.runtime.episodes.episode import Episode
+from vla_edge.runtime.episodes.episodes import Episodes, Source
 
 NARROW = ("--try", "prompt=image_first", "--try", "projection_attention=full,causal")
 
@@ -28,7 +31,10 @@ def pure(tmp_path_factory: pytest.TempPathFactory) -> Draw:
 @pytest.fixture
 def run(pure: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command on the draw, its episodes in memory in place of files, in an empty folder."""
-    monkeypatch.setattr(opening, "open_episodes", lambda path, choice: pure.episodes)
+    memory = Episodes(
+        tmp_path, "memory", [Source(each.name, partial(_given, each)) for each in pure.episodes], False
+    )
+    monkeypatch.setattr(opening, "open_episodes", lambda path, choice, skip_broken: memory)
     monkeypatch.chdir(tmp_path)
     cache = pure.path.parent / "cache"
 
@@ -37,6 +43,10 @@ def run(pure: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         return CliRunner().invoke(cli.command, arguments, standalone_mode=False)
 
     return run
+
+
+def _given(episode: Episode) -> Episode:
+    return episode
 
 
 def test_a_found_answer_stands_first_and_its_file_exports(pure: Draw, run: Callable[..., Result]) -> None:
@@ -161,3 +171,25 @@ def test_recorded_files_are_read_and_a_forecast_ends_early(pure: Draw, tmp_path:
     assert (result.exception, result.stdout) == (None, "")
     assert "s for an episode on" in result.stderr
     assert "for 1 more" in result.stderr
+
+
+def test_an_episode_that_breaks_in_the_middle_is_left_out_and_named(pure: Draw, tmp_path: Path) -> None:
+    import h5py
+
+    from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes
+
+    write_episodes(tmp_path / "ep", EpisodeSamples(count=3, frames=3, height=72, width=128, seed=0))
+    broken, *_ = sorted((tmp_path / "ep").iterdir())
+    with h5py.File(broken, "r+") as file:
+        images = file["images"][:]
+        del file["images"]
+        file.create_dataset("images", data=images, chunks=(1, *images.shape[1:]), compression="gzip")
+        file["images"].id.write_direct_chunk((2, 0, 0, 0), b"no zlib stream")
+    arguments = [str(pure.path), str(tmp_path / "ep"), "--cache", str(tmp_path / "cache"), *NARROW]
+    arguments += ["-o", str(tmp_path / "found.yaml"), "--json"]
+    result = CliRunner().invoke(cli.command, arguments, standalone_mode=False)
+    assert broken.name in str(result.exception)
+    result = CliRunner().invoke(cli.command, [*arguments, "--skip-broken"], standalone_mode=False)
+    assert (result.exception, result.return_value) == (None, 1)
+    assert json.loads(result.stdout)["episodes"] == 2
+    assert f"{broken.name} cannot be read as HDF5" in result.stderr

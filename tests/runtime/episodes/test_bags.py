@@ -116,11 +116,11 @@ def test_grey_stays_grey_in_rgb(tmp_path: Path) -> None:
 def test_the_camera_is_asked_for_where_there_are_two(tmp_path: Path) -> None:
     said = [Said("/left", 1, raw_image(frames_of()[0])), Said("/right", 1, raw_image(frames_of()[1]))]
     write_bag(tmp_path / "bag", said)
-    with pytest.raises(EpisodeError, match="images on several topics: /left, /right"):
+    with pytest.raises(EpisodeError, match=r"several topics: /left, /right.\n.*--view TOPIC"):
         only(tmp_path / "bag")
     with pytest.raises(EpisodeError, match=r"no images on /middle.\nIt has them on: /left, /right"):
-        only(tmp_path / "bag", Choice(camera="/middle"))
-    found = only(tmp_path / "bag", Choice(camera="/right"))
+        only(tmp_path / "bag", Choice(view="/middle"))
+    found = only(tmp_path / "bag", Choice(view="/right"))
     np.testing.assert_array_equal(next(found.frames()), frames_of()[1])
     assert found.actions is None
 

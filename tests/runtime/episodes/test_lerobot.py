@@ -92,9 +92,11 @@ def test_an_account_that_cannot_be_is_refused_in_words(
 def test_one_of_two_cameras_is_asked_for(copied: Callable[[str], Path]) -> None:
     root = copied("lerobot-2.1-video")
     change_info(root, lambda info: info["features"].update(wrist={"dtype": "video", "shape": [48, 64, 3]}))
-    with pytest.raises(EpisodeError, match=r"has 2 cameras; it has: observation\.images\.front, wrist"):
+    with pytest.raises(
+        EpisodeError, match=r"2 cameras; it has: observation\.images\.front, wrist\..*\n.*--view"
+    ):
         open_episodes(root)
-    episodes = open_episodes(root, choice=Choice(camera="observation.images.front"))
+    episodes = open_episodes(root, choice=Choice(view="observation.images.front"))
     assert len(list(next(iter(episodes)).frames())) == 8
 
 

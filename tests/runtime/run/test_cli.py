@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bag_files import Said, raw_image, write_bag
 from episode_files import FRAMES, even_frames, frames_of, write_hdf5, write_video
 from PIL import Image
 
@@ -24,6 +25,7 @@ from vla_edge.runtime.run.images import list_images
 
 Run = Callable[..., int]
 Make = Callable[..., Path]
+SIDES = ("left", "right")
 
 
 @pytest.fixture
@@ -297,6 +299,17 @@ class TestRecordings:
         assert names[0] == f"{kept}/episode_0#0"
         assert names[-1].endswith("frame1.png")
         assert len(names) == 8 + 9 + 10 + 1
+
+    def test_one_camera_of_two_is_taken_by_its_name(
+        self, run: Run, pristine_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        said = [Said(f"/{side}", 0.1 * at, raw_image(frames_of(at)[0])) for at, side in enumerate(SIDES)]
+        write_bag(tmp_path / "bag", said)
+        assert run(pristine_bundle, tmp_path / "bag", "--json") == 1
+        assert "several topics: /left, /right" in capsys.readouterr().err
+        assert run(pristine_bundle, tmp_path / "bag", "--view", "/right", "--json") == 0
+        (line,) = self.shown(capsys.readouterr().out)
+        assert list(line["action"].values()) == self.expected(pristine_bundle, frames_of(1)[:1], None)[0]
 
     def test_a_broken_episode_ends_itself_alone(
         self, run: Run, pristine_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -59,7 +59,7 @@ def try_robot(rehearsal: Rehearsal, stage: Stage, mounted: Path) -> None:
     for made in (sample, export):
         subprocess.run(made, check=True, stdout=subprocess.DEVNULL)
     shutil.copy(HERE / "export/images/coffee.jpg", mounted / "frame.jpg")
-    shutil.copy(HERE / "examples/02_control_loop/loop.py", mounted / "drive.py")
+    shutil.copy(HERE / "examples/04_control_loop/loop.py", mounted / "drive.py")
     options = ["--quiet", "--no-deps", "--python-version", JETPACK_PYTHON, "--only-binary", ":all:"]
     beside = [UV, "pip", "install", *options, "--target", mounted / "beside", "onnxruntime"]
     subprocess.run(beside, check=True)

@@ -18,7 +18,7 @@ from vla_edge.runtime.drive.udp_robot import MAX_BYTES, UdpRobot, datagram
 from vla_edge.runtime.errors import InputError
 
 NAMES = ("linear_x", "linear_y")
-RECEIVER = Path(__file__).parents[3] / "examples" / "03_udp_robot" / "receiver.py"
+RECEIVER = Path(__file__).parents[3] / "examples" / "06_udp_robot" / "receiver.py"
 MOVING = Command(NAMES, (0.25, -0.5), False, "", None, 12.0)
 
 

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_the_control_loop_stops_on_a_fault_goes_on_after_a_reset_and_ends_with_a_stop(
     pristine_bundle: Path,
 ) -> None:
-    script = EXAMPLES / "02_control_loop" / "loop.py"
+    script = EXAMPLES / "04_control_loop" / "loop.py"
     done = subprocess.run(
         [sys.executable, script, pristine_bundle], capture_output=True, text=True, timeout=60, check=True
     )
@@ -45,8 +45,8 @@ def test_one_action_is_printed_with_the_engine_that_gave_it(pristine_bundle: Pat
         (["01_one_action/act.py", "BUNDLE"], "arguments are required: image"),
         (["01_one_action/act.py", "BUNDLE", "nope.png"], "nope.png cannot be read: No such file"),
         (["01_one_action/act.py", "nope", "nope.png"], "nope does not exist."),
-        (["02_control_loop/loop.py"], "usage: loop.py [-h] bundle\n"),
-        (["02_control_loop/loop.py", "nope"], "nope does not exist."),
+        (["04_control_loop/loop.py"], "usage: loop.py [-h] bundle\n"),
+        (["04_control_loop/loop.py", "nope"], "nope does not exist."),
     ],
 )
 def test_wrong_use_ends_with_words_and_exit_code_2(

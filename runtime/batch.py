@@ -48,7 +48,7 @@ class BatchPolicy(OpenedPolicy):
         """
         with self._turn:
             self._feed(self._instructions.encode(None))
-            self._pixels.fill(0)
+            self._image.fill(0)
             for _ in range(runs):
                 self._session.run()
 
@@ -104,14 +104,14 @@ class BatchPolicy(OpenedPolicy):
             source.fill(0)
 
     def _prepare(self, frames: Sequence[Frame]) -> dict[int, ImageError]:
-        """Write the frames' pixels; what is no frame leaves its place empty."""
-        self._pixels.fill(0)
-        refused = {at: self._refusal(frame, self._pixels[at]) for at, frame in enumerate(frames)}
+        """Write the frames; what is no frame leaves its place empty."""
+        self._image.fill(0)
+        refused = {at: self._refusal(frame, self._image[at]) for at, frame in enumerate(frames)}
         return {at: error for at, error in refused.items() if error}
 
     def _refusal(self, frame: Frame, out: Any) -> ImageError | None:
         try:
-            self._preprocess(frame, out)
+            self._write_image(frame, out)
         except ImageError as error:
             return error
         return None

@@ -11,7 +11,7 @@ from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.engines.session import HostWork, Session, nothing
 
 from .action import Action
-from .errors import EngineError, ImageError, InstructionError, NonFiniteActionError
+from .errors import EngineError, ImageError, InputError, InstructionError, NonFiniteActionError
 from .instructions import EncodedInstruction
 from .opening import OpenedPolicy
 from .preprocess import Channels, Frame
@@ -37,12 +37,12 @@ class Policy(OpenedPolicy):
 
     Raises:
         BundleError: the manifest describes a graph that this class cannot feed.
-        InputError: the bundle's batch is not 1, or unknown channels.
+        InputError: the bundle's batch is not 1, or unknown channels or others than its camera has.
     """
 
     _takes = 1
 
-    def __init__(self, bundle: Bundle, session: Session, channels: Channels = "rgb") -> None:
+    def __init__(self, bundle: Bundle, session: Session, channels: Channels | None = None) -> None:
         super().__init__(bundle, session, channels)
         self._output = self._actions[0]
         self._holds_first = bundle.manifest.runtime.frame == "first"
@@ -61,8 +61,29 @@ class Policy(OpenedPolicy):
 
         Whoever prepares pixels himself can write them here and hand this array to `act_preprocessed`, which
         then copies nothing.
+
+        Raises:
+            InputError: the bundle takes its camera's frames as they are, in `frame`.
         """
-        return self._pixels
+        self._require_pixels()
+        return self._image
+
+    @property
+    def frame(self) -> np.ndarray:
+        """The engine's own input of a bundle with a camera, uint8 [1, height, width, 3], page-locked on a GPU.
+
+        A camera's driver can write its frames here; `act` of this array, or of its only row, then copies nothing. In
+        the order of `channels`. Not to be written to while `act` runs.
+
+        Raises:
+            InputError: the bundle takes pixels, which `act` prepares of frames of any size.
+        """
+        if self.manifest.camera is None:
+            raise InputError(
+                f"the bundle {self.manifest.name!r} takes no camera's frames as they are.",
+                "Give frames to act(), or export it with vla-export --camera HEIGHTxWIDTH.",
+            )
+        return self._image
 
     @property
     def instructions(self) -> tuple[str, ...]:
@@ -81,9 +102,12 @@ class Policy(OpenedPolicy):
             EngineError: the engine failed, or the policy is closed or in use.
         """
         with self._turn:
-            height, width = self._pixels.shape[2:]
-            # Another size than the target's, so that Pillow's resize is warm too.
-            self._preprocess(np.full((2 * height, 2 * width, 3), 128, np.uint8), self._pixels)
+            if self.manifest.camera:
+                self._image.fill(128)
+            else:
+                height, width = self._image.shape[2:]
+                # Another size than the target's, so that Pillow's resize is warm too.
+                self._write_image(np.full((2 * height, 2 * width, 3), 128, np.uint8), self._image)
             self._feed(self._bound or self._instructions.encode(None))
             for _ in range(runs):
                 self._session.run()
@@ -93,7 +117,8 @@ class Policy(OpenedPolicy):
 
         Args:
             frame: uint8 [height, width, 3] of any size, RGB unless loaded with channels="bgr"; a Pillow image; or
-                the path of an image file.
+                the path of an image file. Of a bundle with a camera: of its size and order of channels, copied once,
+                unless it is this policy's own `frame`.
             instruction: one that the bundle holds; None for its default, and for a policy without text.
 
         Returns:
@@ -102,7 +127,7 @@ class Policy(OpenedPolicy):
             frames, since a dead camera is to stop the robot.
 
         Raises:
-            ImageError: not an RGB image.
+            ImageError: not an RGB image, or not of the size that the bundle's camera has.
             InstructionError: the bundle does not hold the instruction, or it changed while an action is held.
             NonFiniteActionError: the engine returned NaN or infinity; `reset` before the next call.
             EngineError: the engine failed, or the policy is closed, in use, or refuses after such a fault.
@@ -111,9 +136,9 @@ class Policy(OpenedPolicy):
             start = time.perf_counter()
             chosen = self._accept(instruction)
             if self._held is not None:
-                self._preprocess.check(frame)
+                self._write_image.check(frame, self._image)
                 return self._repeat(self._held, chosen, start)
-            self._preprocess(frame, self._pixels)
+            self._write_image(frame, self._image)
             return self._step(chosen, start, time.perf_counter())
 
     def act_preprocessed(self, pixel_values: np.ndarray, instruction: str | None = None) -> Action:
@@ -126,17 +151,19 @@ class Policy(OpenedPolicy):
 
         Raises:
             ImageError: another shape or dtype, a masked array, or NaN or infinity among the values.
+            InputError: the bundle takes its camera's frames as they are.
             InstructionError, NonFiniteActionError, EngineError: as for `act`.
         """
         with self._turn:
             start = time.perf_counter()
+            self._require_pixels()
             chosen = self._accept(instruction)
             self._check_pixels(pixel_values)
             if self._held is not None:
                 _require_finite(pixel_values)
                 return self._repeat(self._held, chosen, start)
-            if pixel_values is not self._pixels:
-                np.copyto(self._pixels, pixel_values)
+            if pixel_values is not self._image:
+                np.copyto(self._image, pixel_values)
             prepared = time.perf_counter()
             # Looking at every pixel takes as long as half the copy: the engine need not wait for it.
             return self._step(chosen, start, prepared, lambda: _require_finite(pixel_values))
@@ -161,8 +188,16 @@ class Policy(OpenedPolicy):
             )
         return self._instructions.encode(instruction)
 
+    def _require_pixels(self) -> None:
+        if (camera := self.manifest.camera) is not None:
+            raise InputError(
+                f"the bundle {self.manifest.name!r} takes frames of {camera.width} by {camera.height} as they are, and "
+                "no prepared pixels.",
+                "Give the frame to act(), or write it into `frame`; or export without --camera.",
+            )
+
     def _check_pixels(self, pixel_values: np.ndarray) -> None:
-        target = self._pixels
+        target = self._image
         if not isinstance(pixel_values, np.ndarray) or pixel_values.dtype != np.float32:
             kind = getattr(pixel_values, "dtype", type(pixel_values).__name__)
             raise ImageError(f"pixel_values are {kind} instead of float32.", "Make them with Preprocessor.")

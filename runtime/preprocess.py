@@ -75,34 +75,23 @@ class Preprocessor:
             # A byte always indexes 256 entries; "clip" only spares the bounds check and its buffer.
             np.take(table, pixels[:, :, channel], out=plane, mode="clip")
 
-    def check(self, frame: Frame) -> None:
-        """Refuse what cannot be a frame by its type, dtype, shape or missing file; no pixel is looked at.
-
-        Raises:
-            ImageError: as a call would.
-        """
-        if isinstance(frame, np.ndarray):
-            _check_array(frame)
-        elif isinstance(frame, Image.Image):
-            check_image(frame)
-        elif isinstance(frame, (str, os.PathLike)):
-            check_file(_path_of(frame))
-        else:
-            raise _no_frame(frame)
+    def check(self, frame: Frame, out: np.ndarray | None = None) -> None:
+        """Refuse what cannot be a frame; see `check_frame`."""
+        check_frame(frame)
 
     def _resized(self, frame: Frame) -> np.ndarray:
         """uint8 [H, W, 3] of the target size."""
         if isinstance(frame, np.ndarray):
-            _check_array(frame)
+            check_array(frame)
             if frame.shape[1::-1] == self._size:
                 return frame
             image = Image.fromarray(frame)
         elif isinstance(frame, Image.Image):
             image = to_rgb(frame)
         elif isinstance(frame, (str, os.PathLike)):
-            image = read_image(_path_of(frame))
+            image = read_image(path_of(frame))
         else:
-            raise _no_frame(frame)
+            raise no_frame(frame)
         return np.asarray(image.resize(self._size, self._filter))
 
 
@@ -116,18 +105,41 @@ def check_channels(channels: str) -> None:
         raise InputError(f"channels {channels!r} are not known.", "Use 'rgb', or 'bgr' for OpenCV's arrays.")
 
 
-def _path_of(frame: str | os.PathLike[str]) -> Path:
+def check_frame(frame: Frame) -> None:
+    """Refuse what cannot be a frame by its type, dtype, shape or missing file; no pixel is looked at.
+
+    Raises:
+        ImageError: says what it is and how to convert it.
+    """
+    if isinstance(frame, np.ndarray):
+        check_array(frame)
+    elif isinstance(frame, Image.Image):
+        check_image(frame)
+    elif isinstance(frame, (str, os.PathLike)):
+        check_file(path_of(frame))
+    else:
+        raise no_frame(frame)
+
+
+def path_of(frame: str | os.PathLike[str]) -> Path:
+    """The path of a frame that is one."""
     return Path(os.fsdecode(frame))  # what `__fspath__` gives may be bytes
 
 
-def _no_frame(frame: object) -> ImageError:
+def no_frame(frame: object) -> ImageError:
+    """The refusal of what is of no type that a frame has."""
     return ImageError(
         f"a frame cannot be a {type(frame).__name__}.",
         "Give a uint8 RGB array [height, width, 3], a Pillow image, or the path of an image file.",
     )
 
 
-def _check_array(frame: np.ndarray) -> None:
+def check_array(frame: np.ndarray) -> None:
+    """Refuse an array that is not uint8 [height, width, 3].
+
+    Raises:
+        ImageError: says what it is and how to convert it.
+    """
     shape = list(frame.shape)
     if isinstance(frame, np.ma.MaskedArray):
         raise ImageError("the frame is a masked array.", "Say what its masked pixels are: frame.filled(0).")

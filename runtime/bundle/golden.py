@@ -121,8 +121,9 @@ def rows(value: np.ndarray, is_state: bool) -> np.ndarray:
 def golden_limit_bytes(manifest: Manifest) -> int:
     """The largest `golden.npz` that the manifest's shapes and number of samples can fill."""
     required, optional = _golden_shapes(manifest)
+    arrays = {**optional, **required}.values()
     sample_bytes = 4 * MAX_NAME_CHARACTERS
-    sample_bytes += sum(4 * math.prod(shape) for _, shape in {**optional, **required}.values())
+    sample_bytes += sum((1 if dtype == "uint8" else 4) * math.prod(shape) for dtype, shape in arrays)
     return min(MAX_GOLDEN_BYTES, manifest.parity.samples * sample_bytes + _OVERHEAD_BYTES)
 
 

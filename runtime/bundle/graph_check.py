@@ -15,17 +15,17 @@ def check_graph(manifest: Manifest, batch: int | None = 1) -> Input:
         batch: how many frames at a time; None for as many as the graph takes.
 
     Returns:
-        The input for pixels.
+        The input for what the camera sees: pixels, or the frame itself.
 
     Raises:
         BundleError: the manifest describes a graph that cannot be fed.
         InputError: another batch.
     """
-    pixels = manifest.input_of("pixels")
-    if pixels is None or any(tensor.role == "other" for tensor in manifest.inputs):
+    image = manifest.image_input
+    if image is None or any(tensor.role == "other" for tensor in manifest.inputs):
         found = ", ".join(f"{tensor.name} ({tensor.role})" for tensor in manifest.inputs)
-        raise _not_for_policy(manifest, f"the inputs {found}", "pixels, and others that it knows")
-    taken = pixels.shape[0]
+        raise _not_for_policy(manifest, f"the inputs {found}", "pixels or a frame, and others that it knows")
+    taken = image.shape[0]
     if batch is not None and taken != batch:
         raise InputError(
             f"the bundle {manifest.name!r} takes {taken} frames at a time; a policy acts on one.",
@@ -39,7 +39,7 @@ def check_graph(manifest: Manifest, batch: int | None = 1) -> Input:
         shape = wanted.get(tensor.role, tensor.shape)
         if tensor.shape != shape:
             raise _not_for_policy(manifest, f"{tensor.name} {list(tensor.shape)}", list(shape))
-    return pixels
+    return image
 
 
 def _not_for_policy(manifest: Manifest, found: str, wanted: object) -> BundleError:

@@ -34,9 +34,9 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 # Also part of an array's name in golden.npz, and typed in `--gate STAGE=LIMIT`.
 StageName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$(?!\\n)", max_length=64)]
 Unit = Annotated[str, Meta(min_length=1, max_length=32)]
-# What an input is for: the runtime fills it by this, whatever the graph calls it. "other" is for whoever drives the
-# graph himself; a policy refuses it.
-InputRole = Literal["pixels", "token_ids", "attention_mask", "instruction_index", "state", "other"]
+# What an input is for: the runtime fills it by this, whatever the graph calls it. "frame" is in place of "pixels" where
+# the graph takes a camera's frames as they are. "other" is for whoever drives the graph himself; a policy refuses it.
+InputRole = Literal["pixels", "frame", "token_ids", "attention_mask", "instruction_index", "state", "other"]
 OutputRole = Literal["actions", "state", "other"]
 Metric = Literal["relative_l2", "max_abs"]
 ACTION_STAGE = "action"  # of gates and errors: the graph's actions, in a component's own unit
@@ -46,6 +46,7 @@ Positive = Annotated[int, Meta(gt=0)]
 Dim = Annotated[int, Meta(gt=0, le=1 << 28)]
 Shape = Annotated[tuple[Dim, ...], Meta(min_length=1, max_length=8)]
 Pixels = Annotated[int, Meta(gt=0, le=4096)]
+CameraPixels = Annotated[int, Meta(ge=8, le=4096)]  # less is no camera's frame, as `images.reading` says
 TokenId = Annotated[int, Meta(ge=0, lt=1 << 31)]  # the graph takes int32
 Tokens = Annotated[int, Meta(ge=0, le=1 << 16)]
 Bytes = Annotated[int, Meta(ge=0, lt=1 << 50)]
@@ -101,7 +102,7 @@ class TensorSpec(_Base, frozen=True):
     """A tensor of the graph. Shapes are static."""
 
     name: Name
-    dtype: Literal["float32", "float16", "int32"]
+    dtype: Literal["float32", "float16", "int32", "uint8"]
     shape: Shape
 
 
@@ -133,7 +134,7 @@ class Stage(_Base, frozen=True):
 
 
 class Preprocessing(_Base, frozen=True):
-    """From an RGB frame to the input of role "pixels", float32 [batch, 3, height, width]."""
+    """From an RGB frame to pixels, float32 [batch, 3, height, width]: the graph's work where there is a camera."""
 
     height: Pixels
     width: Pixels
@@ -145,6 +146,17 @@ class Preprocessing(_Base, frozen=True):
     scale: float
     mean: Channels
     std: Channels
+
+
+class Camera(_Base, frozen=True):
+    """Whose frames the graph takes as they are, in the input of role "frame", uint8 [batch, height, width, 3].
+
+    `channels` is their order in that array: "bgr" as OpenCV has them.
+    """
+
+    height: CameraPixels
+    width: CameraPixels
+    channels: Literal["rgb", "bgr"]
 
 
 class ActionSpec(_Base, frozen=True):
@@ -247,7 +259,7 @@ class FileEntry(_Base, frozen=True):
     sha256: Sha256
 
 
-class Manifest(_Base, frozen=True):
+class Manifest(_Base, frozen=True, kw_only=True):
     schema_version: Literal[2]
     name: Name
     created_utc: Name
@@ -260,6 +272,8 @@ class Manifest(_Base, frozen=True):
     stages: Annotated[tuple[Stage, ...], Meta(max_length=64)]
     cuts: Annotated[tuple[Cut, ...], Meta(max_length=64)]
     preprocessing: Preprocessing
+    # None where the runtime prepares the pixels, of frames of any size
+    camera: Camera | None = None
     # None of a policy without text, which has no instructions either
     prompt: Prompt | None
     instructions: Annotated[tuple[Instruction, ...], Meta(max_length=MAX_INSTRUCTIONS)]
@@ -276,10 +290,15 @@ class Manifest(_Base, frozen=True):
         return next((tensor for tensor in self.inputs if tensor.role == role), None)
 
     @property
+    def image_input(self) -> Input | None:
+        """The input for what the camera sees, as pixels or as the frame itself; None where there is none."""
+        return self.input_of("frame") or self.input_of("pixels")
+
+    @property
     def batch(self) -> int:
         """How many frames a run takes; 1 where it takes none, which a policy refuses."""
-        pixels = self.input_of("pixels")
-        return pixels.shape[0] if pixels else 1
+        image = self.image_input
+        return image.shape[0] if image else 1
 
     @property
     def state_outputs(self) -> tuple[str, ...]:

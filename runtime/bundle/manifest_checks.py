@@ -20,10 +20,11 @@ MAX_STAGE_BYTES = 1 << 30
 MAX_PROMPT_TOKENS = 1 << 24  # of all instructions together, padded
 MAX_NORMALISED = 1e4  # a pixel in standard deviations: beyond it half precision overflows at once
 MAX_SETTING_LEVELS = 16  # an export writes at most a list
-_ITEM_BYTES = {"float32": 4, "float16": 2, "int32": 4}
+_ITEM_BYTES = {"float32": 4, "float16": 2, "int32": 4, "uint8": 1}
 # What the runtime writes into inputs of these roles: dtype, and how many axes.
 _FILLED: dict[InputRole, tuple[str, int]] = {
     "pixels": ("float32", 4),
+    "frame": ("uint8", 4),
     "token_ids": ("int32", 2),
     "attention_mask": ("int32", 2),
     "instruction_index": ("int32", 1),
@@ -56,6 +57,7 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
     yield from _prompt(manifest, manifest.prompt) if manifest.prompt else _no_prompt(manifest)
     yield from _tensors(manifest)
     yield from _roles(manifest)
+    yield from _camera(manifest)
     yield from _state(manifest)
     if len({_batch(manifest, tensor) for tensor in (*manifest.inputs, *manifest.outputs)}) > 1:
         yield "its inputs and outputs are of several batch sizes"
@@ -198,6 +200,21 @@ def _roles(manifest: Manifest) -> Iterator[str]:
     for name, role in {**roles, **{tensor.name: tensor.role for tensor in manifest.outputs}}.items():
         if (role == "state") != (name in carried):
             yield f"runtime.state and the role {role!r} of {name!r} do not fit each other"
+
+
+def _camera(manifest: Manifest) -> Iterator[str]:
+    """A camera and the input for its frames go together, and nothing else of the graph is in bytes."""
+    camera, frame = manifest.camera, manifest.input_of("frame")
+    if frame and manifest.input_of("pixels"):
+        yield f"it takes both pixels and frames, {frame.name!r}"
+    if (camera is None) != (frame is None):
+        yield "it has a camera and no input for its frames" if camera else f"{_shown(frame)} is of no camera"
+    elif camera and frame and frame.shape[1:] != (camera.height, camera.width, 3):
+        yield f"{_shown(frame)} is not of its camera, {camera.height} high and {camera.width} wide"
+    crossing = (tensor for cut in manifest.cuts for tensor in cut.tensors)
+    for tensor in (*manifest.inputs, *manifest.outputs, *crossing):
+        if tensor.dtype == "uint8" and tensor is not frame:
+            yield f"{_shown(tensor)} is in bytes, which only a frame is"
 
 
 def _state(manifest: Manifest) -> Iterator[str]:

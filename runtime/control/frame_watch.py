@@ -86,16 +86,18 @@ class FrameWatch:
         """
         if self._off:
             return frame
-        frame = _decoded(frame)
+        given = frame = _decoded(frame)
+        if _is_only_row(frame):  # a policy's own `frame`, which is given back as it came
+            frame = frame[0]
         grid = _grid(frame)
         if grid is None:
-            return frame
+            return given
         since_ms = 0.0 if self._looked_s is None else (now_s - self._looked_s) * 1e3
         self._looked_s = now_s
         if self._least_contrast is not None:
             self._require_contrast(grid, frame, self._least_contrast, since_ms)
         self._require_news(grid.tobytes(), frame, since_ms)
-        return frame
+        return given
 
     def _require_contrast(self, grid: np.ndarray, frame: Any, least: float, since_ms: float) -> None:
         pixels = grid
@@ -174,6 +176,10 @@ def _decoded(frame: Any) -> Any:
         except ImageError:  # the policy says it
             return frame
     return frame
+
+
+def _is_only_row(frame: Any) -> bool:
+    return isinstance(frame, np.ndarray) and frame.ndim == 4 and len(frame) == 1
 
 
 def _grid(frame: Any) -> np.ndarray | None:

@@ -45,7 +45,12 @@ _PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecut
 # Distributions that install the same import package, each overwriting the other's files.
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _REINSTALL = "pip install --force-reinstall onnxruntime-gpu"
-_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32"}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+}
 # Its log goes to stderr as it is, with the names of a stranger's nodes; what fails is raised as well.
 _FATAL_ONLY, _WARNINGS = 4, 2
 MAX_THREADS = 256

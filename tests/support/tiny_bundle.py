@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from vla_edge.runtime.bundle import manifest as schema
+from vla_edge.runtime.preprocess import Preprocessor
 
 SIDE = 16
 LENGTH = 16
@@ -23,6 +25,18 @@ DEFAULT = "컵까지 가세요"
 ENGLISH = "go to the cup"
 WORDS = ("<s>", "<pad>", "<image>", "</image>", "<unk>", "컵까지", "가세요", "가장", "왼쪽")
 WORDS += ("외곽으로", "돌아", "go", "to", "the", "cup", "door", "left")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PREPROCESSING = schema.Preprocessing(
+    height=SIDE,
+    width=SIDE,
+    color="rgb",
+    fit="squash",
+    resample="bilinear",
+    antialias=True,
+    scale=1 / 255,
+    mean=MEAN,
+    std=STD,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,7 @@ class Tiny:
     indexed: bool = False  # takes instruction_index as well
     nan_when_dark: bool = False
     extra_input: str = ""
+    camera: tuple[int, int, str] | None = None  # height, width, channels: the graph begins with the frame
 
 
 def token_ids(text: str) -> tuple[int, ...]:
@@ -62,7 +77,7 @@ def weights_of(tiny: Tiny) -> dict[str, np.ndarray]:
 
 
 def reference(tiny: Tiny, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The graph in NumPy, float32 throughout."""
+    """The graph from its pixels on in NumPy, float32 throughout."""
     weights = {name: value.astype(np.float32) for name, value in weights_of(tiny).items()}
     pooled = inputs["pixel_values"].mean(axis=(2, 3))
     text = (weights["embedding"][inputs["input_ids"]] * inputs["attention_mask"][..., None]).sum(1)
@@ -80,7 +95,8 @@ def reference(tiny: Tiny, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray
 def _nodes(tiny: Tiny) -> list[onnx.NodeProto]:
     half, single = (TensorProto.FLOAT16 if tiny.precision == "fp16" else TensorProto.FLOAT), TensorProto.FLOAT
     node = helper.make_node
-    nodes = [
+    nodes = _camera_nodes(tiny)
+    nodes += [
         node("ReduceMean", ["pixel_values", "axes_hw"], ["pooled"], keepdims=0),
         node("Cast", ["pooled"], ["pooled_half"], to=half),
         node("Gather", ["embedding", "input_ids"], ["tokens"]),
@@ -124,13 +140,58 @@ def _nodes(tiny: Tiny) -> list[onnx.NodeProto]:
     return nodes
 
 
+def _camera_nodes(tiny: Tiny) -> list[onnx.NodeProto]:
+    """From `frame` to `pixel_values`: Pillow's resize but for its rounding."""
+    if tiny.camera is None:
+        return []
+    node = helper.make_node
+    last = "planes"
+    nodes = [
+        node("Cast", ["frame"], ["levels"], to=TensorProto.FLOAT),
+        node("Transpose", ["levels"], ["planes"], perm=[0, 3, 1, 2]),
+    ]
+    if tiny.camera[2] == "bgr":
+        nodes.append(node("Gather", ["planes", "camera_order"], ["ordered"], axis=1))
+        last = "ordered"
+    return [
+        *nodes,
+        node("MatMul", ["camera_rows", last], ["down"]),
+        node("MatMul", ["down", "camera_columns"], ["small"]),
+        node("Mul", ["small", "camera_scale"], ["scaled"]),
+        node("Add", ["scaled", "camera_shift"], ["pixel_values"]),
+    ]
+
+
+def _camera_constants(tiny: Tiny) -> dict[str, np.ndarray]:
+    if tiny.camera is None:
+        return {}
+    height, width, _ = tiny.camera
+
+    def squash(size: int) -> np.ndarray:
+        """[SIDE, size]: Pillow's own weights, drawn out of it by an image with a one in each row."""
+        ones = Image.fromarray(np.eye(size, dtype=np.float32))
+        return np.asarray(ones.resize((size, SIDE), Image.Resampling.BILINEAR))
+
+    mean, std = (np.array(value, np.float32)[:, None, None] for value in (MEAN, STD))
+    return {
+        "camera_order": np.array([2, 1, 0], np.int64),
+        "camera_rows": squash(height),
+        "camera_columns": squash(width).T.copy(),
+        "camera_scale": 1 / (255 * std),
+        "camera_shift": -mean / std,
+    }
+
+
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
 
 def _tensors(tiny: Tiny) -> tuple[Tensors, Tensors]:
     state = (1, tiny.batch, 2 * tiny.steps)
+    image: Tensors = {"pixel_values": ("float32", (tiny.batch, 3, SIDE, SIDE))}
+    if tiny.camera:
+        image = {"frame": ("uint8", (tiny.batch, *tiny.camera[:2], 3))}
     inputs: Tensors = {
-        "pixel_values": ("float32", (tiny.batch, 3, SIDE, SIDE)),
+        **image,
         "input_ids": ("int32", (tiny.batch, LENGTH)),
         "attention_mask": ("int32", (tiny.batch, LENGTH)),
     }
@@ -146,7 +207,7 @@ def _tensors(tiny: Tiny) -> tuple[Tensors, Tensors]:
 
 
 def _value_infos(tensors: Tensors) -> list[onnx.ValueInfoProto]:
-    types = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
+    types = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "uint8": TensorProto.UINT8}
     return [
         helper.make_tensor_value_info(name, types[kind], shape) for name, (kind, shape) in tensors.items()
     ]
@@ -154,6 +215,7 @@ def _value_infos(tensors: Tensors) -> list[onnx.ValueInfoProto]:
 
 _ROLES: dict[str, schema.InputRole] = {
     "pixel_values": "pixels",
+    "frame": "frame",
     "input_ids": "token_ids",
     "attention_mask": "attention_mask",
     "instruction_index": "instruction_index",
@@ -181,6 +243,7 @@ def _write_graph(tiny: Tiny, folder: Path) -> None:
     shapes["action_shape"] = [-1, tiny.steps, 2]
     constants = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in shapes.items()]
     constants.append(numpy_helper.from_array(np.zeros(1, np.float32), "zero"))
+    constants += [numpy_helper.from_array(value, name) for name, value in _camera_constants(tiny).items()]
     weights = [numpy_helper.from_array(value, name) for name, value in weights_of(tiny).items()]
     graph = helper.make_graph(
         _nodes(tiny),
@@ -204,21 +267,39 @@ def golden_of(tiny: Tiny, count: int = 8) -> dict[str, np.ndarray]:
     for at, text in enumerate(rows):
         tokens = token_ids(text)
         ids[at, : len(tokens)], mask[at, : len(tokens)] = tokens, 1
+    pixels = np.abs(rng.standard_normal((count, 3, SIDE, SIDE))).astype(np.float32)
     golden: dict[str, np.ndarray] = {
         "names": np.array([f"frame {at}" for at in range(count)]),
-        "pixel_values": np.abs(rng.standard_normal((count, 3, SIDE, SIDE))).astype(np.float32),
+        "pixel_values": pixels,
         "input_ids": ids,
         "attention_mask": mask,
         "token_ids": ids,
         "instruction_index": np.array([tiny.texts.index(text) for text in rows], np.int32),
     }
+    if tiny.camera:
+        golden["frame"], pixels = _frames(tiny, count)
+        del golden["pixel_values"]
     if tiny.carried:
         golden["h_in"] = rng.uniform(-0.9, 0.9, (count, 1, 2 * tiny.steps)).astype(np.float32)
-    stacked = {**golden, **({"h_in": golden["h_in"].transpose(1, 0, 2)} if tiny.carried else {})}
+    stacked = {
+        **golden,
+        "pixel_values": pixels,
+        **({"h_in": golden["h_in"].transpose(1, 0, 2)} if tiny.carried else {}),
+    }
     golden["actions"] = reference(tiny, stacked)["actions"].astype(np.float32)
     text = (weights_of(tiny)["embedding"].astype(np.float32)[ids] * mask[..., None]).sum(1)
     golden["stage_text"] = text.astype(np.float32)
     return golden
+
+
+def _frames(tiny: Tiny, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of its camera, and what Pillow makes of them."""
+    height, width, channels = tiny.camera or (0, 0, "")
+    rgb = np.random.default_rng(2).integers(0, 256, (count, height, width, 3), np.uint8)
+    pixels = np.empty((count, 3, SIDE, SIDE), np.float32)
+    for frame, out in zip(rgb, pixels, strict=True):
+        Preprocessor(PREPROCESSING)(frame, out)
+    return (rgb[..., ::-1].copy() if channels == "bgr" else rgb), pixels
 
 
 def manifest_of(tiny: Tiny, files: tuple[schema.FileEntry, ...]) -> schema.Manifest:
@@ -253,17 +334,8 @@ def manifest_of(tiny: Tiny, files: tuple[schema.FileEntry, ...]) -> schema.Manif
                 tensors=(schema.TensorSpec(name="text", dtype=dtype, shape=(tiny.batch, WIDTH)),),
             ),
         ),
-        preprocessing=schema.Preprocessing(
-            height=SIDE,
-            width=SIDE,
-            color="rgb",
-            fit="squash",
-            resample="bilinear",
-            antialias=True,
-            scale=1 / 255,
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-        ),
+        preprocessing=PREPROCESSING,
+        camera=_camera(tiny),
         prompt=schema.Prompt(
             template="<s><image> {image_tokens} </image> {instruction}",
             length=LENGTH,
@@ -300,6 +372,13 @@ def manifest_of(tiny: Tiny, files: tuple[schema.FileEntry, ...]) -> schema.Manif
         tools={"onnx": onnx.__version__},
         files=files,
     )
+
+
+def _camera(tiny: Tiny) -> schema.Camera | None:
+    if tiny.camera is None:
+        return None
+    height, width, channels = tiny.camera
+    return schema.Camera(height=height, width=width, channels=channels)  # type: ignore[arg-type]
 
 
 def _write_tokenizer(path: Path) -> None:

@@ -11,10 +11,11 @@ from vla_edge.runtime.errors import EngineError
 
 from .library import Library
 
-_DTYPES: dict[str, Literal["float32", "float16", "int32"]] = {
+_DTYPES: dict[str, Literal["float32", "float16", "int32", "uint8"]] = {
     "FLOAT": "float32",
     "HALF": "float16",
     "INT32": "int32",
+    "UINT8": "uint8",
 }
 
 

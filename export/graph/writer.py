@@ -31,6 +31,7 @@ _ONNX_TYPE = {
     "float32": TensorProto.FLOAT,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
+    "uint8": TensorProto.UINT8,
     "bool": TensorProto.BOOL,
 }
 _MOVE_VALUES = {"Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"} | {
@@ -94,7 +95,7 @@ class GraphWriter:
         return value
 
     def output(self, name: str, value: Value) -> Value:
-        named = self._emit("Identity", [value], Value(name, value.dtype, value.shape))
+        named = self.alias(name, value)
         self._outputs.append(named)
         return named
 
@@ -102,6 +103,10 @@ class GraphWriter:
         """Give an intermediate value a stable name, so that parity can be measured there."""
         self.stages[name] = value
         return value
+
+    def alias(self, name: str, value: Value) -> Value:
+        """The same value under a name of the caller's, as which it can cross a cut."""
+        return self._emit("Identity", [value], Value(name, value.dtype, value.shape))
 
     def cut(self, name: str) -> None:
         """Mark a place where the graph may be cut in two: what was written so far, and what will be.

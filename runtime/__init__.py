@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from vla_edge.runtime.control.loop.options import RunOptions
     from vla_edge.runtime.control.loop.protocols import Captured
     from vla_edge.runtime.control.stop_on_exit import stop_on_exit
+    from vla_edge.runtime.cuda.opening import open_device
     from vla_edge.runtime.engines.choice import open_session
     from vla_edge.runtime.episodes.episode import Episode
     from vla_edge.runtime.episodes.opening import open_episodes
 
     from .action import Action
+    from .batch import BatchPolicy
     from .errors import (
         BundleError,
         EngineError,
@@ -40,6 +42,7 @@ __version__ = VERSION
 
 _HOME = {
     "Action": "action",
+    "BatchPolicy": "batch",
     "Bundle": "bundle.bundle",
     "BundleError": "errors",
     "Captured": "control.loop.protocols",
@@ -60,6 +63,7 @@ _HOME = {
     "VlaError": "errors",
     "find_bundles": "bundle.bundle",
     "load_golden": "bundle.bundle",
+    "open_device": "cuda.opening",
     "open_episodes": "episodes.opening",
     "open_session": "engines.choice",
     "stop_on_exit": "control.stop_on_exit",
@@ -67,6 +71,7 @@ _HOME = {
 
 __all__ = [
     "Action",
+    "BatchPolicy",
     "Bundle",
     "BundleError",
     "Captured",
@@ -88,6 +93,7 @@ __all__ = [
     "__version__",
     "find_bundles",
     "load_golden",
+    "open_device",
     "open_episodes",
     "open_session",
     "stop_on_exit",

@@ -65,9 +65,8 @@ def supervise(port: int, command: list[str], attempts: int, children: list[subpr
     """Until the policy ends of its own will, or has crashed so often in a row; the exit code."""
     failed = 0
     while True:
-        with socket.socket(
-            socket.AF_INET, socket.SOCK_DGRAM
-        ) as wire:  # a new one: of the last policy nothing waits
+        # a new one each time: nothing that the last policy said waits in it
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
             wire.bind(("127.0.0.1", port))
             wire.settimeout(TICK_S)
             children[:] = [subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)]

@@ -260,7 +260,7 @@ class FakeEngine:
         return SimpleNamespace(name=self._specs[name][0])
 
     def get_tensor_dtype(self, name: str) -> Any:
-        names = {"float32": "FLOAT", "float16": "HALF", "int32": "INT32"}
+        names = {"float32": "FLOAT", "float16": "HALF", "int32": "INT32", "uint8": "UINT8"}
         return SimpleNamespace(name=names[self._specs[name][1].dtype])
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:

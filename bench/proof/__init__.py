@@ -1,1 +1,1 @@
-"""Proofs on a machine with a GPU: acceptance, soak, refusals, precision, parts; and of stops, on any."""
+"""Proofs on a machine with a GPU: acceptance, soak, refusals, precision, parts, camera; and of stops, on any."""

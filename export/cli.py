@@ -17,7 +17,7 @@ from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
     from vla_edge.export.bundle.recorded import RecordedSamples
-    from vla_edge.runtime.bundle.manifest import Manifest
+    from vla_edge.runtime.bundle.manifest import Camera, Manifest
 
     from .options import ExportOptions
 
@@ -28,6 +28,7 @@ Examples:
   vla-export --ckpt policy.pth --set pooling=mean --set lstm=window
   vla-export --ckpt policy.pth --instruction "go to the cup" --images frames/
   vla-export --ckpt policy.pth --episodes recordings/
+  vla-export --ckpt policy.pth --camera 720x1280 --bgr
   vla-export --ckpt policy.pth --gate action=0.01
 """
 
@@ -80,6 +81,13 @@ Examples:
     type=click.IntRange(1, 2048),
     help="Tokens in the padded prompt; by default what the longest instruction needs.",
 )
+@click.option(
+    "--camera",
+    metavar="HxW",
+    help="Let the graph take a camera's frames as they are, height x width, such as 720x1280: resize and "
+    "normalisation run in the engine.",
+)
+@click.option("--bgr", is_flag=True, help="With --camera: its frames are BGR, as OpenCV's are.")
 @click.option("--batch", type=click.IntRange(1, 64), default=1, show_default=True, help="Frames a call.")
 @click.option(
     "--set",
@@ -179,6 +187,7 @@ def command(
         from .build_hook import refuse_if_impossible
 
         refuse_if_impossible()
+    rest["camera"] = _camera(rest.pop("camera"), rest.pop("bgr"))
     rest["episodes"] = _episodes(rest)
     options = _options(checkpoint, precisions, **rest)
     shown: list[dict[str, Any]] = []
@@ -212,6 +221,15 @@ def _export(options: ExportOptions, build: bool | None, as_json: bool, shown: li
             shown[at]["plan"] = str(built.path)
         elif built:
             print_built([built], result.folder)
+
+
+def _camera(size: str | None, bgr: bool) -> Camera | None:
+    """Whose frames the graph is to take."""
+    from vla_edge.export.bundle.camera import parse_camera
+
+    if size is None and bgr:
+        raise click.UsageError("--bgr is about the frames of --camera: give both, or neither.")
+    return None if size is None else parse_camera(size, bgr)
 
 
 def _episodes(given: dict[str, Any]) -> RecordedSamples | None:

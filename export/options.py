@@ -12,6 +12,7 @@ from vla_edge.export.family import PromptRequest
 
 if TYPE_CHECKING:
     from vla_edge.export.bundle.recorded import RecordedSamples
+    from vla_edge.runtime.bundle.manifest import Camera
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class ExportOptions:
         keep_vocabulary, prompt_length: see `vla-export --help`.
         batch: frames a call.
         gates: `STAGE=LIMIT` texts.
+        camera: whose frames the graph is to take as they are; None: it takes prepared pixels.
         images: folder with frames for golden samples; None takes the packaged ones.
         episodes: recordings to take golden samples from, in place of `images`.
         force: replace existing bundles.
@@ -49,6 +51,7 @@ class ExportOptions:
     prompt_length: int | None = None
     batch: int = 1
     gates: tuple[str, ...] = ()
+    camera: Camera | None = None
     images: Path | None = None
     episodes: RecordedSamples | None = None
     force: bool = False

@@ -21,7 +21,7 @@ from .errors import ImageError, InputError
 Frame = Union[np.ndarray, Image.Image, str, "os.PathLike[str]"]
 Channels = Literal["rgb", "bgr"]
 
-_FILTERS = {
+FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
@@ -44,7 +44,7 @@ class Preprocessor:
     def __init__(self, spec: Preprocessing, channels: Channels = "rgb") -> None:
         check_channels(channels)
         self._size = (spec.width, spec.height)
-        self._filter = _FILTERS[spec.resample]
+        self._filter = FILTERS[spec.resample]
         self._shape = (3, spec.height, spec.width)
         levels = np.arange(256, dtype=np.float64) * spec.scale
         # Computed in float64, so that every float32 pixel is the nearest to the exact value.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # What the format calls the inputs that a runtime fills.
 _ROLES: Mapping[str, schema.InputRole] = {
     "pixel_values": "pixels",
+    "frame": "frame",
     "input_ids": "token_ids",
     "attention_mask": "attention_mask",
     "instruction_index": "instruction_index",
@@ -40,6 +41,7 @@ class Description:
         checkpoint, settings, prompts, surroundings: of the policy.
         precision: as asked.
         graph: as written.
+        camera: that it begins with, or None.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Description:
     surroundings: Surroundings
     precision: Precision
     graph: GraphWriter
+    camera: schema.Camera | None = None
 
     def manifest(
         self, parity: schema.Parity, files: Sequence[schema.FileEntry], source_sha256: str
@@ -68,6 +71,7 @@ class Description:
             stages=stages_of(self.graph),
             cuts=cuts_of(self.graph),
             preprocessing=around.preprocessing,
+            camera=self.camera,
             prompt=prompts.prompt if prompts else None,
             instructions=prompts.instructions if prompts else (),
             default_instruction=prompts.default_instruction if prompts else None,
@@ -87,7 +91,8 @@ class Description:
     def _islands(self) -> tuple[str, ...]:
         if self.precision.matmul == "float32":
             return ()
-        return self.checkpoint.family.float32_islands(self.graph, self.precision)
+        islands = self.checkpoint.family.float32_islands(self.graph, self.precision)
+        return tuple(sorted({*islands, "camera"})) if self.camera else islands
 
 
 def stages_of(graph: GraphWriter) -> tuple[schema.Stage, ...]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from vla_edge.runtime.bundle.manifest import Preprocessing
+from vla_edge.runtime.bundle.golden import MAX_GOLDEN_BYTES
+from vla_edge.runtime.bundle.manifest import Camera, Preprocessing
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.images.order import images_in
 from vla_edge.runtime.images.reading import read_image
-from vla_edge.runtime.preprocess import Preprocessor
+from vla_edge.runtime.preprocess import FILTERS, Preprocessor
 
 PATTERN_SEED = 7
 CAMERA = (360, 640)  # height, width of the patterns
@@ -39,6 +41,9 @@ class GoldenFrames:
             k is 0 for an episode's first. Empty where samples follow no others.
         instructions: what was to be done in each, None where nobody told. Empty where the instructions take turns.
         origin: where they are from, for the manifest; "" of the packaged ones, and of a folder of images.
+        frames: uint8 [N, height, width, 3], as the camera gives them, of which Pillow made the pixels; None without
+            a camera.
+        resized: a name and size of what the user gave in another size than the camera's; "" where nothing was.
     """
 
     names: tuple[str, ...]
@@ -46,6 +51,8 @@ class GoldenFrames:
     before: tuple[np.ndarray, ...] = ()
     instructions: tuple[str | None, ...] = ()
     origin: str = ""
+    frames: np.ndarray | None = None
+    resized: str = ""
 
 
 def golden_frames(folder: Path | None = None) -> tuple[Frame, ...]:
@@ -65,23 +72,81 @@ def golden_frames(folder: Path | None = None) -> tuple[Frame, ...]:
     return tuple(Frame(path.name, path) for path in paths)
 
 
-def image_frames(folder: Path | None, spec: Preprocessing) -> GoldenFrames:
-    """What `golden_frames` gives, as an engine takes it. Raises as that and `preprocess`."""
+def image_frames(folder: Path | None, spec: Preprocessing, camera: Camera | None = None) -> GoldenFrames:
+    """What `golden_frames` gives, as an engine takes it. Raises as that, `require_room` and `Taken.add`."""
     frames = golden_frames(folder)
-    return GoldenFrames(tuple(frame.name for frame in frames), preprocess(frames, spec))
+    require_room(len(frames), camera)
+    taken = Taken(len(frames), spec, camera)
+    for frame in frames:
+        taken.add(frame)
+    return GoldenFrames(
+        names=tuple(frame.name for frame in frames),
+        pixels=taken.pixels,
+        frames=taken.frames,
+        resized=taken.resized if folder else "",
+    )
 
 
-def preprocess(frames: Sequence[Frame], spec: Preprocessing) -> np.ndarray:
-    """All frames as the runtime will see them: float32 [N, 3, H, W].
+def require_room(count: int, camera: Camera | None) -> None:
+    """Refuse more frames than a bundle holds, before they are read.
 
     Raises:
-        ImageError: a file is broken, or holds what is refused on the robot too; names it.
+        InputError: says how many bytes they take.
     """
-    out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
-    preprocessor = Preprocessor(spec)
-    for at, frame in enumerate(frames):
-        preprocessor(frame.image, out[at])
-    return out
+    size_bytes = count * camera.height * camera.width * 3 if camera else 0
+    if camera and size_bytes > MAX_GOLDEN_BYTES // 2:
+        raise InputError(
+            f"{count} frames of {camera.width} by {camera.height} pixels take {size_bytes} bytes, the frames of a "
+            f"bundle at most {MAX_GOLDEN_BYTES // 2}.",
+            "Give fewer with --images, or with --samples from --episodes.",
+        )
+
+
+class Taken:
+    """Images as an engine will take them, one after the other.
+
+    Args:
+        count: of the images.
+        spec: from a frame to pixels.
+        camera: whose frames the engine takes; an image of another size is resized to it by Pillow first, as if the
+            camera had.
+
+    Attributes:
+        pixels: float32 [count, 3, H, W], Pillow's and NumPy's.
+        frames: uint8 [count, height, width, 3] in the camera's order of channels, or None.
+        resized: see `GoldenFrames`.
+    """
+
+    def __init__(self, count: int, spec: Preprocessing, camera: Camera | None) -> None:
+        self.pixels = np.empty((count, 3, spec.height, spec.width), np.float32)
+        self.frames: np.ndarray | None = None
+        self.resized = ""
+        self._at = 0
+        self._prepare, self._camera = Preprocessor(spec), camera
+        self._filter = FILTERS[spec.resample]
+        if camera is not None:
+            self.frames = np.empty((count, camera.height, camera.width, 3), np.uint8)
+
+    def add(self, frame: Frame) -> None:
+        """One more image.
+
+        Raises:
+            ImageError: a file is broken, or holds what is refused on the robot too; names it.
+        """
+        image: Path | np.ndarray = frame.image
+        if self._camera is not None and self.frames is not None:
+            image = self._sized(image, self._camera, frame.name)
+            self.frames[self._at] = image if self._camera.channels == "rgb" else image[:, :, ::-1]
+        self._prepare(image, self.pixels[self._at])
+        self._at += 1
+
+    def _sized(self, image: Path | np.ndarray, camera: Camera, name: str) -> np.ndarray:
+        """An image as the camera would give it, but in RGB."""
+        opened = read_image(image) if isinstance(image, Path) else Image.fromarray(image)
+        if opened.size == (camera.width, camera.height):
+            return np.asarray(opened)
+        self.resized = self.resized or f"{name} of {opened.width}x{opened.height}"
+        return np.asarray(opened.resize((camera.width, camera.height), self._filter))
 
 
 def _photographs() -> Iterator[Frame]:

@@ -85,3 +85,18 @@ def judge_all(parity: Parity, unit: str) -> tuple[Judgement, ...]:
 def missed(parity: Parity, unit: str) -> list[str]:
     """A sentence for each gate that is missed; NaN misses every gate."""
     return [str(each) for each in judge_all(parity, unit) if not each.passed]
+
+
+def require_met(manifest: Manifest) -> None:
+    """Refuse a graph that misses a gate.
+
+    Raises:
+        GatesMissedError: names each.
+    """
+    if found := missed(manifest.parity, manifest.action.unit):
+        raise GatesMissedError(
+            f"{manifest.name} differs too much from the PyTorch FP32 policy: {'; '.join(found)}.",
+            "This bundle was not kept. Export with --fp32 to tell precision from structure, "
+            "or set another limit with --gate.",
+            manifest,
+        )

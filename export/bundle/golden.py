@@ -19,6 +19,7 @@ from vla_edge.runtime.bundle.golden import MAX_GOLDEN_BYTES
 from vla_edge.runtime.bundle.manifest import ACTION_STAGE
 from vla_edge.runtime.errors import CheckpointError, InputError
 
+from .camera import FRAME, PIXELS
 from .demands import unreturned
 from .frames import GoldenFrames
 
@@ -26,8 +27,16 @@ _HEADERS_BYTES = 1 << 20
 
 
 def make_inputs(frames: GoldenFrames, others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Inputs of all samples: `names` [N], `pixel_values` float32 [N, 3, H, W], and what the family adds, [N, ...]."""
+    """The policy's inputs of all samples: `names`, `pixel_values` float32 [N, 3, H, W], and what the family adds."""
     return {"names": np.array(frames.names), "pixel_values": frames.pixels, **others}
+
+
+def see_through(inputs: dict[str, np.ndarray], frames: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Inputs of a graph that begins with a camera: its frames in place of the pixels. Without frames, as they are."""
+    if frames is None:
+        return inputs
+    others = {name: array for name, array in inputs.items() if name not in ("names", PIXELS)}
+    return {"names": inputs["names"], FRAME: frames, **others}
 
 
 def run_reference(

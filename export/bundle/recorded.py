@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from vla_edge.export.screen.reporter import Reporter
-from vla_edge.runtime.bundle.manifest import Preprocessing
+from vla_edge.runtime.bundle.manifest import Camera, Preprocessing
 from vla_edge.runtime.episodes.episode import Episode
 from vla_edge.runtime.episodes.episodes import Episodes
 from vla_edge.runtime.episodes.opening import Choice, open_episodes
 from vla_edge.runtime.errors import EpisodeError, ImageError, InputError
-from vla_edge.runtime.preprocess import Preprocessor
 from vla_edge.runtime.printable import one_line
 
 from .followed import Instructions
-from .frames import FEWEST, GoldenFrames
+from .frames import FEWEST, Frame, GoldenFrames, Taken, require_room
 from .spread import Place, spread
 
 USUAL_SAMPLES = 10  # as many as there are packaged frames
@@ -43,6 +42,21 @@ class RecordedSamples:
     skip_broken: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class _Clip:
+    """A chosen frame with those that run before it.
+
+    Attributes:
+        pixels: float32 [k + 1, 3, H, W], the chosen one's last.
+        frame: the chosen one as the camera gives it, uint8 [height, width, 3], or None.
+        resized: as of `Taken`.
+    """
+
+    pixels: np.ndarray
+    frame: np.ndarray | None
+    resized: str
+
+
 @dataclass(frozen=True)
 class Use:
     """How a policy takes frames.
@@ -51,11 +65,13 @@ class Use:
         preprocessing: of each.
         first_frames: it acts on an episode's first frame alone.
         carries: state goes from a frame to the next.
+        camera: whose frames it takes as they are; None: it takes pixels.
     """
 
     preprocessing: Preprocessing
     first_frames: bool
     carries: bool
+    camera: Camera | None = None
 
 
 def recorded_frames(
@@ -75,19 +91,22 @@ def recorded_frames(
             found.append(episode)
             advance(1)
     usable = instructions.followed(found, reporter.note)
-    clips: list[np.ndarray] | None = None
+    clips: list[_Clip] | None = None
     while clips is None:
         places = _choose(usable, asked, use, instructions)
+        require_room(len(places), use.camera)
         clips = _read(usable, places, use, episodes)
     for error in episodes.broken.values():
         reporter.note(f"left out: {error.problem}")
     of = len({place.episode for place in places})
     return GoldenFrames(
         names=tuple(one_line(f"{usable[at].name} frame {frame}") for at, frame in places),
-        pixels=np.stack([clip[-1] for clip in clips]),
-        before=tuple(clip[:-1] for clip in clips) if use.carries else (),
+        pixels=np.stack([clip.pixels[-1] for clip in clips]),
+        before=tuple(clip.pixels[:-1] for clip in clips) if use.carries else (),
         instructions=tuple(usable[at].instruction for at, _ in places) if instructions.texts else (),
         origin=f"frames of {of} of {len(episodes)} episodes in {asked.path.resolve().name}",
+        frames=np.stack([clip.frame for clip in clips]) if use.camera else None,
+        resized=next((clip.resized for clip in clips if clip.resized), ""),
     )
 
 
@@ -105,10 +124,8 @@ def _choose(
     return spread(counts, kinds, asked.count, use.first_frames)
 
 
-def _read(
-    episodes: list[Episode], places: Sequence[Place], use: Use, opened: Episodes
-) -> list[np.ndarray] | None:
-    """Each chosen frame with those that run before it, float32 [k + 1, 3, H, W].
+def _read(episodes: list[Episode], places: Sequence[Place], use: Use, opened: Episodes) -> list[_Clip] | None:
+    """Each chosen frame with those that run before it.
 
     None where an episode turned out to be broken and was left out of `episodes`.
     """
@@ -116,7 +133,7 @@ def _read(
     for at, frame in places:
         run_in = min(frame, RUN_IN) if use.carries and not use.first_frames else 0
         try:
-            clips.append(_clip(episodes[at], frame - run_in, run_in + 1, use.preprocessing))
+            clips.append(_clip(episodes[at], frame - run_in, run_in + 1, use))
         except (EpisodeError, ImageError) as error:
             opened.pass_over(episodes[at].name, error)
             del episodes[at]
@@ -124,9 +141,10 @@ def _read(
     return clips
 
 
-def _clip(episode: Episode, start: int, count: int, spec: Preprocessing) -> np.ndarray:
-    out = np.empty((count, 3, spec.height, spec.width), np.float32)
-    prepare = Preprocessor(spec)
-    for row, image in zip(out, episode.frames(start), strict=False):  # which has all that it said, or raises
-        prepare(image, row)
-    return out
+def _clip(episode: Episode, start: int, count: int, use: Use) -> _Clip:
+    taken = Taken(count, use.preprocessing, use.camera)
+    for _, image in zip(
+        range(count), episode.frames(start), strict=False
+    ):  # which has all that it said, or raises
+        taken.add(Frame(episode.name, image))
+    return _Clip(taken.pixels, None if taken.frames is None else taken.frames[-1].copy(), taken.resized)

@@ -115,6 +115,26 @@ class GraphWriter:
         """
         self._cuts[name] = len(self._nodes)
 
+    def precompute(self, name: str, called: str, write: Callable[[], Value]) -> None:
+        """Compute an input of the graph in it, by nodes that come before all others: no name of those changes.
+
+        Args:
+            name: of the input, which becomes the first stage, and all that crosses the first cut.
+            called: the name of both.
+            write: writes the nodes, their weights and inputs, and returns the value of that name.
+        """
+        before = next(value for value in self._inputs if value.name == name)
+        self._inputs.remove(before)
+        lists: tuple[list[Any], ...] = (self._nodes, self._results, self.weights, self._inputs)
+        counts = [len(each) for each in lists]
+        if (made := write()) != before:
+            raise GraphError(f"{made} is precomputed in place of {before}")
+        for each, count in zip(lists, counts, strict=True):
+            each[:] = each[count:] + each[:count]
+        added = len(self._nodes) - counts[0]
+        self._cuts = {called: added, **{cut: count + added for cut, count in self._cuts.items()}}
+        self.stages = {called: made, **self.stages}
+
     def weight(self, name: str, dtype: str, shape: Sequence[int], load: Callable[[], np.ndarray]) -> Value:
         if name in self._names:
             raise GraphError(f"weight {name} is written twice")

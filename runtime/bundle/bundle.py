@@ -24,6 +24,7 @@ from .external_data import MAX_MODEL_BYTES, check_external_data
 from .finding import find_bundles, no_bundle
 from .golden import golden_limit_bytes, read_golden, rows, sample_inputs
 from .manifest import (
+    CAMERA_STAGE,
     GOLDEN_NAME,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -149,12 +150,16 @@ def load_golden(bundle: Bundle) -> dict[str, np.ndarray]:
         calls them; `stage_<name>` float32 [N, ...] per stage that the manifest lists, of carried state
         [N, layers, hidden]. Of a policy with a prompt,
         `input_ids`, `token_ids` and `attention_mask` int32 [N, L] and `instruction_index` int32 [N] may be there
-        without an input.
+        without an input. Where the graph begins with a camera, `pixel_values` float32 [N, 3, H, W] are what PyTorch
+        was given, which is also the stage `camera`.
 
     Raises:
         BundleError: not an archive of plain arrays, or names, dtypes or shapes are not the manifest's.
     """
-    return read_golden(bundle.folder / GOLDEN_NAME, bundle.manifest)
+    golden = read_golden(bundle.folder / GOLDEN_NAME, bundle.manifest)
+    if bundle.manifest.camera is not None:
+        golden.setdefault("pixel_values", golden[f"stage_{CAMERA_STAGE}"])
+    return golden
 
 
 def require_known(verify: str) -> None:

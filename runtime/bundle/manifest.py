@@ -40,6 +40,7 @@ InputRole = Literal["pixels", "frame", "token_ids", "attention_mask", "instructi
 OutputRole = Literal["actions", "state", "other"]
 Metric = Literal["relative_l2", "max_abs"]
 ACTION_STAGE = "action"  # of gates and errors: the graph's actions, in a component's own unit
+CAMERA_STAGE = "camera"  # where the graph takes a camera's frames: the pixels that it makes of them
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
 # Later code allocates by these numbers, so each has a largest value; sums are bounded by manifest_checks.

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from vla_edge.runtime.printable import one_line
 
-from .manifest import ACTION_STAGE, InputRole, Manifest, Prompt, TensorSpec
+from .manifest import ACTION_STAGE, CAMERA_STAGE, InputRole, Manifest, Prompt, TensorSpec
 
 MAX_IO_BYTES = 512 << 20  # inputs and outputs of one call; 64 frames of 224 pixels take 38 MiB
 MAX_STAGE_BYTES = 1 << 30
@@ -211,6 +211,11 @@ def _camera(manifest: Manifest) -> Iterator[str]:
         yield "it has a camera and no input for its frames" if camera else f"{_shown(frame)} is of no camera"
     elif camera and frame and frame.shape[1:] != (camera.height, camera.width, 3):
         yield f"{_shown(frame)} is not of its camera, {camera.height} high and {camera.width} wide"
+    if camera and frame:
+        spec = manifest.preprocessing
+        pixels = (frame.shape[0], 3, spec.height, spec.width)
+        if pixels not in (stage.shape for stage in manifest.stages if stage.name == CAMERA_STAGE):
+            yield f"it has a camera and no stage {CAMERA_STAGE!r} of {list(pixels)}, which would tell that it is right"
     crossing = (tensor for cut in manifest.cuts for tensor in cut.tensors)
     for tensor in (*manifest.inputs, *manifest.outputs, *crossing):
         if tensor.dtype == "uint8" and tensor is not frame:

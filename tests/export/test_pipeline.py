@@ -311,7 +311,7 @@ def test_frames_of_the_users_own_become_golden_samples(tmp_path: Path, checkpoin
 def test_golden_frames_are_what_the_robot_sees(tmp_path: Path, bundle_of) -> None:
     from PIL import Image
 
-    from vla_edge.export.bundle.frames import golden_frames, preprocess
+    from vla_edge.export.bundle.frames import image_frames
     from vla_edge.runtime.preprocess import Preprocessor
 
     spec = Bundle.open(bundle_of("pure", "none", "fp16")).manifest.preprocessing
@@ -322,7 +322,7 @@ def test_golden_frames_are_what_the_robot_sees(tmp_path: Path, bundle_of) -> Non
         Image.fromarray(pixels).save(tmp_path / f"{at}.png", exif=exif)
     upright = np.empty((3, spec.height, spec.width), np.float32)
     Preprocessor(spec)(np.ascontiguousarray(np.rot90(pixels, -1)), upright)
-    np.testing.assert_array_equal(preprocess(golden_frames(tmp_path), spec)[3], upright)
+    np.testing.assert_array_equal(image_frames(tmp_path, spec).pixels[3], upright)
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,7 @@ def golden_of(tiny: Tiny, count: int = 8) -> dict[str, np.ndarray]:
     }
     if tiny.camera:
         golden["frame"], pixels = _frames(tiny, count)
+        golden["stage_camera"] = pixels
         del golden["pixel_values"]
     if tiny.carried:
         golden["h_in"] = rng.uniform(-0.9, 0.9, (count, 1, 2 * tiny.steps)).astype(np.float32)
@@ -325,6 +326,7 @@ def manifest_of(tiny: Tiny, files: tuple[schema.FileEntry, ...]) -> schema.Manif
         inputs=_inputs(inputs),
         outputs=_outputs(outputs),
         stages=(
+            *_camera_stage(tiny),
             schema.Stage(name="text", tensor="text", shape=(tiny.batch, WIDTH)),
             schema.Stage(name="action", tensor="actions", shape=(tiny.batch, tiny.steps, 2)),
         ),
@@ -372,6 +374,11 @@ def manifest_of(tiny: Tiny, files: tuple[schema.FileEntry, ...]) -> schema.Manif
         tools={"onnx": onnx.__version__},
         files=files,
     )
+
+
+def _camera_stage(tiny: Tiny) -> tuple[schema.Stage, ...]:
+    shape = (tiny.batch, 3, SIDE, SIDE)
+    return (schema.Stage(name="camera", tensor="pixel_values", shape=shape),) if tiny.camera else ()
 
 
 def _camera(tiny: Tiny) -> schema.Camera | None:

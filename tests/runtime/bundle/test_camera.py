@@ -54,6 +54,8 @@ def test_the_frame_is_the_image_input_and_says_the_batch(with_camera: Path) -> N
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (lambda m: m["stages"].pop(0), "a camera and no stage 'camera' of [1, 3, 16, 16]"),
+        (lambda m: m["stages"][0].update(shape=[1, 3, 16, 17]), "a camera and no stage 'camera' of"),
         (lambda m: m.update(camera=None), "frame uint8 [1, 48, 64, 3] is of no camera"),
         (lambda m: m["camera"].update(height=49), "is not of its camera, 49 high and 64 wide"),
         (lambda m: m["camera"].update(height=64, width=48), "is not of its camera, 64 high and 48 wide"),
@@ -139,6 +141,7 @@ def test_golden_frames_are_read_as_bytes_within_what_they_take(with_camera: Path
     bundle = Bundle.open(with_camera)
     frames = load_golden(bundle)["frame"]
     assert (frames.dtype, frames.shape) == (np.uint8, (8, 48, 64, 3))
+    assert load_golden(bundle)["pixel_values"].shape == (8, 3, 16, 16)  # what PyTorch was given
     limit = golden_limit_bytes(bundle.manifest)
     size = (with_camera / "golden.npz").stat().st_size
     assert size <= limit < size + 8 * 4 * 4096 + (80 << 10)  # of names at their longest, and headers

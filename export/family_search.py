@@ -44,7 +44,15 @@ class TextRequest:
 
 
 class Backbones(Protocol):
-    """A checkpoint's modules under every setting that is tried, on one device."""
+    """A checkpoint's modules under every setting that is tried, on one device.
+
+    Attributes:
+        frames_at_once: how many frames `run` is best given; episodes are not cut for it.
+        device_bytes: what all this takes of a GPU's memory at most, about; None on a CPU.
+    """
+
+    frames_at_once: int
+    device_bytes: int | None
 
     def prepare(self, settings: Any) -> None:
         """Be told settings that will be asked for, before any run. Raises InputError where a text is unusable."""
@@ -53,9 +61,18 @@ class Backbones(Protocol):
         """What is read of an instruction: features of another tokenizer are not taken for its own."""
 
     def run(
-        self, frames: Sequence[np.ndarray], instruction: str, run: str, names: Collection[str]
-    ) -> dict[str, np.ndarray]:
-        """One run over the frames of an episode, uint8 RGB [H, W, 3] each: float32 [frames, width] by name."""
+        self, frames: Sequence[np.ndarray], instruction: str, asked: Mapping[str, Collection[str]]
+    ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """Some runs over the same frames, each given when it is done; what they have in common is computed once.
+
+        Args:
+            frames: of episodes with one instruction, uint8 RGB [H, W, 3] each.
+            instruction: of them.
+            asked: names of outputs by run.
+
+        Yields:
+            A run, and its outputs by name: float32 [frames, width] each.
+        """
 
     def decide(
         self, settings: Sequence[Any], features: Mapping[Need, torch.Tensor], steps: int
@@ -102,4 +119,4 @@ class Search(Protocol):
     def open(
         self, architecture: Any, tensors: Mapping[str, torch.Tensor], text: TextRequest, device: str
     ) -> Backbones:
-        """The checkpoint's modules. Raises InputError where its text cannot be tokenised."""
+        """The checkpoint's modules. Raises ResourceError where they do not fit the device."""

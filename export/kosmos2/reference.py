@@ -164,6 +164,17 @@ class VlaPolicy(nn.Module):
         image = self.kosmos_model.get_image_features(pixel_values, return_dict=True)
         return image.pooler_output, image.last_hidden_state
 
+    def tokens_of(self, states: Tensor) -> Tensor:
+        """The image tokens that `image_tokens` gives, from the tower's states: the rest of `get_image_features`."""
+        normal = nn.functional.normalize(self.kosmos_model.vision_model.model.post_layernorm(states), dim=-1)
+        tokens: Tensor = self.kosmos_model.image_to_text_projection(normal)[0]
+        return tokens
+
+    def vision_states(self, pixel_values: Tensor) -> Tensor:
+        """The vision tower's states that `image_tokens` gives, alone."""
+        states: Tensor = self.kosmos_model.vision_model(pixel_values=pixel_values).last_hidden_state
+        return states
+
     def vision_of(self, states: Tensor) -> Tensor:
         """What `vision` gives, from the tower's states."""
         pooled: Tensor = self.kosmos_model.vision_model.model.post_layernorm(states[:, 0])
@@ -171,17 +182,19 @@ class VlaPolicy(nn.Module):
 
     def text_states(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The decoder's last states over image and text, [B, L, C]; arguments as of `forward` and `image_tokens`."""
-        # The image's place is fixed, so it is spliced by concatenation: Kosmos2Model's own way, by boolean
-        # mask, asks the GPU how many places there are and so cannot be captured in a CUDA graph. Positions
-        # count from the left either way, and padding on the right is never attended to.
-        start, stop = self.settings.image_start, self.settings.image_start + self.arch.image_tokens
-        words = self.kosmos_model.text_model.model.embed_tokens(input_ids.long())
+        # Positions count from the left, and padding on the right is never attended to.
         states: Tensor = self.kosmos_model.text_model(
-            inputs_embeds=torch.cat([words[:, :start], image, words[:, stop:]], dim=1),
-            attention_mask=attention_mask,
-            use_cache=False,
+            inputs_embeds=self.embedded(image, input_ids), attention_mask=attention_mask, use_cache=False
         ).last_hidden_state
         return states
+
+    def embedded(self, image: Tensor, input_ids: Tensor) -> Tensor:
+        """What the decoder starts from: the words' embeddings with the image in its place, [B, L, C]."""
+        # The image's place is fixed, so it is spliced by concatenation: Kosmos2Model's own way, by boolean
+        # mask, asks the GPU how many places there are and so cannot be captured in a CUDA graph.
+        start, stop = self.settings.image_start, self.settings.image_start + self.arch.image_tokens
+        words = self.kosmos_model.text_model.model.embed_tokens(input_ids.long())
+        return torch.cat([words[:, :start], image, words[:, stop:]], dim=1)
 
     def clip_image(self, pixel_values: Tensor) -> Tensor:
         """CLIP's image feature of [B, 3, H, W]: [B, embed]."""

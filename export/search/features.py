@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,25 @@ from vla_edge.export.family_search import Backbones, Need
 from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.files.cache_file import CacheFile
 
+from .ahead import Opened, grouped, opened_ahead
 from .recordings import Recordings, digest
 
 if TYPE_CHECKING:
     import torch
 
-_FORMAT = 1
+_FORMAT = 2  # 1 computed each prompt by itself, and so rounded otherwise
 _HELD_BYTES = 2 << 30  # of features in memory; a run of 72 episodes at full size is 100 MB
 
 Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How long the backbones take: seconds of an episode, and of those that are left, of which some may be kept."""
+
+    of_one_s: float
+    left_s: float
+    left: int
 
 
 @dataclass
@@ -61,28 +72,36 @@ class Features:
         return tuple(sorted(self._asked))
 
     def compute(
-        self, advance: Callable[[int], None], forecast: Callable[[float, int], None] = lambda s, n: None
+        self,
+        advance: Callable[[int], None],
+        forecast: Callable[[Forecast], None] = lambda told: None,
     ) -> None:
         """Run the backbones over what is not in the cache yet. Ended early, what was run stays there.
 
         Args:
-            advance: called after each run of an episode.
-            forecast: called once, after the first episode that was computed, with the seconds that it took and
-                how many may be left.
+            advance: called with numbers of runs of an episode that are done.
+            forecast: called once, after the first episodes that were computed.
         """
-        told = False
-        for at in range(self.recordings.count):
-            frames = self._frames(at)
-            self._digests[at] = digest(frames)
-            start, computed = time.perf_counter(), False
-            for run in self.runs:
-                if not self._is_kept(at, run):
-                    self._run(at, run, frames)
-                    computed = True
-                advance(1)
-            if computed and not told:
-                forecast(time.perf_counter() - start, self.recordings.count - at - 1)
-                told = True
+        counts = [self._count(at) for at in range(self.recordings.count)]
+        groups = grouped(self.recordings.instructions, counts, self.backbones.frames_at_once)
+        told, left = False, set(range(self.recordings.count))
+        for opened in opened_ahead(groups, self._open):
+            self._digests |= {each.at: each.digest for each in opened}
+            left -= {each.at for each in opened}
+            for missing, group in self._by_missing(opened).items():
+                advance((len(self.runs) - len(missing)) * len(group))
+                if missing and not told:
+                    self._warm_up(group)
+                start = time.perf_counter()
+                for _ in self._run(group, missing):
+                    advance(len(group))
+                if missing and not told:
+                    # where some runs were there already, the others are taken to last as long
+                    elapsed = (time.perf_counter() - start) * len(self.runs) / len(missing)
+                    of_frame = elapsed / sum(counts[each.at] for each in group)
+                    of_one = of_frame * sum(counts) / len(counts)
+                    forecast(Forecast(of_one, of_frame * sum(counts[at] for at in left), len(left)))
+                    told = True
 
     def load(self, need: Need) -> torch.Tensor:
         """An output for all episodes: [E, steps, width], the last frame repeated; or [E, 1, width] of first ones."""
@@ -103,26 +122,57 @@ class Features:
         for at in range(self.recordings.count):
             arrays = self._kept(at, run)
             if not self._has_all(arrays, run):  # removed or damaged meanwhile
-                arrays = self._run(at, run, self._frames(at))
+                [_] = self._run([self._open(at)], [run])
+                arrays = self._kept(at, run)
             for name, rows in collected.items():
                 found = arrays[name]
                 rows.append(np.concatenate([found, found[-1:].repeat(steps - len(found), axis=0)]))
         return {name: torch.from_numpy(np.stack(rows)).to(self.device) for name, rows in collected.items()}
 
-    def _frames(self, at: int) -> list[np.ndarray]:
-        return self.recordings.frames(at, 1 if self.first_only else self.recordings.used[at])
+    def _count(self, at: int) -> int:
+        return 1 if self.first_only else self.recordings.used[at]
+
+    def _open(self, at: int) -> Opened:
+        frames = self.recordings.frames(at, self._count(at))
+        return Opened(at, frames, digest(frames))
 
     def _digest(self, at: int) -> str:
         if at not in self._digests:
-            self._digests[at] = digest(self._frames(at))
+            self._digests[at] = self._open(at).digest
         return self._digests[at]
 
-    def _run(self, at: int, run: str, frames: list[np.ndarray]) -> Arrays:
-        names: Collection[str] = self._asked[run]
-        found = self.backbones.run(frames, self.recordings.instructions[at], run, names)
-        arrays = {**self._kept(at, run), **found}
+    def _by_missing(self, opened: Sequence[Opened]) -> dict[tuple[str, ...], list[Opened]]:
+        """The episodes by the runs that are not kept of them."""
+        found: dict[tuple[str, ...], list[Opened]] = {}
+        for each in opened:
+            missing = tuple(run for run in self.runs if not self._has_all(self._kept(each.at, run), run))
+            found.setdefault(missing, []).append(each)
+        return found
+
+    def _warm_up(self, group: Sequence[Opened]) -> None:
+        """Load what a GPU is given at its first use, so that a forecast does not count it for every episode."""
+        if self.device != "cpu":
+            instruction = self.recordings.instructions[group[0].at]
+            for _ in self.backbones.run(group[0].frames[:1], instruction, self._asked):
+                pass
+
+    def _run(self, group: Sequence[Opened], runs: Collection[str]) -> Iterator[str]:
+        """Run some episodes of one instruction and keep what comes; yields each run when it is kept."""
+        if not runs:
+            return
+        frames = [frame for each in group for frame in each.frames]
+        ends = list(accumulate(len(each.frames) for each in group))
+        asked = {run: self._asked[run] for run in runs}
+        instruction = self.recordings.instructions[group[0].at]
+        for run, found in self.backbones.run(frames, instruction, asked):
+            for each, end in zip(group, ends, strict=True):
+                rows = slice(end - len(each.frames), end)
+                self._keep(each.at, run, {name: values[rows] for name, values in found.items()})
+            yield run
+
+    def _keep(self, at: int, run: str, found: Arrays) -> None:
         content = io.BytesIO()
-        np.savez(content, **arrays)  # type: ignore[arg-type]
+        np.savez(content, **{**self._kept(at, run), **found})  # type: ignore[arg-type]
         file = self._file(at, run)
         file.write(content.getbuffer())
         if file.path is None or not file.path.exists():  # a log says why
@@ -130,10 +180,6 @@ class Features:
                 f"what the backbones gave cannot be kept in {self.folder}: the disk is full, or not writable.",
                 "Give another folder with --cache; what is kept already stays.",
             )
-        return arrays
-
-    def _is_kept(self, at: int, run: str) -> bool:
-        return self._has_all(self._kept(at, run), run)
 
     def _has_all(self, arrays: Mapping[str, np.ndarray], run: str) -> bool:
         return self._asked[run] <= arrays.keys()

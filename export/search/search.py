@@ -8,18 +8,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vla_edge.export.checkpoint.checkpoint import Checkpoint, read_checkpoint
 from vla_edge.export.checkpoint.text_values import numbers_in
 from vla_edge.export.family_search import Search, TextRequest, Validated
 from vla_edge.export.libraries import import_reference
 from vla_edge.runtime.episodes.episode import Episode
-from vla_edge.runtime.errors import CheckpointError, InputError
+from vla_edge.runtime.errors import CheckpointError
 
 from .combinations import combinations
+from .device import Device, chosen_device, memory_explained, peak_mib
 from .drive import Agreement, agreement
-from .features import Features
+from .features import Features, Forecast
 from .fifth import judged_by_fifths
 from .protocol import protocols
 from .recordings import Recordings, prepared
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .protocol import Protocol as ErrorProtocol
 
 WORTH_TELLING_S = 10
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Outcome:
         verdict: what the errors tell.
         agreement: what all fits have in common, and how differently they drive.
         device: of torch.
+        device_mib: the most of a GPU's memory that torch held; None of a CPU.
         seconds: by part of the work.
     """
 
@@ -91,6 +92,7 @@ class Outcome:
     verdict: Verdict
     agreement: Agreement
     device: str
+    device_mib: float | None
     seconds: Mapping[str, float]
 
     @property
@@ -129,8 +131,8 @@ def find_settings(options: SearchOptions, episodes: Iterable[Episode], reporter:
     clock = _Clock()
     with clock("hash"), reporter.stage("hashing the checkpoint", checkpoint.size_bytes, "bytes") as advance:
         sha256 = checkpoint.sha256(advance)
-    with checkpoint.file.errors_explained():
-        device = _device(options.device, options.tf32)
+    with checkpoint.file.errors_explained(), memory_explained():
+        device = chosen_device(options.device, options.tf32)
         evaluator = _evaluator(options, checkpoint, search, recordings, space, sha256, device)
         with clock("backbones"):
             _run_backbones(evaluator.features, recordings, reporter, options.forecast_only)
@@ -156,6 +158,7 @@ def find_settings(options: SearchOptions, episodes: Iterable[Episode], reporter:
         verdict,
         agreed,
         device,
+        peak_mib(device),
         clock.seconds,
     )
 
@@ -236,10 +239,16 @@ def _evaluator(
 def _run_backbones(
     features: Features, recordings: Recordings, reporter: Reporter, forecast_only: bool
 ) -> None:
-    def forecast(seconds: float, left: int) -> None:
+    if features.backbones.device_bytes is not None:
         reporter.note(
-            f"backbones: {seconds:.1f} s for an episode on {features.device}, {len(features.runs)} runs each; "
-            f"about {_duration(seconds * left)} for {left} more; ended early, what was done is kept"
+            f"backbones: at most {features.backbones.frames_at_once} frames at once, "
+            f"about {features.backbones.device_bytes / 2**30:.1f} GiB of the GPU's memory"
+        )
+
+    def forecast(told: Forecast) -> None:
+        reporter.note(
+            f"backbones: {told.of_one_s:.1f} s for an episode on {features.device}, {len(features.runs)} runs each; "
+            f"about {_duration(told.left_s)} for {told.left} more; ended early, what was done is kept"
         )
         if forecast_only:
             raise _ForecastGiven
@@ -267,20 +276,6 @@ def _duration(seconds: float) -> str:
     if seconds >= 5400:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
-def _device(asked: Device, tf32: bool) -> str:
-    import torch
-
-    # torch's own default for convolutions and LSTMs, so that training had it, too
-    torch.backends.cudnn.allow_tf32 = tf32
-
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise InputError("torch finds no CUDA device here.", "Leave out --device, or give --device cpu.")
-    if asked == "auto":
-        return "cuda" if there else "cpu"
-    return asked
 
 
 class _Clock:

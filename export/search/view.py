@@ -178,6 +178,7 @@ def as_json(outcome: Outcome, written: Path | None) -> dict[str, Any]:
         "fits": [_fit_json(outcome, fit) for fit in verdict.fits],
         "settings_file": str(written) if written else None,
         "device": outcome.device,
+        "device_mib": outcome.device_mib,
         "seconds": dict(outcome.seconds),
     }
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,9 +24,11 @@ from vla_edge.export.kosmos2.reference import VlaPolicy, pool
 from vla_edge.export.kosmos2.settings import Feature, PolicySettings
 from vla_edge.export.kosmos2.tokens import prompts_of
 from vla_edge.runtime.bundle.manifest import Preprocessing
-from vla_edge.runtime.preprocess import Preprocessor
+from vla_edge.runtime.process.cores import usable_cores
 
-from .space import needs
+from .pixels import PixelsAhead
+from .prompts import states_of_prompts
+from .space import needs, pixels_of
 
 POOLINGS = ("max", "mean", "last")
 PROMPTS = ("image_first", "image_first_grounding")
@@ -44,6 +48,7 @@ class Kosmos2Backbones:
         text: the instructions, and where a tokenizer is.
         spec: what of a frame's way to pixels is a setting.
         device: of torch.
+        frames_at_once, device_bytes: see `Backbones`.
         runs: settings by the name of the run that they ask for.
         prompts: by the name of a text output.
     """
@@ -53,10 +58,13 @@ class Kosmos2Backbones:
     text: TextRequest
     spec: Callable[[PolicySettings], Preprocessing]
     device: str
+    frames_at_once: int = 1
+    device_bytes: int | None = None
     runs: dict[str, PolicySettings] = field(default_factory=dict)
     prompts: dict[str, PolicySettings] = field(default_factory=dict)
     _policies: dict[tuple[str, str], VlaPolicy] = field(default_factory=dict)
     _ids: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    _workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(usable_cores()))
 
     def prepare(self, settings: PolicySettings) -> None:
         """Remember what the needs of these settings stand for; tokenises their prompt.
@@ -80,37 +88,53 @@ class Kosmos2Backbones:
 
     @torch.inference_mode()
     def run(
-        self, frames: Sequence[np.ndarray], instruction: str, run: str, names: Collection[str]
-    ) -> dict[str, np.ndarray]:
-        settings = self.runs[run]
-        policy = self._policy(settings)
+        self, frames: Sequence[np.ndarray], instruction: str, asked: Mapping[str, Collection[str]]
+    ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        by_pixels: dict[str, list[str]] = {}
+        for run in sorted(asked):
+            by_pixels.setdefault(pixels_of(self.runs[run]), []).append(run)
+        # all of them at once: while one is in the backbones, the next are made
+        prepared = [
+            (PixelsAhead(self.spec(self.runs[runs[0]]), frames, self._workers), runs)
+            for runs in by_pixels.values()
+        ]
+        while prepared:
+            pixels, runs = prepared.pop(0)
+            seen = _Seen(pixels, self.device)
+            for run in runs:
+                found = self._one(run, seen, instruction, asked[run])
+                yield run, {name: value.cpu().numpy() for name, value in found.items()}
+
+    def _one(self, run: str, seen: _Seen, instruction: str, names: Collection[str]) -> dict[str, Tensor]:
+        policy = self._policy(self.runs[run])
         kind = run.partition(" ")[0]
         if kind == "clip_text":
             index = self.text.instructions.index(instruction)
-            found = policy.clip_text(policy.clip_ids[index : index + 1]).expand(len(frames), -1)
-            return {kind: found.cpu().numpy()}
-        pixels = self._pixels(settings, frames)
+            found = policy.clip_text(policy.clip_ids[index : index + 1])
+            return {kind: found.expand(len(seen), -1)}
         if kind == "clip_image":
-            return {kind: policy.clip_image(pixels).cpu().numpy()}
+            return {kind: policy.clip_image(seen.pixels)}
         if kind == "vision":
-            return {kind: policy.vision(pixels).cpu().numpy()}
-        return self._tokens(policy, pixels, instruction, names)
+            return {kind: policy.vision_of(seen.states(policy))}
+        return self._tokens(policy, policy.tokens_of(seen.states(policy)), instruction, names)
 
     def _tokens(
-        self, policy: VlaPolicy, pixels: Tensor, instruction: str, names: Collection[str]
-    ) -> dict[str, np.ndarray]:
+        self, policy: VlaPolicy, tokens: Tensor, instruction: str, names: Collection[str]
+    ) -> dict[str, Tensor]:
         """Every pooling of the image's tokens, and of the text's states for each prompt that is asked for."""
-        tokens, _ = policy.image_tokens(pixels)
         found = {f"image_projection {how}": pool(tokens, None, how) for how in POOLINGS}
+        by_place: dict[int, dict[str, tuple[int, ...]]] = {}
         for prompt in dict.fromkeys(name.rpartition(" ")[0] for name in names if name.startswith("text ")):
             settings = next(self.prompts[name] for name in names if name.startswith(f"{prompt} "))
-            ids = torch.tensor(self._ids_of(settings)[instruction], device=self.device)
-            ids = ids.expand(len(pixels), -1)
-            mask = torch.ones_like(ids)
-            policy.settings = settings
-            states = policy.text_states(tokens, ids, mask)
-            found |= {f"{prompt} {how}": pool(states, mask, how) for how in POOLINGS}
-        return {name: value.cpu().numpy() for name, value in found.items()}
+            ids = self._ids_of(settings)[instruction]
+            by_place.setdefault(settings.image_start, {})[prompt] = ids
+        for place, prompts in by_place.items():
+            policy.settings = replace(policy.settings, image_start=place)
+            for prompt, states in zip(
+                prompts, states_of_prompts(policy, tokens, [*prompts.values()]), strict=True
+            ):
+                found |= {f"{prompt} {how}": pool(states, None, how) for how in POOLINGS}
+        return found
 
     @torch.inference_mode()
     def decide(
@@ -139,14 +163,6 @@ class Kosmos2Backbones:
         policy.settings = replace(settings, clip_feature="projected")
         return policy
 
-    def _pixels(self, settings: PolicySettings, frames: Sequence[np.ndarray]) -> Tensor:
-        spec = self.spec(settings)
-        out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
-        preprocessor = Preprocessor(spec)
-        for at, frame in enumerate(frames):
-            preprocessor(frame, out[at])
-        return torch.from_numpy(out).to(self.device)
-
     def _ids_of(self, settings: PolicySettings) -> dict[str, tuple[int, ...]]:
         key = settings.prompt
         if key not in self._ids:
@@ -159,6 +175,28 @@ class Kosmos2Backbones:
             ids = {one.text: one.token_ids for one in prompts.instructions} if prompts else {}
             self._ids[key] = ids
         return self._ids[key]
+
+
+class _Seen:
+    """Frames made pixels in one way, and the vision tower's states over them: each once, for all runs that see them."""
+
+    def __init__(self, ahead: PixelsAhead, device: str) -> None:
+        self._ahead, self._device = ahead, device
+        self._states: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self._ahead)
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """[F, 3, H, W]"""
+        return torch.from_numpy(self._ahead.result()).to(self._device)
+
+    def states(self, policy: VlaPolicy) -> Tensor:
+        """[F, patches, width]; every policy has the same tower."""
+        if self._states is None:
+            self._states = policy.vision_states(self.pixels)
+        return self._states
 
 
 class _Hidden:

@@ -59,7 +59,9 @@ class Kosmos2Search:
         self, architecture: Architecture, tensors: Mapping[str, torch.Tensor], text: TextRequest, device: str
     ) -> Kosmos2Backbones:
         from .backbones import Kosmos2Backbones
+        from .memory import planned
 
+        memory = planned(architecture, tensors, device)
         # one copy for all policies, each of which takes them as they are
         weights = {name: tensor.float().to(device) for name, tensor in tensors.items()}
 
@@ -74,6 +76,8 @@ class Kosmos2Search:
             text,
             lambda settings: self._preprocessing(architecture, settings),
             device,
+            memory.frames_at_once,
+            memory.bytes,
         )
 
 

@@ -16,6 +16,7 @@ from planted_settings import Draw, Quiet, drive, is_truth, planted, searched, to
 
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint
 from vla_edge.export.kosmos2.family import FAMILY
+from vla_edge.export.search.features import Forecast
 from vla_edge.export.search.scan import Evaluator
 from vla_edge.export.search.search import Outcome, SearchOptions, find_settings
 from vla_edge.runtime.episodes.episode import Actions
@@ -145,6 +146,43 @@ def test_a_full_disk_ends_the_search_and_keeps_what_is_there(
     assert any(path.suffix == ".features" for path in folder.iterdir())
 
 
+def test_episodes_that_are_run_together_give_the_same(
+    pure: tuple[Draw, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, whose memory takes several."""
+    from vla_edge.export.kosmos2.search import memory
+
+    draw, alone = pure
+    monkeypatch.setattr(memory, "planned", lambda *_: memory.DeviceMemory(3 * planted_settings.STEPS, None))
+    runs = counted_runs(monkeypatch)
+    together = searched(draw, tmp_path)
+    assert 0 < runs[0] < 8 * len(draw.episodes)
+    assert len(list(tmp_path.iterdir())) == 8 * len(draw.episodes)
+    assert together.verdict.kind == alone.verdict.kind == "found"
+    assert together.verdict.fits[0].mae == pytest.approx(alone.verdict.fits[0].mae, abs=1e-6)
+    # what one search kept the other takes
+    again = counted_runs(monkeypatch)
+    searched(draw, tmp_path)
+    assert again[0] == 0
+
+
+def test_a_part_that_is_kept_makes_no_forecast_too_low(pure: tuple[Draw, Outcome], tmp_path: Path) -> None:
+    draw, _ = pure
+    told: list[Forecast] = []
+    evaluator = evaluator_of(draw, pure[1])
+    features = dataclasses.replace(evaluator.features, folder=tmp_path)
+    features.compute(lambda done: None, told.append)
+    some = [path for path in tmp_path.iterdir() if path == features._file(0, features.runs[0]).path]
+    assert len(some) == 1
+    assert told[0].left == len(draw.episodes) - 1
+    for path in tmp_path.iterdir():
+        if path not in [features._file(0, run).path for run in features.runs[1:]]:
+            path.unlink()
+    features.compute(lambda done: None, told.append)
+    # of one run in eight the forecast is of all eight
+    assert told[1].left_s > told[0].left_s / 4
+
+
 def test_a_forecast_runs_one_episode_and_tells(pure: tuple[Draw, Outcome], tmp_path: Path) -> None:
     draw, _ = pure
     told: list[str] = []
@@ -210,14 +248,14 @@ def counted_runs(monkeypatch: pytest.MonkeyPatch, stop_at: int = 0) -> list[int]
     """Count runs of the backbones; Ctrl-C comes in the one of this number."""
     from vla_edge.export.kosmos2.search.backbones import Kosmos2Backbones
 
-    monkeypatch.undo()
     counted, run = [0], Kosmos2Backbones.run
 
     def counting(self: Any, *arguments: Any) -> Any:
-        counted[0] += 1
-        if counted[0] == stop_at:
-            raise KeyboardInterrupt
-        return run(self, *arguments)
+        for found in run(self, *arguments):
+            counted[0] += 1
+            if counted[0] == stop_at:
+                raise KeyboardInterrupt
+            yield found
 
     monkeypatch.setattr(Kosmos2Backbones, "run", counting)
     return counted

@@ -36,8 +36,7 @@ def print_exported(folder: Path, manifest: Manifest, seconds: Mapping[str, float
     say(console, f"[bold]{escape(str(folder))}[/]  {size(sum(entry.size_bytes for entry in manifest.files))}")
     prose(console, _answer(manifest))
     if camera := manifest.camera:
-        seen = f"{camera.height} high, {camera.width} wide, {camera.channels.upper()}"
-        prose(console, f"takes a camera's frames as they are: {seen}")
+        prose(console, f"takes a camera's frames as they are: {camera}")
     if manifest.source.weights_origin.startswith(_SAMPLE):
         prose(console, f"generated weights: {one_line(manifest.source.weights_origin.removeprefix(_SAMPLE))}")
     quoted = escape(shlex.quote(str(folder)))

@@ -41,7 +41,7 @@ class FrameWriter:
         if isinstance(frame, np.ndarray):
             if not _is_same(frame, out, target):
                 self._check_array(frame)
-                np.copyto(target, frame)
+                _copy(target, frame)
             return
         if isinstance(frame, Image.Image):
             image, name = to_rgb(frame), "the image"
@@ -50,9 +50,9 @@ class FrameWriter:
             image, name = read_image(path), str(path)
         else:
             raise no_frame(frame)
-        self._check_size(image.height, image.width, name)
+        self.check_size(image.height, image.width, name)
         pixels = np.asarray(image)
-        np.copyto(target, pixels if self._camera.channels == "rgb" else pixels[:, :, ::-1])
+        _copy(target, pixels if self._camera.channels == "rgb" else pixels[:, :, ::-1])
 
     def check(self, frame: Frame, out: np.ndarray) -> None:
         """Refuse what cannot be a frame of this camera, by type, dtype, shape or missing file, not by its pixels.
@@ -69,16 +69,21 @@ class FrameWriter:
     def _check_array(self, frame: np.ndarray) -> None:
         if frame.shape != self._shape or frame.dtype != np.uint8 or type(frame) is not np.ndarray:
             check_array(frame)
-            self._check_size(*frame.shape[:2], "the frame")
+            self.check_size(*frame.shape[:2], "the frame")
 
-    def _check_size(self, height: int, width: int, name: str) -> None:
+    def check_size(self, height: int, width: int, name: str) -> None:
+        """Refuse another size than the camera's.
+
+        Raises:
+            ImageError: names both, and what to do.
+        """
         camera = self._camera
         if (height, width) != (camera.height, camera.width):
+            asked = Camera(height=height, width=width, channels=camera.channels).options
             raise ImageError(
-                f"{name} is {width} pixels wide and {height} high; this bundle takes frames of a camera of "
-                f"{camera.width} by {camera.height} alone.",
-                f"Export it for this one: vla-export --camera {height}x{width} (height x width); or resize the frame "
-                "first, as the camera's own settings do best.",
+                f"{name} is {width} pixels wide and {height} high; this bundle takes frames {camera.width} wide and "
+                f"{camera.height} high alone.",
+                f"Set the camera to that size, or resize its frames; or export for this one: vla-export {asked}",
             )
 
 
@@ -91,14 +96,26 @@ def check_order(channels: str | None, camera: Camera | None) -> Channels:
     if channels is not None:
         check_channels(channels)
     if camera is None:
-        return "bgr" if channels == "bgr" else "rgb"
+        return _known(channels)
     if channels not in (None, camera.channels):
-        option = f"--camera {camera.height}x{camera.width}{' --bgr' if channels == 'bgr' else ''}"
+        asked = Camera(height=camera.height, width=camera.width, channels=_known(channels)).options
         raise InputError(
             f"channels={channels!r} is asked for, and this bundle takes its camera's frames as {camera.channels!r}.",
-            f"Export it so: vla-export {option}; or leave channels out, and give {camera.channels!r} arrays.",
+            f"Export it so: vla-export {asked}; or leave channels out, and give {camera.channels!r} arrays.",
         )
     return camera.channels
+
+
+def _known(channels: str | None) -> Channels:
+    return "bgr" if channels == "bgr" else "rgb"
+
+
+def _copy(target: np.ndarray, frame: np.ndarray) -> None:
+    if frame.strides[2] < 0:  # a view with its channels turned: three times as fast one by one
+        for channel in range(3):
+            target[:, :, channel] = frame[:, :, channel]
+    else:
+        np.copyto(target, frame)
 
 
 def _is_same(frame: np.ndarray, out: np.ndarray, target: np.ndarray) -> bool:

@@ -80,6 +80,7 @@ def _around(manifest: Manifest) -> Iterator[tuple[str, Any]]:
     for part, title in ((manifest.preprocessing, "preprocessing"), (manifest.action, "action")):
         for name, value in msgspec.structs.asdict(part).items():
             yield f"{title} {name}", list(value) if isinstance(value, tuple) else value
+    yield "camera", str(manifest.camera) if manifest.camera else _MISSING
     yield "acts on frame", manifest.runtime.frame
     yield "carried state", [list(pair) for pair in manifest.runtime.state]
     yield "ids of instructions", [list(instruction.graph_ids) for instruction in manifest.instructions]

@@ -79,6 +79,7 @@ def _policy(manifest: Manifest | None) -> dict[str, Any]:
         "outputs",
         "stages",
         "cuts",
+        "camera",
         "action",
         "precision",
         "parity",

@@ -116,9 +116,10 @@ def _print_listing(console: Console, report: BundleReport) -> None:
 
 def _headline(manifest: Manifest) -> str:
     source = manifest.source
+    camera = f"\ntakes a camera's frames as they are: {manifest.camera}" if manifest.camera else ""
     return (
         f"{one_line(source.layout)}, {source.parameters:,} parameters, {one_line(manifest.precision.achieved)}\n"
-        f"{action_error(manifest)}, at the export"
+        f"{action_error(manifest)}, at the export{camera}"
     )
 
 

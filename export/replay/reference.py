@@ -14,6 +14,7 @@ from vla_edge.runtime.engines.session import EngineIdentity, HostWork, nothing
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.files.digest import sha256_of
 from vla_edge.runtime.policy import Policy
+from vla_edge.runtime.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,23 @@ def _require_source(checkpoint: Path, manifest: Manifest) -> None:
         )
 
 
+class _Pixels:
+    """What Pillow makes of a camera's frames, for the policy in PyTorch, which knows of no camera."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        spec, camera = manifest.preprocessing, manifest.camera
+        self._prepare = Preprocessor(spec, camera.channels if camera else "rgb")
+        self._pixels = np.empty((manifest.batch, 3, spec.height, spec.width), np.float32)
+        frame = manifest.input_of("frame")
+        self._frame = frame.name if frame else ""
+
+    def in_place_of_frames(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for frame, out in zip(inputs[self._frame], self._pixels, strict=True):
+            self._prepare(frame, out)
+        others = {name: value for name, value in inputs.items() if name != self._frame}
+        return {"pixel_values": self._pixels, **others}
+
+
 class ReferenceSession:
     """A policy in PyTorch with host arrays in and out, as `Session` asks.
 
@@ -81,6 +99,7 @@ class ReferenceSession:
         self.outputs: Mapping[str, np.ndarray] = {
             spec.name: np.zeros(spec.shape, np.float32) for spec in manifest.outputs
         }
+        self._pixels = None if manifest.camera is None else _Pixels(manifest)
         rows = manifest.input_of("token_ids")
         self._rows = None if rows is None else rows.name
         self._token_ids = _token_ids(bundle)
@@ -113,12 +132,13 @@ class ReferenceSession:
                 self._torch.cuda.empty_cache()
 
     def _fed(self) -> Mapping[str, np.ndarray]:
-        """The inputs, with the tokenizer's ids where the graph takes rows of a smaller embedding."""
+        """The inputs: the tokenizer's ids in place of rows of a smaller embedding, pixels in place of frames."""
+        inputs = self.inputs if self._pixels is None else self._pixels.in_place_of_frames(self.inputs)
         if self._rows is None or not self._token_ids:
-            return self.inputs
-        rows = self.inputs[self._rows]
+            return inputs
+        rows = inputs[self._rows]
         known = self._token_ids.get(rows.tobytes())
-        return self.inputs if known is None else {**self.inputs, self._rows: known}
+        return inputs if known is None else {**inputs, self._rows: known}
 
     def _where(self) -> str:
         if self._device.type == "cuda":

@@ -159,6 +159,16 @@ class Camera(_Base, frozen=True):
     width: CameraPixels
     channels: Literal["rgb", "bgr"]
 
+    def __str__(self) -> str:
+        return f"{self.width} wide, {self.height} high, {self.channels.upper()}"
+
+    @property
+    def options(self) -> str:
+        """What to give `vla-export` for it: height x width, said in letters where it stands upright."""
+        upright = self.height > self.width
+        size = f"h{self.height}xw{self.width}" if upright else f"{self.height}x{self.width}"
+        return f"--camera {size}{' --bgr' if self.channels == 'bgr' else ''}"
+
 
 class ActionSpec(_Base, frozen=True):
     """From the graph's actions, float32 [batch, steps, size], to commands.

@@ -150,11 +150,13 @@ def command(
       vla-drive engines/pure-fp16 --camera 0 --robot udp://192.168.1.20:5005
       vla-drive engines/pure-fp16 --camera rtsp://cam/1 --rate 15 -o log.jsonl
     """
-    from .cameras import open_camera
+    from vla_edge.runtime.bundle.bundle import Bundle
+
+    from .cameras import in_order, open_camera
 
     if output:
         check_output(output, _WRITERS)
-    eye = open_camera(camera, rate_hz, camera_size)
+    eye = open_camera(camera, rate_hz, camera_size, Bundle.open(bundle, "size").manifest.camera)
     with _loaded(bundle, engine) as policy:
         from vla_edge.runtime.control.controller import Controller, ControllerOptions
 
@@ -163,7 +165,7 @@ def command(
         options = _run_options(policy, text, **loop)
         held_ms = 2 * deadline_ms if hold_ms is None else hold_ms
         with _outputs(controller, policy, robot, held_ms, output, metrics_port) as send:
-            health = controller.run(eye, send, rate_hz, options)
+            health = controller.run(in_order(eye, policy), send, rate_hz, options)
     return _code(health)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from vla_edge.runtime.action import Action
 from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.episodes.episode import Episode
+from vla_edge.runtime.errors import ImageError
 from vla_edge.runtime.policy import Policy
 
 from .driven import driven_of, normalised
@@ -115,11 +116,15 @@ def _actions(
     """For each frame, and for the last one again until an episode is as long as those of training."""
     policy.reset()
     frame = None
-    for frame in episode.frames():
-        yield frame, policy.act(frame, instruction)
+    for at, frame in enumerate(episode.frames()):
+        try:
+            action = policy.act(policy.in_order(frame), instruction)
+        except ImageError as error:  # such as a size that is not the camera's
+            raise ImageError(f"frame {at} of {episode.name}: {error.problem}", error.hint) from error
+        yield frame, action
     for _ in range(episode.frame_count, TRAINED_STEPS):
         if frame is not None:
-            yield frame, policy.act(frame, instruction)
+            yield frame, policy.act(policy.in_order(frame), instruction)
 
 
 def _targets(driven: np.ndarray, spec: ActionSpec) -> np.ndarray:

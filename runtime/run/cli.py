@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -103,10 +103,9 @@ def command(
         check_output(output)
     if not reset_each:
         note_order([path for path in paths if isinstance(path, Path)])
-    arguments = {**engine, "channels": "bgr" if bgr else "rgb"}
     with (
         TimeLimit(limit_s, one_line(str(bundle))) as limit,
-        _loaded(bundle, not reset_each, arguments) as policy,
+        _loaded(bundle, not reset_each, engine) as policy,
     ):
         limit.next()
         table = None if as_json else Table(policy.manifest, policy.identity)
@@ -117,7 +116,7 @@ def command(
 
 
 @contextlib.contextmanager
-def _loaded(bundle: Path, one_by_one: bool, arguments: dict[str, Any]) -> Iterator[Policy | BatchPolicy]:
+def _loaded(bundle: Path, one_by_one: bool, engine: EngineArguments) -> Iterator[Policy | BatchPolicy]:
     """The policy in a bundle, loaded and warm: for one frame at a time, or for a batch."""
     from rich.markup import escape
 
@@ -133,7 +132,7 @@ def _loaded(bundle: Path, one_by_one: bool, arguments: dict[str, Any]) -> Iterat
         )
     policy: Policy | BatchPolicy
     with stderr_console().status(escape(f"checking and loading {one_line(str(bundle))}")):
-        policy = (Policy if batch == 1 else BatchPolicy).load(bundle, **arguments)
+        policy = (Policy if batch == 1 else BatchPolicy).load(bundle, **engine)
     with policy:
         policy.warmup(1)
         yield policy

@@ -68,7 +68,7 @@ def run_images(
     """The action for each frame, or with `strict` off the reason why there is none.
 
     Args:
-        policy: a policy; where `swapped`, one that was loaded with `channels="bgr"`.
+        policy: a policy.
         found: image files and recordings; each episode of a recording is a sequence.
         instruction: None for the bundle's default, and for what an episode tells itself.
         reset_each: whether each image is an episode of its own.
@@ -80,40 +80,52 @@ def run_images(
     """
     for each in found:
         if not isinstance(each, Path):
-            yield from _run_recording(policy, each, instruction, strict)
+            yield from _run_recording(policy, each, instruction, strict, swapped)
             continue
         if reset_each:
             policy.reset()
         try:
-            yield each, policy.act(_frame(each, swapped), instruction)
+            yield each, policy.act(_frame(policy, each, swapped), instruction)
         except ImageError as error:
+            named = _named(each, error)
             if strict:
-                raise
-            yield each, error
+                raise named from error
+            yield each, named
 
 
 def _run_recording(
-    policy: Policy, episodes: Episodes, instruction: str | None, strict: bool
+    policy: Policy, episodes: Episodes, instruction: str | None, strict: bool, swapped: bool
 ) -> Iterator[Result]:
     """Episode after episode; one that is broken ends at its first bad frame, and the next begins anew."""
     for name, opened in episodes.opened():
-        yield from _run_episode(policy, episodes.path / name, opened, instruction, strict)
+        yield from _run_episode(policy, episodes.path / name, opened, instruction, strict, swapped)
     policy.reset()
 
 
 def _run_episode(
-    policy: Policy, path: Path, opened: Callable[[], Episode], instruction: str | None, strict: bool
+    policy: Policy,
+    path: Path,
+    opened: Callable[[], Episode],
+    instruction: str | None,
+    strict: bool,
+    swapped: bool,
 ) -> Iterator[Result]:
     policy.reset()
     try:
         episode = opened()
         text = (instruction or episode.instruction) if policy.instructions else None
         for at, frame in enumerate(episode.frames()):
-            yield _frame_name(episode, at), policy.act(frame, text)
-    except (EpisodeError, ImageError) as error:
+            array = policy.in_order(frame, "bgr" if swapped else "rgb")
+            yield _frame_name(episode, at), policy.act(array, text)
+    except EpisodeError as error:
         if strict:
             raise
         yield path, ImageError(error.problem, error.hint)
+    except ImageError as error:
+        named = _named(path, error)
+        if strict:
+            raise named from error
+        yield path, named
 
 
 def _frame_name(episode: Episode, at: int) -> Path:
@@ -143,29 +155,38 @@ def run_batches(
         )
     for start in range(0, len(paths), policy.batch):
         group = paths[start : start + policy.batch]
-        frames = [_frame_or_error(path, swapped) for path in group]
+        frames = [_frame_or_error(policy, path, swapped) for path in group]
         usable = [frame for frame in frames if not isinstance(frame, ImageError)]
         actions = iter(policy.act(usable, instruction) if usable else ())
         for path, frame in zip(group, frames, strict=True):
             result = frame if isinstance(frame, ImageError) else next(actions)
+            if isinstance(result, ImageError):
+                result = _named(path, result)
             if strict and isinstance(result, ImageError):
                 raise result
             yield path, result
 
 
-def _frame(path: Path, swapped: bool) -> Frame:
-    """What `act` takes: the path, or what it holds as an array, which "bgr" swaps back."""
+def _frame(policy: Policy | BatchPolicy, path: Path, swapped: bool) -> Frame:
+    """What `act` takes: the path, or what it holds as an array, whose channels are turned back."""
     if not swapped:
         return path
     import numpy as np
 
     from vla_edge.runtime.images.reading import read_image
 
-    return np.asarray(read_image(path))
+    return policy.in_order(np.asarray(read_image(path)), "bgr")
 
 
-def _frame_or_error(path: Path, swapped: bool) -> Frame | ImageError:
+def _frame_or_error(policy: BatchPolicy, path: Path, swapped: bool) -> Frame | ImageError:
     try:
-        return _frame(path, swapped)
+        return _frame(policy, path, swapped)
     except ImageError as error:
         return error
+
+
+def _named(path: Path, error: ImageError) -> ImageError:
+    """An error that says which file it is about, as one of a frame that came as an array does not."""
+    if str(path) in error.problem:
+        return error
+    return ImageError(f"{path}: {error.problem}", error.hint)

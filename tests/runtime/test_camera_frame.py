@@ -91,8 +91,9 @@ def test_another_size_is_refused_and_both_are_named(policy: Policy, shape: tuple
     with pytest.raises(ImageError) as raised:
         policy.act(np.full(shape, 9, np.uint8))
     assert f"the frame is {shape[1]} pixels wide and {shape[0]} high" in raised.value.problem
-    assert "of 64 by 48 alone" in raised.value.problem
-    assert f"vla-export --camera {shape[0]}x{shape[1]}" in raised.value.hint
+    assert "takes frames 64 wide and 48 high alone" in raised.value.problem
+    size = f"h{shape[0]}xw{shape[1]}" if shape[0] > shape[1] else f"{shape[0]}x{shape[1]}"
+    assert f"vla-export --camera {size}" in raised.value.hint
 
 
 def test_a_file_of_another_size_is_named(policy: Policy, tmp_path: Path) -> None:

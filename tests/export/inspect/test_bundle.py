@@ -28,6 +28,7 @@ from vla_edge.export.inspect.cli import main
 from vla_edge.export.inspect.list_view import print_list
 from vla_edge.export.inspect.machine import Installed, ThisMachine, runs_here
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import Camera
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.cuda.device import DeviceInfo
 from vla_edge.runtime.engines.tensorrt.plan_names import record_path
@@ -144,7 +145,8 @@ class TestOneBundle:
         assert set(found) == {
             "kind", "folder", "name", "sound", "problems", "manifest_sha256", "created_utc", "checkpoint",
             "settings", "instructions", "default_instruction", "architecture", "inputs", "outputs", "stages", "cuts",
-            "action", "precision", "parity", "tools", "gates", "uncompared_state", "plans", "here", "files", "unlisted",
+            "camera", "action", "precision", "parity", "tools", "gates", "uncompared_state", "plans", "here", "files",
+            "unlisted",
         }  # fmt: skip
         assert (found["kind"], found["sound"], found["problems"]) == ("bundle", True, [])
         assert found["settings"]["prompt"]["certainty"] == "guessed"
@@ -589,3 +591,23 @@ def test_no_manifest_and_no_side_file_makes_it_fall_over(
         path.write_bytes(content)
     shown = capsys.readouterr().out
     assert not {"\x1b", "\ud83d"} & set(shown)
+
+
+def test_a_camera_is_on_the_first_screen_and_is_a_difference(
+    tmp_path: Path, checkpoint_of: Callable[..., Path], copy: Path, inspect: Inspect
+) -> None:
+    from vla_edge.export.pipeline import ExportOptions, export_bundle
+
+    camera = Camera(height=48, width=64, channels="bgr")
+    seeing = export_bundle(ExportOptions(checkpoint_of("pure"), tmp_path / "seeing", camera=camera))[0].folder
+    code, shown, _ = inspect(seeing)
+    assert code == 0
+    assert "takes a camera's frames as they are: 64 wide, 48 high, BGR" in shown.partition("runs here")[0]
+    assert "in: frame uint8 [1, 48, 64, 3]" in shown
+    assert json.loads(inspect(seeing, "--json")[1])["camera"] == {
+        "height": 48,
+        "width": 64,
+        "channels": "bgr",
+    }
+    _, differences, _ = inspect(copy, seeing)
+    assert re.search(r"camera +not there +64 wide, 48 high, BGR", differences)

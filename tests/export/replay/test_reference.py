@@ -16,6 +16,7 @@ from known_layouts import LAYOUTS
 from vla_edge.export.pipeline import ExportOptions, export_bundle
 from vla_edge.export.replay.cli import main
 from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes
+from vla_edge.runtime.bundle.manifest import Camera
 
 CheckpointOf = Callable[..., Path]
 FRAMES = 5
@@ -100,3 +101,36 @@ def test_another_checkpoint_than_the_bundles_is_refused(
         )
         assert code == 2
         assert words in err
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_pytorch_gets_what_pillow_makes_of_the_frames_of_a_bundle_with_a_camera(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    checkpoint_of: CheckpointOf,
+    recordings: Path,
+    channels: str,
+) -> None:
+    checkpoint = checkpoint_of("pure")
+    camera = Camera(height=48, width=64, channels=channels)  # type: ignore[arg-type]
+    bundle = export_bundle(ExportOptions(checkpoint, tmp_path, ("fp32",), camera=camera))[0].folder
+    arguments = (bundle, recordings, "--against", "torch", "--checkpoint", checkpoint, "--json")
+    code, (*steps, _), _ = replayed(monkeypatch, capsys, *arguments, "--max-difference", "1e-3")
+    assert code == 0
+    assert len(steps) == 2 * FRAMES
+
+
+def test_a_recording_of_another_size_than_the_camera_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    checkpoint_of: CheckpointOf,
+    recordings: Path,
+) -> None:
+    camera = Camera(height=48, width=60, channels="rgb")
+    bundle = export_bundle(ExportOptions(checkpoint_of("pure"), tmp_path, ("fp32",), camera=camera))[0].folder
+    code, _, said = replayed(monkeypatch, capsys, bundle, recordings, "--json")
+    assert code == 2
+    assert "is 64 pixels wide and 48 high" in said
+    assert "episode_000" in said

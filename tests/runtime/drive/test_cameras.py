@@ -10,6 +10,7 @@ import pytest
 from episode_files import even_frames, numbers_seen, write_video
 from PIL import Image
 
+from vla_edge.runtime.bundle.manifest import Camera as CameraSpec
 from vla_edge.runtime.drive.cameras import open_camera
 from vla_edge.runtime.drive.live_camera import LiveCamera, Source, captured_s
 from vla_edge.runtime.drive.recorded_camera import RecordedCamera
@@ -117,3 +118,17 @@ def test_a_folder_of_recordings_asks_for_one(tmp_path: Path) -> None:
         write_video(tmp_path / name, even_frames(3))
     with pytest.raises(InputError, match=r"holds 2 recordings: a\.mp4, b\.mp4"):
         open_camera(str(tmp_path), 10.0)
+
+
+TAKEN = CameraSpec(height=720, width=1280, channels="rgb")
+
+
+def test_a_device_is_asked_for_what_the_bundle_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    camera = open_camera("0", 10.0, taken=TAKEN)
+    assert camera._source.options == {"video_size": "1280x720"}  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="--camera-size 640x480 is not what this bundle takes") as raised:
+        open_camera("0", 10.0, "640x480", TAKEN)
+    assert "Leave --camera-size out" in raised.value.hint

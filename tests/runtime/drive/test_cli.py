@@ -268,3 +268,23 @@ def drain(terminal: int, text: bytearray) -> None:
         while data := os.read(terminal, 4096):
             text += data
     os.close(terminal)
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_a_bundle_with_a_camera_is_driven_by_frames_of_its_size(
+    run: Run, make_bundle: Callable[..., Path], frames: Path, tmp_path: Path, channels: str
+) -> None:
+    log = tmp_path / "log.jsonl"
+    bundle = make_bundle(camera=(48, 64, channels))
+    assert run(bundle, "--camera", frames, "--rate", 40, "-o", log, *SLOW) == 0
+    assert sum(command["moving"] for command in sent_in(log)) > 3
+
+
+def test_a_recording_of_another_size_than_the_bundles_camera_is_refused_before_it_starts(
+    run: Run, make_bundle: Callable[..., Path], frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle(camera=(40, 64, "rgb"))
+    assert run(bundle, "--camera", frames, *SLOW) == 2
+    shown = capsys.readouterr().err
+    assert f"the first frame of {frames} is 64 pixels wide and 48 high" in shown
+    assert "vla-export --camera 48x64" in shown

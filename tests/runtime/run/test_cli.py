@@ -213,7 +213,7 @@ def test_the_gpu_and_its_memory_are_options_of_tensorrt(
 ) -> None:
     seen: dict[str, object] = {}
 
-    def load(folder: Path, backend: str, verify: str, channels: str, **options: object) -> None:
+    def load(folder: Path, backend: str, verify: str, **options: object) -> None:
         seen.update(options, backend=backend)
         raise EngineError("no GPU.")
 
@@ -335,3 +335,55 @@ class TestRecordings:
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no images"):
         list_images([tmp_path])
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_bundle_with_a_camera_acts_on_files_of_its_size_and_names_the_others(
+    run: Run,
+    make_bundle: Make,
+    frames: Path,
+    frame: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+    channels: str,
+    batch: int,
+) -> None:
+    Image.fromarray(frame[:40]).save(frames / "frame3.png")
+    bundle = make_bundle(camera=(48, 64, channels), batch=batch)
+    assert run(bundle, frames, "--json") == 1
+    shown = capsys.readouterr()
+    lines = {Path(line["image"]).name: line for line in map(json.loads, shown.out.splitlines())}
+    assert "frame3.png is 64 pixels wide and 40 high" in shown.err
+    assert "vla-export --camera 40x64" in shown.err
+    with Policy.load(make_bundle(name="one", camera=(48, 64, "rgb"))) as policy:
+        wanted = policy.act(np.roll(frame, 5, axis=1))
+    assert list(lines["frame1.png"]["action"].values()) == pytest.approx(list(wanted.values), abs=1e-5)
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_files_with_blue_for_red_are_turned_for_a_camera_too(
+    run: Run,
+    make_bundle: Make,
+    frame: np.ndarray,
+    tmp_path: Path,
+    channels: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.fromarray(frame).save(tmp_path / "right.png")
+    Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1])).save(tmp_path / "swapped.png")
+    bundle = make_bundle(camera=(48, 64, channels))
+    actions = []
+    for arguments in ((tmp_path / "right.png",), (tmp_path / "swapped.png", "--bgr")):
+        assert run(bundle, *arguments, "--json") == 0
+        actions.append(json.loads(capsys.readouterr().out)["action"])
+    assert actions[0] == actions[1]
+    assert run(bundle, tmp_path / "swapped.png", "--bgr", "--json") == 0
+
+
+def test_a_recording_of_another_size_is_named(
+    run: Run, make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = write_video(tmp_path / "drive.mp4", even_frames(3))
+    assert run(make_bundle(camera=(48, 60, "bgr")), video) == 1
+    assert "drive.mp4: the frame is 64 pixels wide and 48 high" in capsys.readouterr().err
+    assert run(make_bundle(name="fits", camera=(48, 64, "bgr")), video) == 0

@@ -12,12 +12,13 @@ import numpy as np
 from rich.markup import escape
 
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.command.console import stderr_console
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.command.result_file import Write, result_file
 from vla_edge.runtime.engine_options import EngineArguments
 from vla_edge.runtime.episodes.episodes import Episodes
-from vla_edge.runtime.errors import EpisodeError, ImageError, InputError
+from vla_edge.runtime.errors import EpisodeError, ImageError, InputError, VlaError
 from vla_edge.runtime.policy import Policy
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.replay.against import Other, predicted, require_same_action
@@ -25,7 +26,8 @@ from vla_edge.runtime.replay.lines import lines_of
 from vla_edge.runtime.replay.output import as_fields, writers
 from vla_edge.runtime.replay.steps import Replayed, Seen, Step, replay_episode, unseen
 from vla_edge.runtime.replay.summary import Kept, Summary, kept_of, summarise
-from vla_edge.runtime.replay.view import Table, print_summary
+from vla_edge.runtime.replay.table import print_table
+from vla_edge.runtime.replay.view import print_summary
 
 from .pictures import Pictures
 
@@ -81,7 +83,6 @@ class Replay:
     def _through(self, policy: Policy, other: OtherPolicy | None, told: Told) -> Summary:
         spec = policy.manifest.action
         commanded = None if other is None else other.commanded
-        table = None if told.as_json else Table(policy.manifest, other is not None)
         pictures = Pictures(spec) if told.page else None
         found: list[Kept] = []
         with result_file(told.output, writers(spec)) as write, contextlib.ExitStack() as stack:
@@ -90,11 +91,10 @@ class Replay:
                 from .rerun_file import rerun_file
 
                 lookers.append(stack.enter_context(rerun_file(told.rerun, spec, commanded)))
+            stack.enter_context(_told_if_ended(found, spec, commanded is not None, told.as_json))
             for replayed in self.episodes(policy, str(self.opened.path), _each(lookers)):
                 found.append(kept_of(replayed, spec, commanded))
                 self._write(replayed, commanded, policy, write, told.as_json)
-                if table:
-                    table.row(replayed.steps[0].episode, found[-1])
                 if pictures:
                     pictures.episode(replayed, found[-1], commanded)
             if not found:
@@ -111,7 +111,10 @@ class Replay:
             broken = {name: error.problem for name, error in self.opened.broken.items()}
             click.echo(json_text({"summary": summary, "broken": broken}, indent=None))
         else:
-            print_summary(summary, policy.manifest, policy.identity, other.name if other else None)
+            name, left_out = other.name if other else None, len(self.opened.broken)
+            print_summary(summary, policy.manifest, policy.identity, name, left_out)
+            click.echo("")
+            print_table(found, spec, other is not None)
         return summary
 
     def _write(
@@ -169,6 +172,17 @@ def other_policy(replay: Replay, against: Path, checkpoint: Path | None) -> Othe
         found = replay.episodes(policy, name)
         label = "PyTorch FP32" if checkpoint else against.absolute().name
         return OtherPolicy(name, label, {each.steps[0].episode: predicted(each.steps) for each in found})
+
+
+@contextlib.contextmanager
+def _told_if_ended(found: Sequence[Kept], spec: ActionSpec, against: bool, as_json: bool) -> Iterator[None]:
+    """Where a replay ends early, the episodes that were done are shown all the same."""
+    try:
+        yield
+    except (VlaError, KeyboardInterrupt):
+        if found and not as_json:
+            print_table(found, spec, against)
+        raise
 
 
 def _each(lookers: Sequence[Seen]) -> Seen:

@@ -1,9 +1,8 @@
-"""What `vla-replay` shows: a line an episode as they are done, then what it comes to."""
+"""What `vla-replay` shows: the answer first, then what it comes to, then a row an episode."""
 
 from __future__ import annotations
 
 import shutil
-import statistics
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -15,88 +14,56 @@ from vla_edge.runtime.engines.session import EngineIdentity
 from vla_edge.runtime.printable import one_line
 
 from .against import Difference, Drift, apart_in_words
-from .summary import Errors, Kept, Summary, errors_of
+from .summary import Errors, Summary
 
-_NO_FIGURE = "-"
-_FIGURE_WIDTH = 10
 _TOLD_POINTS = 6  # of a drift
 
 
-class Table:
-    """Prints a row an episode; the same text on a terminal and in a file.
+def print_summary(
+    summary: Summary, manifest: Manifest, identity: EngineIdentity, other: str | None, left_out: int = 0
+) -> None:
+    """What it comes to, in sentences.
 
     Args:
+        summary: of the replay.
         manifest: of the bundle.
-        other: whether another bundle is compared.
+        identity: of the engine that ran it.
+        other: what was compared with, in words; None for nothing.
+        left_out: how many episodes were broken.
     """
-
-    def __init__(self, manifest: Manifest, other: bool) -> None:
-        self._spec, self._other = manifest.action, other
-        self._titles = [f"MAE {one_line(name)}" for name in self._spec.names]
-        self._titles += ["angle", "flips", *(["apart"] if other else []), "p50"]
-        self._units = [
-            *map(one_line, self._spec.units),
-            "deg",
-            "steps",
-            *([self._unit] if other else []),
-            "ms",
-        ]
-        longest = map(len, (*self._titles, *self._units))
-        self._width = max(_FIGURE_WIDTH, *longest) + 2
-        self._begun = False
-
-    @property
-    def _unit(self) -> str:
-        return one_line(self._spec.unit)
-
-    def row(self, name: str, kept: Kept) -> None:
-        """One episode that was replayed whole."""
-        if not self._begun:
-            for heads, last in ((self._titles, "episode"), (self._units, "")):
-                click.echo("".join(f"{head:>{self._width}}" for head in heads) + f"  {last}".rstrip())
-            self._begun = True
-        figures = list(_figures(kept, self._spec))
-        if self._other:
-            figures.append(_NO_FIGURE if kept.apart is None else apart_in_words(kept.apart.largest.max()))
-        figures.append(f"{statistics.median(kept.latency_ms.tolist()):.1f}")
-        cells = "".join(f"{figure:>{self._width}}" for figure in figures)
-        click.echo(f"{cells}  {one_line(name)}")
-
-
-def _figures(kept: Kept, spec: ActionSpec) -> Iterator[str]:
-    errors = errors_of([kept], spec)
-    if errors is None:
-        yield from [_NO_FIGURE] * (len(spec.names) + 2)
-        return
-    yield from (f"{value:.4f}" for value in errors.mae.values())
-    yield _NO_FIGURE if errors.angle_deg is None else f"{errors.angle_deg:.1f}"
-    yield str(sum(errors.flips.values()))
-
-
-def print_summary(summary: Summary, manifest: Manifest, identity: EngineIdentity, other: str | None) -> None:
-    """What it comes to, in sentences."""
-    _say("")
-    _say(f"{_count(summary.episodes, 'episode')}, {_count(summary.steps, 'step')}.")
-    if summary.errors is None:
-        _say("No actions were recorded: nothing to compare with.")
-    else:
-        _print_errors(summary.errors, manifest.action)
-    _print_trainer(summary)
-    if summary.difference is not None:
-        _print_difference(summary.difference, manifest.action, other or "")
-    clamped = f", {summary.clamped} limited" if summary.clamped else ""
-    _say(f"latency p50 {summary.p50_ms:.1f} ms, p99 {summary.p99_ms:.1f} ms{clamped}")
-    _say(one_line(f"{identity}; {identity.compute}"))
+    for line in answer(summary, manifest.action, other):
+        _say(line, bold=True)
+    left = f"; {_count(left_out, 'broken episode')} left out" if left_out else ""
+    _say(f"{_count(summary.episodes, 'episode')}, {_count(summary.steps, 'step')}{left}.")
     if manifest.source.weights_origin != "checkpoint":
         _say(
             f"weights: {one_line(manifest.source.weights_origin)}; these figures say nothing of a trained policy."
         )
+    if summary.errors is not None:
+        _print_errors(summary.errors)
+    _print_trainer(summary)
+    if summary.difference is not None:
+        _print_difference(summary.difference, manifest.action)
+    clamped = f", {summary.clamped} limited" if summary.clamped else ""
+    _say(f"latency p50 {summary.p50_ms:.1f} ms, p99 {summary.p99_ms:.1f} ms{clamped}")
+    _say(one_line(f"{identity}; {identity.compute}"))
 
 
-def _print_errors(errors: Errors, spec: ActionSpec) -> None:
-    told = zip(errors.mae.items(), spec.units, strict=True)
-    mae = ", ".join(f"{one_line(name)} {value:.4f} {one_line(unit)}" for (name, value), unit in told)
-    _say(f"mean absolute error: {mae}; largest {errors.largest:.4f} {one_line(spec.unit)}")
+def answer(summary: Summary, spec: ActionSpec, other: str | None) -> Iterator[str]:
+    """What was asked, in a line or two: how far from the other policy, and from what was driven."""
+    if summary.difference is not None:
+        furthest = f"{apart_in_words(summary.difference.max)} {one_line(spec.unit)}"
+        yield f"At most {furthest} apart from {one_line(other or '')}."
+    if summary.errors is None:
+        yield "No actions were recorded: nothing to compare with."
+        return
+    told = zip(summary.errors.mae.items(), spec.units, strict=True)
+    means = ", ".join(f"{one_line(name)} {value:.3f} {one_line(unit)}" for (name, value), unit in told)
+    largest = f"{summary.errors.largest:.3f} {one_line(spec.unit)}"
+    yield f"Off what was driven by {means} on average, {largest} at most."
+
+
+def _print_errors(errors: Errors) -> None:
     flips = ", ".join(f"{one_line(name)} {count}" for name, count in errors.flips.items())
     angle = "" if errors.angle_deg is None else f"median angle {errors.angle_deg:.1f} degrees; "
     _say(f"{angle}steps that drive the other way: {flips}")
@@ -118,11 +85,10 @@ def _print_trainer(summary: Summary) -> None:
         _say(f"that is with the files sorted; as the last batch is smaller, in other orders: {others}")
 
 
-def _print_difference(found: Difference, spec: ActionSpec, other: str) -> None:
+def _print_difference(found: Difference, spec: ActionSpec) -> None:
     unit = one_line(spec.unit)
     _say(
-        f"against {one_line(other)}: at most {apart_in_words(found.max)} {unit} apart, "
-        f"p99 {apart_in_words(found.p99)}, mean {apart_in_words(found.mean)}; "
+        f"apart: p99 {apart_in_words(found.p99)} {unit}, mean {apart_in_words(found.mean)}; "
         f"{_count(found.flips, 'step')} the other way; "
         f"first third of an episode {apart_in_words(found.early)}, last third {apart_in_words(found.late)}"
     )
@@ -136,11 +102,11 @@ def _told_drift(drift: Drift) -> str:
     return ", ".join(f"{at * drift.steps_a_point} {apart_in_words(drift.mean[at])}" for at in told)
 
 
-def _say(line: str) -> None:
+def _say(line: str, bold: bool = False) -> None:
     """On a terminal a long line is folded between words; in a file it stays one."""
-    if line and sys.stdout.isatty():
+    if sys.stdout.isatty():
         line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ")
-    click.echo(line)
+    click.echo(click.style(line, bold=True) if bold else line)
 
 
 def _count(number: int, what: str) -> str:

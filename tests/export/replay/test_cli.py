@@ -79,14 +79,17 @@ def test_json_holds_every_step_and_the_summary_last(
     assert last["broken"] == {}
 
 
-def test_the_table_has_a_row_an_episode_and_says_what_it_comes_to(
+def test_the_answer_stands_first_in_words_and_a_row_an_episode_last(
     run: Run, make_bundle: Make, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(make_bundle(), recordings) == 0
     out = capsys.readouterr().out
-    rows = [line for line in out.splitlines() if line.endswith("_1box_vert_left.h5")]
-    assert [line.split()[-1][0] for line in rows] == ["0", "1", "2"]
-    assert "3 episodes, 18 steps." in out
+    first, second, *_ = out.splitlines()
+    means, largest = r"linear_x \d\.\d{3} m/s, linear_y \d\.\d{3} m/s", r"\d\.\d{3} m/s"
+    assert re.fullmatch(rf"Off what was driven by {means} on average, {largest} at most\.", first)
+    assert second == "3 episodes, 18 steps."
+    rows = out.splitlines()[-3:]
+    assert [line.split()[-1] for line in rows] == [f"{at}_1box_vert_left.h5" for at in range(3)]
     assert "the checkpoint tells val_mae 0.2500" in out
     assert "these figures say nothing of a trained policy" in out
 
@@ -189,14 +192,19 @@ class TestABrokenEpisodeInTheMiddle:
         self, run: Run, make_bundle: Make, damaged: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(make_bundle(), damaged) == 2
-        assert "1_1box_vert_left.h5 cannot be read as HDF5" in capsys.readouterr().err
+        shown = capsys.readouterr()
+        assert "1_1box_vert_left.h5 cannot be read as HDF5" in shown.err
+        # what was done before it
+        assert [line.split()[-1] for line in shown.out.splitlines()][2:] == ["0_1box_vert_left.h5"]
 
     def test_is_passed_over_whole_and_the_others_are_as_without_it(
         self, run: Run, make_bundle: Make, damaged: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         bundle = make_bundle()
         assert run(bundle, damaged, "--skip-broken", "--max-mae", "0") == 1
-        assert "past --max-mae" in capsys.readouterr().err
+        shown = capsys.readouterr()
+        assert "past --max-mae" in shown.err
+        assert "2 episodes, 12 steps; 1 broken episode left out." in shown.out
         assert run(bundle, damaged, "--skip-broken", "--json") == 1
         shown = capsys.readouterr()
         assert "1_1box_vert_left.h5 cannot be read as HDF5" in shown.err

@@ -11,6 +11,7 @@ from vla_edge.runtime.errors import MissingPackageError
 EXTRA_OF = {
     "av": "episodes",
     "cuda": "tensorrt",
+    "cyclonedds": "ros2",
     "h5py": "episodes",
     "jinja2": "page",
     "mcap": "episodes",
@@ -32,7 +33,11 @@ EXTRA_OF = {
     "yaml": "export",
 }
 # What an extra brings of another one.
-_HOLDS = {"camera": ("episodes",), "bench": ("export", "onnxruntime", "page")}
+_HOLDS = {
+    "camera": ("episodes",),
+    "bench": ("export", "onnxruntime", "page"),
+    "ros2": ("export",),
+}
 
 
 def require(extra: str, *modules: str) -> None:

@@ -79,6 +79,10 @@ def vla_inspect() -> None:
     launch("vla_edge.export.inspect.cli")
 
 
+def vla_node() -> None:
+    launch("vla_edge.runtime.ros2.cli")
+
+
 def vla_replay() -> None:
     launch("vla_edge.export.replay.cli")
 

@@ -27,6 +27,7 @@ class Cause(str, enum.Enum):
     SIGNAL = "signal"
     PARENT = "parent"
     HALT = "halt"
+    OPERATOR = "operator"  # who may start it again: no fault, though latched like one
     END = "end"
     OTHER = "other"
 

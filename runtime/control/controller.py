@@ -343,7 +343,8 @@ class Controller:
             return
         self._logged = fault
         try:
-            _log.error("stopped: %s", fault.reason, exc_info=unforeseen)
+            level = logging.INFO if fault.cause is Cause.OPERATOR else logging.ERROR
+            _log.log(level, "stopped: %s", fault.reason, exc_info=unforeseen)
         except Exception:  # a log handler that fails must not keep the stop from the robot
             self._logged = None
 

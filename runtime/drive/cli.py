@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,16 +13,12 @@ from vla_edge.runtime.command.console import (
     COMMAND_SETTINGS,
     print_error,
     run_command,
-    stderr_console,
     verbose_option,
 )
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.command.result_file import check_output, result_file
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
-from vla_edge.runtime.errors import EngineError
-from vla_edge.runtime.printable import one_line
-from vla_edge.runtime.process.interrupts import Interrupted
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
@@ -50,7 +44,8 @@ _Milliseconds = FiniteFloat(min=0, min_open=True)
     default="print",
     show_default=True,
     metavar="ROBOT",
-    help="print: nothing moves; or udp://HOST:PORT, which gets each command as a datagram.",
+    help="print: nothing moves; udp://HOST:PORT, which gets each command as a datagram; or ros2, a Twist on /cmd_vel, "
+    "ros2:/another/topic (extra: ros2).",
 )
 @click.option(
     "--rate",
@@ -151,13 +146,14 @@ def command(
       vla-drive engines/pure-fp16 --camera rtsp://cam/1 --rate 15 -o log.jsonl
     """
     from vla_edge.runtime.bundle.bundle import Bundle
+    from vla_edge.runtime.control.warm_policy import warm_policy
 
     from .cameras import in_order, open_camera
 
     if output:
         check_output(output, _WRITERS)
     eye = open_camera(camera, rate_hz, camera_size, Bundle.open(bundle, "size").manifest.camera)
-    with _loaded(bundle, engine) as policy:
+    with warm_policy(bundle, engine) as policy:
         from vla_edge.runtime.control.controller import Controller, ControllerOptions
 
         controller = Controller(policy, ControllerOptions(deadline_ms=deadline_ms, hold_ms=hold_ms))
@@ -185,34 +181,6 @@ def _run_options(
 
 
 @contextlib.contextmanager
-def _loaded(bundle: Path, engine: EngineArguments) -> Iterator[Policy]:
-    """The policy, loaded and warm. One whose engine hangs at the end is left to the process's end."""
-    from rich.markup import escape
-
-    from vla_edge.runtime.policy import Policy
-
-    with stderr_console().status(escape(f"checking and loading {one_line(str(bundle))}")):
-        policy = Policy.load(bundle, **engine)
-    try:
-        policy.warmup()
-        yield policy
-    finally:
-        try:
-            policy.close()
-        except EngineError:
-            _end_beside_a_hung_engine(sys.exc_info()[1])
-
-
-def _end_beside_a_hung_engine(error: BaseException | None) -> None:
-    """The robot is stopped; no interpreter's tidying up may wait for a thread that never comes back."""
-    ended_by = error.__context__ if error is not None else None
-    click.echo("error: the engine has not come back; the robot was stopped without it.", err=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(ended_by.exit_code if isinstance(ended_by, Interrupted) else 1)
-
-
-@contextlib.contextmanager
 def _outputs(
     controller: Controller,
     policy: Policy,
@@ -231,7 +199,7 @@ def _outputs(
     action = policy.manifest.action
     screen = Screen(action.units, controller.health, reset_on_enter(controller))
     with (
-        contextlib.closing(open_robot(robot, action.names, hold_ms)) as wheels,
+        contextlib.closing(open_robot(robot, action.names, action.units, hold_ms)) as wheels,
         served(metrics_port, controller.health),
         result_file(output, _WRITERS) as write,
         contextlib.ExitStack() as stack,

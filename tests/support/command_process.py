@@ -21,6 +21,7 @@ COMMANDS = (
     "vla-drive",
     "vla-export",
     "vla-inspect",
+    "vla-node",
     "vla-replay",
     "vla-run",
     "vla-sample",

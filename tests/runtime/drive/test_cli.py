@@ -88,7 +88,7 @@ def test_one_that_is_to_end_it_ends_it(run: Run, pristine_bundle: Path, frames: 
     ("arguments", "words"),
     [
         (("--camera", "7"), "there is no camera /dev/video7"),
-        (("--camera", "FRAMES", "--robot", "ros2"), "ros2 is no robot"),
+        (("--camera", "FRAMES", "--robot", "serial"), "serial is no robot"),
         (("--camera", "FRAMES", "--rate", "1"), "leaves 1000 ms between two commands"),
         (("--camera", "FRAMES", "-o", "log.csv"), "give one that ends in .jsonl or .ndjson"),
         (("--camera", "FRAMES", "--rate", "nan"), "no finite number"),

@@ -17,7 +17,7 @@ from vla_edge.runtime.drive.robots import open_robot
 from vla_edge.runtime.drive.udp_robot import MAX_BYTES, UdpRobot, datagram
 from vla_edge.runtime.errors import InputError
 
-NAMES = ("linear_x", "linear_y")
+NAMES, UNITS = ("linear_x", "linear_y"), ("m/s", "m/s")
 RECEIVER = Path(__file__).parents[3] / "examples" / "06_udp_robot" / "receiver.py"
 MOVING = Command(NAMES, (0.25, -0.5), False, "", None, 12.0)
 
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def test_a_datagram_says_what_to_do_until_when_and_why(listening: socket.socket) -> None:
-    robot = open_robot(f"udp://127.0.0.1:{listening.getsockname()[1]}", NAMES, 200.0)
+    robot = open_robot(f"udp://127.0.0.1:{listening.getsockname()[1]}", NAMES, UNITS, 200.0)
     robot.send(stop_for(NAMES, "no command yet."))
     robot.send(MOVING)
     first, second = (json.loads(listening.recv(2048)) for _ in range(2))
@@ -80,7 +80,6 @@ def test_nobody_listening_is_told_by_the_next_moving_command_and_stops_are_sent_
     "said",
     [
         "",
-        "ros2",
         "udp://",
         "udp://host",
         "udp://host:0",
@@ -91,12 +90,12 @@ def test_nobody_listening_is_told_by_the_next_moving_command_and_stops_are_sent_
 )
 def test_what_is_no_robot_is_refused(said: str) -> None:
     with pytest.raises(InputError, match="is no robot"):
-        open_robot(said, NAMES, 200.0)
+        open_robot(said, NAMES, UNITS, 200.0)
 
 
 def test_a_host_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="cannot be sent to"):
-        open_robot("udp://no-such-host.invalid:5005", NAMES, 200.0)
+        open_robot("udp://no-such-host.invalid:5005", NAMES, UNITS, 200.0)
 
 
 def test_more_components_than_fit_are_refused() -> None:

@@ -69,7 +69,7 @@ class FrameWriter:
     def _check_array(self, frame: np.ndarray) -> None:
         if frame.shape != self._shape or frame.dtype != np.uint8 or type(frame) is not np.ndarray:
             check_array(frame)
-            self.check_size(*frame.shape[:2], "the frame")
+            self.check_size(frame.shape[0], frame.shape[1], "the frame")
 
     def check_size(self, height: int, width: int, name: str) -> None:
         """Refuse another size than the camera's.

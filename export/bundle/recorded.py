@@ -105,7 +105,7 @@ def recorded_frames(
         before=tuple(clip.pixels[:-1] for clip in clips) if use.carries else (),
         instructions=tuple(usable[at].instruction for at, _ in places) if instructions.texts else (),
         origin=f"frames of {of} of {len(episodes)} episodes in {asked.path.resolve().name}",
-        frames=np.stack([clip.frame for clip in clips]) if use.camera else None,
+        frames=np.stack([clip.frame for clip in clips if clip.frame is not None]) if use.camera else None,
         resized=next((clip.resized for clip in clips if clip.resized), ""),
     )
 

@@ -270,7 +270,7 @@ class FileEntry(_Base, frozen=True):
     sha256: Sha256
 
 
-class Manifest(_Base, frozen=True, kw_only=True):
+class Manifest(_Base, frozen=True, kw_only=True, omit_defaults=True):
     schema_version: Literal[2]
     name: Name
     created_utc: Name
@@ -283,7 +283,7 @@ class Manifest(_Base, frozen=True, kw_only=True):
     stages: Annotated[tuple[Stage, ...], Meta(max_length=64)]
     cuts: Annotated[tuple[Cut, ...], Meta(max_length=64)]
     preprocessing: Preprocessing
-    # None where the runtime prepares the pixels, of frames of any size
+    # None where the runtime prepares the pixels, of frames of any size; then it is not written, as ever
     camera: Camera | None = None
     # None of a policy without text, which has no instructions either
     prompt: Prompt | None

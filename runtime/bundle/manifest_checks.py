@@ -207,9 +207,11 @@ def _camera(manifest: Manifest) -> Iterator[str]:
     camera, frame = manifest.camera, manifest.input_of("frame")
     if frame and manifest.input_of("pixels"):
         yield f"it takes both pixels and frames, {frame.name!r}"
-    if (camera is None) != (frame is None):
-        yield "it has a camera and no input for its frames" if camera else f"{_shown(frame)} is of no camera"
-    elif camera and frame and frame.shape[1:] != (camera.height, camera.width, 3):
+    if camera and not frame:
+        yield "it has a camera and no input for its frames"
+    if frame and not camera:
+        yield f"{_shown(frame)} is of no camera"
+    if camera and frame and frame.shape[1:] != (camera.height, camera.width, 3):
         yield f"{_shown(frame)} is not of its camera, {camera.height} high and {camera.width} wide"
     if camera and frame:
         spec = manifest.preprocessing

@@ -109,6 +109,6 @@ def _recorded(path: Path, rate_hz: float, taken: CameraSpec | None) -> OpenedCam
         raise InputError(f"{path} holds {len(episodes)} recordings: {names}...", "Give one of them.")
     episode = next(iter(episodes))
     if taken:
-        first = next(episode.frames())
-        FrameWriter(taken).check_size(*first.shape[:2], f"the first frame of {one_line(str(path))}")
+        height, width = next(episode.frames()).shape[:2]
+        FrameWriter(taken).check_size(height, width, f"the first frame of {one_line(str(path))}")
     return RecordedCamera(episode, rate_hz)

@@ -25,7 +25,7 @@ def as_version_1(manifest: Manifest) -> dict[str, Any]:
     for gate in parity["gates"]:
         gate["metric"] = _METRICS[gate["metric"]]
     fields["parity"] = {**_without(parity, "max_abs"), "max_abs_mps": parity["max_abs"]}
-    return {**_without(fields, "architecture", "cuts", "camera"), "schema_version": 1}
+    return {**_without(fields, "architecture", "cuts"), "schema_version": 1}
 
 
 def rewrite_as_version_1(folder: Path) -> None:

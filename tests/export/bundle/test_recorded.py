@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from vla_edge.export.bundle.frames import GoldenFrames
 from vla_edge.export.bundle.recorded import RUN_IN, RecordedSamples, Use, recorded_frames
 from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes
 from vla_edge.export.screen.reporter import Silent
-from vla_edge.runtime.bundle.manifest import Preprocessing
+from vla_edge.runtime.bundle.manifest import Camera, Preprocessing
 from vla_edge.runtime.episodes.episode import Episode
 from vla_edge.runtime.episodes.opening import Choice, open_episodes
 from vla_edge.runtime.episodes.scenarios import LEFT, OTHER, RIGHT
@@ -246,3 +248,41 @@ def test_of_a_bag_with_several_topics_the_chosen_ones_are_taken(tmp_path: Path, 
     taken = take(bag, choice=Choice("/front", "/cmd_vel"))
     assert taken.names == tuple(f"drive frame {at}" for at in range(9))
     assert len({float(pixels.mean()) for pixels in taken.pixels}) == 9
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_frames_of_the_cameras_size_are_taken_as_they_are(
+    recordings: Path, take: Take, channels: Any
+) -> None:
+    (episode,) = open_episodes(recordings / "episode_000_1box_vert_left.h5")
+    height, width, _ = next(episode.frames()).shape
+    camera = Camera(height=height, width=width, channels=channels)
+    taken, plain = take(recordings, replace(USE, carries=True, camera=camera)), take(recordings)
+    assert taken.frames is not None
+    assert taken.names == plain.names
+    assert taken.resized == ""
+    np.testing.assert_array_equal(taken.pixels, plain.pixels)
+    assert max(map(len, taken.before)) == RUN_IN
+    for name, frame in zip(taken.names, taken.frames, strict=True):
+        recorded, _, at = name.partition(" frame ")
+        (episode,) = open_episodes(recordings / recorded)
+        seen = next(episode.frames(int(at)))
+        np.testing.assert_array_equal(frame, seen if channels == "rgb" else seen[:, :, ::-1])
+
+
+def test_frames_of_another_size_are_resized_to_the_camera_first_and_one_is_named(
+    recordings: Path, take: Take
+) -> None:
+    taken = take(recordings, replace(USE, camera=Camera(height=33, width=47, channels="rgb")))
+    assert taken.frames is not None
+    assert taken.frames.shape == (10, 33, 47, 3)
+    assert taken.resized.startswith("episode_000_1box_vert_left.h5 of ")
+    out = np.empty((3, 28, 28), np.float32)
+    for frame, pixels in zip(taken.frames, taken.pixels, strict=True):
+        Preprocessor(SPEC)(frame, out)
+        np.testing.assert_array_equal(pixels, out)
+
+
+def test_more_frames_than_a_bundle_holds_are_refused(recordings: Path, take: Take) -> None:
+    with pytest.raises(InputError, match="25 frames of 4096 by 4096 pixels take"):
+        take(recordings, replace(USE, camera=Camera(height=4096, width=4096, channels="rgb")), count=25)

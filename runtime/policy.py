@@ -90,6 +90,14 @@ class Policy(OpenedPolicy):
         """The declared instructions; none of a policy without text."""
         return self._instructions.texts
 
+    def check_instruction(self, instruction: str | None) -> None:
+        """Refuse an instruction that `act` would refuse; from any thread, also while `act` runs in another.
+
+        Raises:
+            InstructionError: the bundle does not hold it; names the nearest one that it does.
+        """
+        self._instructions.encode(instruction)
+
     def warmup(self, runs: int = 3) -> None:
         """Act on an even grey frame, result unused, so that the first `act` is as fast as later ones.
 

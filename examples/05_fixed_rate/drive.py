@@ -1,4 +1,4 @@
-"""Drive at 10 Hz with Controller.run from a made-up camera whose plug comes loose half-way; Enter resets."""
+"""Drive at 10 Hz with Controller.run from a made-up camera whose plug comes loose half-way."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from vla_edge.runtime import Command, Controller, ControllerOptions, Policy, VlaError
+from vla_edge.runtime import Command, Controller, ControllerOptions, InstructionError, Policy, VlaError
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("bundle", help="what vla-export wrote")
@@ -38,12 +38,20 @@ class Wheels:
     """Prints what real ones would do. It must not wait: the loop waits with it."""
 
     def send(self, command: Command) -> None:
-        print(*(f"{value:+.3f}" for value in command.values), command.reason, flush=True)
+        text = command.action.instruction if command.action else command.reason
+        print(*(f"{value:+.3f}" for value in command.values), text, flush=True)
 
 
 def operator(controller: Controller) -> None:
-    for _ in sys.stdin:  # somebody has looked at the reason, and presses Enter
-        controller.ask_reset()
+    """Reads the terminal: an instruction is followed from the next frame on; Enter alone resets after a fault."""
+    for line in sys.stdin:
+        if not line.strip():
+            controller.ask_reset()
+            continue
+        try:
+            controller.instruct(line.strip())
+        except InstructionError as error:  # the robot goes on as before
+            print(error, file=sys.stderr)
 
 
 def main() -> None:

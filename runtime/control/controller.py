@@ -26,6 +26,7 @@ from vla_edge.runtime.foreign import finite_number, shown, words_of
 from .causes import Cause, cause_of
 from .clock_watch import ClockWatch
 from .command import Command
+from .followed import Followed
 from .frame_watch import FrameWatch
 from .latch import Fault, FaultLatch
 from .options import ControllerOptions, check_options, limits_of
@@ -118,6 +119,7 @@ class Controller:
         self._logged: Fault | None = None
         self._late_in_row = 0
         self._episode = object()
+        self._followed = Followed(policy)
         self._latest: _Published | None = None
         self._loop: Loop | None = None
 
@@ -141,7 +143,7 @@ class Controller:
         Args:
             frame: as `Policy.act` takes it. One that shows nothing, or repeats the last ones for too long, is
                 a fault (see `ControllerOptions`).
-            instruction: as `Policy.act` takes it.
+            instruction: as `Policy.act` takes it; None for that of `instruct`.
             captured_s: when the frame was taken, by this controller's clock. A time that is not (a wall
                 clock's, one to come, NaN, a date) is a fault: no deadline could be kept by it.
         """
@@ -154,7 +156,8 @@ class Controller:
             called, real = self._clock.now(), self._clock.real_s()
             started = called
             started = self._started(called, captured_s)
-            action = self._policy.act(self._watch.look(frame, called), instruction)
+            looked_at = self._watch.look(frame, called)
+            action = self._policy.act(looked_at, self._followed.now() if instruction is None else instruction)
             return self._judge(action, started, real, episode)
         except BaseException as error:
             # No call stands between the exception and these assignments, so no second one can come first.
@@ -185,6 +188,19 @@ class Controller:
         plain = reason if isinstance(reason, str) else f"halt was given a {type(reason).__name__}."
         self._latch.set(plain or "halt was called.", cause=cause)
 
+    def instruct(self, text: str | None) -> None:
+        """Follow another instruction from the next frame on, which begins an episode; from any thread.
+
+        A fault that stands is not cleared, and the robot is not stopped. An `instruction` of `step` goes before it.
+
+        Args:
+            text: as `Policy.act` takes it; None for the bundle's default.
+
+        Raises:
+            InstructionError: the policy cannot follow it; it goes on with the last one.
+        """
+        self._followed.ask(text)
+
     def reset(self) -> None:
         """Clear the fault and start a new episode; the next command comes from the next `step`.
 
@@ -196,7 +212,7 @@ class Controller:
         self._unfinished = _unfinished()  # before any forgiving: the one in use must not be forgiven later
         try:
             self._latch.begin()
-            self._policy.reset()
+            self._followed.reset()
         except BaseException as error:
             self._latch.abandon()
             self._latch.set(words_of(error), cause=cause_of(error))
@@ -231,6 +247,8 @@ class Controller:
         """
         from .loop.opening import open_loop
 
+        if options is not None and options.instruction is not None:
+            self._followed.ask(options.instruction, checked=False)  # a fault of the first frame, as ever
         self._loop = open_loop(
             self, self._policy, self._clock, self._options, camera, robot, rate_hz, options
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from example_process import lines_until, run_example, started
+from tiny_bundle import DEFAULT, LEFT
 
 FIXED_RATE = "05_fixed_rate/drive.py"
 LOOSE = "the camera failed: OSError: the plug is loose"
@@ -31,6 +32,20 @@ def test_a_loose_plug_stops_the_robot_until_somebody_resets(pristine_bundle: Pat
     assert any(moves(line) for line in after[:-3])
     assert after[-4] == "+0.000 +0.000 the camera has ended."
     assert after[-2] == "stops: camera 1, end 1"
+
+
+def test_an_instruction_from_the_terminal_is_followed_and_a_wrong_one_changes_nothing(
+    pristine_bundle: Path,
+) -> None:
+    with started(FIXED_RATE, pristine_bundle, 60) as process:
+        lines_until(process, DEFAULT)
+        assert process.stdin is not None
+        process.stdin.write(f"dance\n{LEFT}\n")
+        process.stdin.flush()
+        between = lines_until(process, LEFT)[:-1]
+        assert [line for line in between if not line.endswith(DEFAULT)] == []
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
 
 
 def test_without_a_reset_it_stands(pristine_bundle: Path) -> None:

@@ -16,7 +16,8 @@ class RunOptions:
     """How `Controller.run` drives.
 
     Attributes:
-        instruction: as `Policy.act` takes it; None for the bundle's default.
+        instruction: as `Policy.act` takes it, until `Controller.instruct`; None for the latest one of that, else the
+            bundle's default.
         camera_ms: longest time without a new frame, in real time; longer is a fault.
         first_frame_ms: the same before the first frame, and after a reset: cameras take their time to start.
         acceleration: most that a component may grow per second, in its unit per second; components that are not

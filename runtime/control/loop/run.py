@@ -42,7 +42,7 @@ class Loop:
         engine: str,
         bundle: str,
     ) -> None:
-        self._controller, self._camera, self._options = controller, camera, options
+        self._controller, self._camera = controller, camera
         self._engine, self._bundle = engine, bundle
         self._jobs: queue.SimpleQueue[Shot | None] = queue.SimpleQueue()  # of one at most
         self._over = threading.Event()
@@ -157,7 +157,7 @@ class Loop:
 
     def _act_once(self, shot: Shot) -> None:
         try:
-            self._controller.step(shot.frame, self._options.instruction, shot.captured_s)
+            self._controller.step(shot.frame, captured_s=shot.captured_s)
         except BaseException as error:  # what is no Exception is latched, and raised nevertheless
             self._controller.halt(words_of(error), Cause.OTHER)
 

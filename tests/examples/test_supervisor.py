@@ -94,6 +94,16 @@ def test_a_policy_that_hangs_is_killed_and_started_again(port: int, policy: tupl
         assert process.returncode == 130
 
 
+def test_where_the_supervisor_is_killed_the_policy_ends_by_itself(port: int, policy: tuple[str, ...]) -> None:
+    with started(EXAMPLE, port, "--", *policy) as process:
+        lines_until(process, DRIVES)
+        child = child_of(process)
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs([child], timeout=30)
+        assert alive == []
+
+
 def test_it_gives_up_after_so_many_crashes_in_a_row(port: int) -> None:
     crash = python("import os; print('hello', flush=True); os.kill(os.getpid(), 9)")
     done = run_example(EXAMPLE, port, "--attempts", 2, "--", *crash)

@@ -1,11 +1,14 @@
-"""Importing what takes seconds."""
+"""torch and what is built on it: imported in seconds, explained where a GPU is full."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 from vla_edge.export.family import Family
+from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.process.cores import cpu_quota, usable_cores
 
 
@@ -25,3 +28,18 @@ def import_reference(family: Family) -> None:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def gpu_memory_explained(hint: str) -> Iterator[None]:
+    """Say what to do where a GPU's memory ends.
+
+    Raises:
+        ResourceError: it did.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ResourceError("PyTorch found the GPU's memory full.", hint) from error

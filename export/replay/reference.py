@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vla_edge.export.libraries import gpu_memory_explained
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.engines.session import EngineIdentity, HostWork, nothing
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
     import torch
 
 
-def load_reference(folder: Path, checkpoint: Path) -> Policy:
+GPU_IS_FULL = (
+    "FP32 takes twice the bytes of FP16: end what else runs there, or hide it by CUDA_VISIBLE_DEVICES=."
+)
+
+
+def load_reference(folder: Path, checkpoint: Path, gpu: int | None = None) -> Policy:
     """The policy that a bundle was exported from, in PyTorch FP32; on the GPU where torch sees one.
 
     What a runtime does around the graph (preprocessing, instructions, carried state, a held first frame, limits) is
@@ -29,9 +36,11 @@ def load_reference(folder: Path, checkpoint: Path) -> Policy:
     Args:
         folder: the bundle; its graph is not read.
         checkpoint: that it was exported from.
+        gpu: CUDA's index of it; None for the first, or the CPU where torch sees none.
 
     Raises:
-        InputError: another checkpoint than the bundle's, or one that cannot be used.
+        InputError: another checkpoint than the bundle's, one that cannot be used, or no such GPU.
+        ResourceError: the GPU's memory is too small.
     """
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
     from vla_edge.export.families import family_of_bundle
@@ -42,10 +51,31 @@ def load_reference(folder: Path, checkpoint: Path) -> Policy:
     _require_source(checkpoint, manifest)
     family = family_of_bundle(manifest)
     import_reference(family)
+    device = torch_device(gpu)
     read = read_checkpoint(checkpoint, manifest.source.weights_key or None, family.name)
     settings = family.settings.from_manifest(manifest)
     policy = family.reference(read.architecture, settings, read.tensors, fused=True)
-    return Policy(bundle, ReferenceSession(policy, bundle))
+    with gpu_memory_explained(GPU_IS_FULL):
+        return Policy(bundle, ReferenceSession(policy, bundle, device))
+
+
+def torch_device(gpu: int | None) -> str:
+    """Where torch computes, by its own name.
+
+    Args:
+        gpu: as of `load_reference`.
+
+    Raises:
+        InputError: torch sees no such GPU.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpu is not None and gpu >= count:
+        raise InputError(
+            f"--device {gpu}: torch sees {count} GPUs.", "Leave it out, or install a torch built for CUDA."
+        )
+    return f"cuda:{gpu or 0}" if count else "cpu"
 
 
 def _require_source(checkpoint: Path, manifest: Manifest) -> None:
@@ -83,15 +113,16 @@ class ReferenceSession:
     Args:
         policy: in eval mode, FP32, its `forward` free of gradients and giving a dict; moved in place.
         bundle: whose inputs and outputs it takes and gives.
+        device: of torch.
     """
 
-    def __init__(self, policy: torch.nn.Module, bundle: Bundle) -> None:
+    def __init__(self, policy: torch.nn.Module, bundle: Bundle, device: str) -> None:
         import torch
 
         manifest = bundle.manifest
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._torch = torch
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device(device)
         self._policy: torch.nn.Module | None = policy.to(self._device)
         self.inputs: Mapping[str, np.ndarray] = {
             spec.name: np.zeros(spec.shape, spec.dtype) for spec in manifest.inputs
@@ -112,12 +143,13 @@ class ReferenceSession:
 
         Raises:
             EngineError: the session is closed.
+            ResourceError: the GPU's memory is full.
         """
         if self._policy is None:
             raise EngineError("this session is closed.", "Load the policy again.")
         host_work()
         torch = self._torch
-        with torch.inference_mode():
+        with torch.inference_mode(), gpu_memory_explained(GPU_IS_FULL):
             found = self._policy(
                 **{name: torch.from_numpy(value).to(self._device) for name, value in self._fed().items()}
             )
@@ -129,6 +161,7 @@ class ReferenceSession:
         if self._policy is not None:
             self._policy = None
             if self._device.type == "cuda":
+                gc.collect()  # modules refer to each other in circles
                 self._torch.cuda.empty_cache()
 
     def _fed(self) -> Mapping[str, np.ndarray]:
@@ -142,7 +175,7 @@ class ReferenceSession:
 
     def _where(self) -> str:
         if self._device.type == "cuda":
-            return f"cuda:0 {self._torch.cuda.get_device_name(self._device)}"
+            return f"{self._device} {self._torch.cuda.get_device_name(self._device)}"
         return f"cpu ({self._torch.get_num_threads()} threads)"
 
 

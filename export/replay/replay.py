@@ -160,7 +160,7 @@ def other_policy(replay: Replay, against: Path, checkpoint: Path | None) -> Othe
         from .reference import load_reference
 
         with _loading(checkpoint):
-            policy = load_reference(replay.bundle, checkpoint)
+            policy = load_reference(replay.bundle, checkpoint, replay.engine.get("device_index"))
     else:
         mine, theirs = (Bundle.open(folder, "size").manifest.action for folder in (replay.bundle, against))
         require_same_action(mine, theirs)

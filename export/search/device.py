@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
-from vla_edge.runtime.errors import InputError, ResourceError
+from vla_edge.runtime.errors import InputError
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -34,24 +32,6 @@ def chosen_device(asked: Device, tf32: bool) -> str:
     if asked == "auto":
         return "cuda" if there else "cpu"
     return asked
-
-
-@contextmanager
-def memory_explained() -> Iterator[None]:
-    """Say what to do where a GPU's memory ends.
-
-    Raises:
-        ResourceError: it did.
-    """
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            "the GPU's memory is full.",
-            "End what else runs on it, or give --device cpu; what was done is kept.",
-        ) from error
 
 
 def peak_mib(device: str) -> float | None:

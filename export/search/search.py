@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vla_edge.export.checkpoint.checkpoint import Checkpoint, read_checkpoint
 from vla_edge.export.checkpoint.text_values import numbers_in
 from vla_edge.export.family_search import Search, TextRequest, Validated
-from vla_edge.export.libraries import import_reference
+from vla_edge.export.libraries import gpu_memory_explained, import_reference
 from vla_edge.runtime.episodes.episode import Episode
 from vla_edge.runtime.errors import CheckpointError
 
 from .combinations import combinations
-from .device import Device, chosen_device, memory_explained, peak_mib
+from .device import Device, chosen_device, peak_mib
 from .drive import Agreement, agreement
 from .features import Features, Forecast
 from .fifth import judged_by_fifths
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .protocol import Protocol as ErrorProtocol
 
 WORTH_TELLING_S = 10
+GPU_IS_FULL = "End what else runs on it, or give --device cpu; what was done is kept."
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def find_settings(options: SearchOptions, episodes: Iterable[Episode], reporter:
     clock = _Clock()
     with clock("hash"), reporter.stage("hashing the checkpoint", checkpoint.size_bytes, "bytes") as advance:
         sha256 = checkpoint.sha256(advance)
-    with checkpoint.file.errors_explained(), memory_explained():
+    with checkpoint.file.errors_explained(), gpu_memory_explained(GPU_IS_FULL):
         device = chosen_device(options.device, options.tf32)
         evaluator = _evaluator(options, checkpoint, search, recordings, space, sha256, device)
         with clock("backbones"):

@@ -13,10 +13,13 @@ import pytest
 import torch
 from known_layouts import LAYOUTS
 
+from vla_edge.export.libraries import gpu_memory_explained
 from vla_edge.export.pipeline import ExportOptions, export_bundle
 from vla_edge.export.replay.cli import main
+from vla_edge.export.replay.reference import torch_device
 from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes
 from vla_edge.runtime.bundle.manifest import Camera
+from vla_edge.runtime.errors import InputError, ResourceError
 
 CheckpointOf = Callable[..., Path]
 FRAMES = 5
@@ -134,3 +137,29 @@ def test_a_recording_of_another_size_than_the_camera_is_refused_by_name(
     assert code == 2
     assert "is 64 pixels wide and 48 high" in said
     assert "episode_000" in said
+
+
+class TestWhereItRuns:
+    @pytest.fixture(autouse=True)
+    def two_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    def test_on_the_gpu_of_the_option_else_the_first(self) -> None:
+        assert [torch_device(gpu) for gpu in (None, 0, 1)] == ["cuda:0", "cuda:0", "cuda:1"]
+
+    def test_one_that_torch_does_not_see_is_refused(self) -> None:
+        with pytest.raises(InputError, match="--device 2: torch sees 2 GPUs"):
+            torch_device(2)
+
+    def test_without_a_gpu_on_the_cpu_unless_one_was_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert torch_device(None) == "cpu"
+        with pytest.raises(InputError, match="torch sees 0 GPUs"):
+            torch_device(0)
+
+
+def test_full_memory_says_what_to_do() -> None:
+    with pytest.raises(ResourceError, match="memory full") as raised, gpu_memory_explained("End others."):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert raised.value.hint == "End others."

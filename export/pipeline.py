@@ -229,11 +229,9 @@ def _export_one(
     for line in resources.check(needs, target, job.options.ignore_memory):
         reporter.note(line)
     stages = stages_of(graph)
-    asked = gates.override(
-        gates.default_gates(job.family.gates[precision.name], [stage.name for stage in stages]),
-        job.options.gates,
-        job.surroundings.action.unit,
-    )
+    exact = (schema.CAMERA_STAGE,) if job.options.camera else ()
+    usual = gates.default_gates(job.family.gates[precision.name], [stage.name for stage in stages], exact)
+    asked = gates.override(usual, job.options.gates, job.surroundings.action.unit)
     with bundle_writer.staging(target) as folder:
         with clock("weights"):
             files = _write_files(job, graph, folder, source, reporter)

@@ -8,18 +8,30 @@ growing with depth).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from vla_edge.export.family import GateLimits
 from vla_edge.runtime.bundle.manifest import ACTION_STAGE, Gate, Manifest, Parity
 from vla_edge.runtime.checks.gates import Judgement, judge
 from vla_edge.runtime.errors import InputError, ParityError
 
+# Of what is computed in FP32, and to the byte: about one byte in two hundred may be off by one.
+EXACT = 1e-3
 
-def default_gates(limits: GateLimits, stages: Sequence[str]) -> tuple[Gate, ...]:
-    """A relative gate for each stage, and one for the action in the units of its components."""
+
+def default_gates(limits: GateLimits, stages: Sequence[str], exact: Collection[str] = ()) -> tuple[Gate, ...]:
+    """A relative gate for each stage, and one for the action in the units of its components.
+
+    `exact` are stages that half precision is no excuse for.
+    """
     gates = [
-        Gate(stage=name, metric="relative_l2", limit=limits.stage) for name in stages if name != ACTION_STAGE
+        Gate(
+            stage=name,
+            metric="relative_l2",
+            limit=min(EXACT, limits.stage) if name in exact else limits.stage,
+        )
+        for name in stages
+        if name != ACTION_STAGE
     ]
     return (*gates, Gate(stage=ACTION_STAGE, metric="max_abs", limit=limits.action))
 

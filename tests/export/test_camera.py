@@ -12,19 +12,21 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from foreign_export import export_foreign
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from PIL import Image
 
 from vla_edge.export.bundle.camera import parse_camera, put_camera
 from vla_edge.export.bundle.frames import GoldenFrames, image_frames, require_room
+from vla_edge.export.bundle.gates import GatesMissedError
 from vla_edge.export.cli import command
+from vla_edge.export.graph.resize import write_frame
 from vla_edge.export.graph.writer import GraphWriter, Value
 from vla_edge.export.kosmos2.family import FAMILY
 from vla_edge.export.pipeline import ExportOptions, export_bundle
 from vla_edge.runtime import Policy
 from vla_edge.runtime.batch import BatchPolicy
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
-from vla_edge.runtime.bundle.manifest import Camera
+from vla_edge.runtime.bundle.manifest import Camera, Preprocessing
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.preprocess import Preprocessor
 
@@ -64,9 +66,8 @@ def exports(tmp_path_factory: pytest.TempPathFactory, checkpoint_of: Callable[..
     return export
 
 
-@pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize(("layout", "form"), LAYOUTS)
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize(("precision", "channels"), [("fp16", "rgb"), ("fp16", "bgr"), ("fp32", "bgr")])
 def test_every_layout_keeps_its_gates_through_its_camera(
     exports: Exports, bundle_of: Callable[..., Path], layout: str, form: str, channels: str, precision: str
 ) -> None:
@@ -76,7 +77,7 @@ def test_every_layout_keeps_its_gates_through_its_camera(
     assert [stage.name for stage in manifest.stages] == ["camera", *(stage.name for stage in plain.stages)]
     errors = {error.stage: error.relative_l2 for error in manifest.parity.errors}
     assert errors["camera"] < 1e-5  # Pillow's bytes
-    assert manifest.parity.gates[0].stage == "camera"
+    assert (manifest.parity.gates[0].stage, manifest.parity.gates[0].limit) == ("camera", 1e-3)
     assert manifest.parity.max_abs == pytest.approx(plain.parity.max_abs, abs=5e-3)
     frame = np.random.default_rng(5).integers(0, 256, (72, 128, 3), dtype=np.uint8)
     with (
@@ -87,8 +88,10 @@ def test_every_layout_keeps_its_gates_through_its_camera(
     assert taken.raw == pytest.approx(wanted.raw, abs=1e-4)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("resample", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize(
+    ("size", "resample"),
+    [*((size, "bilinear") for size in SIZES), ((480, 641), "bicubic"), ((17, 23), "lanczos")],
+)
 def test_any_size_of_a_camera_gives_what_pillow_gives(
     exports: Exports, size: tuple[int, int], resample: str
 ) -> None:
@@ -97,6 +100,24 @@ def test_any_size_of_a_camera_gives_what_pillow_gives(
     errors = {error.stage: error.max_abs for error in bundle.manifest.parity.errors}
     level = bundle.manifest.preprocessing.scale / min(bundle.manifest.preprocessing.std)
     assert errors["camera"] < 0.01 * level
+
+
+@pytest.mark.parametrize("fault", ["channels", "filter", "mean"])
+def test_a_camera_that_is_written_wrongly_is_caught_by_its_gate(
+    checkpoint_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def write_wrongly(graph: GraphWriter, frame: Value, spec: Preprocessing, channels: str) -> Value:
+        if fault == "filter":
+            spec = replace(spec, resample="bicubic")
+        if fault == "mean":
+            spec = replace(spec, mean=(0.5, 0.5, 0.5))
+        return write_frame(graph, frame, spec, "rgb")
+
+    monkeypatch.setattr("vla_edge.export.graph.resize.write_frame", write_wrongly)
+    camera = Camera(height=72, width=128, channels="bgr" if fault == "channels" else "rgb")
+    with pytest.raises(GatesMissedError, match="camera"):
+        export_bundle(ExportOptions(checkpoint_of(), tmp_path, camera=camera))
+    assert not list(tmp_path.iterdir())
 
 
 def test_golden_samples_are_frames_and_pytorch_saw_them_as_pillow_makes_them(exports: Exports) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from example_process import PHOTOGRAPH, run_example
+from example_process import PHOTOGRAPH, run_example, started
+from PIL import Image
 from tiny_bundle import DEFAULT, ENGLISH, LEFT
 
 from vla_edge.runtime import Policy, open_episodes
@@ -94,3 +98,23 @@ def test_wrong_use_ends_with_words_and_exit_code_2(example: str, arguments: list
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_keeps_the_rows_so_far(pristine_bundle: Path, tmp_path: Path) -> None:
+    folder, target = tmp_path / "frames", tmp_path / "actions.csv"
+    folder.mkdir()
+    Image.new("RGB", (64, 48), (200, 100, 50)).save(folder / "0.png")
+    for at in range(1, 20_000):
+        os.link(folder / "0.png", folder / f"{at}.png")
+    with started(VIDEO, pristine_bundle, folder, target) as process:
+        deadline_s = time.monotonic() + 30
+        while not (target.exists() and target.stat().st_size):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[0] == ""
+    assert process.returncode == 130
+    with target.open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    assert [row[1] for row in rows] == [str(at) for at in range(len(rows))]
+    assert 0 < len(rows) < 20_000

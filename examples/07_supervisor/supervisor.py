@@ -13,14 +13,8 @@ import time
 from vla_edge.runtime import stop_on_exit
 
 TICK_S, HUNG_S, LOADING_S, GRACE_S, STEADY_S = 0.02, 2.0, 120.0, 3.0, 30.0
-SAID = {
-    0,
-    1,
-    2,
-    129,
-    130,
-    143,
-}  # it has ended of its own will, or been told to: a fault is for people to look at
+# It has ended of its own will, or been told to: a fault is for people to look at.
+SAID = {0, 1, 2, 129, 130, 143}
 
 
 def wheels(values: dict[str, float], why: str) -> None:

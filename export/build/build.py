@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from vla_edge.export.parts.choice import counted
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.cuda.device import MemoryName
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
@@ -120,7 +121,7 @@ def build_plan(
         finish_killed(path)
         there = None if options.force else _whole_plan(bundle, target)
         if there is not None:
-            if options.parts in ("auto", len(there.record.parts)):
+            if options.parts in ("auto", _counted(there.record, bundle)):
                 tidy(path)
                 return BuildResult(there.path, there.record, fresh=False)
             _refuse_to_lose_checked(there, target)
@@ -188,6 +189,7 @@ def verify_existing(
             option = f"{bundle.folder}{backend_option(target.machine.backend)}"
             raise _rejection(
                 checked,
+                bundle,
                 f"It stays where it is, and is refused until a check passes: vla-build --verify {option}. "
                 f"Another plan: vla-build {option}. The first bad tensor:",
             )
@@ -326,12 +328,17 @@ def _set_aside_missed(staged: PlanFile, bundle: Bundle) -> None:
     """
     if staged.record.verification.passed is False:
         rejected = set_aside(staged, bundle.folder / PLANS_FOLDER)
-        raise _rejection(staged, f"It is kept as {rejected}. Find the first bad tensor with:")
+        raise _rejection(staged, bundle, f"It is kept as {rejected}. Find the first bad tensor with:")
 
 
-def _rejection(plan: PlanFile, kept: str) -> RejectedPlanError:
+def _counted(record: PlanRecord, bundle: Bundle) -> int:
+    """How many parts a plan has, as `--parts` counts them."""
+    return counted((part.name for part in record.parts), bundle.manifest)
+
+
+def _rejection(plan: PlanFile, bundle: Bundle, kept: str) -> RejectedPlanError:
     record = plan.record
-    parts = f" --parts {len(record.parts)}" if len(record.parts) > 1 else ""
+    parts = f" --parts {number}" if (number := _counted(record, bundle)) > 1 else ""
     return RejectedPlanError(
         "The plan differs from the PyTorch FP32 policy by more than its gates allow: "
         f"{record.verification.note}",

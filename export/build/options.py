@@ -29,7 +29,7 @@ class BuildOptions:
         timing_cache_path: another file for them.
         force: build even where a good plan, or a part of one, is there.
         parts: into how many the graph is cut, each built by itself in turn; "auto" takes what is there, else the fewest
-            whose predicted memory fits this machine.
+            whose predicted memory fits this machine. A camera's part is one more.
         memory_limit: bytes that building one part may take, the GPU's memory included, where this machine has more.
         reuse: take parts that plans of this bundle and of those beside it have already.
         ignore_memory: neither look at the memory of this machine nor warn of too little.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vla_edge.export.screen import gates as gate_view
 from vla_edge.export.screen.screen import escape, one_line, plain_table, prose, result_console, say, size
-from vla_edge.runtime.bundle.manifest import Gate, Manifest
+from vla_edge.runtime.bundle.manifest import CAMERA_STAGE, Gate, Manifest
 from vla_edge.runtime.checks.gates import Judgement, judge
 from vla_edge.runtime.engines.tensorrt.library import LIBRARIES
 from vla_edge.runtime.engines.tensorrt.plan_names import PLANS_FOLDER, backend_option, dotted
@@ -31,6 +31,9 @@ ACTION = "action"
 _WHAT_A_PART_IS = (
     "A part begins where others end and is named for its own end: text.3 is up to the text layer of that number, the "
     "last up to the answer."
+)
+_WHAT_A_CAMERA_IS = (
+    " camera is what turns its frames into pixels: a bundle for another one differs in that part alone."
 )
 _MIB = 1 << 20
 
@@ -58,7 +61,8 @@ def print_built(results: Sequence[BuildResult], bundle: Path, idle: Sequence[str
             prose(console, f"  {line}")
         if len(record.parts) > 1:
             console.print(parts_table(record, result.origins))
-            prose(console, _WHAT_A_PART_IS, "dim")
+            of_camera = record.parts[0].name == CAMERA_STAGE
+            prose(console, _WHAT_A_PART_IS + _WHAT_A_CAMERA_IS * of_camera, "dim")
     for line in dict.fromkeys(next_step(result.record, bundle) for result in results):
         say(console, line)
 

@@ -4,16 +4,20 @@ A graph has natural pieces: branches that can run beside the rest, what lies bef
 the part that is trained. Once a graph is cut at all, each should be parts of its own: it costs nothing, and a new
 head then changes one small part. Each piece is split by itself, so that a pure policy and a hybrid one whose
 backbone is in as many parts have the same parts there.
+
+What resizes a camera's frames is a part of its own in any case, and not counted: as many parts as are asked for are
+then the same ones with every camera, and without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, combinations, pairwise
 from typing import Literal
 
+from vla_edge.runtime.bundle.manifest import CAMERA_STAGE, Manifest
 from vla_edge.runtime.engines.tensorrt.record import MAX_PARTS
 from vla_edge.runtime.errors import InputError
 
@@ -32,7 +36,7 @@ class Choice:
     """A split.
 
     Attributes:
-        boundaries: the cuts, in the order of the graph; none for the whole.
+        boundaries: the cuts, in the order of the graph; `graph.base` alone for what is cut no further.
         weights_bytes: of each part.
         fits: whether the memory predicted for each part is within the limit.
     """
@@ -53,8 +57,8 @@ def choose(
     Args:
         graph: to cut.
         parts: a number, or "auto" for the fewest parts that each fit: one, or else at least the natural pieces.
-            Of a number, splits that fit come first, then those with more natural pieces by themselves, then
-            the one whose largest part is smallest.
+            A camera's part is one more. Of a number, splits that fit come first, then those with more natural pieces
+            by themselves, then the one whose largest part is smallest.
         limit_bytes: of memory that building one part may take; None where that is not known, and all fits.
         predict: bytes of memory for bytes of weights; more for more.
 
@@ -64,7 +68,7 @@ def choose(
     Raises:
         InputError: more parts than the graph can be cut into, or less than one.
     """
-    pieces = _Pieces(graph.segments)
+    pieces = _Pieces(graph)
 
     def judged(boundaries: tuple[str, ...]) -> Choice:
         weights = tuple(segment.weights_bytes for segment in graph.between(boundaries))
@@ -74,18 +78,18 @@ def choose(
         return limit_bytes is None or predict(weights) <= limit_bytes
 
     if parts == "auto":
-        whole = judged(())
-        if whole.fits or not graph.cuts:
+        whole = judged(graph.base)
+        if whole.fits or most_parts(graph) == 1:
             return whole
         stops = pieces.fewest(fits)
-        if len(stops) <= MAX_PARTS:
-            return judged(_names(graph, stops))
-        parts = MAX_PARTS
+        if len(stops) <= most_parts(graph):
+            return judged(pieces.names(stops))
+        parts = most_parts(graph)
     _check_number(graph, parts)
-    splits = [judged(_names(graph, stops)) for stops in pieces.splits(parts)]
+    splits = [judged(pieces.names(stops)) for stops in pieces.splits(parts)]
 
     def order(choice: Choice) -> tuple[bool, int, int]:
-        largest, together = max(choice.weights_bytes), -pieces.isolated(graph, choice)
+        largest, together = max(choice.weights_bytes), -pieces.isolated(choice)
         return (False, together, largest) if choice.fits else (True, largest, together)
 
     return min(reversed(splits), key=order)  # of equal ones that which keeps more pieces apart
@@ -95,31 +99,36 @@ def adopted(graph: Graph, cuts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """A split of another graph as this one may have it.
 
     First the cuts that are in both and those between natural pieces: so a hybrid policy takes over a pure one's
-    backbone and has CLIP apart, and the reverse. Then the cuts in both alone.
+    backbone and has CLIP apart, and the reverse. Then the cuts in both alone. With them always `graph.base`.
 
     Returns:
-        Names in the order of the graph; nothing where no cut is in both.
+        Names in the order of the graph; nothing where no other cut is in both.
     """
-    both = graph.places.keys() & set(cuts)
+    both = graph.places.keys() & set(cuts) - set(graph.base)
     if not both:
         return ()
-    apart = both | set(_Pieces(graph.segments).borders(graph))
-    found = dict.fromkeys(in_order(graph, names) for names in (apart, both))
+    apart = both | set(_Pieces(graph).borders)
+    found = dict.fromkeys(in_order(graph, names.union(graph.base)) for names in (apart, both))
     return tuple(names for names in found if len(names) < MAX_PARTS)
 
 
 def most_parts(graph: Graph) -> int:
-    """Into how many parts a graph can be cut: a side file takes no more than `MAX_PARTS`."""
-    return min(len(graph.segments), MAX_PARTS)
+    """Into how many parts a graph can be cut, a camera's not counted: a side file takes no more than `MAX_PARTS`."""
+    return min(len(graph.segments), MAX_PARTS) - len(graph.base)
+
+
+def counted(names: Iterable[str], manifest: Manifest) -> int:
+    """How many of a plan's parts `choose` counts, by their names."""
+    return sum(manifest.camera is None or name != CAMERA_STAGE for name in names)
 
 
 def _check_number(graph: Graph, parts: int) -> None:
     most = most_parts(graph)
     if 1 <= parts <= most:
         return
-    if not graph.cuts:
+    if most == 1:
         raise InputError(
-            f"{graph.source} has no cuts, so it cannot be built in {parts} parts.",
+            f"{graph.source} has no {'other cuts' if graph.base else 'cuts'}, so it cannot be built in {parts} parts.",
             "Build it whole (--parts 1), or export the checkpoint again: what is written now has cuts.",
         )
     raise InputError(
@@ -127,21 +136,22 @@ def _check_number(graph: Graph, parts: int) -> None:
     )
 
 
-def _names(graph: Graph, stops: Sequence[int]) -> tuple[str, ...]:
-    """Names of the cuts behind these segments but the last."""
-    return tuple(graph.cuts[stop - 1] for stop in stops[:-1])
-
-
 class _Pieces:
-    """The natural pieces of a graph; positions are those of its segments."""
+    """The natural pieces of a graph but for its base; positions are those of the segments behind it."""
 
-    def __init__(self, segments: Sequence[Segment]) -> None:
-        self._segments = segments
-        self._bounds = _piece_bounds(segments)
+    def __init__(self, graph: Graph) -> None:
+        self._base, self._cuts = graph.base, graph.cuts[len(graph.base) :]
+        self._segments = graph.segments[len(graph.base) :]
+        self._bounds = _piece_bounds(self._segments)
 
-    def borders(self, graph: Graph) -> tuple[str, ...]:
+    @property
+    def borders(self) -> tuple[str, ...]:
         """Names of the cuts between pieces."""
-        return tuple(graph.cuts[at - 1] for at in self._bounds[1:-1])
+        return tuple(self._cuts[at - 1] for at in self._bounds[1:-1])
+
+    def names(self, stops: Sequence[int]) -> tuple[str, ...]:
+        """Names of the base's cuts and of those behind these segments but the last."""
+        return (*self._base, *(self._cuts[stop - 1] for stop in stops[:-1]))
 
     def fewest(self, fits: Callable[[int], bool]) -> tuple[int, ...]:
         """Each piece by itself, in the fewest parts that fit, or else that have the smallest largest."""
@@ -171,9 +181,10 @@ class _Pieces:
                         runs[span] = _Run(self._segments, *span)
                 yield _allotted([runs[span] for span in spans], count)
 
-    def isolated(self, graph: Graph, choice: Choice) -> int:
+    def isolated(self, choice: Choice) -> int:
         """How many pieces are parts of their own: both their borders are cuts."""
-        stops = {0, len(self._segments), *(graph.cuts.index(name) + 1 for name in choice.boundaries)}
+        inner = choice.boundaries[len(self._base) :]
+        stops = {0, len(self._segments), *(self._cuts.index(name) + 1 for name in inner)}
         return sum(start in stops and stop in stops for start, stop in pairwise(self._bounds))
 
 

@@ -8,7 +8,14 @@ from functools import cached_property
 
 from vla_edge.runtime.bundle.bundle import Bundle
 from vla_edge.runtime.bundle.external_data import check_external_data
-from vla_edge.runtime.bundle.manifest import MODEL_NAME, WEIGHTS_NAME, Cut, Manifest, TensorSpec
+from vla_edge.runtime.bundle.manifest import (
+    CAMERA_STAGE,
+    MODEL_NAME,
+    WEIGHTS_NAME,
+    Cut,
+    Manifest,
+    TensorSpec,
+)
 from vla_edge.runtime.bundle.onnx_wire import WireError
 from vla_edge.runtime.engines.tensorrt.record import WHOLE
 from vla_edge.runtime.errors import BundleError
@@ -54,6 +61,7 @@ class Graph:
         places: by the name of each cut how many nodes lie before it, in their order.
         specs: dtype and shape of inputs, outputs and all tensors that cross a cut.
         last: the name of what lies behind the last cut.
+        base: cuts that every split has: that behind a camera, of which the rest of the graph knows nothing.
     """
 
     source: str
@@ -61,6 +69,7 @@ class Graph:
     places: dict[str, int]
     specs: dict[str, TensorSpec]
     last: str
+    base: tuple[str, ...] = ()
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -124,11 +133,15 @@ def graph_of(model: bytes, manifest: Manifest, source: str = MODEL_NAME) -> Grap
         last = LAST
         while last in places:
             last += "_"
-        graph = Graph(source, file, places, specs, last)
+        graph = Graph(source, file, places, specs, last, _base(manifest, tuple(places)))
         _check_segments(graph)
     except WireError as error:
         raise BundleError(f"{source} cannot be cut into parts: {error}.", _EXPORT_AGAIN) from error
     return graph
+
+
+def _base(manifest: Manifest, cuts: tuple[str, ...]) -> tuple[str, ...]:
+    return cuts[:1] if manifest.camera is not None and cuts[:1] == (CAMERA_STAGE,) else ()
 
 
 def _check_ends(file: OnnxFile, manifest: Manifest) -> None:

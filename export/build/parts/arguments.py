@@ -89,7 +89,7 @@ _parts = click.option(
     show_default=True,
     metavar="auto|N",
     help="Cut the graph into N parts, built one after another; auto: what is there, else the fewest that fit this "
-    "machine's memory.",
+    "machine's memory. What resizes a camera's frames is one more, always.",
 )
 _memory_limit = click.option(
     "--memory-limit",

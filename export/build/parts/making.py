@@ -78,7 +78,7 @@ def finished(wanted: Iterable[Wanted], staging: Path) -> dict[str, PartRecord]:
     """
     found = {}
     for part in wanted:
-        note = _noted(staging / part.file) if part.key is not None else None
+        note = _noted(staging / part.file) if part.graph is not None else None
         if note is not None and note.key == part.key:
             found[part.file] = _record(part, _File.of(note), note.build, note.contents)
     keep = {*found, *(name + RECORD_SUFFIX for name in found)}
@@ -183,7 +183,7 @@ def make(part: Wanted, at: int, of: int, work: Work) -> PartRecord:
         built_utc=utc_now(),
     )
     record = _record(part, _hashed(path), facts, done.contents)
-    if part.key is not None:
+    if part.graph is not None:  # beside the whole lies the side file itself
         note = _Note(made=_identity(path), part=record)
         write_atomically(_note(path), lambda file: file.write(msgspec.json.encode(note)))
     return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -43,8 +43,8 @@ class Wanted:
         name: of the part, or "whole".
         file: its name.
         graph: of the part; None for the bundle's own, as it stands.
-        key: what decides its bytes; None of the whole, which is not shared.
-        weights_sha256: of a part.
+        key: what decides its bytes; None of the whole of a graph that cannot be cut.
+        weights_sha256: of its weights, or None with the key.
         weights_bytes: of its weights.
         stream: where it may run beside others.
         need: predicted for its build.
@@ -67,7 +67,7 @@ class Layout:
     Attributes:
         parts: in the order in which they run; one for the whole.
         origin: where the prediction of their memory is from.
-        in_parts: the fewest parts that fit, where these do not and some number does.
+        in_parts: the fewest parts that fit, as `--parts` counts them, where these do not and some number does.
     """
 
     parts: tuple[Wanted, ...]
@@ -108,7 +108,7 @@ def layout_of(
     """Choose.
 
     Args:
-        bundle: opened with full verification.
+        bundle: opened with full verification. With a camera, its part is always there beside those that are chosen.
         plan: where its plan for the machine lies or will lie.
         machine: to build for.
         options: `parts`, and what keys depend on.
@@ -122,17 +122,15 @@ def layout_of(
         InputError: it cannot be cut into so many parts.
     """
     whole, auto = _whole(bundle, plan, predict), options.parts == "auto"
-    splits = earlier.splits if auto else ()
-    if options.parts == 1 or (auto and not splits and room.excess(whole.need) <= 0):
-        return Layout((whole,), predict.origin)
     try:
-        cut = _Cut(bundle, plan, machine, options, predict, earlier, progress)
+        cut = _Cut(bundle, whole, plan, machine, options, predict, earlier, progress)
     except BundleError as error:
-        if not auto:
+        if options.parts not in ("auto", 1):
             raise
-        _log.warning("%s It is built whole.", error.problem)
+        wanted = bundle.manifest.camera or (auto and (earlier.splits or room.excess(whole.need) > 0))
+        _log.log(logging.WARNING if wanted else logging.INFO, "%s It is built whole.", error.problem)
         return Layout((whole,), predict.origin)
-    found = cut.reusing(splits, room)
+    found = cut.reusing(earlier.splits, room) if auto else None
     if found is not None:
         return Layout(found, predict.origin)
 
@@ -140,8 +138,9 @@ def layout_of(
         return room.excess(predict(weights))
 
     choice = choose(cut.graph, options.parts, 0, excess)
-    parts = cut.wanted(choice.boundaries) if choice.boundaries else (whole,)
-    more = range(len(parts) + 1, most_parts(cut.graph) + 1) if not choice.fits else ()
+    parts = cut.wanted(choice.boundaries)
+    number = len(parts) - len(cut.graph.base)
+    more = range(number + 1, most_parts(cut.graph) + 1) if not choice.fits else ()
     in_parts = next((number for number in more if choose(cut.graph, number, 0, excess).fits), None)
     return Layout(parts, predict.origin, in_parts)
 
@@ -157,6 +156,7 @@ class _Cut:
     def __init__(
         self,
         bundle: Bundle,
+        whole: Wanted,
         plan: Path,
         machine: Machine,
         options: BuildOptions,
@@ -165,12 +165,18 @@ class _Cut:
         progress: BuildProgress,
     ) -> None:
         self.graph: Graph = read_graph(bundle)
+        self._whole = whole
         self._plan, self._machine, self._options = plan, machine, options
         self._predict, self._earlier = predict, earlier
         self._hashes = _hashed(self.graph, bundle, progress)
 
     def wanted(self, boundaries: tuple[str, ...]) -> tuple[Wanted, ...]:
         parts = split(self.graph, boundaries)
+        if not boundaries:
+            # Of a plain bundle that is what follows a camera in another, and has its key.
+            found = key_of(parts[0], self._hashes)
+            key = full_key(found, self._machine, self._options)
+            return (replace(self._whole, key=key, weights_sha256=found.weights_sha256),)
         return tuple(self._wanted(part, lane) for part, lane in zip(parts, lanes(parts), strict=True))
 
     def _wanted(self, part: PartGraph, lane: int) -> Wanted:
@@ -190,12 +196,14 @@ class _Cut:
     def reusing(self, splits: Sequence[tuple[str, ...]], room: Room) -> tuple[Wanted, ...] | None:
         """The split with the most weights in parts that are there, of those whose other parts can be built.
 
+        Also that without any cut that a camera does not need: what follows one is the whole of a plain bundle.
+
         Returns:
             None where no part is there, or what is not there does not fit.
         """
         found = dict.fromkeys(cuts for split in splits for cuts in adopted(self.graph, split))
         best, most = None, 0
-        for cuts in list(found)[:_MOST_SPLITS]:
+        for cuts in (*list(found)[:_MOST_SPLITS], self.graph.base):
             parts = self.wanted(cuts)
             there = [part for part in parts if part.key in self._earlier.parts]
             left = [part for part in parts if part.key not in self._earlier.parts]

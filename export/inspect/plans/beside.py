@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from vla_edge.runtime.bundle.finding import find_bundles
-from vla_edge.runtime.engines.tensorrt.plan_names import PART_SUFFIX, PLANS_FOLDER
+from vla_edge.runtime.engines.tensorrt.plan_names import PART_SUFFIX, PLAN_SUFFIX, PLANS_FOLDER
 from vla_edge.runtime.errors import BundleError
 
 _MOST_BUNDLES = 100
@@ -56,7 +56,8 @@ def parts_in(bundles: Iterable[Path]) -> Beside:
         except OSError:
             continue
         for path in paths:
-            if path.name.endswith(PART_SUFFIX):
+            # a whole plan may be what follows a camera in another bundle
+            if path.name.endswith((PART_SUFFIX, PLAN_SUFFIX)):
                 _note(found, path, folder)
     return found
 
@@ -68,7 +69,8 @@ def _note(found: Beside, path: Path, folder: str) -> None:
         return
     if stat.S_ISREG(info.st_mode):
         found.by_file[info.st_dev, info.st_ino].add(folder)
-        found.by_name[path.name, info.st_size].add(folder)
+        if path.name.endswith(PART_SUFFIX):  # a whole plan's name has no key in it
+            found.by_name[path.name, info.st_size].add(folder)
 
 
 def parts_beside(bundle: Path) -> Beside:

@@ -1,6 +1,6 @@
 """From a camera's frame to an action: resized by the engine, or by Pillow and NumPy on the host.
 
-    python -m vla_edge.bench.proof.camera engines/policy-720p-fp16 engines/policy-fp16
+    python -m vla_edge.bench.proof.camera engines/at-720p-fp16 engines/fp16
 
 Bundles of one checkpoint: one or several with a camera (`vla-export --camera`), then the plain one, which is given
 frames of each camera's size. All are loaded in one process and take turns in short rounds, since machines are shared
@@ -280,7 +280,7 @@ def command(
 
     \b
     Example:
-      python -m vla_edge.bench.proof.camera engines/policy-720p-fp16 engines/policy-fp16
+      python -m vla_edge.bench.proof.camera engines/at-720p-fp16 engines/fp16
     """
     report = camera(cameras, plain, backend, rounds, calls)
     if as_json:

@@ -71,8 +71,11 @@ def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float
 
 
 def _images(manifest: Manifest) -> str:
-    batch = manifest.batch
-    return "IMAGE" if batch == 1 else f"FOLDER  (its images, {batch} at a time)"
+    batch, camera = manifest.batch, manifest.camera
+    size = f", {camera.width} by {camera.height}" if camera else ""
+    if batch == 1:
+        return f"IMAGE{f'  ({size[2:]})' if size else ''}"
+    return f"FOLDER  (its images{size}, {batch} at a time)"
 
 
 def _answer(manifest: Manifest) -> str:

@@ -306,5 +306,6 @@ def test_the_command_exports_with_a_camera_and_says_so(
     found = CliRunner().invoke(command, asked)
     assert found.exit_code == 0, found.output
     assert "takes a camera's frames as they are: 64 wide, 48 high, BGR" in " ".join(found.output.split())
+    assert "IMAGE (64 by 48)" in " ".join(found.output.split())
     manifest = json.loads(next(tmp_path.glob("*/manifest.json")).read_bytes())
     assert manifest["camera"] == {"height": 48, "width": 64, "channels": "bgr"}

@@ -148,6 +148,10 @@ class Golden(BundleReader):
             np.array_equal(array, array)
 
 
+class GoldenFrames(Golden):
+    options: dict[str, Any] = {"camera": seeds.CAMERA}  # noqa: RUF012 - as above
+
+
 def _mutate_array(rng: random.Random, content: bytes) -> bytes:
     """Another header of an array, which is a Python literal, or blind damage."""
     if rng.random() < 0.5:
@@ -312,6 +316,16 @@ class Manifest(BundleReader):
             policy.act(self._frame)
 
 
+class CameraManifest(Manifest):
+    """The same of a bundle that takes a camera's frames as they are, of the size of those given here."""
+
+    options: dict[str, Any] = {"camera": seeds.CAMERA}  # noqa: RUF012 - as above
+
+    def prepare(self) -> None:
+        BundleReader.prepare(self)
+        self._frame = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+
+
 class SideFiles(BundleReader):
     """What lies beside a plan, the plan's header, and the caches of TensorRT."""
 
@@ -385,12 +399,14 @@ READERS: dict[str, type[Reader]] = {
     "safetensors": Safetensors,
     "settings": Settings,
     "golden": Golden,
+    "golden-frames": GoldenFrames,
     "graph": Graph,
     "packed": Packed,
     "parts": Parts,
     "tokenizer": Tokenizer,
     "images": Images,
     "manifest": Manifest,
+    "camera-manifest": CameraManifest,
     "side-files": SideFiles,
     "reports": Reports,
     "hdf5": Hdf5,

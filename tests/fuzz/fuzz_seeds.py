@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from vla_edge.runtime.bundle.manifest import Camera
+
 _RESULTS = Path(__file__).parents[2] / "bench" / "results"
 _KEPT = Path(__file__).parents[1] / "runtime" / "bundle" / "kept"
 
@@ -68,6 +70,9 @@ def tiny_checkpoint(folder: Path, layout: str = "pure") -> Path:
     write_sample(path, sample_of(layout, form))  # type: ignore[arg-type]
     write_tokenizer(folder / "tokenizer")
     return path
+
+
+CAMERA = Camera(height=48, width=64, channels="bgr")
 
 
 def tiny_bundle(folder: Path, layout: str = "pure", **options: Any) -> Path:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from vla_edge.runtime import Controller, ControllerOptions, Policy
 from vla_edge.runtime.batch import BatchPolicy
+from vla_edge.runtime.bundle.manifest import Camera
+from vla_edge.runtime.camera_frame import FrameWriter
 from vla_edge.runtime.errors import ImageError, InputError
 
 Make = Callable[..., Path]
@@ -204,3 +209,33 @@ def test_another_size_stops_the_robot(policy: Policy, frame: np.ndarray) -> None
     command = controller.step(frame[:, :60])
     assert command.stopped
     assert "the frame is 60 pixels wide and 48 high" in command.reason
+
+
+SHAPES = st.sampled_from([(9, 11, 3), (1, 9, 11, 3), (9, 11), (9, 11, 4), (3, 9, 11), (11, 9, 3), (9, 12, 3)])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    shape=SHAPES,
+    dtype=st.sampled_from([np.uint8, np.int8, np.uint16, np.float32, np.bool_]),
+    flips=st.tuples(st.sampled_from([1, -1]), st.sampled_from([1, -1]), st.sampled_from([1, -1])),
+    channels=st.sampled_from(["rgb", "bgr"]),
+    seed=st.integers(0, 1 << 16),
+)
+def test_whatever_array_is_given_it_is_in_the_engine_byte_for_byte_or_refused(
+    shape: tuple[int, ...], dtype: Any, flips: tuple[int, int, int], channels: Any, seed: int
+) -> None:
+    writer = FrameWriter(Camera(height=9, width=11, channels=channels))
+    out = np.full((1, 9, 11, 3), 7, np.uint8)
+    frame = np.random.default_rng(seed).integers(0, 256, shape).astype(dtype)
+    if frame.ndim == 3:
+        frame = frame[:: flips[0], :: flips[1], :: flips[2]]
+    taken = frame.shape == (9, 11, 3) and frame.dtype == np.uint8
+    if taken:
+        writer(frame, out)
+        assert np.array_equal(out[0], frame)
+        return
+    with pytest.raises(ImageError) as raised:
+        writer(frame, out)
+    assert raised.value.hint
+    assert (out == 7).all()

@@ -63,10 +63,11 @@ lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff format --check .
 
 # Type checkers do not see through the editable mapping of folders to packages: check an installed copy.
-types: $(STAMP) ## mypy over an installed copy
+types: $(STAMP) ## mypy over an installed copy, and the examples
 	rm -rf build/typecheck build/lib && mkdir -p build/typecheck
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target build/typecheck .
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --python-executable $(abspath $(BIN))/python -p vla_edge
+	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --python-executable $(abspath $(BIN))/python $(wildcard $(CURDIR)/examples/*/*.py)
 
 check: lint types test ## everything that CI runs
 

@@ -92,7 +92,8 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("port", type=int, help="of the datagrams, on this machine")
 parser.add_argument("--attempts", type=int, default=5, help="crashes in a row after which it gives up (5)")
 parser.add_argument("command", nargs="+", help="of the policy, after --")
-given, children = parser.parse_args(), []
+given = parser.parse_args()
+children: list[subprocess.Popen[bytes]] = []
 try:
     try:
         with stop_on_exit(

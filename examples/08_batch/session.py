@@ -22,9 +22,9 @@ def main() -> None:
         rows = [at % max(1, len(known)) for at in range(manifest.batch)]  # which instruction, for each row
         for tensor in manifest.inputs:
             buffer = session.inputs[tensor.name]  # the engine's own memory
-            buffer.fill(
-                prompt.pad_id if tensor.role == "token_ids" else 0
-            )  # zeros: state at an episode's start
+            buffer.fill(0)  # also state, at an episode's start
+            if prompt and tensor.role == "token_ids":
+                buffer.fill(prompt.pad_id)
             for row, chosen in enumerate(rows):
                 if tensor.role == "pixels":
                     write_pixels(given.image, buffer[row])
@@ -37,9 +37,8 @@ def main() -> None:
                 elif tensor.role != "state":  # a frame as it is, where the bundle has a camera
                     parser.exit(2, f"this example does not feed inputs of role {tensor.role}\n")
         session.run()
-        output = session.outputs[manifest.actions.name][
-            :, 0
-        ]  # float32 [batch, components], of the first step
+        # float32 [batch, components], of the first step
+        output = session.outputs[manifest.actions.name][:, 0]
     command = output.astype(np.float64) * action.scale + action.offset
     if not np.isfinite(command).all():  # policies check it; here nobody else does
         parser.exit(1, "the engine returned an action that is not finite\n")

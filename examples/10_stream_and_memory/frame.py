@@ -18,11 +18,12 @@ def camera(into: np.ndarray, at: int) -> None:
 
 
 def main(owned: ExitStack) -> None:
+    gpu, stream = None, 0
     try:
         gpu = open_device()
     except EngineError as error:
         print(f"no GPU: {error.problem} Running on the CPU: no stream, the same memory.")
-        gpu, stream = None, 0
+    if gpu is None:
         policy = owned.enter_context(Policy.load(given.bundle, backend="onnxruntime"))
     else:
         owned.callback(gpu.close)

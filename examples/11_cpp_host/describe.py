@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,9 @@ def words(*parts: object) -> str:
 
 
 def lines(policy: Policy, frame_file: Path) -> list[str]:
-    manifest, plan = policy.manifest, policy.session.plan  # its hash, its machine and its gates were checked
-    action, written = manifest.action, {}
+    session: Any = policy.session  # TensorRT's: the plan's hash, its machine and its gates were checked
+    manifest, plan, written = policy.manifest, session.plan, dict[str, str]()
+    action = manifest.action
     for kind, tensors in (
         ("input", manifest.inputs),
         ("output", manifest.outputs),

@@ -40,9 +40,7 @@ def main(owned: ExitStack) -> None:
         print("frame in the engine's memory:", *(f"{value:+.3f}" for value in policy.act(frame).values))
         if gpu is not None:
             gpu.copy_to_device(decoded, frame, stream)
-            gpu.copy_to_host(
-                frame, decoded, stream
-            )  # queued; act() comes after it on the stream, without a wait
+            gpu.copy_to_host(frame, decoded, stream)  # queued; act() comes behind it, without a wait
             print("frame from the device:       ", *(f"{value:+.3f}" for value in policy.act(frame).values))
     print(policy.identity, policy.identity.provider)
 

@@ -1,0 +1,365 @@
+"""The round trip on DDS: frames out, velocities in, and how long a robot moves on when its camera is lost.
+
+    python -m vla_edge.bench.proof.dds BUNDLE --seconds 30
+
+`vla-node` runs as a process of its own, on loopback; this process is camera, operator and base. It publishes JPEGs and
+takes the time from handing a frame to DDS until its velocity is there: the frame's stamp comes back in the node's
+result, right behind the velocity. Frames that the node replaced by newer ones have no command.
+
+Then the camera is lost, sends a damaged JPEG, and the node is told to end: the time to the first zero velocity, and
+every moving one after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from msgspec import Struct
+
+from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
+from vla_edge.runtime.command.extras import require
+from vla_edge.runtime.command.finite import FiniteFloat
+from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.errors import VlaError
+
+if TYPE_CHECKING:
+    from .dds_world import World
+
+CAMERA_MS = 500.0
+SIZES = ((640, 480), (1280, 720))
+_TIMES = 5  # that the camera is lost
+_WATCHED_S = 0.5
+_SETTLE_S = 1.0
+_SLACK_MS = 150.0  # of a busy machine
+_DAMAGED = b"\xff\xd8\xff\xe0 no picture"
+
+
+class Trip(Struct, frozen=True, kw_only=True):
+    """Of frames of one size.
+
+    Attributes:
+        width, height: pixels.
+        frame_bytes: of a JPEG, about.
+        frames, commands: that were published, and those of them that got a command.
+        velocity_hz: velocities per second, repeated ones too.
+        p50_ms, p99_ms: from handing the frame to DDS to having its velocity.
+        node_p50_ms, node_p99_ms: of these, from the frame's arrival in the node to its command.
+        longest_gap_ms: between two velocities.
+    """
+
+    width: int
+    height: int
+    frame_bytes: int
+    frames: int
+    commands: int
+    velocity_hz: float
+    p50_ms: float
+    p99_ms: float
+    node_p50_ms: float
+    node_p99_ms: float
+    longest_gap_ms: float
+
+
+class Stop(Struct, frozen=True, kw_only=True):
+    """Of one way to end the frames.
+
+    Attributes:
+        times: that it was tried.
+        stop_ms: to the first zero velocity, the longest.
+        limit_ms: that it has to keep.
+        moving_after: velocities after that, which moved.
+    """
+
+    times: int
+    stop_ms: float
+    limit_ms: float
+    moving_after: int
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What was found; `failures` in words, none where nothing was."""
+
+    bundle: str
+    rate_hz: float
+    camera_hz: float
+    trips: list[Trip]
+    stops: dict[str, Stop]
+    failures: list[str]
+
+
+def run(
+    bundle: Path, seconds: float, rate_hz: float, camera_hz: float, deadline_ms: float, times: int = _TIMES
+) -> Report:
+    """Drive on frames of each size for so long, then stop it in each way, so often.
+
+    Raises:
+        VlaError: the node does not run, or does not move.
+    """
+    from .dds_world import World
+
+    with _alone(), contextlib.closing(World()) as world, _node(bundle, rate_hz, deadline_ms) as process:
+        if not world.wait_for(lambda: world.heard.status or process.poll() is not None):
+            raise VlaError("the node says nothing.", "Run vla-node on the bundle to see why.")
+        if process.poll() is not None:
+            raise VlaError("the node has ended.", "What it said stands above.")
+        trips = [_trip(world, size, seconds, camera_hz) for size in SIZES]
+        stops = _stops(world, process, rate_hz, camera_hz, times)
+    return judge(Report(
+        bundle=bundle.name, rate_hz=rate_hz, camera_hz=camera_hz, trips=trips, stops=stops, failures=[]
+    ))  # fmt: skip
+
+
+def judge(report: Report) -> Report:
+    """The same with what failed."""
+    failures = [
+        f"{trip.width}x{trip.height}: {trip.velocity_hz:.1f} velocities per second"
+        for trip in report.trips
+        if trip.velocity_hz < 0.9 * report.rate_hz
+    ]
+    for name, stop in report.stops.items():
+        if stop.stop_ms > stop.limit_ms:
+            failures.append(f"{name}: zero after {stop.stop_ms:.0f} ms, {stop.limit_ms:.0f} ms are allowed")
+        if stop.moving_after:
+            failures.append(f"{name}: {stop.moving_after} velocities moved after zero")
+    return Report(
+        **{name: getattr(report, name) for name in report.__struct_fields__} | {"failures": failures}
+    )
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    from .dds_world import loopback_alone
+
+    before = dict(os.environ)
+    os.environ.update(loopback_alone())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _node(bundle: Path, rate_hz: float, deadline_ms: float) -> Iterator[subprocess.Popen[bytes]]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "node.yaml"
+        values = {"rate_hz": rate_hz, "deadline_ms": deadline_ms, "camera_ms": CAMERA_MS}
+        lines = [f"    {name}: {float(value)!r}\n" for name, value in values.items()]
+        file.write_text("vla_edge:\n  ros__parameters:\n" + "".join(lines), encoding="utf-8")
+        command = [sys.executable, "-m", "vla_edge.runtime.ros2.cli", str(bundle), "--params", str(file)]
+        with subprocess.Popen(command) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def _set_off(world: World, scenes: list[bytes], camera_hz: float) -> None:
+    """Moving, whatever was before."""
+    world.say("reset")
+    with world.filming(scenes, camera_hz):
+        ready = world.wait_for(lambda: world.heard.status.get("state") == "stopped")
+        world.say("start")
+        if not (ready and world.wait_for(lambda: world.moves)):
+            raise VlaError(
+                f"the node does not move: {world.heard.status.get('reason')}", "Give a longer deadline."
+            )
+
+
+def _trip(world: World, size: tuple[int, int], seconds: float, camera_hz: float) -> Trip:
+    from .dds_world import pictures
+
+    scenes = pictures(*size)
+    _set_off(world, scenes, camera_hz)
+    world.film(scenes, camera_hz, _SETTLE_S)
+    heard = world.heard
+    begin_s = time.monotonic()
+    end_s = world.film(scenes, camera_hz, seconds)
+    time.sleep(_WATCHED_S / 2)  # for what is under way
+    shown = {stamp: at_s for stamp, at_s in heard.shown.items() if begin_s <= at_s <= end_s}
+    answered = [(heard.commands[stamp], at_s) for stamp, at_s in shown.items() if stamp in heard.commands]
+    if not answered:
+        raise VlaError(f"no frame of {size[0]}x{size[1]} got a command: {heard.status.get('reason')}")
+    came_s = [at_s for at_s, _ in heard.velocities if begin_s <= at_s <= end_s]
+    whole = np.percentile([(came - at_s) * 1e3 for (came, _), at_s in answered], (50, 99))
+    inside = np.percentile([latency_ms for (_, latency_ms), _ in answered], (50, 99))
+    return Trip(
+        width=size[0],
+        height=size[1],
+        frame_bytes=sum(map(len, scenes)) // len(scenes),
+        frames=len(shown),
+        commands=len(answered),
+        velocity_hz=len(came_s) / (end_s - begin_s),
+        p50_ms=float(whole[0]),
+        p99_ms=float(whole[1]),
+        node_p50_ms=float(inside[0]),
+        node_p99_ms=float(inside[1]),
+        longest_gap_ms=float(np.diff(came_s).max(initial=0.0)) * 1e3,
+    )
+
+
+def _stops(
+    world: World, process: subprocess.Popen[bytes], rate_hz: float, camera_hz: float, times: int
+) -> dict[str, Stop]:
+    from .dds_world import pictures
+
+    scenes = pictures(*SIZES[0])
+    tick_ms = 1e3 / rate_hz
+    lost, damaged = [], []
+    for _ in range(times):
+        _set_off(world, scenes, camera_hz)
+        lost.append(_until_zero(world, world.film(scenes, camera_hz, _WATCHED_S), scenes, camera_hz))
+    for _ in range(times):
+        _set_off(world, scenes, camera_hz)
+        world.film(scenes, camera_hz, _WATCHED_S)
+        damaged_s = time.monotonic()
+        world.show(_DAMAGED)
+        damaged.append(_until_zero(world, damaged_s, scenes, camera_hz))
+    _set_off(world, scenes, camera_hz)
+    world.film(scenes, camera_hz, _WATCHED_S)
+    ended_s = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    ended = [_until_zero(world, ended_s, scenes, camera_hz)]
+    return {
+        "camera lost": _stop(lost, CAMERA_MS + tick_ms + _SLACK_MS),
+        "JPEG damaged": _stop(damaged, tick_ms + _SLACK_MS),
+        "SIGTERM": _stop(ended, tick_ms + _SLACK_MS),
+    }
+
+
+def _until_zero(world: World, since_s: float, scenes: list[bytes], camera_hz: float) -> tuple[float, int]:
+    """Milliseconds to the first zero velocity, and how many moved after it, though frames come again."""
+    velocities = world.heard.velocities
+    world.wait_for(lambda: any(at_s >= since_s and not moves for at_s, moves in list(velocities)))
+    world.film(scenes, camera_hz, _WATCHED_S)
+    zero_s = next((at_s for at_s, moves in velocities if at_s >= since_s and not moves), float("inf"))
+    return (zero_s - since_s) * 1e3, sum(moves for at_s, moves in velocities if at_s > zero_s)
+
+
+def _stop(found: Sequence[tuple[float, int]], limit_ms: float) -> Stop:
+    return Stop(
+        times=len(found),
+        stop_ms=max(stop_ms for stop_ms, _ in found),
+        limit_ms=limit_ms,
+        moving_after=sum(moved for _, moved in found),
+    )
+
+
+def _print(report: Report) -> None:
+    first, lost = report.trips[0], report.stops["camera lost"]
+    after = sum(stop.moving_after for stop in report.stops.values())
+    click.echo(
+        f"A frame of {first.width}x{first.height} becomes a velocity in {first.p50_ms:.0f} ms (p99 "
+        f"{first.p99_ms:.0f}); a lost camera stops it within {lost.stop_ms:.0f} ms; {after} moved after a stop."
+    )
+    click.echo(f"{report.bundle}: {report.rate_hz:g} Hz, camera {report.camera_hz:g} Hz, on loopback")
+    columns = (
+        "frames",
+        "JPEG, kB",
+        "velocities",
+        "p50, ms",
+        "p99, ms",
+        "in the node",
+        "p99",
+        "longest gap, ms",
+    )
+    click.echo(f"{'':<12}" + "".join(f"{column:>{len(column) + 2}}" for column in columns))
+    for trip in report.trips:
+        values = (
+            f"{trip.commands}/{trip.frames}",
+            f"{trip.frame_bytes / 1e3:.0f}",
+            f"{trip.velocity_hz:.1f}/s",
+            f"{trip.p50_ms:.1f}",
+            f"{trip.p99_ms:.1f}",
+            f"{trip.node_p50_ms:.1f}",
+            f"{trip.node_p99_ms:.1f}",
+            f"{trip.longest_gap_ms:.0f}",
+        )
+        row = "".join(f"{value:>{len(column) + 2}}" for value, column in zip(values, columns, strict=True))
+        click.echo(f"{f'{trip.width}x{trip.height}':<12}{row}")
+    for name, stop in report.stops.items():
+        click.echo(
+            f"{name:<12}  {stop.times} times, zero after {stop.stop_ms:.0f} ms at most, {stop.limit_ms:.0f} allowed; "
+            f"{stop.moving_after} moved after"
+        )
+    for failure in report.failures:
+        click.echo(f"FAILED: {failure}", err=True)
+
+
+@click.command(context_settings=COMMAND_SETTINGS)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--seconds",
+    type=FiniteFloat(min=0.5),
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Of driving on frames of each size.",
+)
+@click.option(
+    "--rate",
+    "rate_hz",
+    type=FiniteFloat(min=1, max=200),
+    default=10.0,
+    show_default=True,
+    metavar="HZ",
+    help="Velocities per second.",
+)
+@click.option(
+    "--camera-rate",
+    "camera_hz",
+    type=FiniteFloat(min=4, max=200),
+    default=30.0,
+    show_default=True,
+    metavar="HZ",
+    help="Frames per second.",
+)
+@click.option(
+    "--deadline",
+    "deadline_ms",
+    type=FiniteFloat(min=1),
+    default=1000.0,
+    show_default=True,
+    metavar="MS",
+    help="Of the node.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def command(
+    bundle: Path, seconds: float, rate_hz: float, camera_hz: float, deadline_ms: float, as_json: bool
+) -> int:
+    """Time a node on DDS, from the frame to its velocity, and to the stop when the camera is lost.
+
+    On loopback, between two processes. Exit code 1 when a stop came too late, anything moved after it, or velocities
+    came too seldom.
+
+    \b
+    Examples:
+      python -m vla_edge.bench.proof.dds engines/pure-fp16 --seconds 30
+    """
+    require("ros2", "cyclonedds")
+    report = run(bundle, seconds, rate_hz, camera_hz, deadline_ms)
+    if as_json:
+        click.echo(json_text(report))
+    else:
+        _print(report)
+    return 1 if report.failures else 0
+
+
+def main() -> None:
+    """Entry point."""
+    run_command(command)
+
+
+if __name__ == "__main__":
+    main()

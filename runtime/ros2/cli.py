@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     default=None,
     help="Drive as soon as there are frames, without waiting for start.  [default: as FILE says, else wait]",
 )
+@click.option(
+    "--transport",
+    type=click.Choice(["dds", "rclpy"]),
+    default="dds",
+    show_default=True,
+    help="dds needs no ROS; rclpy is ROS' own, and was not run yet.",
+)
 @engine_options
 @verbose_option
 @click.version_option(VERSION, prog_name="vla-node")
@@ -52,13 +59,14 @@ def command(
     params_file: Path | None,
     remaps: tuple[str, ...],
     autostart: bool | None,
+    transport: str,
     engine: EngineArguments,
 ) -> int:
     """Drive /cmd_vel by the policy in BUNDLE, on what comes on /camera/image/compressed.
 
-    It speaks to ROS 2's nodes straight on DDS; ROS itself need not be installed. Where it is, `ros2 launch
-    vla_edge_ros` runs the same node on rclpy. It waits until "start" comes on /mobile_vla/system_control; "stop"
-    stops, and so does any fault, until "reset" and "start". The first velocity and the last one are zero.
+    It speaks to ROS 2's nodes straight on DDS; ROS itself need not be installed. It waits until "start" comes on
+    /mobile_vla/system_control; "stop" stops, and so does any fault, until "reset" and "start". The first velocity and
+    the last one are zero.
 
     The domain is that of ROS_DOMAIN_ID; ROS_LOCALHOST_ONLY and CYCLONEDDS_URI are heeded. The exit code is 1 when a
     fault has ended it.
@@ -70,7 +78,8 @@ def command(
       ros2 topic pub --once /mobile_vla/system_control \\
         std_msgs/msg/String 'data: start'
     """
-    require("ros2", "cyclonedds")
+    if transport == "dds":
+        require("ros2", "cyclonedds")
     from .parameters import NodeParameters, read_parameters
     from .topics import Topics, remapped
 
@@ -78,8 +87,13 @@ def command(
     if autostart is not None:
         parameters = replace(parameters, autostart=autostart)
     topics = remapped(Topics(), remaps)
-    health = _driven(_bundle(bundle, parameters), engine, parameters, topics)
-    return _code(health)
+    folder = _bundle(bundle, parameters)
+    if transport == "dds":
+        return _code(_driven(folder, engine, parameters, topics))
+    from .ros.arguments import ros_arguments
+    from .ros.start import start
+
+    return start(ros_arguments(folder, params_file, remaps, parameters.autostart), engine, begin=True)
 
 
 def _bundle(given: Path | None, parameters: NodeParameters) -> Path:

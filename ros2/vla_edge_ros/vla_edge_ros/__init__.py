@@ -1,0 +1,1 @@
+"""What `ros2 run` finds; the node itself is in vla_edge.runtime.ros2."""

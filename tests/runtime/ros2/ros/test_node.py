@@ -218,7 +218,7 @@ def test_a_parameter_of_another_type_is_told(ros: fake_ros.Ros) -> None:
     from vla_edge.runtime.ros2.ros.node import drive_in_ros
 
     ros.overrides["rate_hz"] = 10
-    with pytest.raises(InputError, match="ROS refuses its arguments or a parameter: .*InvalidParameterType"):
+    with pytest.raises(InputError, match=r"ROS refuses its arguments or a parameter: .*InvalidParameterType"):
         drive_in_ros([], {}, begin=True)
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.files.atomic import staging_file, sync_folder
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.replay.against import Other
 from vla_edge.runtime.replay.steps import Seen, Step
+from vla_edge.runtime.show.jpeg import jpeg
 
 if TYPE_CHECKING:
     import rerun
@@ -65,7 +64,7 @@ class _Log:
             recording.set_time("time", duration=step.time_s)
         if step.step == 0 and step.instruction:
             recording.log([episode, "instruction"], rerun.TextDocument(one_line(step.instruction)))
-        image = rerun.EncodedImage(contents=_jpeg(frame), media_type="image/jpeg")
+        image = rerun.EncodedImage(contents=jpeg(frame, LONGEST_PX, QUALITY), media_type="image/jpeg")
         recording.log([episode, "camera"], image)
         against = self._against(step)
         for what, values in (("driven", step.recorded), ("predicted", step.predicted), ("against", against)):
@@ -75,11 +74,3 @@ class _Log:
     def _against(self, step: Step) -> tuple[float, ...] | None:
         theirs = self._other.get(step.episode)
         return None if theirs is None or step.step >= len(theirs) else tuple(theirs[step.step].tolist())
-
-
-def _jpeg(frame: np.ndarray) -> bytes:
-    image = Image.fromarray(np.ascontiguousarray(frame))
-    image.thumbnail((LONGEST_PX, LONGEST_PX))
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=QUALITY)
-    return out.getvalue()

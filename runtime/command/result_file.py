@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -110,6 +110,25 @@ class _Counted:
         end = getattr(self._write, "close", None)
         if end is not None:
             end()
+
+
+def value_columns(names: Sequence[str], units: Sequence[str], others: Collection[str]) -> list[str]:
+    """Columns of a CSV for the components of an action, each with its unit, as `linear_x_mps`.
+
+    Args:
+        names, units: of the components.
+        others: columns beside them.
+
+    Raises:
+        InputError: two columns would have one name, and a reader one of them.
+    """
+    columns = [f"{name}_{unit.replace('/', 'p')}" for name, unit in zip(names, units, strict=True)]
+    if twice := [name for name in columns if name in others or columns.count(name) > 1]:
+        raise InputError(
+            f"two columns of a CSV would be named {twice[0]!r}: the action's components are called so.",
+            "Write .jsonl instead.",
+        )
+    return columns
 
 
 def safe_cell(text: str) -> str:

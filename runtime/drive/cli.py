@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +16,6 @@ from vla_edge.runtime.command.console import (
     verbose_option,
 )
 from vla_edge.runtime.command.finite import FiniteFloat
-from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.command.result_file import check_output, result_file
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
 from vla_edge.runtime.version import VERSION
 
@@ -26,9 +24,17 @@ if TYPE_CHECKING:
     from vla_edge.runtime.control.loop.health import Health
     from vla_edge.runtime.control.loop.options import RunOptions
     from vla_edge.runtime.policy import Policy
+    from vla_edge.runtime.show.places import Place
+    from vla_edge.runtime.show.show import Show
 
 
 _Milliseconds = FiniteFloat(min=0, min_open=True)
+
+
+def _place(_context: click.Context, _option: click.Parameter, said: str | None) -> Place | None:
+    from vla_edge.runtime.show.places import place_of
+
+    return None if said is None else place_of(said)
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
@@ -111,8 +117,18 @@ _Milliseconds = FiniteFloat(min=0, min_open=True)
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write each command to FILE: .jsonl or .ndjson. It appears at the end; of a run that a signal or an error "
-    "ends it is kept in FILE.partial.",
+    help="Write each command to FILE: .csv, .jsonl or .ndjson. It appears at the end; of a run that a signal or an "
+    "error ends it is kept in FILE.partial.",
+)
+@click.option(
+    "--show",
+    is_flag=False,
+    flag_value="viewer",
+    metavar="[PLACE]",
+    callback=_place,
+    is_eager=True,  # a bundle that was taken for a place is told before it is missed
+    help="Show frames, commands and latency in the Rerun viewer (extra: rerun): alone, it is opened here; FILE.rrd, "
+    "to look at later (15 MB a minute); rerun+http://HOST:9876, where `rerun` runs on a machine with a screen.",
 )
 @engine_options
 @verbose_option
@@ -128,6 +144,7 @@ def command(
     camera_size: str | None,
     metrics_port: int | None,
     output: Path | None,
+    show: Place | None,
     engine: EngineArguments,
     **loop: Any,
 ) -> int:
@@ -149,9 +166,10 @@ def command(
     from vla_edge.runtime.control.warm_policy import warm_policy
 
     from .cameras import in_order, open_camera
+    from .output_file import check_output
 
     if output:
-        check_output(output, _WRITERS)
+        check_output(output)
     eye = open_camera(camera, rate_hz, camera_size, Bundle.open(bundle, "size").manifest.camera)
     with warm_policy(bundle, engine) as policy:
         from vla_edge.runtime.control.controller import Controller, ControllerOptions
@@ -160,8 +178,13 @@ def command(
         text = (instruction or eye.instruction) if policy.instructions else None
         options = _run_options(policy, text, **loop)
         held_ms = 2 * deadline_ms if hold_ms is None else hold_ms
-        with _outputs(controller, policy, robot, held_ms, output, metrics_port) as send:
-            health = controller.run(in_order(eye, policy), send, rate_hz, options)
+        about = (f"camera: {camera}, robot: {robot}",)
+        with (
+            _shown(show, controller, policy, deadline_ms, about) as looker,
+            _outputs(controller, policy, robot, held_ms, output, metrics_port, looker) as send,
+        ):
+            seen = eye if looker is None else looker.watching(eye)
+            health = controller.run(in_order(seen, policy), send, rate_hz, options)
     return _code(health)
 
 
@@ -181,6 +204,24 @@ def _run_options(
 
 
 @contextlib.contextmanager
+def _shown(
+    place: Place | None, controller: Controller, policy: Policy, deadline_ms: float, about: tuple[str, ...]
+) -> Iterator[Show | None]:
+    """What shows the drive, if that is wanted."""
+    if place is None:
+        yield None
+        return
+    from vla_edge.runtime.show.show import Drive, Show
+
+    action, engine = policy.manifest.action, policy.identity
+    about = (f"bundle: {policy.manifest.name}, engine: {engine.backend} on {engine.device}", *about)
+    drive = Drive(action.names, action.units, action.limit, deadline_ms, about)
+    with Show(place, drive, controller.health, lambda text: click.echo(f"\n{text}", err=True)) as show:
+        yield show
+    click.echo(show.summary(), err=True)
+
+
+@contextlib.contextmanager
 def _outputs(
     controller: Controller,
     policy: Policy,
@@ -188,10 +229,12 @@ def _outputs(
     hold_ms: float,
     output: Path | None,
     metrics_port: int | None,
+    show: Show | None,
 ) -> Iterator[Any]:
     """Where commands go, and who is told of them."""
     from .keyboard import reset_on_enter
     from .metrics import served
+    from .output_file import result_file
     from .robots import open_robot
     from .screen import Screen
     from .watching import Watched
@@ -201,27 +244,18 @@ def _outputs(
     with (
         contextlib.closing(open_robot(robot, action.names, action.units, hold_ms)) as wheels,
         served(metrics_port, controller.health),
-        result_file(output, _WRITERS) as write,
+        result_file(output, action) as write,
         contextlib.ExitStack() as stack,
     ):
         stack.callback(screen.end)
-        watched = stack.enter_context(Watched(wheels, write, screen))
+        seen = (show.sent,) if show else ()
+        watched = stack.enter_context(Watched(wheels, write, screen, *seen))
         yield watched
         stack.close()
         if watched.error is not None:
             raise watched.error
         if watched.dropped:
             click.echo(f"{watched.dropped} commands were not written: the disk was too slow.", err=True)
-
-
-def _json_lines(file: IO[str]) -> Callable[[Any], None]:
-    def write(sent: Any) -> None:
-        file.write(json_text(sent.as_fields(), indent=None) + "\n")
-
-    return write
-
-
-_WRITERS = {".jsonl": _json_lines, ".ndjson": _json_lines}
 
 
 def _code(health: Health) -> int:

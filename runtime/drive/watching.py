@@ -44,6 +44,7 @@ class Watched:
         robot: gets each command first.
         write: called with each `Sent`, by the other thread.
         redraw: called ten times a second with the latest one, by the other thread.
+        show: called with each as well, also where none can be written; must not wait.
 
     Attributes:
         dropped: commands that were not written, since the file was too slow.
@@ -51,9 +52,13 @@ class Watched:
     """
 
     def __init__(
-        self, robot: Robot, write: Callable[[Sent], object], redraw: Callable[[Sent], object]
+        self,
+        robot: Robot,
+        write: Callable[[Sent], object],
+        redraw: Callable[[Sent], object],
+        show: Callable[[Sent], object] = lambda sent: None,
     ) -> None:
-        self._robot, self._write, self._redraw = robot, write, redraw
+        self._robot, self._write, self._redraw, self._show = robot, write, redraw, show
         self._waiting: deque[Sent] = deque()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="watching", daemon=True)
@@ -92,6 +97,7 @@ class Watched:
         latest = None
         while self._waiting:
             latest = self._waiting.popleft()
+            self._show(latest)
             if self.error is None:
                 self._write_one(latest)
         return latest

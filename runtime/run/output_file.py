@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from vla_edge.runtime.command import result_file as files
 from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.command.result_file import safe_cell
-from vla_edge.runtime.errors import ImageError, InputError
+from vla_edge.runtime.command.result_file import safe_cell, value_columns
+from vla_edge.runtime.errors import ImageError
 
 from .images import Result
 
@@ -58,20 +58,10 @@ def _json_lines(file: IO[str], action: ActionSpec) -> Write:
 
 
 def _csv(file: IO[str], action: ActionSpec) -> Write:
-    """A row an image; the columns are the same for all. Of a policy of several steps the command now.
-
-    Raises:
-        InputError: two columns would have one name, and a reader one of them.
-    """
-    values = [
-        f"{name}_{unit.replace('/', 'p')}" for name, unit in zip(action.names, action.units, strict=True)
-    ]
-    columns = ["image", "instruction", *values, "clamped", "held", "total_ms", "error"]
-    if twice := [column for column in values if columns.count(column) > 1]:
-        raise InputError(
-            f"two columns of a CSV would be named {twice[0]!r}: the action's components are called so.",
-            "Write .jsonl instead.",
-        )
+    """A row an image; the columns are the same for all. Of a policy of several steps the command now."""
+    first, last = ("image", "instruction"), ("clamped", "held", "total_ms", "error")
+    values = value_columns(action.names, action.units, {*first, *last})
+    columns = [*first, *values, *last]
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writerow({column: safe_cell(column) for column in columns})
 

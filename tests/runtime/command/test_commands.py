@@ -50,6 +50,7 @@ def test_help_and_version_need_no_extra(command: str, option: str) -> None:
         (["vla-bisect", "BUNDLE"], "onnx and onnxruntime are", "export,onnxruntime"),
         (["vla-run", "BUNDLE", "IMAGE"], "onnxruntime is", "onnxruntime"),
         (["vla-run", "BUNDLE", "EPISODE"], "h5py is", "episodes"),
+        (["vla-drive", "BUNDLE", "--camera", "EPISODE", "--show", "drive.rrd"], "rerun is", "rerun"),
         (["vla-replay", "BUNDLE", "EPISODE"], "h5py is", "episodes"),
         (["vla-replay", "BUNDLE", "EPISODE", "-o", "steps.parquet"], "pyarrow is", "episodes"),
         (["vla-replay", "BUNDLE", "EPISODE", "--page", "page.html"], "jinja2 is", "page"),

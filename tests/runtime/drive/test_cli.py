@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import signal
@@ -69,6 +70,20 @@ def test_a_recording_is_driven_to_its_end_between_two_stops(
     assert any(line.startswith("moving   ") and "m/s" in line and "Hz, " in line for line in shown)
 
 
+def test_a_csv_has_a_row_a_command_with_units_in_its_columns(
+    run: Run, pristine_bundle: Path, frames: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.csv"
+    assert run(pristine_bundle, "--camera", frames, "--rate", 40, "-o", log, *SLOW) == 0
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == "time_s moving linear_x_mps linear_y_mps latency_ms instruction reason".split()
+    assert (rows[0]["moving"], rows[-1]["reason"]) == ("false", "the camera has ended.")
+    moving = [row for row in rows if row["moving"] == "true"]
+    assert moving[0]["instruction"] == "컵까지 가세요"
+    assert all(float(row["latency_ms"]) > 0 and not row["reason"] for row in moving)
+
+
 def test_a_fault_that_stands_at_the_end_is_code_1(
     run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,7 +105,8 @@ def test_one_that_is_to_end_it_ends_it(run: Run, pristine_bundle: Path, frames: 
         (("--camera", "7"), "there is no camera /dev/video7"),
         (("--camera", "FRAMES", "--robot", "serial"), "serial is no robot"),
         (("--camera", "FRAMES", "--rate", "1"), "leaves 1000 ms between two commands"),
-        (("--camera", "FRAMES", "-o", "log.csv"), "give one that ends in .jsonl or .ndjson"),
+        (("--camera", "FRAMES", "-o", "log.txt"), "give one that ends in .csv or .jsonl or .ndjson"),
+        (("--camera", "FRAMES", "--show", "drive.mp4"), "drive.mp4 is no place to show a drive"),
         (("--camera", "FRAMES", "--rate", "nan"), "no finite number"),
         ((), "Missing option '--camera'"),
     ],

@@ -1,0 +1,117 @@
+"""What shows a drive keeps nobody waiting, and grows by nothing, whatever its process does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla_edge.runtime.control.command import stop_for
+from vla_edge.runtime.control.loop.protocols import Captured
+from vla_edge.runtime.drive.watching import Sent
+from vla_edge.runtime.show import show
+from vla_edge.runtime.show.messages import Beginning, Place
+from vla_edge.runtime.show.process import GoneError, ShowProcess
+from vla_edge.runtime.show.show import Drive, Show
+
+DRIVE = Drive(("linear_x",), ("m/s",), (1.0,), 100.0)
+SLEEPS = (sys.executable, "-c", "import time; time.sleep(600)")
+FAILS = (sys.executable, "-c", "import sys; print('\"no disk\"'); sys.exit(1)")
+VANISHES = (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+
+
+class Camera:
+    """Gives the same lively frame without end."""
+
+    def __init__(self, frame: object) -> None:
+        self.frame = frame
+
+    def read(self) -> Captured:
+        return Captured(self.frame, time.monotonic())
+
+
+FRAME = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+
+
+def shown(command: tuple[str, ...], notes: list[str], place: str = "address") -> Show:
+    def start(beginning: Beginning) -> ShowProcess:
+        return ShowProcess(beginning, command)
+
+    return Show(Place(place, "x.rrd"), DRIVE, lambda: None, notes.append, start)  # type: ignore[arg-type]
+
+
+def until_noted(notes: list[str], seen: Camera, showing: Show) -> None:
+    end_s = time.monotonic() + 60
+    while not notes:
+        assert time.monotonic() < end_s
+        seen.read()
+        showing.sent(Sent(time.monotonic(), stop_for(("linear_x",), "a reason.")))
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (SLEEPS, "the viewer is gone: it has taken nothing for 0.3 s."),
+        (FAILS, "the viewer is gone: no disk."),
+        (VANISHES, "the viewer is gone: its process ended with code -9."),
+        (("/nowhere/python",), "the viewer is gone: no process can be started:"),
+    ],
+)
+def test_a_process_that_hangs_or_fails_is_a_note(
+    command: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "PATIENCE_S", 0.3)
+    notes: list[str] = []
+    with shown(command, notes) as showing:
+        until_noted(notes, showing.watching(Camera(FRAME)), showing)
+    assert len(notes) == 1
+    assert notes[0].startswith(words)
+
+
+def test_what_nobody_takes_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "PATIENCE_S", 600)
+    notes: list[str] = []
+    with shown(SLEEPS, notes) as showing:
+        seen = showing.watching(Camera(FRAME))
+        while not showing.dropped_commands:
+            seen.read()
+            for _ in range(1000):
+                showing.sent(Sent(time.monotonic(), stop_for(("linear_x",), "a reason.")))
+            time.sleep(0.01)
+        assert len(showing._commands) <= show._MOST_COMMANDS
+        showing._process._process.kill()  # type: ignore[union-attr]
+    assert showing.frames > showing.shown_frames
+    assert "commands, which nobody took in time" in showing.summary()
+
+
+def test_a_frame_that_is_none_is_noted_and_commands_are_shown(tmp_path: Path) -> None:
+    notes: list[str] = []
+    path = tmp_path / "drive.rrd"
+    with Show(Place("file", str(path)), DRIVE, lambda: None, notes.append) as showing:
+        showing.watching(Camera(np.zeros((3,), np.complex64))).read()
+        showing.sent(Sent(time.monotonic(), stop_for(("linear_x",), "a reason.")))
+    assert notes[0].startswith("frame 1 cannot be shown: ")
+    assert (showing.shown_frames, showing.shown_commands) == (0, 1)
+    assert path.exists()
+
+
+def test_a_file_that_cannot_be_written_ends_the_showing_alone(tmp_path: Path) -> None:
+    notes: list[str] = []
+    (tmp_path / "drive.partial.rrd").mkdir()
+    with Show(Place("file", str(tmp_path / "drive.rrd")), DRIVE, lambda: None, notes.append) as showing:
+        until_noted(notes, showing.watching(Camera(FRAME)), showing)  # type: ignore[arg-type]
+    assert notes[0].startswith("the recording is gone: IsADirectoryError")
+    assert notes[0].endswith("The drive goes on; nothing more is shown.")
+
+
+def test_a_process_that_was_killed_tells_so_at_its_end() -> None:
+    place = Beginning(Place("address", "x"), "r", ("a",), ("m/s",), (1.0,), 100.0, ())
+    started = ShowProcess(place, SLEEPS)
+    started._process.kill()
+    with pytest.raises(GoneError, match="ended with code -9"):
+        started.end()
+    started.kill()

@@ -1,0 +1,39 @@
+"""Recordings for the Rerun viewer, read back by Rerun's own reader."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    """What was logged at one moment: seconds on `time`, the number on `frame`, the first component."""
+
+    time_s: float
+    frame: int | None
+    value: Any
+
+
+def rows_in(path: Path) -> dict[str, list[Row]]:
+    """By entity, in the order of time; what is static is left out."""
+    from rerun.chunk import RrdReader
+
+    found: dict[str, list[Row]] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the footer, which a long recording does without
+        reader = RrdReader(path)
+    for chunk in reader.stream():
+        table = chunk.to_record_batch()
+        names = [name for name in table.schema.names if ":" in name and not name.endswith(":media_type")]
+        text = [name for name in names if name.endswith(":text")]
+        if "time" not in table.schema.names or not names:
+            continue
+        times = [value / 1e9 for value in table.column("time").cast("int64").to_pylist()]
+        numbers = [None] * len(times)
+        if "frame" in table.schema.names:
+            numbers = table.column("frame").to_pylist()
+        values = [value and value[0] for value in table.column((text or names)[0]).to_pylist()]
+        rows = found.setdefault(chunk.entity_path, [])
+        rows += [Row(*row) for row in zip(times, numbers, values, strict=True)]
+    return {entity: sorted(rows, key=lambda row: row.time_s) for entity, rows in found.items()}

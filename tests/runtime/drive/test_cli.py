@@ -77,7 +77,15 @@ def test_a_csv_has_a_row_a_command_with_units_in_its_columns(
     assert run(pristine_bundle, "--camera", frames, "--rate", 40, "-o", log, *SLOW) == 0
     with log.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == "time_s moving linear_x_mps linear_y_mps latency_ms instruction reason".split()
+    assert list(rows[0]) == [
+        "time_s",
+        "moving",
+        "linear_x_mps",
+        "linear_y_mps",
+        "latency_ms",
+        "instruction",
+        "reason",
+    ]
     assert (rows[0]["moving"], rows[-1]["reason"]) == ("false", "the camera has ended.")
     moving = [row for row in rows if row["moving"] == "true"]
     assert moving[0]["instruction"] == "컵까지 가세요"

@@ -1,4 +1,4 @@
-"""`vla-drive --show` as a user runs it: recordings read back, viewers that come and go, and a drive that does not care."""
+"""`vla-drive --show` as a user runs it: recordings read back, viewers that come and go, a drive that goes on."""
 
 from __future__ import annotations
 

@@ -9,10 +9,11 @@ machine's monotonic clock: `{"fault": "nan", "at_s": 12.3}`, `{"reset": "nan", "
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,19 @@ def _tell(**fields: Any) -> None:
     click.echo(json.dumps({**fields, "at_s": time.monotonic()}))
 
 
-def _put_in(faults: Sequence[str], plan: Plan, controller: Controller, rate_hz: float) -> None:
+def _rounds(faults: Sequence[str], seconds: float) -> Iterator[str]:
+    """Each once, and then again and again while there is time."""
+    end_s = time.monotonic() + seconds
+    yield from faults
+    yield from itertools.takewhile(lambda _: time.monotonic() < end_s, itertools.cycle(faults))
+
+
+def _put_in(
+    faults: Sequence[str], seconds: float, plan: Plan, controller: Controller, rate_hz: float
+) -> None:
     """One after another: drive, break, see it stopped, mend, reset."""
-    for fault in faults:
+    done = 0
+    for fault in _rounds(faults, seconds):
         _drive(plan, controller, f"it does not drive before {fault}")
         _tell(fault=fault)
         plan.begin(fault)
@@ -177,7 +188,8 @@ def _put_in(faults: Sequence[str], plan: Plan, controller: Controller, rate_hz: 
         plan.end()
         plan.asked_s = time.monotonic()
         controller.ask_reset()
-    _tell(done=len(faults))
+        done += 1
+    _tell(done=done)
 
 
 def _drive(plan: Plan, controller: Controller, words: str) -> None:
@@ -215,8 +227,13 @@ def _wait(until: Callable[[], bool], words: str) -> None:
     type=click.Choice(FAULTS),
     help=f"In this order: {', '.join(FAULTS)}.",
 )
+@click.option(
+    "--seconds", type=float, default=0.0, help="Round after round for so long. [default: one round]"
+)
 @click.option("--seed", type=int, default=0, help="Of the frames.")
-def command(bundle: Path, port: int, rate_hz: float, faults: tuple[str, ...], seed: int) -> int:
+def command(
+    bundle: Path, port: int, rate_hz: float, faults: tuple[str, ...], seconds: float, seed: int
+) -> int:
     """Drive on BUNDLE for ever, with faults put in.
 
     \b
@@ -229,7 +246,7 @@ def command(bundle: Path, port: int, rate_hz: float, faults: tuple[str, ...], se
         options = ControllerOptions(deadline_ms=DEADLINE_MS, hold_ms=HOLD_MS)
         controller = Controller(Brain(policy, plan), options, plan.clock)
         wheels = Wheels(UdpRobot("127.0.0.1", port, policy.manifest.action.names, HOLD_MS), plan)
-        director = (faults, plan, controller, rate_hz)
+        director = (faults, seconds, plan, controller, rate_hz)
         threading.Thread(target=_put_in, args=director, name="director", daemon=True).start()
         controller.run(Eye(plan, seed), wheels, rate_hz, RunOptions(camera_ms=CAMERA_MS))
     return 0

@@ -44,7 +44,6 @@ _SLACK_MS = 150.0  # of a busy machine
 _QUIET_S = 0.3
 _PATIENCE_S = 120.0
 _BYTES_PER_MIB = 1 << 20
-_CYCLE_S = 1.7  # about, of one fault
 _FLAT_MIB = 8.0
 _JUDGED_S = 60.0  # a shorter life tells nothing of memory
 
@@ -116,22 +115,48 @@ def limit_ms(fault: str, rate_hz: float) -> float:
 def run(bundle: Path, rate_hz: float, minutes: float) -> Report:
     """Break it for so long; 0 minutes: each fault once."""
     began_s = time.monotonic()
-    rounds = math.ceil(minutes * 60 / _CYCLE_S / len(FAULTS)) if minutes else 1
-    planned = list(FAULTS) * rounds
-    share = math.ceil(len(planned) / len(ENDINGS))
-    lives = [
-        _live(bundle, rate_hz, planned[at * share : (at + 1) * share], ending, at)
-        for at, ending in enumerate(ENDINGS)
-    ]
+    with _signals_as_usual():
+        if minutes:
+            share_s = minutes * 60 / len(ENDINGS)
+            lives = [_live(bundle, rate_hz, FAULTS, share_s, ending, at) for at, ending in enumerate(ENDINGS)]
+        else:
+            few = math.ceil(len(FAULTS) / len(ENDINGS))
+            lives = [
+                _live(bundle, rate_hz, FAULTS[at * few : (at + 1) * few], 0.0, ending, at)
+                for at, ending in enumerate(ENDINGS)
+            ]
     return judge(lives, rate_hz, time.monotonic() - began_s)
 
 
-def _live(bundle: Path, rate_hz: float, faults: Sequence[str], ending: str, seed: int) -> Life:
+@contextmanager
+def _signals_as_usual() -> Iterator[None]:
+    """Start the driving process as from a terminal.
+
+    `nohup` and a shell's `&` leave signals ignored; it would inherit that, and rightly not end by them.
+    """
+    ignored = [
+        number
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+        if signal.getsignal(number) == signal.SIG_IGN
+    ]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _live(
+    bundle: Path, rate_hz: float, faults: Sequence[str], seconds: float, ending: str, seed: int
+) -> Life:
     life = Life(ending=ending)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
         wire.bind(("127.0.0.1", 0))
         wire.settimeout(0.02)
         options = ["--port", str(wire.getsockname()[1]), "--rate", str(rate_hz), "--seed", str(seed)]
+        options += ["--seconds", str(seconds)]
         for fault in faults:
             options += ["--fault", fault]
         with _process([str(bundle), *options], with_parent=ending == "parent killed") as (
@@ -330,7 +355,7 @@ def _print(report: Report) -> None:
     type=FiniteFloat(min=0),
     default=0.0,
     metavar="M",
-    help="About how long. [default: each fault once, half a minute]",
+    help="How long. [default: each fault once, half a minute]",
 )
 @click.option(
     "--rate",

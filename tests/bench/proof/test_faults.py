@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,23 @@ from vla_edge.bench.proof.fault_drive import FAULTS
 from vla_edge.bench.proof.faults import ENDINGS, Life, judge, run
 
 
+@pytest.fixture
+def started_by_nohup() -> Iterator[None]:
+    """Its children inherit that SIGHUP and SIGINT are ignored, as of a job in a shell's background."""
+    earlier = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGINT)}
+    yield
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("started_by_nohup")
 def test_nothing_moves_after_any_fault(bundle_of: Callable[..., Path]) -> None:
     report = run(bundle_of("pure"), 10.0, 0.0)
     assert report.failures == []
     assert set(report.faults) == {*FAULTS, *ENDINGS}
     assert sum(found.moving_after for found in report.faults.values()) == 0
     assert report.moving > 4 * len(FAULTS)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 @pytest.mark.parametrize(

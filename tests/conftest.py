@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -87,6 +88,26 @@ def bundle_of(
         return target if target.exists() else export_bundle(options)[0].folder
 
     return make
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a bundle with fields of `Tiny` of one's choice; each of another name lies beside the others."""
+    from tiny_bundle import Tiny, write_bundle
+
+    def make(**fields: Any) -> Path:
+        tiny = Tiny(**fields)
+        return write_bundle(tmp_path / tiny.name, tiny)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pristine_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plain bundle; not to be changed."""
+    from tiny_bundle import Tiny, write_bundle
+
+    return write_bundle(tmp_path_factory.mktemp("pristine") / "tiny", Tiny())
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Tiny bundles, whole or damaged at will, and frames."""
+"""Tiny bundles to damage at will, and frames."""
 
 from __future__ import annotations
 
@@ -9,27 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bundle import Tiny, entry_of, reference, write_bundle
+from tiny_bundle import Tiny, entry_of, reference
 
 from vla_edge.runtime.bundle import manifest as schema
 from vla_edge.runtime.bundle.manifest_file import decode
-
-
-@pytest.fixture
-def make_bundle(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a bundle with fields of `Tiny` of one's choice; each of another name lies beside the others."""
-
-    def make(**fields: Any) -> Path:
-        tiny = Tiny(**fields)
-        return write_bundle(tmp_path / tiny.name, tiny)
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def pristine_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plain bundle; not to be changed."""
-    return write_bundle(tmp_path_factory.mktemp("pristine") / "tiny", Tiny())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from .frames import TopicCamera
 from .operator import Operator
 from .parameters import NodeParameters
 from .reports import Reporter, diagnosis_of, state_word, status_text
-from .tasked import TaskedPolicy
+from .stamped import StampedPolicy
 from .topics import NODE, Topics
 from .transport import Diagnosis, Transport
 from .wheels import Wheels, check_components
@@ -26,7 +26,8 @@ class Node:
         topics: their names, for errors.
 
     Raises:
-        InputError: an action that no Twist without rotation holds, or a parameter that cannot be used.
+        InputError: an action that no Twist without rotation holds, an instruction that the bundle does not hold, or
+            a parameter that cannot be used.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Node:
         action = policy.manifest.action
         check_components(action.names, action.units)
         self._transport, self._parameters = transport, parameters
-        self._tasked = TaskedPolicy(policy, parameters.instruction or None)
+        self._stamped = StampedPolicy(policy)
         turned = getattr(policy, "channels", "rgb") != "rgb"
         self._camera = TopicCamera(
             topics.image,
@@ -43,10 +44,10 @@ class Node:
             parameters.use_stamp,
             getattr(policy, "in_order", None) if turned else None,
         )
-        self._controller = Controller(self._tasked, parameters.controller_options())
-        self._operator = Operator(self._controller, self._tasked, parameters.autostart)
-        self._tasked.at_reset = self._operator.at_reset
-        self._wheels = Wheels(transport, self._tasked)
+        self._controller = Controller(self._stamped, parameters.controller_options())
+        self._operator = Operator(self._controller, parameters.instruction or None, parameters.autostart)
+        self._stamped.at_reset = self._operator.at_reset
+        self._wheels = Wheels(transport, self._stamped)
         self._options = parameters.run_options(tuple(action.names))
 
     def run(self) -> Health:
@@ -85,5 +86,5 @@ class Node:
         if health is None:
             return None
         state = state_word(health)
-        status = status_text(health, state, self._tasked.task, self._operator.answer)
+        status = status_text(health, state, self._operator.task, self._operator.answer)
         return status, diagnosis_of(health, state, f"{NODE}: policy")

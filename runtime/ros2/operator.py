@@ -11,6 +11,7 @@ import threading
 from typing import Protocol
 
 from vla_edge.runtime.control.causes import Cause
+from vla_edge.runtime.errors import InstructionError
 from vla_edge.runtime.printable import one_line
 
 _log = logging.getLogger(__name__)
@@ -35,11 +36,7 @@ class Controlled(Protocol):
 
     def ask_reset(self) -> None: ...
 
-
-class Tasked(Protocol):
-    """What it needs of `TaskedPolicy`."""
-
-    task: str | None
+    def instruct(self, text: str | None) -> None: ...
 
 
 class Operator:
@@ -47,24 +44,25 @@ class Operator:
 
     Args:
         controller: that runs the loop.
-        policy: that gets the tasks.
+        task: until another one comes; None for the bundle's default.
         autostart: whether nobody has to say start.
 
     Attributes:
         answer: to the latest word or task.
+        task: that is followed.
+
+    Raises:
+        InstructionError: the policy does not know the task.
     """
 
-    def __init__(self, controller: Controlled, policy: Tasked, autostart: bool) -> None:
-        self._controller, self._policy = controller, policy
+    def __init__(self, controller: Controlled, task: str | None, autostart: bool) -> None:
+        controller.instruct(task)
+        self._controller, self.task = controller, task
         self._started = autostart
+        self._refused = False  # the latest task was: nobody wants the one before
         self._one_at_a_time = threading.Lock()
         self.answer = ""
         self.at_reset()
-
-    @property
-    def holds(self) -> bool:
-        """Whether the robot is stopped by words alone."""
-        return self._controller.cause is Cause.OPERATOR
 
     def at_reset(self) -> None:
         """Within each reset: what was said meanwhile, or by `reset`, holds the robot."""
@@ -90,23 +88,30 @@ class Operator:
         _log.info("told %r: %s", one_line(text[:_SHOWN]), self.answer)
 
     def set_task(self, text: str) -> None:
-        """The next frame begins an episode with it; what cannot be one stops."""
+        """The next frame begins an episode with it; one that the policy does not know stops until another one comes."""
+        wanted = text.strip()
         with self._one_at_a_time:
-            if 0 < len(text.strip()) <= _MOST_CHARACTERS:
-                self._policy.task = text.strip()
-                self.answer = f"task: {one_line(self._policy.task)}"
+            try:
+                if not 0 < len(wanted) <= _MOST_CHARACTERS:
+                    raise InstructionError(f"a task of {len(wanted)} characters is none.")
+                self._controller.instruct(wanted)
+            except InstructionError as error:
+                self._refused, self._started = True, False
+                self._controller.halt(f"the task was refused: {error.problem}", Cause.OPERATOR)
+                self.answer = f"task refused: {error}"
             else:
-                self._started = False
-                self._controller.halt(STOPPED, Cause.OPERATOR)
-                self.answer = f"a task of {len(text.strip())} characters is none: stopped."
+                self._refused, self.task = False, wanted
+                self.answer = f"task: {one_line(wanted)}"
         _log.info("%s", self.answer)
 
     def _start(self) -> str:
         if self._controller.fault is None:
             self._started = True
             return "started already."
-        if not self.holds:
+        if self._controller.cause is not Cause.OPERATOR:
             return "not started: a fault stands, say reset first."
+        if self._refused:
+            return "not started: the latest task was refused, set another one."
         self._started = True
         self._controller.ask_reset()
         return "starts."

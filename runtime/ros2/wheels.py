@@ -10,7 +10,7 @@ from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.control.command import Command
 from vla_edge.runtime.errors import InputError
 
-from .tasked import TaskedPolicy
+from .stamped import StampedPolicy
 from .transport import Transport
 
 FORWARD, LEFT = "linear_x", "linear_y"
@@ -51,7 +51,7 @@ class Wheels:
         news: set when the robot begins to move, or stops, or for another reason.
     """
 
-    def __init__(self, transport: Transport, policy: TaskedPolicy) -> None:
+    def __init__(self, transport: Transport, policy: StampedPolicy) -> None:
         self._transport, self._policy = transport, policy
         self._told: object = None
         self._reason: str | None = None

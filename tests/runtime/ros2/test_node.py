@@ -18,7 +18,6 @@ from vla_edge.runtime.control.command import Command, stop_for
 from vla_edge.runtime.errors import InputError, InstructionError
 from vla_edge.runtime.ros2.node import Node
 from vla_edge.runtime.ros2.parameters import NodeParameters
-from vla_edge.runtime.ros2.tasked import TaskedPolicy
 from vla_edge.runtime.ros2.topics import Topics
 from vla_edge.runtime.ros2.transport import Diagnosis, Hearing
 from vla_edge.runtime.ros2.wheels import check_components, velocity_of
@@ -35,9 +34,11 @@ class FakePolicy:
         self.manifest: Any = SimpleNamespace(action=action, name="fake")
         self.done: list[str | None] = []
 
-    def act(self, frame: Any, instruction: str | None = None) -> Any:
+    def check_instruction(self, instruction: str | None) -> None:
         if instruction not in (None, "go", "turn"):
             raise InstructionError(f"there is no {instruction!r}.")
+
+    def act(self, frame: Any, instruction: str | None = None) -> Any:
         self.done.append(instruction)
         values = (0.5, -0.25)
         return SimpleNamespace(
@@ -79,6 +80,10 @@ class Recorder:
     def all(self, kind: str) -> list[Any]:
         return [what for name, what in self.said if name == kind]
 
+    def state(self) -> str | None:
+        """Of the latest status."""
+        return next((what["state"] for what in reversed(self.all("status"))), None)
+
     def level(self) -> int | None:
         """Of the latest diagnosis."""
         return next((what.level for what in reversed(self.all("diagnosis"))), None)
@@ -98,9 +103,13 @@ def run(
     policy = FakePolicy()
     node = Node(policy, recorder, parameters, Topics())
 
+    failures: list[BaseException] = []
+
     def beside() -> None:
         try:
             script(node)
+        except BaseException as error:
+            failures.append(error)
         finally:
             node.deactivate("the test is over.")
 
@@ -108,6 +117,7 @@ def run(
     thread.start()
     health = node.run()
     thread.join()
+    assert failures == []
     return policy, health
 
 
@@ -153,10 +163,10 @@ def test_a_task_that_the_policy_does_not_know_stops_it() -> None:
         show_until(node, lambda: recorder.all("result"))
         node.hear_task("fly")
         show_until(node, lambda: recorder.all("velocity")[-1] == (0.0, 0.0))
-        show_until(node, lambda: recorder.level() == 2)
+        show_until(node, lambda: recorder.state() == "stopped")
 
     run(recorder, script)
-    assert "there is no 'fly'" in recorder.all("status")[-1]["reason"]
+    assert "there is no 'fly'" in recorder.all("status")[-1]["answer"]
 
 
 def test_a_transport_that_hears_no_more_is_a_fault() -> None:
@@ -213,14 +223,6 @@ def test_components_are_told_by_name() -> None:
     assert velocity_of(stop_for(NAMES, "why")) == (0.0, 0.0)
 
 
-def test_the_tasks_of_a_policy_begin_with_the_given_one() -> None:
-    policy = FakePolicy()
-    tasked = TaskedPolicy(policy, "go")
-    tasked.act(np.zeros(3))
-    tasked.task = None
-    tasked.act(np.zeros(3))
-    tasked.task = "turn"
-    tasked.reset()
-    tasked.act(np.zeros(3))
-    assert policy.done == ["go", "reset", None, "reset", "turn"]
-    assert tasked.stamp_ns == 0
+def test_an_instruction_that_the_policy_does_not_know_is_refused_at_the_start() -> None:
+    with pytest.raises(InstructionError, match="there is no 'fly'"):
+        Node(FakePolicy(), Recorder(), NodeParameters(instruction="fly"), Topics())

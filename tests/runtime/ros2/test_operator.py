@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_edge.runtime.control.causes import Cause
 from vla_edge.runtime.control.latch import FaultLatch
+from vla_edge.runtime.errors import InstructionError
 from vla_edge.runtime.ros2.operator import WORDS, Operator
+
+TASKS = ("go", "fly")
 
 
 class Latched:
@@ -17,7 +22,8 @@ class Latched:
     def __init__(self) -> None:
         self.latch = FaultLatch()
         self.asked = 0
-        self.at_reset = lambda: None
+        self.at_reset: Callable[[], object] = lambda: None
+        self.task: str | None = None
 
     @property
     def fault(self) -> str | None:
@@ -33,6 +39,11 @@ class Latched:
     def ask_reset(self) -> None:
         self.asked += 1
 
+    def instruct(self, text: str | None) -> None:
+        if text == "fly":
+            raise InstructionError("there is no 'fly'.", "There is 'go'.")
+        self.task = text
+
     def reset(self) -> None:
         """As `Controller.reset`."""
         if self.asked:
@@ -42,15 +53,11 @@ class Latched:
             self.latch.forgive()
 
 
-class Policy:
-    task: str | None = None
-
-
-def operated(autostart: bool = False) -> tuple[Latched, Operator, Policy]:
-    controller, policy = Latched(), Policy()
-    operator = Operator(controller, policy, autostart)
+def operated(autostart: bool = False) -> tuple[Latched, Operator]:
+    controller = Latched()
+    operator = Operator(controller, None, autostart)
     controller.at_reset = operator.at_reset
-    return controller, operator, policy
+    return controller, operator
 
 
 def test_it_waits_for_start_unless_it_is_to_start_by_itself() -> None:
@@ -60,7 +67,7 @@ def test_it_waits_for_start_unless_it_is_to_start_by_itself() -> None:
 
 @pytest.mark.parametrize("said", ["start", " START\n", "Start"])
 def test_start_starts(said: str) -> None:
-    controller, operator, _ = operated()
+    controller, operator = operated()
     operator.say(said)
     controller.reset()
     assert controller.fault is None
@@ -70,7 +77,7 @@ def test_start_starts(said: str) -> None:
 
 
 def test_a_fault_needs_reset_and_then_start() -> None:
-    controller, operator, _ = operated(autostart=True)
+    controller, operator = operated(autostart=True)
     controller.halt("the camera failed", Cause.CAMERA)
     operator.say("start")
     assert (operator.answer, controller.asked) == ("not started: a fault stands, say reset first.", 0)
@@ -84,7 +91,7 @@ def test_a_fault_needs_reset_and_then_start() -> None:
 
 @pytest.mark.parametrize("said", ["stop", "STOP!", "halt", "", "start please", "s" * 10_000, "\x1b[2J"])
 def test_anything_else_stops(said: str) -> None:
-    controller, operator, _ = operated(autostart=True)
+    controller, operator = operated(autostart=True)
     operator.say(said)
     assert controller.fault == "was told to stop; waits for start."
     assert operator.answer.endswith("stopped.")
@@ -93,43 +100,75 @@ def test_anything_else_stops(said: str) -> None:
 
 
 def test_a_stop_outlives_the_start_before_it() -> None:
-    controller, operator, _ = operated()
+    controller, operator = operated()
     operator.say("start")
     operator.say("stop")
     controller.reset()
     assert controller.cause is Cause.OPERATOR
 
 
-def test_a_task_is_passed_on_and_an_empty_one_stops() -> None:
-    controller, operator, policy = operated(autostart=True)
+def test_a_task_is_passed_on() -> None:
+    controller, operator = operated(autostart=True)
     operator.set_task(" 컵까지 가세요\n")
-    assert (policy.task, controller.fault) == ("컵까지 가세요", None)
-    for text in ("", " \n", "가" * 2001):
-        operator.set_task(text)
-        assert controller.cause is Cause.OPERATOR
-    assert policy.task == "컵까지 가세요"
+    assert controller.task == operator.task == "컵까지 가세요"
+    assert controller.fault is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "a task of 0 characters is none."),
+        (" \n", "a task of 0 characters is none."),
+        ("가" * 2001, "a task of 2001 characters is none."),
+        ("fly", "there is no 'fly'."),
+    ],
+)
+def test_a_task_that_cannot_be_followed_stops_until_another_one_comes(text: str, words: str) -> None:
+    controller, operator = operated(autostart=True)
+    operator.set_task("go")
+    operator.set_task(text)
+    assert (controller.fault, controller.cause) == (f"the task was refused: {words}", Cause.OPERATOR)
+    for word in ("start", "reset", "start"):
+        operator.say(word)
+        controller.reset()
+        assert controller.fault is not None
+    assert "the latest task was refused" in operator.answer
+    operator.set_task("go")
+    assert controller.fault is not None
+    operator.say("start")
+    controller.reset()
+    assert controller.fault is None
+
+
+def test_a_first_task_that_the_policy_does_not_know_is_refused_before_anything_runs() -> None:
+    with pytest.raises(InstructionError):
+        Operator(Latched(), "fly", False)
 
 
 def test_a_reset_of_a_robot_that_moves_stops_it_at_once() -> None:
-    controller, operator, _ = operated(autostart=True)
+    controller, operator = operated(autostart=True)
     operator.say("reset")
     assert controller.cause is Cause.OPERATOR
     controller.reset()
     assert controller.cause is Cause.OPERATOR
 
 
-@given(st.lists(st.sampled_from([*WORDS, "nonsense", "fault", "turn"])))
+@given(st.lists(st.sampled_from([*WORDS, *TASKS, "nonsense", "fault", "turn"])))
 def test_it_moves_only_where_start_was_the_last_word_and_every_fault_was_reset(events: list[str]) -> None:
-    controller, operator, _ = operated()
-    started = broken = False
+    controller, operator = operated()
+    started = broken = refused = False
     for event in events:
         if event == "fault":
             broken = broken or controller.fault is None
             controller.halt("broken", Cause.ENGINE)
         elif event == "turn":
             controller.reset()
+        elif event in TASKS:
+            operator.set_task(event)
+            refused = event == "fly"
+            started = started and not refused
         else:
             operator.say(event)
-            started = event == "start" and not broken
+            started = event == "start" and not broken and not refused
             broken = broken and event != "reset"
-        assert controller.fault is not None or (started and not broken)
+        assert controller.fault is not None or (started and not broken and not refused)

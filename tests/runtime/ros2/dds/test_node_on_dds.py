@@ -170,9 +170,11 @@ def test_a_task_changes_what_it_does_and_an_unknown_one_stops_it(driving: Peer) 
     driving.wait_for(lambda: driving.results[-1]["instruction"] == "go to the cup", "not followed")
     assert driving.moves
     driving.set_task("fly to the moon")
-    assert "fly to the moon" in driving.wait_for_state("fault")["reason"]
-    driving.set_task("컵까지 가세요")
+    assert "fly to the moon" in driving.wait_for_state("stopped")["reason"]
+    driving.say("start")
+    driving.wait_for(lambda: "was refused" in driving.statuses[-1]["answer"], "no answer")
     _stands_for_a_while(driving)
+    driving.set_task("컵까지 가세요")
 
 
 def test_another_type_under_the_same_name_is_no_camera(peer: Peer, running: psutil.Process) -> None:

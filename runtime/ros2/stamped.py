@@ -1,4 +1,4 @@
-"""A policy that follows the latest task: a new one begins an episode, from its first frame on."""
+"""A policy that knows which frame its latest action is of, and lets the node have its say in each reset."""
 
 from __future__ import annotations
 
@@ -10,37 +10,31 @@ from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.control.controller import ActingPolicy
 
 
-class TaskedPolicy:
+class StampedPolicy:
     """What the controller gets for the policy.
 
     Args:
         policy: the loaded one.
-        task: until another one comes; None for the bundle's default.
 
     Attributes:
-        task: assigned from any thread. The policy refuses one that the bundle does not hold, which is a fault.
         at_reset: called within each reset, after which a fault latched by it stays.
         stamp_ns: of the frame of the latest action.
     """
 
-    def __init__(self, policy: ActingPolicy, task: str | None) -> None:
+    def __init__(self, policy: ActingPolicy) -> None:
         self._policy = policy
-        self.task = self._followed = task
         self.at_reset: Callable[[], object] = lambda: None
         self.stamp_ns = 0
         self.identity = getattr(policy, "identity", None)
+        self.check_instruction = getattr(policy, "check_instruction", None)
 
     @property
     def manifest(self) -> Manifest:
         return self._policy.manifest
 
     def act(self, frame: Any, instruction: str | None = None) -> Action:
-        """As `Policy.act`, by the task; the argument `instruction` is not used."""
-        task = self.task
-        if task != self._followed:
-            self._policy.reset()
-            self._followed = task
-        action = self._policy.act(frame, task)
+        """As `Policy.act`."""
+        action = self._policy.act(frame, instruction)
         self.stamp_ns = getattr(frame, "stamp_ns", 0)
         return action
 
@@ -48,4 +42,3 @@ class TaskedPolicy:
         """As `Policy.reset`."""
         self.at_reset()
         self._policy.reset()
-        self._followed = self.task

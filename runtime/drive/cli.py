@@ -158,9 +158,9 @@ def command(
 
     \b
     Examples:
-      vla-drive engines/pure-fp16 --camera drive.mp4
+      vla-drive engines/pure-fp16 --camera drive.mp4 --deadline 1000 -o log.csv
       vla-drive engines/pure-fp16 --camera 0 --robot udp://192.168.1.20:5005
-      vla-drive engines/pure-fp16 --camera rtsp://cam/1 --rate 15 -o log.jsonl
+      vla-drive engines/pure-fp16 --camera rtsp://cam/1 --rate 15 --show drive.rrd
     """
     from vla_edge.runtime.bundle.bundle import Bundle
     from vla_edge.runtime.control.warm_policy import warm_policy
@@ -216,7 +216,7 @@ def _shown(
     action, engine = policy.manifest.action, policy.identity
     about = (f"bundle: {policy.manifest.name}, engine: {engine.backend} on {engine.device}", *about)
     drive = Drive(action.names, action.units, action.limit, deadline_ms, about)
-    with Show(place, drive, controller.health, lambda text: click.echo(f"\n{text}", err=True)) as show:
+    with Show(place, drive, controller.health, lambda text: click.echo(text, err=True)) as show:
         yield show
     click.echo(show.summary(), err=True)
 
@@ -240,7 +240,7 @@ def _outputs(
     from .watching import Watched
 
     action = policy.manifest.action
-    screen = Screen(action.units, controller.health, reset_on_enter(controller))
+    screen = Screen(action.names, action.units, controller.health, reset_on_enter(controller))
     with (
         contextlib.closing(open_robot(robot, action.names, action.units, hold_ms)) as wheels,
         served(metrics_port, controller.health),
@@ -262,9 +262,11 @@ def _code(health: Health) -> int:
     from vla_edge.runtime.control.causes import Cause
     from vla_edge.runtime.errors import VlaError
 
+    from .screen import what_to_do
+
     if health.cause is Cause.END:
         return 0
-    print_error(VlaError(f"the robot is stopped: {health.reason}"))
+    print_error(VlaError(f"the robot is stopped: {health.reason}", " ".join(what_to_do(health))))
     return 1
 
 

@@ -37,7 +37,7 @@ from vla_edge.bench.standin.bench import bench_standin
 from vla_edge.bench.watch.machine import describe_machine
 from vla_edge.bench.watch.nvml import open_gpu
 from vla_edge.runtime.bundle.bundle import Bundle, find_bundles
-from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME
+from vla_edge.runtime.bundle.manifest import GOLDEN_NAME, MODEL_NAME, Manifest
 from vla_edge.runtime.errors import VlaError
 from vla_edge.runtime.version import VERSION
 
@@ -182,11 +182,18 @@ def _bundle_report(item: _Planned, rows: tuple[Row, ...]) -> BundleReport:
         precision=manifest.precision.achieved,
         source_file=manifest.source.file,
         weights_origin=manifest.source.weights_origin,
-        frame=FRAME,
+        frame=_frame_of(manifest),
         rows=rows,
         batch=manifest.batch,
         prompt_length=manifest.prompt.length if manifest.prompt else 0,
+        camera=manifest.camera.channels if manifest.camera else None,
     )
+
+
+def _frame_of(manifest: Manifest) -> tuple[int, int]:
+    """Height and width of the frame for `Policy.act`."""
+    camera = manifest.camera
+    return (camera.height, camera.width) if camera else FRAME
 
 
 def _shown(folder: Path) -> str:
@@ -220,7 +227,7 @@ def _bench_backend(name: str, item: _Planned, harness: Harness) -> tuple[Row, li
         backend=name,
         bundle=str(item.bundle.folder),
         options=msgspec.structs.replace(options, images=()) if random else options,
-        frame=FRAME,
+        frame=_frame_of(manifest),
         checkpoint=str(item.checkpoint.path) if is_torch and item.checkpoint.path else None,
     )
     notes = [item.checkpoint.note] if is_torch and item.checkpoint.note else []

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from vla_edge.bench.measure.agreement import FrameRunner, run_frames
+from vla_edge.bench.measure.agreement import PIXELS, FrameRunner, run_frames
 from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.profiles.stages import Stages
 from vla_edge.bench.report.types import Profile
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.bundle.manifest import CAMERA_STAGE, Manifest, TensorSpec
 from vla_edge.runtime.engines.choice import open_session, unread_files
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.session import Session
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 TORCH_NAMES: tuple[str, ...] = tuple(TORCH_MODES)
 BACKEND_NAMES = (*TORCH_NAMES, *ENGINES)
+PREPARED = (
+    "it is given pixels that Pillow has made of the frames: that is not in its time, and in the engines'"
+)
 FROM_CACHE = "compiled out of Inductor's cache of an earlier run"
 
 
@@ -139,9 +143,9 @@ def _load_engine(job: Job) -> Loaded:
         return replace(loaded, notes=(note,))
     policy = Policy(bundle, session)
     # no shortcut for even areas, and the same frame everywhere
-    pixels = np.random.default_rng(0).integers(0, 256, (*job.frame, 3), dtype=np.uint8)
+    frame = np.random.default_rng(0).integers(0, 256, (*job.frame, 3), dtype=np.uint8)
     return replace(
-        loaded, close=policy.close, act=_acting(policy, pixels), preprocess=_preparing(bundle, pixels)
+        loaded, close=policy.close, act=_acting(policy, frame), preprocess=_preparing(bundle, frame)
     )
 
 
@@ -212,22 +216,27 @@ def _family(bundle: Bundle) -> Family:
 
 def _stages(bundle: Bundle) -> Stages:
     """Asked for when all else is measured."""
-    return Stages(_family(bundle).stage_patterns)
+    of_family = _family(bundle).stage_patterns
+    return Stages({CAMERA_STAGE: f"{CAMERA_STAGE}/", **of_family} if bundle.manifest.camera else of_family)
 
 
-def _preparing(bundle: Bundle, pixels: np.ndarray) -> Callable[[], object]:
+def _preparing(bundle: Bundle, frame: np.ndarray) -> Callable[[], object]:
+    """What is left of it to the host: of a bundle with a camera the copy."""
+    from vla_edge.runtime.camera_frame import FrameWriter
     from vla_edge.runtime.preprocess import Preprocessor
 
-    settings = bundle.manifest.preprocessing
+    manifest, settings = bundle.manifest, bundle.manifest.preprocessing
+    if manifest.camera is not None:
+        return partial(FrameWriter(manifest.camera), frame, np.empty_like(frame))
     target = np.empty((1, 3, settings.height, settings.width), np.float32)
-    return partial(Preprocessor(settings), pixels, target)
+    return partial(Preprocessor(settings), frame, target)
 
 
-def _acting(policy: Policy, pixels: np.ndarray) -> Callable[[], object]:
+def _acting(policy: Policy, frame: np.ndarray) -> Callable[[], object]:
     def act() -> object:
         # a policy that holds its first action would otherwise answer from memory
         policy.reset()
-        return policy.act(pixels)
+        return policy.act(frame)
 
     return act
 
@@ -238,7 +247,7 @@ def _load_torch(job: Job) -> Loaded:
     bundle = Bundle.open(job.bundle, verify="size")
     policy = _torch_policy(job, bundle)
     mode = TORCH_MODES[job.backend]
-    signature = Signature(bundle.manifest.inputs, bundle.manifest.outputs, bundle.identity)
+    signature = Signature(_torch_inputs(bundle.manifest), bundle.manifest.outputs, bundle.identity)
     session = TorchSession(policy, signature, mode, job.options.device)
     eager = not mode.graph and mode.compile_mode is None
     return replace(
@@ -249,7 +258,15 @@ def _load_torch(job: Job) -> Loaded:
         torch_allocator_peak_mib=session.peak_allocated_mib,
         compile_s=lambda: session.compile_s,
         compile_notes=lambda: (FROM_CACHE,) if session.compiled_from_cache else (),
+        notes=(PREPARED,) if bundle.manifest.camera else (),
     )
+
+
+def _torch_inputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
+    """Those of the graph, but pixels for a camera's frame: PyTorch knows of no camera."""
+    spec = manifest.preprocessing
+    pixels = TensorSpec(name=PIXELS, dtype="float32", shape=(manifest.batch, 3, spec.height, spec.width))
+    return tuple(pixels if tensor.role == "frame" else tensor for tensor in manifest.inputs)
 
 
 def _torch_policy(job: Job, bundle: Bundle) -> nn.Module:

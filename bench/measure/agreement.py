@@ -16,6 +16,7 @@ from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.images.order import images_in
 
 MAX_FRAMES = 1000
+PIXELS = "pixel_values"  # what PyTorch takes in place of a camera's frame, as golden samples call it
 
 Actions = list[list[list[float]]]
 
@@ -58,9 +59,10 @@ def run_frames(
         The graph's `actions` of each frame: [frames][steps][components].
 
     Raises:
-        ImageError: a file is no RGB image.
+        ImageError: a file is no RGB image, or not of the size of the bundle's camera.
     """
     # Pillow is no part of a PyTorch row's start
+    from vla_edge.runtime.camera_frame import FrameWriter
     from vla_edge.runtime.preprocess import Preprocessor
 
     shapes = {name: buffer.shape for name, buffer in session.inputs.items()}
@@ -69,12 +71,14 @@ def run_frames(
     for name in state:
         session.inputs[name].fill(0)
     manifest = bundle.manifest
-    prepare = Preprocessor(manifest.preprocessing)
-    pixels = session.inputs[check_graph(manifest).name]
+    image = check_graph(manifest).name
+    takes_frames = manifest.camera is not None and image in session.inputs
+    write = FrameWriter(manifest.camera) if takes_frames else Preprocessor(manifest.preprocessing)
+    target = session.inputs[image if image in session.inputs else PIXELS]
     output = session.outputs[manifest.actions.name]
     actions: Actions = []
     for frame in frames:
-        prepare(frame, pixels)
+        write(frame, target)
         session.run()
         actions.append(output[0].tolist())
         for source, target in manifest.runtime.state:

@@ -21,8 +21,8 @@ _STAGE = "stage_"  # before a stage's name among golden arrays
 class PolicyStep:
     """One policy step on preprocessed input, walking through the golden samples.
 
-    A call copies the sample into the session's inputs (`pixel_values` already normalised, tokens already
-    padded), runs it, and copies the actions out. The copies are part of the step for
+    A call copies the sample into the session's inputs (`pixel_values` already normalised, or the camera's `frame` as
+    it is, tokens already padded), runs it, and copies the actions out. The copies are part of the step for
     every backend alike. Actions of every call are kept until `check`, so that an engine which goes wrong
     while it is timed does not pass.
 

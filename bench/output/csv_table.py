@@ -38,7 +38,7 @@ _RUN = {
 }
 _BUNDLE = {
     "bundle": "name",
-    **_same("", "manifest_sha256", "layout", "parameters", "precision", "batch"),
+    **_same("", "manifest_sha256", "layout", "parameters", "precision", "batch", "camera"),
     "prompt_length_tokens": "prompt_length",
 }
 _STANDIN = {"protocol": "protocol", "explained_memory_mib": "explained_mib"}

@@ -37,9 +37,11 @@ def rates_line(rates: Rates) -> str:
 def bundle_line(bundle: BundleReport) -> str:
     """What a bundle is, in one line."""
     layout, source, origin = map(clipped, (bundle.layout, bundle.source_file, bundle.weights_origin))
+    height, width = bundle.frame
     return (
         f"{layout}, {bundle.parameters:,} parameters, {clipped(bundle.precision)}, batch {bundle.batch}"
         + (f", prompt of {bundle.prompt_length} tokens" if bundle.prompt_length else "")
+        + (f", frames of {height}x{width} {bundle.camera.upper()} as they are" if bundle.camera else "")
         + f"; weights of {source}: {origin}"
     )
 

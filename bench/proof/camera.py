@@ -221,7 +221,7 @@ def _sentences(report: CameraReport) -> Iterator[str]:
         above, copied_above = (way.latency.p50_ms - engine.latency.p50_ms for way in (inside, copied))
         yield (
             f"From a frame of {each.height}x{each.width} to an action: {inside.latency.p50_ms:.2f} ms where the "
-            f"frame lies in place (its engine alone {above:+.3f}), {copied.latency.p50_ms:.2f} ms copied "
+            f"frame lies in place (its engine {above:+.3f}), {copied.latency.p50_ms:.2f} ms copied "
             f"({copied_above:+.3f}), {pillow.latency.p50_ms:.2f} ms by Pillow and NumPy; of the host's CPU "
             f"{inside.cpu_ms:.2f}, {copied.cpu_ms:.2f} and {pillow.cpu_ms:.2f} ms."
         )

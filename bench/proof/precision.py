@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from vla_edge.bench.backends.checkpoints import CheckpointFinder
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.bundle.manifest import CAMERA_STAGE
 from vla_edge.runtime.command.console import (
     COMMAND_SETTINGS,
     ExamplesFirst,
@@ -85,15 +86,17 @@ def compare_precision(checkpoint: Path, folder: Path, samples: int | None = None
     half = measure_half(checkpoint, bundle, golden)
     gc.collect()  # the half copy of the policy, before the graph's weights come in
     graph = measure_bundle(bundle, golden)
+    ours_of = {error.stage: error for error in graph.errors}
     stages = tuple(
         StageComparison(
-            stage=ours.stage,
+            stage=plain.stage,
             half_relative_l2=plain.relative_l2,
             half_max_abs=plain.max_abs,
             graph_relative_l2=ours.relative_l2,
             graph_max_abs=ours.max_abs,
         )
-        for plain, ours in zip(half.errors, graph.errors, strict=True)
+        for plain in half.errors
+        for ours in (ours_of[plain.stage],)
     )
     return PrecisionReport(
         bundle=bundle.identity,
@@ -107,7 +110,7 @@ def compare_precision(checkpoint: Path, folder: Path, samples: int | None = None
 
 
 def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]) -> Measured:
-    """Errors of `policy.half()`, in the order of the bundle's stages.
+    """Errors of `policy.half()`, in the order of the bundle's stages; without the camera's, of which it knows nothing.
 
     The policy stays mapped from the file while its half copy, two bytes a parameter, is made in memory.
     """
@@ -126,12 +129,14 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
     half = Reference(family, policy, settings)
     source.file.check_unchanged()
 
+    stages = tuple(stage for stage in manifest.stages if stage.name != CAMERA_STAGE)
+
     def run(at: int) -> list[np.ndarray]:
         found = half.run(golden, at)
-        return [found[output_of(stage.name)].float().numpy() for stage in manifest.stages]
+        return [found[output_of(stage.name)].float().numpy() for stage in stages]
 
     engine = f"torch {torch.__version__} CPU, .half()"
-    return measure(run, golden, manifest.stages, manifest.runtime.state, manifest.action.scale, engine)
+    return measure(run, golden, stages, manifest.runtime.state, manifest.action.scale, engine)
 
 
 def render(report: PrecisionReport) -> str:

@@ -25,6 +25,7 @@ from vla_edge.bench.report.types import Latency
 from vla_edge.bench.report.units import BYTES_PER_MIB, KIB_PER_MIB
 from vla_edge.bench.watch.memory import open_reader, read_host
 from vla_edge.bench.watch.nvml import open_gpu
+from vla_edge.runtime.action import Action
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
 from vla_edge.runtime.command.json_text import json_text
@@ -62,7 +63,7 @@ class SoakReport(Struct, frozen=True, kw_only=True):
         load_ms: its steps, where the session tells them.
         first_act_ms: the first action after it.
         act, run, engine: latencies; `engine` only where the session times it.
-        act_in_place: of `act` on pixels that stand in the engine's own input already.
+        act_in_place: of `act` on pixels, or a frame, that stand in the engine's own input already.
         differing: calls whose action differed in any bit from the first answer to the same sample.
         host_growth_kib, device_growth_kib: from before the first soak call to after the last.
         device: memory on the GPU; None elsewhere.
@@ -95,17 +96,18 @@ def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
     Raises:
         VlaError: the bundle or engine cannot be used.
     """
-    pixels = load_golden(Bundle.open(folder, "size"))["pixel_values"][:SAMPLES]
+    bundle = Bundle.open(folder, "size")
+    samples = load_golden(bundle)["frame" if bundle.manifest.camera else "pixel_values"][:SAMPLES]
     with _watched(backend, options) as watch:
         start = time.perf_counter()
         with Policy.load(folder, backend, **options) as policy:
             loaded = time.perf_counter()
-            policy.act_preprocessed(pixels[0])
+            _act_on(policy)(samples[0])
             first_act_ms = (time.perf_counter() - loaded) * 1e3
             policy.warmup()
             watch("loaded")
-            latencies = _latencies(policy, pixels[0])
-            found = _soak(policy, pixels, calls)
+            latencies = _latencies(policy, samples[0])
+            found = _soak(policy, samples, calls)
             return SoakReport(
                 engine_identity=f"{policy.identity}, {policy.identity.provider}",
                 load_s=loaded - start,
@@ -151,12 +153,18 @@ def _device_use(policy: Policy, readings: dict[str, float | None]) -> DeviceUse 
     return DeviceUse(**readings, parts={name: size / BYTES_PER_MIB for name, size in told().items()})
 
 
-def _latencies(policy: Policy, pixels: np.ndarray) -> dict[str, Any]:
+def _act_on(policy: Policy) -> Callable[[np.ndarray], Action]:
+    """What takes a golden sample: prepared pixels, or a camera's frame as it is."""
+    return policy.act if policy.manifest.camera else policy.act_preprocessed
+
+
+def _latencies(policy: Policy, sample: np.ndarray) -> dict[str, Any]:
     """By their names in `SoakReport`."""
+    act, own = _act_on(policy), policy.frame if policy.manifest.camera else policy.pixel_values
     engine_ms: Callable[[], float] | None = getattr(policy.session, "run_engine_ms", None)
     return {
-        "act": _timed(lambda: policy.act_preprocessed(pixels)),
-        "act_in_place": _timed(lambda: policy.act_preprocessed(policy.pixel_values)),
+        "act": _timed(lambda: act(sample)),
+        "act_in_place": _timed(lambda: act(own)),
         "run": _timed(policy.session.run),
         "engine": summarise([engine_ms() for _ in range(SETTLING_CALLS + TIMED_CALLS)][SETTLING_CALLS:])
         if engine_ms
@@ -170,12 +178,13 @@ def _timed(step: Callable[[], object]) -> Latency | None:
     return summarise(collect(step, Budget(TIMED_CALLS, 0.0, None)))
 
 
-def _soak(policy: Policy, pixels: np.ndarray, calls: int) -> dict[str, Any]:
+def _soak(policy: Policy, samples: np.ndarray, calls: int) -> dict[str, Any]:
     """Differing answers, and growth of memory, by their names in `SoakReport`."""
-    expected = [_answer(policy, frame) for frame in pixels]
+    expected = [_answer(policy, sample) for sample in samples]
     host, device = _host_kib(), _device_free_kib(policy)
     differing = sum(
-        _answer(policy, pixels[call % len(pixels)]) != expected[call % len(pixels)] for call in range(calls)
+        _answer(policy, samples[call % len(samples)]) != expected[call % len(samples)]
+        for call in range(calls)
     )
     after = _device_free_kib(policy)
     return {
@@ -185,10 +194,10 @@ def _soak(policy: Policy, pixels: np.ndarray, calls: int) -> dict[str, Any]:
     }
 
 
-def _answer(policy: Policy, pixels: np.ndarray) -> tuple[float, ...]:
+def _answer(policy: Policy, sample: np.ndarray) -> tuple[float, ...]:
     """From a zero state, so that the same sample has the same answer."""
     policy.reset()
-    return policy.act_preprocessed(pixels).raw
+    return _act_on(policy)(sample).raw
 
 
 def _host_kib() -> int:

@@ -384,6 +384,8 @@ class BundleReport(_Base, frozen=True):
     # frames a call, and tokens of the padded prompt
     batch: Count = 1
     prompt_length: Count = 0
+    # its order of channels, where the graph takes the frame as it is; null where it takes prepared pixels
+    camera: Literal["rgb", "bgr"] | None = None
 
 
 class Rates(_Base, frozen=True):

@@ -140,7 +140,7 @@ def bundle_grids(bundle: BundleReport) -> tuple[Grid, ...]:
     against = Column("against", "agreement.reference", name)
     checks = "Error against the golden actions; peak memory, MiB"
     grids = (
-        latency_grid(rows),
+        latency_grid(rows, seeing=bundle.camera is not None),
         table_of("checks", checks, rows, (*_BACKEND, computes), in_units(_CHECKS, rows)),
         table_of("start", start, rows, _BACKEND, _START),
         _grid("paced", paced, rows, _PACED),
@@ -175,8 +175,10 @@ def summary_grid(rows: Sequence[Row]) -> Grid:
     return table_of("summary", caption, rows, _RESULT, in_units(_sound(_SUMMARY, rows), rows)).without_empty()
 
 
-def latency_grid(rows: Sequence[Row]) -> Grid:
-    caption = "One policy step on preprocessed input, ms"
+def latency_grid(rows: Sequence[Row], seeing: bool = False) -> Grid:
+    """All of a step; `seeing`: engines take frames as they are."""
+    given = "a frame as it is, of PyTorch on pixels that are prepared" if seeing else "preprocessed input"
+    caption = f"One policy step on {given}, ms"
     return table_of("latency", caption, rows, _RESULT, _sound(_LATENCY, rows))
 
 

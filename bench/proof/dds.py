@@ -53,6 +53,7 @@ class Trip(Struct, frozen=True, kw_only=True):
         frame_bytes: of a JPEG, about.
         frames, commands: that were published, and those of them that got a command.
         velocity_hz: velocities per second, repeated ones too.
+        unforeseen_stops: of these, those that did not move.
         p50_ms, p99_ms: from handing the frame to DDS to having its velocity.
         node_p50_ms, node_p99_ms: of these, from the frame's arrival in the node to its command.
         longest_gap_ms: between two velocities.
@@ -64,6 +65,7 @@ class Trip(Struct, frozen=True, kw_only=True):
     frames: int
     commands: int
     velocity_hz: float
+    unforeseen_stops: int
     p50_ms: float
     p99_ms: float
     node_p50_ms: float
@@ -126,6 +128,11 @@ def judge(report: Report) -> Report:
         f"{trip.width}x{trip.height}: {trip.velocity_hz:.1f} velocities per second"
         for trip in report.trips
         if trip.velocity_hz < 0.9 * report.rate_hz
+    ]
+    failures += [
+        f"{trip.width}x{trip.height}: {trip.unforeseen_stops} velocities did not move"
+        for trip in report.trips
+        if trip.unforeseen_stops
     ]
     for name, stop in report.stops.items():
         if stop.stop_ms > stop.limit_ms:
@@ -191,8 +198,9 @@ def _trip(world: World, size: tuple[int, int], seconds: float, camera_hz: float)
     answered = [(heard.commands[stamp], at_s) for stamp, at_s in shown.items() if stamp in heard.commands]
     if not answered:
         raise VlaError(f"no frame of {size[0]}x{size[1]} got a command: {heard.status.get('reason')}")
-    came_s = [at_s for at_s, _ in heard.velocities if begin_s <= at_s <= end_s]
-    whole = np.percentile([(came - at_s) * 1e3 for (came, _), at_s in answered], (50, 99))
+    came = [each for each in heard.velocities if begin_s <= each[0] <= end_s]
+    came_s = [at_s for at_s, _ in came]
+    whole = np.percentile([(command_s - at_s) * 1e3 for (command_s, _), at_s in answered], (50, 99))
     inside = np.percentile([latency_ms for (_, latency_ms), _ in answered], (50, 99))
     return Trip(
         width=size[0],
@@ -201,6 +209,7 @@ def _trip(world: World, size: tuple[int, int], seconds: float, camera_hz: float)
         frames=len(shown),
         commands=len(answered),
         velocity_hz=len(came_s) / (end_s - begin_s),
+        unforeseen_stops=sum(not moves for _, moves in came),
         p50_ms=float(whole[0]),
         p99_ms=float(whole[1]),
         node_p50_ms=float(inside[0]),

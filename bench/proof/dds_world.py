@@ -25,7 +25,7 @@ from vla_edge.runtime.ros2.topics import Topics
 
 _MOST_BYTES = 64 << 20
 _ANY = SampleState.Any | ViewState.Any | InstanceState.Any
-_PICTURES = 16
+_PICTURES = 31  # a prime: however many the node leaves out, none comes back soon, as a frozen camera's would
 _PATIENCE_S = 60.0
 
 

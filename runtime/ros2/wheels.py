@@ -28,7 +28,7 @@ def check_components(names: Sequence[str], units: Sequence[str]) -> None:
         found = ", ".join(f"{name} in {unit}" for name, unit in zip(names, units, strict=True))
         raise InputError(
             f"the action of this bundle is {found}; a Twist gets {FORWARD} and {LEFT} in {_UNIT}.",
-            "Drive it by code of your own: examples/02_control_loop.",
+            "Drive it by code of your own, as in examples/.",
         )
 
 

@@ -1,7 +1,6 @@
 """Another process than the node's on DDS: it publishes frames, tasks and words, and hears what the node says."""
 
 # cyclonedds reads the annotations of its types when they are made
-import io
 import json
 import os
 import threading
@@ -12,13 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.idl import IdlStruct
 from cyclonedds.idl.types import float64
 from cyclonedds.pub import DataWriter
 from cyclonedds.topic import Topic
-from PIL import Image
+from lively import jpeg
 
 from vla_edge.runtime.ros2.dds import messages
 from vla_edge.runtime.ros2.dds.endpoints import SENSOR, TEXTS, Writer, reader
@@ -40,14 +38,6 @@ def alone() -> dict[str, str]:
         "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
         "CYCLONEDDS_URI": tag,
     }
-
-
-def jpeg(seed: int, width: int = 64, height: int = 48) -> bytes:
-    """A lively picture."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG")
-    return file.getvalue()
 
 
 def image(data: bytes, stamp_ns: int | None = None) -> messages.CompressedImage:

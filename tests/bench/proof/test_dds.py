@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from vla_edge.bench.proof.dds import SIZES, Report, Stop, Trip, judge, run
@@ -16,6 +17,7 @@ TRIP = Trip(
     frames=10,
     commands=10,
     velocity_hz=10.0,
+    unforeseen_stops=0,
     p50_ms=1.0,
     p99_ms=2.0,
     node_p50_ms=1.0,
@@ -29,9 +31,11 @@ REPORT = Report(
 
 
 def test_frames_become_velocities_and_stops_are_kept(bundle_of: Callable[..., Path]) -> None:
+    pytest.importorskip("cyclonedds")
     report = run(bundle_of("pure"), 1.0, 10.0, 20.0, 5000.0, times=1)
     assert [(trip.width, trip.height) for trip in report.trips] == list(SIZES)
     assert all(trip.commands > 4 and 0 < trip.node_p50_ms < trip.p50_ms for trip in report.trips)
+    assert sum(trip.unforeseen_stops for trip in report.trips) == 0
     assert set(report.stops) == {"camera lost", "JPEG damaged", "SIGTERM"}
     assert sum(stop.moving_after for stop in report.stops.values()) == 0
 
@@ -42,9 +46,12 @@ def test_nothing_is_found_where_nothing_is() -> None:
 
 def test_what_fails_is_told() -> None:
     late = replace(STOP, stop_ms=800.0, moving_after=2)
-    found = judge(replace(REPORT, trips=[replace(TRIP, velocity_hz=5.0)], stops={"SIGTERM": late}))
+    found = judge(
+        replace(REPORT, trips=[replace(TRIP, velocity_hz=5.0, unforeseen_stops=3)], stops={"SIGTERM": late})
+    )
     assert found.failures == [
         "640x480: 5.0 velocities per second",
+        "640x480: 3 velocities did not move",
         "SIGTERM: zero after 800 ms, 750 ms are allowed",
         "SIGTERM: 2 velocities moved after zero",
     ]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dds_peer import PATIENCE_S, Peer, alone, jpeg
+from dds_peer import PATIENCE_S, Peer, alone
+from lively import jpeg
 
 from vla_edge.runtime.ros2.topics import Topics
 

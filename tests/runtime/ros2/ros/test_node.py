@@ -13,7 +13,7 @@ from typing import Any
 import fake_ros
 import numpy as np
 import pytest
-from dds_peer import jpeg
+from lively import jpeg
 
 from vla_edge.runtime.errors import InputError, MissingPackageError, VlaError
 

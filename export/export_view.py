@@ -64,6 +64,7 @@ def as_json(folder: Path | None, manifest: Manifest, seconds: Mapping[str, float
         "passed": all(judged.passed for judged in gates.judgements(manifest)),
         "seconds": dict(seconds),
         "precision": manifest.precision,
+        "camera": manifest.camera,
         "parity": manifest.parity,
         "gates": gate_view.as_json(gates.judgements(manifest)),
         "guesses": {guess.name: guess.taken for guess in family_of_bundle(manifest).guesses(manifest)},

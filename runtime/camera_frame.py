@@ -111,7 +111,8 @@ def _known(channels: str | None) -> Channels:
 
 
 def _copy(target: np.ndarray, frame: np.ndarray) -> None:
-    if frame.strides[2] < 0:  # a view with its channels turned: three times as fast one by one
+    # A view with its channels turned is three times as fast one by one, if it is not of this very memory.
+    if frame.strides[2] < 0 and not np.may_share_memory(target, frame):
         for channel in range(3):
             target[:, :, channel] = frame[:, :, channel]
     else:
@@ -123,8 +124,9 @@ def _is_same(frame: np.ndarray, out: np.ndarray, target: np.ndarray) -> bool:
     if frame is out:
         return True
     like = out if frame.ndim == out.ndim else target
-    return (frame.shape, frame.dtype, frame.strides) == (
-        like.shape,
-        like.dtype,
-        like.strides,
-    ) and frame.__array_interface__["data"][0] == like.__array_interface__["data"][0]
+    if frame.shape != like.shape or frame.strides != like.strides or frame.dtype != like.dtype:
+        return False
+    if isinstance(frame, np.ma.MaskedArray):
+        return False
+    ours: int = like.__array_interface__["data"][0]
+    return bool(frame.__array_interface__["data"][0] == ours)

@@ -86,9 +86,18 @@ def test_a_driver_writes_its_frames_into_the_engine_itself(
         policy.act(frame)
 
 
-def test_a_flipped_view_of_the_engines_own_input_is_copied(policy: Policy, frame: np.ndarray) -> None:
+@pytest.mark.parametrize("view", [np.s_[::-1], np.s_[:, ::-1], np.s_[:, :, ::-1], np.s_[::-1, ::-1, ::-1]])
+def test_a_flipped_view_of_the_engines_own_input_is_copied(
+    policy: Policy, frame: np.ndarray, view: Any
+) -> None:
     policy.frame[0] = frame
-    assert policy.act(policy.frame[0, ::-1]).raw == policy.act(frame[::-1]).raw
+    policy.act(policy.frame[0][view])
+    assert np.array_equal(policy.frame[0], frame[view])
+
+
+def test_a_mask_over_the_engines_own_input_is_refused(policy: Policy) -> None:
+    with pytest.raises(ImageError, match="masked array"):
+        policy.act(np.ma.masked_array(policy.frame[0]))
 
 
 @pytest.mark.parametrize("shape", [(48, 63, 3), (64, 48, 3), (8, 8, 3), (480, 640, 3)])

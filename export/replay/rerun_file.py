@@ -16,11 +16,14 @@ from vla_edge.runtime.replay.against import Other
 from vla_edge.runtime.replay.steps import Seen, Step
 from vla_edge.runtime.show.jpeg import jpeg
 
+from .rerun_layout import replay_layout
+
 if TYPE_CHECKING:
     import rerun
 
 LONGEST_PX = 640  # of a frame's sides: 72 episodes of 18 frames make some 40 MB
 QUALITY = 80  # of JPEG
+_COLORS = {"driven": (150, 150, 150), "predicted": (70, 150, 255), "against": (255, 150, 50)}
 
 
 @contextmanager
@@ -40,8 +43,10 @@ def rerun_file(path: Path, spec: ActionSpec, other: Other | None) -> Iterator[Se
     with staging_file(path) as (staged, _):
         recording = rerun.RecordingStream("vla-replay")
         recording.save(staged)  # by its name: the stream writes from a thread of its own
+        log = _Log(recording, spec, other)
         try:
-            yield _Log(recording, spec, other).see
+            yield log.see
+            recording.send_blueprint(replay_layout(log.episodes, spec))
         finally:
             recording.flush()
             recording.disconnect()
@@ -54,6 +59,7 @@ class _Log:
 
     def __init__(self, recording: rerun.RecordingStream, spec: ActionSpec, other: Other | None) -> None:
         self._recording, self._spec, self._other = recording, spec, other or {}
+        self.episodes: list[str] = []
 
     def see(self, step: Step, frame: np.ndarray) -> None:
         import rerun
@@ -62,6 +68,8 @@ class _Log:
         recording.set_time("step", sequence=step.step)
         if step.time_s is not None:
             recording.set_time("time", duration=step.time_s)
+        if step.step == 0:
+            self._begin(episode)
         if step.step == 0 and step.instruction:
             recording.log([episode, "instruction"], rerun.TextDocument(one_line(step.instruction)))
         image = rerun.EncodedImage(contents=jpeg(frame, LONGEST_PX, QUALITY), media_type="image/jpeg")
@@ -70,6 +78,16 @@ class _Log:
         for what, values in (("driven", step.recorded), ("predicted", step.predicted), ("against", against)):
             for name, value in zip(self._spec.names, values or (), strict=False):
                 recording.log([episode, one_line(name), what], rerun.Scalars([value]))
+
+    def _begin(self, episode: str) -> None:
+        """Name its series, the same everywhere."""
+        import rerun
+
+        self.episodes.append(episode)
+        for name in self._spec.names:
+            for what, color in _COLORS.items():
+                style = rerun.SeriesLines(names=what, colors=color)
+                self._recording.log([episode, one_line(name), what], style, static=True)
 
     def _against(self, step: Step) -> tuple[float, ...] | None:
         theirs = self._other.get(step.episode)

@@ -17,13 +17,8 @@ class Row(NamedTuple):
 
 def rows_in(path: Path) -> dict[str, list[Row]]:
     """By entity, in the order of time; what is static is left out."""
-    from rerun.chunk import RrdReader
-
     found: dict[str, list[Row]] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the footer, which a long recording does without
-        reader = RrdReader(path)
-    for chunk in reader.stream():
+    for chunk in _reader(path).stream():
         table = chunk.to_record_batch()
         names = [name for name in table.schema.names if ":" in name and not name.endswith(":media_type")]
         text = [name for name in names if name.endswith(":text")]
@@ -37,3 +32,24 @@ def rows_in(path: Path) -> dict[str, list[Row]]:
         rows = found.setdefault(chunk.entity_path, [])
         rows += [Row(*row) for row in zip(times, numbers, values, strict=True)]
     return {entity: sorted(rows, key=lambda row: row.time_s) for entity, rows in found.items()}
+
+
+def names_in_layout(path: Path) -> list[str]:
+    """What the views and containers of a recording's layout are called."""
+    reader = _reader(path)
+    (layout,) = reader.blueprints()
+    names: list[str] = []
+    for chunk in reader.stream(store=layout):
+        table = chunk.to_record_batch()
+        for column in table.schema.names:
+            if column.endswith(":display_name"):
+                names += [value[0] for value in table.column(column).to_pylist() if value]
+    return names
+
+
+def _reader(path: Path) -> Any:
+    from rerun.chunk import RrdReader
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the footer, which a long recording does without
+        return RrdReader(path)

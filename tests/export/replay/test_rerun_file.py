@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from episode_files import FRAMES, actions_of, write_hdf5
 from PIL import Image
+from rerun_files import names_in_layout
 
 from vla_edge.export.replay.cli import main
 
@@ -56,6 +57,19 @@ def test_frames_and_velocities_stand_on_one_timeline(
     for what in ("predicted", "against"):
         (rows,) = [rows for entity, rows in found.items() if entity.endswith(f"/linear_y/{what}")]
         assert len(rows) == FRAMES
+
+
+def test_an_episode_has_a_tab_and_a_component_a_plot_with_its_unit(
+    monkeypatch: pytest.MonkeyPatch, make_bundle: Make, tmp_path: Path
+) -> None:
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    for number, name in enumerate(("0_1box_vert_left.h5", "1_1box_hori_left.h5")):
+        write_hdf5(recordings / name, number)
+    assert run(monkeypatch, make_bundle(), recordings, "--rerun", tmp_path / "drive.rrd") == 0
+    of_one = ["camera", "instruction", "linear_x [m/s]", "linear_y [m/s]"]
+    tabs = ["0_1box_vert_left.h5", "1_1box_hori_left.h5"]
+    assert sorted(names_in_layout(tmp_path / "drive.rrd")) == sorted([*tabs, *of_one, *of_one])
 
 
 def test_it_appears_whole_or_not_at_all(

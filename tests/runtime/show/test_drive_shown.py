@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from rerun_files import rows_in
+from rerun_files import names_in_layout, rows_in
 
 DRIVE = (sys.executable, "-c", "from vla_edge.runtime.command.start import vla_drive; vla_drive()")
 SLOW = ("--deadline", "2000", "--hold", "3000", "--threads", "1")  # a busy machine is no fault here
@@ -64,6 +64,8 @@ def test_a_drive_is_recorded_with_all_that_was_sent(
     picture = Image.open(io.BytesIO(bytes(found["/camera"][-1].value)))
     assert (picture.format, picture.size) == ("JPEG", (480, 360))
     assert "컵까지 가세요" in found["/state"][-1].value
+    plots = ["command [m/s], limit 1.15", "latency: capture to command [ms]"]
+    assert set(names_in_layout(show)) >= {"camera", "state", *plots, "starts, stops and faults"}
 
 
 def test_a_command_stands_at_the_number_of_its_frame(

@@ -160,7 +160,7 @@ def command(
     Examples:
       vla-drive engines/pure-fp16 --camera drive.mp4 --deadline 1000 -o log.csv
       vla-drive engines/pure-fp16 --camera 0 --robot udp://192.168.1.20:5005
-      vla-drive engines/pure-fp16 --camera rtsp://cam/1 --rate 15 --show drive.rrd
+      vla-drive engines/pure-fp16 --camera rtsp://cam/1 --show drive.rrd
     """
     from vla_edge.runtime.bundle.bundle import Bundle
     from vla_edge.runtime.control.warm_policy import warm_policy

@@ -25,6 +25,15 @@ _LOCALHOST = (
 )
 
 
+# Readers and writers match by the names of their types alone, as ROS 2's own do: Cyclone cannot use the descriptions
+# that Fast DDS 3 (ROS 2 Kilted) sends of types with sequences, and would not hear its images. Of all vendors.
+_BY_NAME = (
+    "<Compatibility><IgnoreTypeInformation>"
+    + ",".join(f"1.{vendor}" for vendor in range(1, 33))
+    + "</IgnoreTypeInformation></Compatibility>"
+)
+
+
 class DdsError(VlaError):
     """The network cannot be joined or used."""
 
@@ -62,7 +71,7 @@ def configuration(environment: Mapping[str, str], most_bytes: int) -> str:
         )
     local = environment.get("ROS_LOCALHOST_ONLY", "").strip() == "1" or reach == "LOCALHOST"
     bound = f"<Internal><MaxSampleSize>{most_bytes + _HEADERS_BYTES} B</MaxSampleSize></Internal>"
-    ours = f"<CycloneDDS><Domain>{_LOCALHOST if local else ''}{bound}</Domain></CycloneDDS>"
+    ours = f"<CycloneDDS><Domain>{_LOCALHOST if local else ''}{_BY_NAME}{bound}</Domain></CycloneDDS>"
     theirs = environment.get("CYCLONEDDS_URI", "").strip()
     return f"{ours},{theirs}" if theirs else ours
 

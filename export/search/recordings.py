@@ -34,6 +34,9 @@ class Recordings:
     def count(self) -> int:
         return len(self.episodes)
 
+    def in_words(self) -> str:
+        return f"{self.count} episode{'s' * (self.count != 1)}"
+
     @property
     def used(self) -> list[int]:
         """Frames of each that the training script looked at."""

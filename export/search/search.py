@@ -126,7 +126,7 @@ def find_settings(options: SearchOptions, episodes: Iterable[Episode], reporter:
     space = combinations(checkpoint, search, options.tried, options.first_only)
     ways = protocols(recordings.valid(), recordings.orders(), batch)
     reporter.note(
-        f"{checkpoint.layout}: {len(space):,} combinations, {recordings.count} episodes, val_mae {val_mae:.6g}"
+        f"{checkpoint.layout}: {len(space):,} combinations, {recordings.in_words()}, val_mae {val_mae:.6g}"
     )
     import_reference(checkpoint.family)
     clock = _Clock()

@@ -20,15 +20,16 @@ def evidence(outcome: Outcome) -> str:
     """Why the settings that are settled are what they are: their standing in a manifest."""
     verdict, name = outcome.verdict, one_line(outcome.checkpoint.path.name)[:120]
     what = f"val_mae {outcome.val_mae:.6g} of {name} ({outcome.sha256[:12]})"
-    count = outcome.recordings.count
+    count = outcome.recordings.in_words()
+    chance = f"chance would bring {verdict.by_chance:.2g} as near"
     if verdict.kind == "found":
         best = verdict.fits[0]
         after = f", the next by {verdict.next_distance:.1e}" if verdict.next_distance is not None else ""
-        return f"exact: gives {what} on {count} episodes, off by {best.distance:.1e}{after}"
+        return f"exact: gives {what} on {count}, off by {best.distance:.1e}{after}; {chance}"
     if outcome.validated == "fifth":
-        what = f"may give {what} on a fifth of {count} episodes"
+        what = f"may give {what} on a fifth of {count}"
     else:
-        what = f"give {what} on {count} episodes"
+        what = f"give {what} on {count}, where {chance}"
     if verdict.count == 1:
         return f"likely: the one combination of {len(outcome.space)} to {what}"
     return f"likely: the same in all {verdict.count} combinations that {what}"
@@ -56,7 +57,7 @@ def text_of(outcome: Outcome, take: int | None = None) -> str | None:
     remarks = [
         f"Written by vla-settings {VERSION}.",
         f"Use: vla-export --ckpt {one_line(outcome.checkpoint.path.name)} --settings THIS_FILE",
-        f"{len(outcome.space)} combinations on {outcome.recordings.count} episodes; "
+        f"{len(outcome.space)} combinations on {outcome.recordings.in_words()}; "
         f"{verdict.by_chance:.2g} wrong ones would come as near as the best by chance.",
     ]
     if left := [name for name in agreement.open if name not in settings]:

@@ -22,7 +22,9 @@ TOLERANCE = 1e-4  # what another GPU, or TF32 in training, may change of an erro
 ROUNDING = 1e-7
 FAR = 20.0  # times as far is far off
 BY_CHANCE = 0.01  # of such searches may one find a wrong combination
-EXPLAINED = 0.1  # wrong combinations expected as near as the best: nothing can be concluded from what fits
+# Wrong combinations expected as near as the best, from which on nothing is concluded from what fits. So many searches
+# whose right settings were not tried end in a file nevertheless, less those whose fits have nothing in common.
+EXPLAINED = 0.05
 NEIGHBOURS = 50  # by which the density of errors is told
 MAX_FITS = 200
 NEAREST = 10  # are told where none fits

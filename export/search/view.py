@@ -62,10 +62,9 @@ def headline(outcome: Outcome) -> str:
 
 def _basis(outcome: Outcome) -> list[str]:
     verdict, best = outcome.verdict, outcome.verdict.fits[0]
-    count = outcome.recordings.count
     lines = [
         f"nearest {best.mae:.6f}, off by {best.distance:.1e}, over {best.protocol.in_words()}",
-        f"{count} episodes, batches of {outcome.batch_size}",
+        f"{outcome.recordings.in_words()}, batches of {outcome.batch_size}",
     ]
     if outcome.validated == "fifth":
         return [

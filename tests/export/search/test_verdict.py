@@ -8,7 +8,7 @@ import pytest
 from vla_edge.export.search.fifth import fifths, judged_by_fifths
 from vla_edge.export.search.protocol import Protocol
 from vla_edge.export.search.scan import Scores
-from vla_edge.export.search.verdict import Verdict, expected_by_chance, judged
+from vla_edge.export.search.verdict import EXPLAINED, Verdict, expected_by_chance, judged
 from vla_edge.runtime.replay.trainer import batch_weights
 
 WANTED = 0.222
@@ -63,6 +63,15 @@ def test_a_wrong_one_is_found_no_more_often_than_promised() -> None:
         values = np.random.default_rng(seed).uniform(0.2, 0.25, 1000)
         wrong += verdict_of(values).kind == "found"
     assert wrong <= 2000 * 0.015
+
+
+def test_what_fits_by_chance_ends_in_a_file_no_more_often_than_promised() -> None:
+    """Where the right settings are not among those tried."""
+    rare = 0
+    for seed in range(2000):
+        values = np.random.default_rng(seed).uniform(0.2, 0.25, 1000)
+        rare += verdict_of(values).by_chance < EXPLAINED
+    assert rare <= 2000 * EXPLAINED * 1.3
 
 
 def test_what_is_expected_by_chance_is_the_density_of_the_errors() -> None:

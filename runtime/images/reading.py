@@ -9,29 +9,19 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 import warnings
 from pathlib import Path
 from typing import Any
 
-from PIL import (
-    BmpImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile
 
 from vla_edge.runtime.errors import ImageError
 
+from .formats import OPENED, check_file_format
 from .headers import JpegLayout, check_content, check_jpeg
 from .memory import check_memory, check_webp, pixel_bytes, require_memory
-from .refusals import READ_ARE, SCALE_DOWN, undecodable, unidentified
+from .refusals import SCALE_DOWN, undecodable, unidentified
 
 SMALLEST_SIDE_PX = 8  # less cannot be a camera's frame; it is a place holder or a mistake
 LARGEST_SIDE_PX = 16384
@@ -41,18 +31,6 @@ MAX_FILE_BYTES = 5 * MAX_PIXELS  # uncompressed, with alpha, and room for the re
 # Pillow warns of each odd tag: a file of 1 MiB would write 60,000 lines to the log, and their texts are kept.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin$")
 
-# Imported above, so that Pillow finds them without loading its forty others. An MPO is a JPEG with more
-# images behind it (a phone's preview, a stereo camera's right eye); the first is what every JPEG reader shows.
-_PLUGINS = {
-    "JPEG": JpegImagePlugin,
-    "MPO": MpoImagePlugin,
-    "PNG": PngImagePlugin,
-    "BMP": BmpImagePlugin,
-    "TIFF": TiffImagePlugin,
-    "WEBP": WebPImagePlugin,
-    "PPM": PpmImagePlugin,
-}
-_OPENED = tuple(name for name in _PLUGINS if name != "MPO" and name in Image.OPEN)
 # Modes whose conversion to RGB keeps every value; others (16-bit, CMYK, LAB) lose or reinterpret.
 _LOSSLESS_MODES = frozenset({"RGB", "L", "1", "P", "RGBA", "LA", "PA"})
 
@@ -193,7 +171,7 @@ _Counted = tuple[JpegLayout | None, int]  # of a file: what it holds as a JPEG, 
 def _check(image: Image.Image, name: str, counted: _Counted | None = None) -> None:
     check_size(image.width, image.height, name)
     if isinstance(image, ImageFile.ImageFile):
-        _check_file_format(image, name)
+        check_file_format(image, name)
         counted = counted or _count(image, name)
     if image.mode not in _LOSSLESS_MODES:
         raise ImageError(
@@ -227,7 +205,7 @@ def _decoded_content(data: bytes, name: str) -> Image.Image:
     jpeg = check_content(data, name)
     check_webp(data, name)
     try:
-        with Image.open(io.BytesIO(data), formats=_OPENED) as image:
+        with Image.open(io.BytesIO(data), formats=OPENED) as image:
             _check(image, name, (jpeg, len(data)))
             image.load()
     except Image.UnidentifiedImageError as error:
@@ -294,74 +272,3 @@ def _without_alpha(image: Image.Image, name: str) -> Image.Image:
             )
         opaque.paste(strip.convert("RGB"), (0, top))
     return opaque
-
-
-def _check_file_format(image: ImageFile.ImageFile, name: str) -> None:
-    """What only the file tells: its format, how many images it holds, its bits a channel."""
-    if image.format not in _PLUGINS:
-        raise ImageError(f"{name} is of the format {image.format}, which is not read.", READ_ARE)
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise ImageError(
-            f"{name} holds more than one image; which one is meant is not known.",
-            "Save the one that is meant, or each as a file of its own.",
-        )
-    _check_cost(image, name)
-    bits = _bits_a_channel(image)
-    if bits > 8:
-        raise ImageError(
-            f"{name} has {bits} bits a channel (mode {image.mode!r}), which do not convert to RGB without loss.",
-            "Convert it to 8-bit RGB the way the training frames were.",
-        )
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise ImageError(
-            f"{name} is not read while Pillow is told to fill up truncated files with made-up pixels.",
-            "Set PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False, its default.",
-        )
-
-
-def _check_cost(image: ImageFile.ImageFile, name: str) -> None:
-    """Refuse a small file whose decoding takes seconds or hundreds of MiB."""
-    for tile in image.tile:
-        if tile[0] in _SLOW_CODECS:
-            raise ImageError(f"{name} is {_SLOW_CODECS[tile[0]]}, which is not read.", "Save it as PNG.")
-        if (
-            tile[0] == "ppm"
-            and image.width * image.height > _MOST_IN_PYTHON_PX
-            and _bits_a_channel(image) <= 8
-        ):
-            raise ImageError(
-                f"{name} is a PPM or PGM of more than {_MOST_IN_PYTHON_PX} pixels whose largest value is not 255.",
-                "Save it as PNG.",
-            )
-    tags = getattr(image, "tag_v2", {})
-    if any(int(tags.get(tag, 0)) > _LARGEST_TILE_PX for tag in _TILE_SIDES):
-        raise ImageError(
-            f"{name} is a TIFF with tiles of more than {_LARGEST_TILE_PX} pixels a side.", "Save it as PNG."
-        )
-
-
-def _bits_a_channel(image: ImageFile.ImageFile) -> int:
-    """More than 8 where Pillow would cut RGB samples to 8 bits without a word.
-
-    A TIFF's tags tell, and of PNG and PPM the raw mode that their decoder is asked for, such as "RGB;16B".
-    """
-    tags = getattr(image, "tag_v2", {})
-    bits = max((int(value) for value in tags.get(_BITS_PER_SAMPLE, ())), default=0)
-    for tile in image.tile:
-        codec, args = tile[0], tile[3] or ()
-        if codec == "ppm":  # (raw mode, largest value)
-            bits = max(bits, int(args[1]).bit_length())
-        else:
-            raw = args if isinstance(args, str) else str(next(iter(args), ""))
-            found = _RAW_BITS.search(raw)
-            bits = max(bits, int(found[1]) if found else 0)
-    return bits
-
-
-# Decoders that Pillow has in Python only: a file of some KiB would keep a robot waiting for seconds.
-_SLOW_CODECS = {"bmp_rle": "a run-length encoded BMP", "ppm_plain": "a PPM or PGM written as text"}
-_MOST_IN_PYTHON_PX = 1 << 19  # half a second
-_LARGEST_TILE_PX = 2048  # usual are 256; libtiff allocates one whole, however small the image
-_TILE_SIDES = (322, 323)  # TIFF's tags
-_BITS_PER_SAMPLE = 258
-_RAW_BITS = re.compile(r";(12|16|24|32)[BLNSF]+$")  # a BMP's "BGR;16" are all channels together

@@ -21,13 +21,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vla_edge.runtime.errors import VlaError
-from vla_edge.runtime.foreign import finite_number, shown, words_of
+from vla_edge.runtime.foreign import words_of
 
 from .causes import Cause, cause_of
 from .clock_watch import ClockWatch
 from .command import Command
 from .followed import Followed
 from .frame_watch import FrameWatch
+from .judging import RefusalError, limited_values, started_s
 from .latch import Fault, FaultLatch
 from .options import ControllerOptions, check_options, limits_of
 
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["ActingPolicy", "Command", "Controller", "ControllerOptions"]
 
 _log = logging.getLogger(__name__)
-
-# A camera's driver may round its time stamps up.
-_CLOCK_SLACK_MS = 5.0
 
 
 class ActingPolicy(Protocol):
@@ -66,14 +64,6 @@ class _Published(NamedTuple):
     real_s: float
     command: Command
     episode: object
-
-
-class _RefusalError(VlaError):
-    """What the controller itself finds wrong; never leaves it."""
-
-    def __init__(self, problem: str, cause: Cause = Cause.OTHER) -> None:
-        super().__init__(problem)
-        self.cause = cause
 
 
 class Controller:
@@ -155,7 +145,7 @@ class Controller:
             episode = self._episode
             called, real = self._clock.now(), self._clock.real_s()
             started = called
-            started = self._started(called, captured_s)
+            started = started_s(called, captured_s)
             looked_at = self._watch.look(frame, called)
             action = self._policy.act(looked_at, self._followed.now() if instruction is None else instruction)
             return self._judge(action, started, real, episode)
@@ -271,7 +261,7 @@ class Controller:
             return self._stop("no command yet.")
         age_ms = max(self._clock.now() - latest.at_s, self._clock.real_s() - latest.real_s) * 1e3
         if age_ms > self._hold_ms:
-            raise _RefusalError(
+            raise RefusalError(
                 f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.", Cause.STALE
             )
         # Asked last: a halt of meanwhile counts. So does a whole reset, after which this command is none.
@@ -280,20 +270,8 @@ class Controller:
             return self._stop(fault.reason)
         return latest.command if latest.episode is self._episode else self._stop("no command yet.")
 
-    def _started(self, called: float, captured_s: float | None) -> float:
-        """When the deadline began to run."""
-        if captured_s is None:
-            return called
-        captured = finite_number(captured_s)
-        if captured is None or (called - captured) * 1e3 < -_CLOCK_SLACK_MS:
-            raise _RefusalError(
-                f"captured_s={shown(captured_s)} is not of this controller's clock, which says {called}.",
-                Cause.CLOCK,
-            )
-        return min(captured, called)
-
     def _judge(self, action: Action, started: float, real_started: float, episode: object) -> Command:
-        values = self._values(action)
+        values = limited_values(action, self._names, self._limits)
         now, real = self._clock.now(" while the policy worked"), self._clock.real_s()
         latency_ms = max(now - started, real - real_started) * 1e3
         if latency_ms > self._options.deadline_ms:
@@ -302,33 +280,17 @@ class Controller:
             self._late_in_row = 0
             command = Command(self._names, values, False, "", action, latency_ms)
         if episode is not self._episode:
-            raise _RefusalError("the controller was reset while the policy worked.")
+            raise RefusalError("the controller was reset while the policy worked.")
         self._latest = _Published(now, real, command, episode)
         # Asked last: what another thread or a signal latched meanwhile is not overtaken by this command.
         fault = self._latch.fault
         return command if fault is None else self._stop(fault.reason)
 
-    def _values(self, action: Action) -> tuple[float, ...]:
-        """The action within the limits, in plain floats."""
-        said: object = action.values
-        names: object = getattr(action, "names", self._names)
-        numbers = [finite_number(value) for value in said] if isinstance(said, (tuple, list)) else []
-        values = [value for value in numbers if value is not None]
-        if not len(values) == len(numbers) == len(self._names):
-            raise _RefusalError(f"the policy returned {shown(said)}.", Cause.NOT_FINITE)
-        if not isinstance(names, (tuple, list)) or tuple(names) != self._names:
-            raise _RefusalError(
-                f"the policy returned values for {shown(names)}, not for {shown(self._names)}."
-            )
-        return tuple(
-            [max(-limit, min(limit, value)) for value, limit in zip(values, self._limits, strict=True)]
-        )
-
     def _late(self, latency_ms: float) -> Command:
         self._late_in_row += 1
         reason = f"the command took {latency_ms:.0f} ms, {self._options.deadline_ms:.0f} ms are allowed."
         if self._late_in_row > self._options.late_allowed:
-            raise _RefusalError(reason, Cause.LATE)
+            raise RefusalError(reason, Cause.LATE)
         return Command(self._names, (0.0,) * len(self._names), True, reason, None, latency_ms)
 
     def _stop_for(self, error: Exception, started: float | None = None) -> Command:

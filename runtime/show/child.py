@@ -27,7 +27,7 @@ def main() -> None:
     try:
         _show()
     except BaseException as error:
-        os.write(ours, json.dumps(words_of(error)).encode("ascii"))
+        os.write(ours, json.dumps(words_of(error).strip().partition("\n")[0]).encode("ascii"))
         # not by the interpreter's tidying up, which waits for a viewer that hangs
         os._exit(1)
     os._exit(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from pathlib import Path
 
 from vla_edge.runtime.printable import one_line
@@ -52,6 +54,7 @@ class Recording:
         elif place.kind == "address":
             self._to.connect_grpc(place.where)
         else:
+            _find_viewer()
             self._to.spawn(memory_limit="1GiB", hide_welcome_screen=True)
 
     def _name_series(self) -> None:
@@ -138,6 +141,13 @@ class Recording:
         if place.kind == "file":
             path = Path(place.where)
             partial_of(path).replace(path)
+
+
+def _find_viewer() -> None:
+    """Have Rerun find its own viewer though nobody has put this installation's programs into the path."""
+    wheel = importlib.util.find_spec("rerun_cli")
+    folders = [*(wheel.submodule_search_locations or ())] if wheel else []
+    os.environ["PATH"] = os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)])
 
 
 def _plain(text: str) -> str:

@@ -170,7 +170,7 @@ class Show:
         again = self._place.kind == "address"
         self._again_s = time.monotonic() + (_AGAIN_S if again else float("inf"))
         more = f"it is tried every {_AGAIN_S:g} s" if again else "nothing more is shown"
-        self._say(f"{_NAMES[self._place.kind]} is gone: {one_line(why)}. The drive goes on; {more}.")
+        self._say(f"{_FAILED[self._place.kind]}: {one_line(why).rstrip('.')}. The drive goes on; {more}.")
 
     def _say(self, text: str) -> None:
         """The first time; afterwards it is known that not all is shown."""
@@ -226,7 +226,11 @@ class _Watched:
         return captured
 
 
-_NAMES = {"viewer": "the viewer", "file": "the recording", "address": "the viewer"}
+_FAILED = {
+    "viewer": "the viewer cannot be reached",
+    "file": "the recording cannot be written",
+    "address": "the viewer cannot be reached",
+}
 
 
 def _figures(health: Health | None) -> dict[str, float]:

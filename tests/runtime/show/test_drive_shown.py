@@ -163,7 +163,7 @@ def test_a_viewer_that_goes_away_or_hangs_is_a_note(
             process.send_signal(how)
             _, errors = driving.communicate(timeout=60)
     assert driving.returncode == 0, errors
-    assert errors.count("the viewer is gone: ") == 1
+    assert errors.count("the viewer cannot be reached: ") == 1
     sent = [json.loads(line) for line in log.read_text().splitlines()]
     assert sent[-1]["reason"] == "the camera has ended."
     assert {each["reason"] for each in sent} == {"", "no command yet.", "the camera has ended."}
@@ -175,7 +175,7 @@ def test_one_that_was_never_there_is_a_note(pristine_bundle: Path, frames: Path)
     ) as driving:
         _, errors = driving.communicate(timeout=60)
     assert driving.returncode == 0
-    assert "the viewer is gone: ConnectionRefusedError: [Errno 111] Connection refused." in errors
+    assert "the viewer cannot be reached: ConnectionRefusedError: [Errno 111] Connection refused." in errors
     assert "The drive goes on; it is tried every 5 s." in errors
 
 

@@ -55,10 +55,10 @@ def until_noted(notes: list[str], seen: Camera, showing: Show) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (SLEEPS, "the viewer is gone: it has taken nothing for 0.3 s."),
-        (FAILS, "the viewer is gone: no disk."),
-        (VANISHES, "the viewer is gone: its process ended with code -9."),
-        (("/nowhere/python",), "the viewer is gone: no process can be started:"),
+        (SLEEPS, "the viewer cannot be reached: it has taken nothing for 0.3 s."),
+        (FAILS, "the viewer cannot be reached: no disk."),
+        (VANISHES, "the viewer cannot be reached: its process ended with code -9."),
+        (("/nowhere/python",), "the viewer cannot be reached: no process can be started:"),
     ],
 )
 def test_a_process_that_hangs_or_fails_is_a_note(
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_written_ends_the_showing_alone(tmp_path: Path) ->
     (tmp_path / "drive.partial.rrd").mkdir()
     with Show(Place("file", str(tmp_path / "drive.rrd")), DRIVE, lambda: None, notes.append) as showing:
         until_noted(notes, showing.watching(Camera(FRAME)), showing)  # type: ignore[arg-type]
-    assert notes[0].startswith("the recording is gone: IsADirectoryError")
+    assert notes[0].startswith("the recording cannot be written: IsADirectoryError")
     assert notes[0].endswith("The drive goes on; nothing more is shown.")
 
 

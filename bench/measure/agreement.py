@@ -72,13 +72,16 @@ def run_frames(
         session.inputs[name].fill(0)
     manifest = bundle.manifest
     image = check_graph(manifest).name
-    takes_frames = manifest.camera is not None and image in session.inputs
-    write = FrameWriter(manifest.camera) if takes_frames else Preprocessor(manifest.preprocessing)
-    target = session.inputs[image if image in session.inputs else PIXELS]
+    write: Preprocessor | FrameWriter = Preprocessor(manifest.preprocessing)
+    if manifest.camera is not None and image not in session.inputs:  # PyTorch
+        image = PIXELS
+    elif manifest.camera is not None:
+        write = FrameWriter(manifest.camera)
+    target = session.inputs[image]
     output = session.outputs[manifest.actions.name]
     actions: Actions = []
-    for frame in frames:
-        write(frame, target)
+    for path in frames:
+        write(path, target)
         session.run()
         actions.append(output[0].tolist())
         for source, target in manifest.runtime.state:

@@ -65,7 +65,7 @@ def run_frames(
     from vla_edge.runtime.camera_frame import FrameWriter
     from vla_edge.runtime.preprocess import Preprocessor
 
-    shapes = {name: buffer.shape for name, buffer in session.inputs.items()}
+    shapes = {name: taken.shape for name, taken in session.inputs.items()}
     for name, value in sample_inputs(golden, 0, shapes, state).items():
         np.copyto(session.inputs[name], value)
     for name in state:
@@ -77,11 +77,11 @@ def run_frames(
         image = PIXELS
     elif manifest.camera is not None:
         write = FrameWriter(manifest.camera)
-    target = session.inputs[image]
+    buffer = session.inputs[image]
     output = session.outputs[manifest.actions.name]
     actions: Actions = []
     for path in frames:
-        write(path, target)
+        write(path, buffer)
         session.run()
         actions.append(output[0].tolist())
         for source, target in manifest.runtime.state:

@@ -66,6 +66,10 @@ def open_camera(
         raise InputError("--camera-size is of a device alone.", "A stream or recording has its own.")
     if _STREAM.fullmatch(said):
         return _live(said, "rtsp", {"rtsp_transport": "tcp", "fflags": "nobuffer"}, stamped=False)
+    if "://" in said:
+        raise InputError(
+            f"{one_line(said)} is no stream that is read.", "Streams are rtsp://... or rtsps://..."
+        )
     return _recorded(Path(said), rate_hz, taken)
 
 

@@ -176,6 +176,8 @@ def command(
 
         controller = Controller(policy, ControllerOptions(deadline_ms=deadline_ms, hold_ms=hold_ms))
         text = (instruction or eye.instruction) if policy.instructions else None
+        if text:
+            policy.check_instruction(text)
         options = _run_options(policy, text, **loop)
         held_ms = 2 * deadline_ms if hold_ms is None else hold_ms
         about = (f"camera: {camera}, robot: {robot}",)

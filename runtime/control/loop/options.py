@@ -63,7 +63,7 @@ def check_run(rate_hz: float, options: RunOptions, names: tuple[str, ...], hold_
         raise InputError(
             f"rate_hz={rate:g} leaves {1e3 / rate:.0f} ms between two commands, and a command holds for "
             f"{hold_ms:.0f} ms.",
-            "Choose a higher rate, or a longer ControllerOptions.hold_ms.",
+            "Choose a higher rate, or a longer ControllerOptions.hold_ms (--hold).",
         )
     for name in ("camera_ms", "first_frame_ms"):
         _require(name, getattr(options, name), above_zero=True)

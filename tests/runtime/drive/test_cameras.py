@@ -101,7 +101,7 @@ def test_a_corrupt_jpeg_is_a_fault_and_the_next_frame_comes_after_it(folder: Pat
         ("7", None, "there is no camera /dev/video7"),
         ("/dev/video123", None, "there is no camera /dev/video123"),
         ("no/such.mp4", None, "there is no camera or recording no/such.mp4"),
-        ("http://example.org/a.m3u8", None, "there is no camera or recording http"),
+        ("http://example.org/a.m3u8", None, "http://example.org/a.m3u8 is no stream that is read"),
         ("concat:a|b", None, "there is no camera or recording concat"),
         ("rtsp://cam/1", "640x480", "--camera-size is of a device alone"),
         ("0", "large", "large is no size"),

@@ -112,6 +112,8 @@ def test_one_that_is_to_end_it_ends_it(run: Run, pristine_bundle: Path, frames: 
     [
         (("--camera", "7"), "there is no camera /dev/video7"),
         (("--camera", "FRAMES", "--robot", "serial"), "serial is no robot"),
+        (("--camera", "FRAMES", "--instruction", "go home"), "does not hold the instruction 'go home'"),
+        (("--camera", "http://cam/1"), "http://cam/1 is no stream that is read"),
         (("--camera", "FRAMES", "--rate", "1"), "leaves 1000 ms between two commands"),
         (("--camera", "FRAMES", "-o", "log.txt"), "give one that ends in .csv or .jsonl or .ndjson"),
         (("--camera", "FRAMES", "--show", "drive.mp4"), "drive.mp4 is no place to show a drive"),

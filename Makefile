@@ -9,7 +9,7 @@ BINDINGS := $(addprefix build/bindings/,10.3.0 10.6.0 11.4.0.106)
 # All readers of bytes from outside; findings, if any, in fuzz-findings.jsonl.
 FUZZ_ARGS ?=
 
-.PHONY: demo test fuzz bindings containers gpu lint types check clean help
+.PHONY: demo test fuzz bindings ros containers gpu lint types check clean help
 
 help:           ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/  -/'
@@ -29,7 +29,7 @@ demo: $(STAMP)  ## sample checkpoints, exported, run on a photograph, compared w
 	$(BIN)/vla-run engines/best_simple_clip_lstm_model-fp16 export/images/coffee.jpg
 	$(BIN)/vla-bench engines/ --quick --out report/
 
-test: bindings  ## the test suite, with coverage
+test: bindings build/ros/.installed  ## the test suite, with coverage
 	VLA_EDGE_TENSORRT_BINDINGS=$$(printf '%s:' $(BINDINGS)) \
 	  $(BIN)/python -m pytest -m "not gpu and not full" -n 2 --cov --cov-report=term $(PYTEST_ARGS)
 
@@ -44,6 +44,18 @@ build/bindings/%/.installed: $(STAMP)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --only-binary :all: \
 	  --target $(@D) tensorrt-cu12-bindings==$* && touch $@ || \
 	  echo 'TensorRT $*: its bindings cannot be installed here; their tests are skipped'
+
+# ROS 2 Kilted's rclpy with Fast DDS, as wheels that others than its makers build (Python 3.10 to 3.12, x86-64, 220 MB).
+ROS_PACKAGES := ros-rclpy~=9.1.2 $(addprefix ros-,rmw-fastrtps-cpp std-msgs sensor-msgs geometry-msgs diagnostic-msgs lifecycle-msgs)
+
+build/ros/.installed: $(STAMP)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/ros
+	@$(BIN)/uv pip install --quiet --python build/ros/bin/python $(ROS_PACKAGES) && \
+	  $(BIN)/uv pip install --quiet --python build/ros/bin/python --editable . onnxruntime && touch $@ || \
+	  { rm -rf build/ros; echo 'ROS 2: its rclpy cannot be installed here; its tests are skipped'; }
+
+ros: build/ros/.installed  ## the ROS 2 node, on DDS and on rclpy, against a real rclpy
+	$(BIN)/python -m pytest -m ros
 
 # No image can be built where no base can be pulled; its own steps run anyway. Needs root, Linux, Debian's archive.
 containers: $(STAMP)  ## lint docker/, carry out its images' steps in clean roots, run a tiny bundle there

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from ros_python import ROS_PYTHON
 
 from vla_edge.runtime.engines.nvidia_gpu import has_nvidia_gpu
 
@@ -38,6 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     reasons = {"full": "writes 20 GB: run it with -m full"}
     if not has_nvidia_gpu():
         reasons["gpu"] = "no NVIDIA GPU here; -m gpu runs it all the same"
+    if not ROS_PYTHON.exists():
+        reasons["ros"] = "no rclpy in build/ros; make ros installs one"
     for mark in reasons.keys() - named:
         for item in items:
             if item.get_closest_marker(mark):

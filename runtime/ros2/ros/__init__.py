@@ -1,1 +1,1 @@
-"""The same node on rclpy, as a managed node, for where ROS 2 is installed. Not run yet: see docs/ros2.md."""
+"""The same node on rclpy, as a managed node, for where ROS 2 is installed."""

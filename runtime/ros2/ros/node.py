@@ -49,6 +49,7 @@ class Driving:
         self._transport: RosTransport | None = None
         self._driving: Node | None = None
         self._to_drive: queue.Queue[Node | None] = queue.Queue()
+        self._failure = ""
         self._at_rest = threading.Event()
         self._at_rest.set()
 
@@ -57,6 +58,9 @@ class Driving:
 
         Returns:
             How it was, where the loop ended by itself: a fault with `end_on_fault`, or the parent's death.
+
+        Raises:
+            VlaError: ROS has failed: nothing is heard any more. The robot stands.
         """
         while (driving := self._to_drive.get()) is not None:
             try:
@@ -65,12 +69,17 @@ class Driving:
                 self._at_rest.set()
             if driving is self._driving:  # nobody has told it to end
                 return health
+        if self._failure:
+            raise VlaError(self._failure, "Start the node anew.")
         return None
 
     def fail(self, problem: str) -> None:
-        """The executor has ended: nothing is heard any more."""
-        if self._transport is not None:
-            self._transport.fail(problem)
+        """The executor has ended, and nobody could reset or stop: stop, and have `serve` end the program."""
+        self._failure = problem
+        driving, self._driving = self._driving, None
+        if driving is not None:
+            driving.deactivate(problem)
+        self._to_drive.put(None)
 
     def configure(self) -> None:
         """Load the policy.

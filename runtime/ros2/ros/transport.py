@@ -60,11 +60,6 @@ class RosTransport:
         """What comes is heard by nobody."""
         self._hearing = None
 
-    def fail(self, problem: str) -> None:
-        """Tell that nothing will come any more."""
-        if self._hearing is not None:
-            self._hearing.hear_failure(problem)
-
     def send_velocity(self, x: float, y: float) -> None:
         message = Twist()
         message.linear.x, message.linear.y = x, y

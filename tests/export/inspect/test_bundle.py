@@ -385,6 +385,15 @@ class TestDamage:
         assert [part["shared_with"] for part in plan["parts"]] == [[], [], [], ["second"]]
         assert [part["problem"] for part in plan["parts"]] == [None] * 4
 
+    def test_a_part_that_is_another_bundle_s_whole_plan_is_shared(self, copy: Path, inspect: Inspect) -> None:
+        head = next(path for path in add_parts(copy) if ".head." in path.name)
+        other = copy.parent / "plain" / "plans"
+        shutil.copytree(copy, other.parent, ignore=shutil.ignore_patterns("plans"))
+        other.mkdir()
+        os.link(head, other / "tensorrt-10.6.0-sm87.plan")
+        (plan,) = json.loads(inspect(copy, "--json")[1])["plans"]
+        assert [part["shared_with"] for part in plan["parts"]] == [[], [], [], ["plain"]]
+
     @pytest.mark.parametrize(
         ("damage", "words", "more"),
         [

@@ -14,7 +14,9 @@ from vla_edge.export.build.options import BuildOptions
 from vla_edge.export.build.progress import Silent
 from vla_edge.export.build.stages import measure_stages
 from vla_edge.export.build.verify import sample_inputs
+from vla_edge.export.pipeline import ExportOptions, export_bundle
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.bundle.manifest import Camera
 from vla_edge.runtime.engines.tensorrt.record import PlanRecord
 from vla_edge.runtime.engines.tensorrt.session import TensorRtSession
 
@@ -84,3 +86,19 @@ def test_stages_are_measured_in_parts_too(bundles: dict[str, Bundle]) -> None:
     errors = measure_stages(bundles["shared"], BuildOptions(parts=3), Silent())
     assert list(errors) == [stage.name for stage in bundles["shared"].manifest.stages]
     assert all(error.relative_l2 < 0.02 for error in errors.values())
+
+
+def test_a_camera_s_part_is_put_before_another_bundle_s_whole(
+    bundles: dict[str, Bundle], checkpoint_of: Callable[..., Path]
+) -> None:
+    camera = Camera(height=72, width=128, channels="bgr")
+    folder = bundles["whole"].folder.parent
+    options = ExportOptions(
+        checkpoint_of("hybrid-a", "transformers"), folder, ("fp16",), camera=camera, name="seeing"
+    )
+    seeing = Bundle.open(export_bundle(options)[0].folder)
+    record = build_plan(seeing, BuildOptions(parts=1)).record
+    assert [part.name for part in record.parts] == ["camera", "actions"]
+    assert record.verification.passed  # its own golden frames, through both
+    assert record.parts[1].build.found_in == bundles["whole"].manifest.name
+    assert np.abs(actions(seeing) - actions(bundles["whole"])).max() < 1e-6  # Pillow's bytes, the same engine

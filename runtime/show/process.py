@@ -1,4 +1,8 @@
-"""The process that shows, as the one that drives has it: started, fed within a time, ended or killed."""
+"""The process that shows, as the one that drives has it: started, fed within a time, ended or killed.
+
+Rerun's own calls wait for ever once a viewer has taken nothing for some 100 MB, or never came (0.41): they are made
+in a process that can be killed, and that finishes a file when the drive is.
+"""
 
 from __future__ import annotations
 

@@ -8,8 +8,10 @@ from vla_edge.bench.report.types import BundleReport, Report
 
 
 def workload_of(bundle: BundleReport) -> str:
-    """The name that a bundle's rows are compared under; its batch size is part of it."""
-    return bundle.name if bundle.batch == 1 else f"{bundle.name}, batch {bundle.batch}"
+    """The name that a bundle's rows are compared under; batch size and camera, what a step begins with, are part."""
+    batch = "" if bundle.batch == 1 else f", batch {bundle.batch}"
+    height, width = bundle.frame
+    return f"{bundle.name}{batch}{f', frames of {height}x{width}' if bundle.camera else ''}"
 
 
 def differences(before: Report, after: Report) -> Iterator[str]:

@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from vla_edge.bench.backends.load import PREPARED
+from vla_edge.bench.compare.differences import workload_of
 from vla_edge.bench.measure.agreement import find_frames
 from vla_edge.bench.options.options import Options
 from vla_edge.bench.output.facts import bundle_line
@@ -81,6 +82,16 @@ def test_the_report_names_the_input(report: Report) -> None:
     assert captions[0] == "One policy step on a frame as it is, of PyTorch on pixels that are prepared, ms"
     assert any(caption.startswith(f"Policy.act from a {WIDTH}x{HEIGHT} frame") for caption in captions)
     assert decode(encode(report), "report.json") == report
+
+
+def test_steps_from_frames_are_compared_with_steps_from_frames_of_that_size_alone(report: Report) -> None:
+    (bundle,) = report.bundles
+    prepared, larger = (
+        msgspec.structs.replace(bundle, **changes)
+        for changes in ({"camera": None}, {"frame": (2 * HEIGHT, 2 * WIDTH)})
+    )
+    assert len({workload_of(each) for each in (bundle, prepared, larger)}) == 3
+    assert workload_of(prepared) == bundle.name
 
 
 def test_a_report_from_before_has_no_camera(report: Report) -> None:

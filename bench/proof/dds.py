@@ -280,7 +280,7 @@ def _print(report: Report) -> None:
         "p50, ms",
         "p99, ms",
         "in the node",
-        "p99",
+        "its p99",
         "longest gap, ms",
     )
     click.echo(f"{'':<12}" + "".join(f"{column:>{len(column) + 2}}" for column in columns))

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vla_edge.runtime.control.causes import Cause
+from vla_edge.runtime.control.clock_watch import ClockError
 from vla_edge.runtime.control.loop.protocols import Captured
-from vla_edge.runtime.errors import ImageError, VlaError
+from vla_edge.runtime.errors import ImageError
 from vla_edge.runtime.images.reading import decode_image
 
 # Told by their first bytes, whatever the message's `format` says: "rgb8; jpeg compressed bgr8" is usual.
@@ -29,14 +29,6 @@ class StampedFrame(np.ndarray):
     """
 
     stamp_ns: int = 0
-
-
-class CameraTopicError(VlaError):
-    """A message from which no frame can be had; never leaves the loop."""
-
-    def __init__(self, problem: str, cause: Cause) -> None:
-        super().__init__(problem)
-        self.cause = cause
 
 
 class _Image(NamedTuple):
@@ -70,7 +62,6 @@ class TopicCamera:
         self._in_order = in_order
         self._news = threading.Condition()
         self._image: _Image | None = None
-        self._failure = ""
         self._ended = False
         self.dropped = 0
 
@@ -79,12 +70,6 @@ class TopicCamera:
         with self._news:
             self.dropped += self._image is not None
             self._image = _Image(data, stamp_ns, received_s, self._wall_ns())
-            self._news.notify()
-
-    def fail(self, problem: str) -> None:
-        """`read` raises this from now on."""
-        with self._news:
-            self._failure = problem
             self._news.notify()
 
     def end(self) -> None:
@@ -98,15 +83,13 @@ class TopicCamera:
 
         Raises:
             ImageError: it is no JPEG or PNG, too large, or damaged.
-            CameraTopicError: its stamp is of another clock, or the transport failed.
+            ClockError: its stamp is of another clock.
         """
         with self._news:
-            self._news.wait_for(lambda: self._image is not None or self._ended or self._failure)
+            self._news.wait_for(lambda: self._image is not None or self._ended)
             image, self._image = self._image, None
-            if self._ended:
-                return None
-            if self._failure or image is None:
-                raise CameraTopicError(self._failure, Cause.CAMERA)
+        if self._ended or image is None:
+            return None
         captured_s = self._captured_s(image)
         return Captured(self._decoded(image), captured_s)
 
@@ -132,9 +115,8 @@ class TopicCamera:
             return image.received_s
         age_s = (image.wall_ns - image.stamp_ns) / _NS
         if not -_SLACK_S <= age_s <= _OTHER_CLOCK_S:
-            raise CameraTopicError(
+            raise ClockError(
                 f"an image on {self._topic} was taken {age_s:.3f} s before it came, by its stamp and this "
-                "machine's clock of day: the clocks differ (see use_stamp in docs/ros2.md).",
-                Cause.CLOCK,
+                "machine's clock of day: the clocks differ (see use_stamp in docs/ros2.md)."
             )
         return image.received_s - max(age_s, 0.0)

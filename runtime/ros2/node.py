@@ -51,7 +51,7 @@ class Node:
         self._options = parameters.run_options(tuple(action.names))
 
     def run(self) -> Health:
-        """Drive until `deactivate`, the first fault (`end_on_fault`), the parent's death or a signal.
+        """Drive until `deactivate`, the first fault (`end_on_fault`), the transport's or the parent's end, or a signal.
 
         Raises:
             InputError: not in the main thread, or a parameter that cannot be used.
@@ -78,8 +78,7 @@ class Node:
         self._wheels.news.set()
 
     def hear_failure(self, problem: str) -> None:
-        self._controller.halt(problem, Cause.CAMERA)
-        self._camera.fail(problem)
+        self.deactivate(problem)  # nobody could reset it: whoever started it may start it anew
 
     def _report(self) -> tuple[str, Diagnosis] | None:
         health = self._controller.health()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from vla_edge.bench.proof.dds import SIZES, Report, Stop, Trip, judge, run
+from vla_edge.bench.proof.dds import SIZES, run
+from vla_edge.bench.proof.dds_report import Report, Stop, Trip, judge, print_report
 
 TRIP = Trip(
     width=640,
@@ -55,3 +56,13 @@ def test_what_fails_is_told() -> None:
         "SIGTERM: zero after 800 ms, 750 ms are allowed",
         "SIGTERM: 2 velocities moved after zero",
     ]
+
+
+def test_the_first_line_is_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    stops = dict.fromkeys(("camera lost", "JPEG damaged", "SIGTERM"), STOP)
+    print_report(replace(REPORT, stops=stops))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == (
+        "A frame of 640x480 becomes a velocity in 1 ms (p99 2); a lost camera stops it within 500 ms; "
+        "0 moved after a stop."
+    )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from dds_peer import Peer, alone
+from lively import jpeg
 
 from vla_edge.runtime.control.command import Command, stop_for
 from vla_edge.runtime.drive.robots import open_robot
@@ -52,3 +56,22 @@ def test_a_process_may_join_again_after_it_has_left() -> None:
         assert isinstance(robot, TwistRobot)
         Writer(robot._participant, "/another", Twist, LATEST_COMMAND).close()
         robot.close()
+
+
+def test_vla_drive_moves_it_and_stands_at_the_end(pristine_bundle: Path, tmp_path: Path) -> None:
+    for at in range(20):
+        (tmp_path / f"frame{at}.jpg").write_bytes(jpeg(at))
+    command = [
+        sys.executable,
+        "-m",
+        "vla_edge.runtime.drive.cli",
+        str(pristine_bundle),
+        "--camera",
+        str(tmp_path),
+    ]
+    command += ["--robot", "ros2", "--rate", "20", "--deadline", "3000", "--threads", "1"]
+    with contextlib.closing(Peer()) as peer:
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0
+        peer.wait_for(lambda: peer.velocities and not peer.moves, "no stop")
+    assert any(velocity[1:] != (0.0, 0.0) for velocity in peer.velocities)

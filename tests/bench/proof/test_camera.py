@@ -48,6 +48,10 @@ def test_every_way_of_each_camera_is_timed_as_often(bundles: tuple[Path, Path, P
         assert list(each.ways) == [IN_PLACE, COPIED, ENGINE, PILLOW, PLAIN_ENGINE]
         assert {way.latency.runs for way in each.ways.values()} == {12}
         assert min(way.cpu_ms for way in each.ways.values()) > 0
+        assert [name for name, way in each.ways.items() if way.above_engine_ms is None] == [
+            ENGINE,
+            PLAIN_ENGINE,
+        ]
         assert each.apart < 0.02  # the tiny graph resizes without Pillow's rounding
         assert each.unit == "m/s"
 

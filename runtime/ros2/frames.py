@@ -48,6 +48,9 @@ class TopicCamera:
             as taken when it came, and what it waited before that is not known.
         in_order: from an RGB frame to one in the policy's order of channels; None where that is RGB.
         wall_ns: the clock of day, nanoseconds.
+
+    Attributes:
+        replaced: images that a newer one replaced before they were decoded.
     """
 
     def __init__(
@@ -63,12 +66,12 @@ class TopicCamera:
         self._news = threading.Condition()
         self._image: _Image | None = None
         self._ended = False
-        self.dropped = 0
+        self.replaced = 0
 
     def put(self, data: bytes, stamp_ns: int, received_s: float) -> None:
         """The newest image, not decoded; one that was not read yet is dropped."""
         with self._news:
-            self.dropped += self._image is not None
+            self.replaced += self._image is not None
             self._image = _Image(data, stamp_ns, received_s, self._wall_ns())
             self._news.notify()
 

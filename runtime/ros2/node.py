@@ -85,5 +85,5 @@ class Node:
         if health is None:
             return None
         state = state_word(health)
-        status = status_text(health, state, self._operator.task, self._operator.answer)
+        status = status_text(health, state, self._operator.task, self._operator.answer, self._camera.replaced)
         return status, diagnosis_of(health, state, f"{NODE}: policy")

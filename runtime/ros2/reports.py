@@ -29,7 +29,7 @@ def state_word(health: Health) -> str:
     return STOPPED if held else health.state.value
 
 
-def status_text(health: Health, state: str, task: str | None, answer: str) -> str:
+def status_text(health: Health, state: str, task: str | None, answer: str, replaced: int) -> str:
     """JSON; docs/ros2.md has its fields."""
     return json_text(
         {
@@ -38,6 +38,7 @@ def status_text(health: Health, state: str, task: str | None, answer: str) -> st
             "cause": None if state == STOPPED or health.cause is None else health.cause.value,
             "task": task,
             "answer": answer,
+            "replaced_images": replaced,
             **_figures(health),
             "engine": health.engine,
             "bundle": health.bundle,

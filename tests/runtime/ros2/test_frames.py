@@ -43,7 +43,7 @@ def test_the_newest_image_wins_and_knows_its_stamp(camera: TopicCamera) -> None:
     assert isinstance(frame, StampedFrame)
     assert (frame.shape, frame.dtype, frame.stamp_ns, found.captured_s) == ((24, 32, 3), np.uint8, 12, 7.0)
     assert np.array_equal(frame, np.asarray(Image.open(io.BytesIO(encoded(value=2)))))
-    assert camera.dropped == 2
+    assert camera.replaced == 2
 
 
 def test_a_read_waits_for_an_image_and_for_the_end(camera: TopicCamera) -> None:

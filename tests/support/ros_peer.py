@@ -22,8 +22,12 @@ from std_msgs.msg import String
 VOLATILE, LASTING = DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL
 
 
+one_at_a_time = threading.Lock()
+
+
 def tell(kind, value):
-    print(json.dumps({"kind": kind, "value": value}), flush=True)
+    with one_at_a_time:  # threads may print into each other's lines
+        print(json.dumps({"kind": kind, "value": value}), flush=True)
 
 
 class Peer:

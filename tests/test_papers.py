@@ -120,6 +120,8 @@ def code_lines(text: str) -> list[str]:
 def command_of(name: str, words: list[str]) -> click.Command | None:
     """The command that a line starts; None for a module that has no options, such as one that prints a schema."""
     module = name.removeprefix("-m ") if name.startswith("-m ") else module_of(name)
+    if is_there(f"{module}.__main__"):
+        module += ".__main__"
     found = [value for value in vars(import_module(module)).values() if isinstance(value, click.Command)]
     groups = [command for command in found if isinstance(command, click.Group)]
     if groups:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from vla_edge.bench.proof.dds import SIZES, run
-from vla_edge.bench.proof.dds_report import Report, Stop, Trip, judge, print_report
+from vla_edge.bench.proof.dds.report import Report, Stop, Trip, judge, print_report
+from vla_edge.bench.proof.dds.round_trip import SIZES, run
 
 TRIP = Trip(
     width=640,

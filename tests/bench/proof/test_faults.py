@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vla_edge.bench.proof.fault_drive import FAULTS
-from vla_edge.bench.proof.faults import ENDINGS, Life, judge, run
+from vla_edge.bench.proof.faults.driving import FAULTS
+from vla_edge.bench.proof.faults.report import Life, judge
+from vla_edge.bench.proof.faults.robot import ENDINGS, run
 
 
 @pytest.fixture

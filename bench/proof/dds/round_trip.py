@@ -1,14 +1,4 @@
-"""The round trip on DDS: frames out, velocities in, and how long a robot moves on when its camera is lost.
-
-    python -m vla_edge.bench.proof.dds BUNDLE --seconds 30
-
-`vla-node` runs as a process of its own, on loopback; this process is camera, operator and base. It publishes JPEGs and
-takes the time from handing a frame to DDS until its velocity is there: the frame's stamp comes back in the node's
-result, right behind the velocity. Frames that the node replaced by newer ones have no command.
-
-Then the camera is lost, sends a damaged JPEG, and the node is told to end: the time to the first zero velocity, and
-every moving one after it.
-"""
+"""A node on DDS driven on frames, then stopped in each way; this process is its camera, operator and base."""
 
 from __future__ import annotations
 
@@ -23,19 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import numpy as np
 
-from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
-from vla_edge.runtime.command.extras import require
-from vla_edge.runtime.command.finite import FiniteFloat
-from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.errors import VlaError
 
-from .dds_report import Report, Stop, Trip, judge, print_report
+from .report import Report, Stop, Trip, judge
 
 if TYPE_CHECKING:
-    from .dds_world import World
+    from .world import World
 
 CAMERA_MS = 500.0
 SIZES = ((640, 480), (1280, 720))
@@ -54,7 +39,7 @@ def run(
     Raises:
         VlaError: the node does not run, or does not move.
     """
-    from .dds_world import World
+    from .world import World
 
     with _alone(), contextlib.closing(World()) as world, _node(bundle, rate_hz, deadline_ms) as process:
         if not world.wait_for(lambda: world.heard.status or process.poll() is not None):
@@ -70,7 +55,7 @@ def run(
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    from .dds_world import loopback_alone
+    from .world import loopback_alone
 
     before = dict(os.environ)
     os.environ.update(loopback_alone())
@@ -109,7 +94,7 @@ def _set_off(world: World, scenes: list[bytes], camera_hz: float) -> None:
 
 
 def _trip(world: World, size: tuple[int, int], seconds: float, camera_hz: float) -> Trip:
-    from .dds_world import pictures
+    from .world import pictures
 
     scenes = pictures(*size)
     _set_off(world, scenes, camera_hz)
@@ -145,7 +130,7 @@ def _trip(world: World, size: tuple[int, int], seconds: float, camera_hz: float)
 def _stops(
     world: World, process: subprocess.Popen[bytes], rate_hz: float, camera_hz: float, times: int
 ) -> dict[str, Stop]:
-    from .dds_world import pictures
+    from .world import pictures
 
     scenes = pictures(*SIZES[0])
     tick_ms = 1e3 / rate_hz
@@ -187,71 +172,3 @@ def _stop(found: Sequence[tuple[float, int]], limit_ms: float) -> Stop:
         limit_ms=limit_ms,
         moving_after=sum(moved for _, moved in found),
     )
-
-
-@click.command(context_settings=COMMAND_SETTINGS)
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--seconds",
-    type=FiniteFloat(min=0.5),
-    default=10.0,
-    show_default=True,
-    metavar="S",
-    help="Of driving on frames of each size.",
-)
-@click.option(
-    "--rate",
-    "rate_hz",
-    type=FiniteFloat(min=1, max=200),
-    default=10.0,
-    show_default=True,
-    metavar="HZ",
-    help="Velocities per second.",
-)
-@click.option(
-    "--camera-rate",
-    "camera_hz",
-    type=FiniteFloat(min=4, max=200),
-    default=30.0,
-    show_default=True,
-    metavar="HZ",
-    help="Frames per second.",
-)
-@click.option(
-    "--deadline",
-    "deadline_ms",
-    type=FiniteFloat(min=1),
-    default=1000.0,
-    show_default=True,
-    metavar="MS",
-    help="Of the node.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(
-    bundle: Path, seconds: float, rate_hz: float, camera_hz: float, deadline_ms: float, as_json: bool
-) -> int:
-    """Time a node on DDS, from the frame to its velocity, and to the stop when the camera is lost.
-
-    On loopback, between two processes. Exit code 1 when a stop came too late, anything moved after it, or velocities
-    came too seldom.
-
-    \b
-    Examples:
-      python -m vla_edge.bench.proof.dds engines/pure-fp16 --seconds 30
-    """
-    require("ros2", "cyclonedds")
-    report = run(bundle, seconds, rate_hz, camera_hz, deadline_ms)
-    if as_json:
-        click.echo(json_text(report))
-    else:
-        print_report(report)
-    return 1 if report.failures else 0
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(command)
-
-
-if __name__ == "__main__":
-    main()

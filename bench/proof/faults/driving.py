@@ -1,6 +1,6 @@
 """The driven side of `vla_edge.bench.proof.faults`: a real policy in `Controller.run`, and faults put in around it.
 
-    python -m vla_edge.bench.proof.fault_drive BUNDLE --port PORT --rate 10 --fault nan --fault dark
+    python -m vla_edge.bench.proof.faults.driving BUNDLE --port PORT --rate 10 --fault nan --fault dark
 
 Commands go to that UDP port of this machine. What was done and when is told on stdout, a JSON object a line, by the
 machine's monotonic clock: `{"fault": "nan", "at_s": 12.3}`, `{"reset": "nan", "at_s": 14.0}`, `{"done": 2}`.
@@ -238,7 +238,7 @@ def command(
 
     \b
     Examples:
-      python -m vla_edge.bench.proof.fault_drive BUNDLE --port 5005 --fault nan
+      python -m vla_edge.bench.proof.faults.driving BUNDLE --port 5005 --fault nan
     """
     plan = Plan()
     with Policy.load(bundle) as policy:

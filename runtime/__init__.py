@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from vla_edge.runtime.bundle.bundle import Bundle, find_bundles, load_golden
     from vla_edge.runtime.control.controller import Command, Controller, ControllerOptions
+    from vla_edge.runtime.control.exits.stop_on_exit import stop_on_exit
     from vla_edge.runtime.control.loop.health import Health
     from vla_edge.runtime.control.loop.options import RunOptions
     from vla_edge.runtime.control.loop.protocols import Captured
-    from vla_edge.runtime.control.stop_on_exit import stop_on_exit
     from vla_edge.runtime.cuda.opening import open_device
     from vla_edge.runtime.engines.choice import open_session
     from vla_edge.runtime.episodes.episode import Episode
@@ -66,7 +66,7 @@ _HOME = {
     "open_device": "cuda.opening",
     "open_episodes": "episodes.opening",
     "open_session": "engines.choice",
-    "stop_on_exit": "control.stop_on_exit",
+    "stop_on_exit": "control.exits.stop_on_exit",
 }
 
 __all__ = [

@@ -21,7 +21,7 @@ import msgspec
 
 from vla_edge.bench.measure.jobs import Entered, Failed, Job, Measured, Message, Rated
 from vla_edge.bench.watch.phases import QUIET_PHASES, UNCOUNTED_PHASES, Phase
-from vla_edge.runtime.control.exit_signals import signal_name
+from vla_edge.runtime.control.exits.exit_signals import signal_name
 
 DEFAULT_WORKER = (sys.executable, "-m", "vla_edge.bench.worker")
 SAMPLE_INTERVAL_S = 0.05

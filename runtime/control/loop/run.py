@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from vla_edge.runtime.control.causes import Cause
-from vla_edge.runtime.control.stop_on_exit import stop_on_exit
+from vla_edge.runtime.control.exits.stop_on_exit import stop_on_exit
 from vla_edge.runtime.foreign import finite_number, shown, words_of
 
 from .health import Health

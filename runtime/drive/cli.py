@@ -37,13 +37,21 @@ def _place(_context: click.Context, _option: click.Parameter, said: str | None) 
     return None if said is None else place_of(said)
 
 
+def _camera(context: click.Context, _option: click.Parameter, said: str | None) -> str | None:
+    if said is None and not context.resilient_parsing:
+        raise click.UsageError(
+            "Missing option '--camera'. Give a recording to try it, as --camera drive.mp4; --camera 0; or an rtsp://..."
+        )
+    return said
+
+
 @click.command(context_settings=COMMAND_SETTINGS)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--camera",
-    required=True,
+    callback=_camera,
     metavar="CAMERA",
-    help="A number or /dev/video0, rtsp://..., or a recording: a video, a folder of images, HDF5, a bag.",
+    help="A number or /dev/video0, rtsp://..., or a recording: a video, a folder of images, HDF5, a bag.  [required]",
 )
 @click.option(
     "--robot",
@@ -247,17 +255,16 @@ def _outputs(
         contextlib.closing(open_robot(robot, action.names, action.units, hold_ms)) as wheels,
         served(metrics_port, controller.health),
         result_file(output, action) as write,
-        contextlib.ExitStack() as stack,
     ):
-        stack.callback(screen.end)
         seen = (show.sent,) if show else ()
-        watched = stack.enter_context(Watched(wheels, write, screen, *seen))
-        yield watched
-        stack.close()
+        with Watched(wheels, write, screen, *seen) as watched:
+            yield watched
         if watched.error is not None:
             raise watched.error
         if watched.dropped:
             click.echo(f"{watched.dropped} commands were not written: the disk was too slow.", err=True)
+    if watched.unseen is not None:
+        raise watched.unseen
 
 
 def _code(health: Health) -> int:

@@ -39,10 +39,18 @@ def _watch(controller: Resettable, terminal: int) -> None:
         if not ready or _in_background(terminal):
             time.sleep(_LOOK_S if ready else 0)
             continue
-        if not os.read(terminal, 4096):
+        if not _read(terminal):
             return
         if controller.fault is not None:
             controller.ask_reset()
+
+
+def _read(terminal: int) -> bytes:
+    """What was typed; nothing where the terminal is gone."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""
 
 
 def _in_background(terminal: int) -> bool:

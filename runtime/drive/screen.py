@@ -21,7 +21,7 @@ TRY_LONGER = "To only try it on a slow machine: --deadline 1000. A robot drives 
 
 
 class Screen:
-    """Rewrites its lines on a terminal; elsewhere prints one at each change and each second.
+    """Rewrites its lines on a terminal that can; elsewhere prints one at each change and each second.
 
     Args:
         names, units: of the components.
@@ -39,21 +39,22 @@ class Screen:
         self._names, self._units, self._health, self._keyboard = names, units, health, keyboard
         # what is logged meanwhile stands above it
         self._live = Live(auto_refresh=False, redirect_stdout=False, redirect_stderr=sys.stderr.isatty())
-        self._terminal = sys.stdout.isatty()
+        self._rewrites = sys.stdout.isatty() and not self._live.console.is_dumb_terminal
         self._shown, self._shown_s = "", 0.0
 
     def __call__(self, sent: Sent) -> None:
         health = self._health()
         if health is None:
             return
-        if self._terminal:
+        if self._rewrites:
             self._live.start()  # the first time
             self._live.update(Text("\n".join(self.lines(health, sent))), refresh=True)
             return
         state, now_s = f"{health.state.value} {health.reason}", time.monotonic()
         if state != self._shown or now_s - self._shown_s >= _EVERY_S:
+            most = 2 if state == self._shown else None  # what to do is told once
             self._shown, self._shown_s = state, now_s
-            click.echo("  ".join(self.lines(health, sent)[:2]))
+            click.echo("  ".join(self.lines(health, sent)[:most]))
 
     def end(self) -> None:
         """The lines stay as they are."""

@@ -100,6 +100,47 @@ def test_a_fault_that_stands_at_the_end_is_code_1(
     assert "error: the robot is stopped: the camera failed:" in capsys.readouterr().err
 
 
+def test_a_screen_that_cannot_be_written_to_leaves_the_file_whole(
+    pristine_bundle: Path, frames: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    command = [sys.executable, "-c", "from vla_edge.runtime.command.start import vla_drive; vla_drive()"]
+    options = ["--camera", str(frames), "--rate", "40", "-o", str(log), *SLOW]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*command, str(pristine_bundle), *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "error: a disk is full."
+    assert sent_in(log)[-1]["reason"] == "the camera has ended."
+
+
+def test_a_terminal_that_rewrites_no_lines_gets_new_ones_and_is_told_what_enter_does(
+    pristine_bundle: Path, frames: Path
+) -> None:
+    (frames / "frame4.png").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    command = [sys.executable, "-c", "from vla_edge.runtime.command.start import vla_drive; vla_drive()"]
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [*command, str(pristine_bundle), "--camera", str(frames), *SLOW],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env={**os.environ, "TERM": "dumb"},
+    ) as process:
+        os.close(theirs)
+        drain(ours, text := bytearray())
+    lines = text.decode().splitlines()
+    assert any(line.startswith("moving ") for line in lines)
+    assert len([line for line in lines if line.endswith("Enter goes on, Ctrl-C ends.")]) == 1
+    assert process.returncode == 1
+
+
 def test_one_that_is_to_end_it_ends_it(run: Run, pristine_bundle: Path, frames: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(frames / "frame3.png")
     log = tmp_path / "log.jsonl"
@@ -118,7 +159,7 @@ def test_one_that_is_to_end_it_ends_it(run: Run, pristine_bundle: Path, frames: 
         (("--camera", "FRAMES", "-o", "log.txt"), "give one that ends in .csv or .jsonl or .ndjson"),
         (("--camera", "FRAMES", "--show", "drive.mp4"), "drive.mp4 is no place to show a drive"),
         (("--camera", "FRAMES", "--rate", "nan"), "no finite number"),
-        ((), "Missing option '--camera'"),
+        ((), "Missing option '--camera'. Give a recording to try it, as --camera drive.mp4"),
     ],
 )
 def test_wrong_use_ends_with_2_before_anything_moves(

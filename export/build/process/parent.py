@@ -18,7 +18,7 @@ import msgspec
 
 from vla_edge.export.build.progress import BuildProgress
 from vla_edge.runtime import errors
-from vla_edge.runtime.control.exit_signals import signal_name
+from vla_edge.runtime.control.exits.exit_signals import signal_name
 from vla_edge.runtime.errors import EngineError, ResourceError, VlaError
 from vla_edge.runtime.files.staging import remove_leftovers
 from vla_edge.runtime.process.interrupts import Interrupted, handled_by, uninterrupted

@@ -5,7 +5,6 @@ import json
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,19 +24,6 @@ from vla_edge.runtime.ros2.topics import Topics, dds_name
 
 PATIENCE_S = 30.0
 _MOST_BYTES = 64 << 20
-
-
-def alone() -> dict[str, str]:
-    """Variables of the environment by which the processes that share them hear each other, and nobody else.
-
-    Loopback alone, no multicast, and a tag: other tests may have drawn the same domain.
-    """
-    tag = f"<CycloneDDS><Domain><Discovery><Tag>{uuid.uuid4().hex}</Tag></Discovery></Domain></CycloneDDS>"
-    return {
-        "ROS_LOCALHOST_ONLY": "1",
-        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
-        "CYCLONEDDS_URI": tag,
-    }
 
 
 def image(data: bytes, stamp_ns: int | None = None) -> messages.CompressedImage:

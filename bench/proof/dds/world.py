@@ -13,18 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
 import numpy as np
-from cyclonedds.core import GuardCondition, InstanceState, ReadCondition, SampleState, ViewState, WaitSet
-from cyclonedds.util import duration
 from PIL import Image
 
 from vla_edge.runtime.ros2.dds import messages
 from vla_edge.runtime.ros2.dds.endpoints import SENSOR, TEXTS, Writer, reader
+from vla_edge.runtime.ros2.dds.listening import Listening
 from vla_edge.runtime.ros2.dds.participant import Participant
 from vla_edge.runtime.ros2.topics import Topics
 
 _MOST_BYTES = 64 << 20
-_ANY = SampleState.Any | ViewState.Any | InstanceState.Any
 _PICTURES = 31  # a prime: however many the node leaves out, none comes back soon, as a frozen camera's would
 _PATIENCE_S = 60.0
 
@@ -83,20 +82,15 @@ class World:
         self._participant = Participant(_MOST_BYTES)
         self._images = Writer(self._participant, topics.image, messages.CompressedImage, SENSOR)
         self._controls = Writer(self._participant, topics.control, messages.String, TEXTS)
-        self._readers = {
-            topics.velocity: reader(self._participant, topics.velocity, messages.Twist, TEXTS),
-            topics.result: reader(self._participant, topics.result, messages.String, TEXTS),
-            topics.status: reader(self._participant, topics.status, messages.String, TEXTS),
-        }
         self.heard = Heard()
         self._twists: list[tuple[int, float]] = []  # source time, when it came
-        self._over = GuardCondition(self._participant.entity)
-        self._waiting = WaitSet(self._participant.entity)
-        self._conditions = [ReadCondition(each, _ANY) for each in self._readers.values()]
-        for condition in (self._over, *self._conditions):
-            self._waiting.attach(condition)
-        self._thread = threading.Thread(target=self._listen, args=(topics,), daemon=True)
-        self._thread.start()
+        heard = (  # in this order: a result's velocity came before it
+            (topics.velocity, messages.Twist, self._velocity),
+            (topics.result, messages.String, self._result),
+            (topics.status, messages.String, self._status),
+        )
+        readers = [(reader(self._participant, name, kind, TEXTS), tell) for name, kind, tell in heard]
+        self._listening = Listening(self._participant, readers, lambda problem: click.echo(problem, err=True))
 
     def say(self, word: str) -> None:
         """The operator's word."""
@@ -150,40 +144,25 @@ class World:
         """Whether the last command did."""
         return bool(self.heard.velocities) and self.heard.velocities[-1][1]
 
-    def _listen(self, topics: Topics) -> None:
-        while True:
-            self._waiting.wait(duration(seconds=1))
-            if self._over.read():
-                return
-            came_s = time.monotonic()
-            for twist in self._taken(topics.velocity):
-                moves = (twist.linear.x, twist.linear.y) != (0.0, 0.0)
-                self.heard.velocities.append((came_s, moves))
-                self._twists.append((twist.sample_info.source_timestamp, came_s))
-            for result in self._taken(topics.result):
-                self._match(result)
-            for status in self._taken(topics.status):
-                self.heard.status = json.loads(status.data)
+    def _velocity(self, twist: Any, came_s: float) -> None:
+        moves = (twist.linear.x, twist.linear.y) != (0.0, 0.0)
+        self.heard.velocities.append((came_s, moves))
+        self._twists.append((twist.sample_info.source_timestamp, came_s))
 
-    def _taken(self, topic: str) -> list[Any]:
-        return [message for message in self._readers[topic].take(N=100) if message.sample_info.valid_data]
+    def _status(self, status: Any, came_s: float) -> None:
+        self.heard.status = json.loads(status.data)
 
-    def _match(self, result: Any) -> None:
+    def _result(self, result: Any, came_s: float) -> None:
         told = json.loads(result.data)
         stamp_ns = messages.nanoseconds_of(messages.Time(**told["stamp"]))
         said_ns = result.sample_info.source_timestamp
-        came_s = next((came_s for at_ns, came_s in reversed(self._twists) if at_ns <= said_ns), None)
-        if came_s is not None:
-            self.heard.commands[stamp_ns] = (came_s, told["latency_ms"])
+        sent_s = next((twist_s for at_ns, twist_s in reversed(self._twists) if at_ns <= said_ns), None)
+        if sent_s is not None:
+            self.heard.commands[stamp_ns] = (sent_s, told["latency_ms"])
 
     def close(self) -> None:
         """Leave."""
-        self._over.set(True)
-        self._thread.join()
-        for condition in (self._over, *self._conditions):
-            self._waiting.detach(condition)
-        self._conditions.clear()
-        self._readers.clear()
+        self._listening.close()
         for writer in (self._images, self._controls):
             writer.close()
         self._participant.close()

@@ -93,6 +93,11 @@ class DiagnosticArray(IdlStruct, typename="diagnostic_msgs.msg.dds_.DiagnosticAr
     status: sequence[DiagnosticStatus]
 
 
+def twist(x: float, y: float) -> Twist:
+    """m/s forward and to the left; no rotation."""
+    return Twist(Vector3(x, y, 0.0), Vector3(0.0, 0.0, 0.0))
+
+
 def time_of(nanoseconds: int) -> Time:
     """A moment as ROS 2 writes it."""
     return Time(sec=nanoseconds // _NS, nanosec=nanoseconds % _NS)

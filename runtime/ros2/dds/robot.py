@@ -9,9 +9,8 @@ from vla_edge.runtime.ros2.topics import check_topic
 from vla_edge.runtime.ros2.wheels import check_components, velocity_of
 
 from .endpoints import LATEST_COMMAND, Writer
-from .messages import Twist
+from .messages import Twist, twist
 from .participant import Participant
-from .transport import twist
 
 _MOST_BYTES = 1 << 16  # it reads nothing
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
-from cyclonedds.core import GuardCondition, InstanceState, ReadCondition, SampleState, ViewState, WaitSet
-from cyclonedds.util import duration
-
-from vla_edge.runtime.foreign import words_of
 from vla_edge.runtime.ros2.topics import Topics
 from vla_edge.runtime.ros2.transport import Diagnosis, Hearing
 
 from . import messages
 from .endpoints import LAST_STATUS, LATEST_COMMAND, SENSOR, TEXTS, Writer, reader
+from .listening import Listening
 from .participant import Participant
-
-_LOOK_S = 0.5
-_JOIN_S = 1.0
-_AT_ONCE = 16
-_ANY = SampleState.Any | ViewState.Any | InstanceState.Any
 
 
 class DdsTransport:
@@ -44,15 +34,33 @@ class DdsTransport:
         self._status = Writer(make, topics.status, messages.String, LAST_STATUS)
         self._result = Writer(make, topics.result, messages.String, TEXTS)
         self._diagnostics = Writer(make, topics.diagnostics, messages.DiagnosticArray, TEXTS)
-        self._ears: _Ears | None = None
+        self._listening: Listening | None = None
         self._closed = False
         self.send_velocity(0.0, 0.0)
 
     def begin(self, hearing: Hearing) -> None:
-        self._ears = _Ears(self._participant, self._topics, hearing)
+        topics = self._topics
+
+        def image(message: Any, came_s: float) -> None:
+            stamp_ns = messages.nanoseconds_of(message.header.stamp)
+            hearing.hear_image(message.data, stamp_ns, came_s)
+
+        def task(message: Any, came_s: float) -> None:
+            hearing.hear_task(message.data)
+
+        def control(message: Any, came_s: float) -> None:
+            hearing.hear_control(message.data)
+
+        heard = (
+            (topics.image, messages.CompressedImage, SENSOR, image),
+            (topics.task, messages.String, TEXTS, task),
+            (topics.control, messages.String, TEXTS, control),
+        )
+        readers = [(reader(self._participant, name, kind, qos), tell) for name, kind, qos, tell in heard]
+        self._listening = Listening(self._participant, readers, hearing.hear_failure)
 
     def send_velocity(self, x: float, y: float) -> None:
-        self._velocity.say(twist(x, y))
+        self._velocity.say(messages.twist(x, y))
 
     def send_status(self, text: str) -> None:
         self._status.say(messages.String(text))
@@ -71,68 +79,8 @@ class DdsTransport:
         if self._closed:
             return
         self._closed = True
-        if self._ears is not None:
-            self._ears.close()
+        if self._listening is not None:
+            self._listening.close()
         for writer in (self._velocity, self._status, self._result, self._diagnostics):
             writer.close()
         self._participant.close()
-
-
-def twist(x: float, y: float) -> messages.Twist:
-    """m/s forward and to the left; no rotation."""
-    return messages.Twist(messages.Vector3(x, y, 0.0), messages.Vector3(0.0, 0.0, 0.0))
-
-
-class _Ears:
-    """A thread that takes what comes and passes it on."""
-
-    def __init__(self, participant: Participant, topics: Topics, hearing: Hearing) -> None:
-        self._hearing = hearing
-        self._readers: list[tuple[Any, Callable[[Any, float], object]]] = [
-            (reader(participant, topics.image, messages.CompressedImage, SENSOR), self._image),
-            (reader(participant, topics.task, messages.String, TEXTS), self._task),
-            (reader(participant, topics.control, messages.String, TEXTS), self._control),
-        ]
-        self._over = GuardCondition(participant.entity)
-        self._waiting = WaitSet(participant.entity)
-        self._conditions = [ReadCondition(each, _ANY) for each, _ in self._readers]
-        for condition in (self._over, *self._conditions):
-            self._waiting.attach(condition)
-        self._closing = False
-        self._thread = threading.Thread(target=self._listen, name="dds", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._closing = True
-        self._over.set(True)
-        self._thread.join(_JOIN_S)
-        for condition in (self._over, *self._conditions):
-            self._waiting.detach(condition)
-        self._conditions.clear()
-        self._readers.clear()
-
-    def _listen(self) -> None:
-        try:
-            while not self._closing:
-                self._waiting.wait(duration(seconds=_LOOK_S))
-                for each, tell in self._readers:
-                    self._take(each, tell)
-        except BaseException as error:  # whatever it is: nothing is heard any more
-            self._hearing.hear_failure(f"nothing can be heard any more: {words_of(error)}")
-
-    def _take(self, each: Any, tell: Callable[[Any, float], object]) -> None:
-        found = each.take(N=_AT_ONCE)
-        came_s = time.monotonic()
-        for message in found:
-            if message.sample_info.valid_data:  # else a writer has left
-                tell(message, came_s)
-
-    def _image(self, message: Any, came_s: float) -> None:
-        stamp_ns = messages.nanoseconds_of(message.header.stamp)
-        self._hearing.hear_image(message.data, stamp_ns, came_s)
-
-    def _task(self, message: Any, came_s: float) -> None:
-        self._hearing.hear_task(message.data)
-
-    def _control(self, message: Any, came_s: float) -> None:
-        self._hearing.hear_control(message.data)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dds_peer import PATIENCE_S, Peer, alone
+from dds_peer import PATIENCE_S, Peer
 from lively import jpeg
 
+from vla_edge.bench.proof.dds.world import loopback_alone
 from vla_edge.runtime.ros2.topics import Topics
 
 CAMERA_MS = 400.0
@@ -33,7 +34,7 @@ vla_edge:
 @pytest.fixture(scope="module", autouse=True)
 def _alone() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in alone().items():
+        for name, value in loopback_alone().items():
             patch.setenv(name, value)
         yield
 

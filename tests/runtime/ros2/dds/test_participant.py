@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from dds_peer import alone
 
+from vla_edge.bench.proof.dds.world import loopback_alone
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.ros2.dds.participant import DdsError, Participant, configuration, domain_id
 
@@ -49,7 +49,7 @@ def test_a_range_that_is_not_known_is_refused() -> None:
 
 
 def test_a_domain_that_cannot_be_joined_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (alone() | {"CYCLONEDDS_URI": "<CycloneDDS><No/></CycloneDDS>"}).items():
+    for name, value in (loopback_alone() | {"CYCLONEDDS_URI": "<CycloneDDS><No/></CycloneDDS>"}).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(DdsError, match="cannot be joined"):
         Participant(1 << 20)

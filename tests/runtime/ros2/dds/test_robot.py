@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from dds_peer import Peer, alone
+from dds_peer import Peer
 from lively import jpeg
 
+from vla_edge.bench.proof.dds.world import loopback_alone
 from vla_edge.runtime.control.command import Command, stop_for
 from vla_edge.runtime.drive.robots import open_robot
 from vla_edge.runtime.errors import InputError
@@ -24,7 +25,7 @@ NAMES, UNITS = ("linear_x", "linear_y"), ("m/s", "m/s")
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in alone().items():
+    for name, value in loopback_alone().items():
         monkeypatch.setenv(name, value)
 
 

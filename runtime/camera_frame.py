@@ -7,11 +7,11 @@ import os
 import numpy as np
 from PIL import Image
 
-from vla_edge.runtime.bundle.manifest import Camera
+from vla_edge.runtime.bundle.manifest import Camera, Channels
 from vla_edge.runtime.images.reading import read_image, to_rgb
 
 from .errors import ImageError, InputError
-from .preprocess import Channels, Frame, check_array, check_channels, check_frame, no_frame, path_of
+from .preprocess import Frame, check_array, check_channels, check_frame, no_frame, path_of
 
 
 class FrameWriter:

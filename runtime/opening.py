@@ -11,7 +11,7 @@ import numpy as np
 
 from vla_edge.runtime.bundle.bundle import Bundle, Verification, require_known
 from vla_edge.runtime.bundle.graph_check import check_graph
-from vla_edge.runtime.bundle.manifest import Manifest
+from vla_edge.runtime.bundle.manifest import Channels, Manifest
 from vla_edge.runtime.engines.choice import open_session, unread_files
 from vla_edge.runtime.engines.session import EngineIdentity, Session
 from vla_edge.runtime.process.exclusive_use import ExclusiveUse
@@ -19,7 +19,7 @@ from vla_edge.runtime.process.exclusive_use import ExclusiveUse
 from .action import ActionDecoder
 from .camera_frame import FrameWriter, check_order
 from .instructions import EncodedInstruction, instructions_of
-from .preprocess import Channels, Preprocessor
+from .preprocess import Preprocessor
 
 _Opened = TypeVar("_Opened", bound="OpenedPolicy")
 

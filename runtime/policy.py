@@ -8,13 +8,14 @@ import time
 import numpy as np
 
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import Channels
 from vla_edge.runtime.engines.session import HostWork, Session, nothing
 
 from .action import Action
 from .errors import EngineError, ImageError, InputError, InstructionError, NonFiniteActionError
 from .instructions import EncodedInstruction
 from .opening import OpenedPolicy
-from .preprocess import Channels, Frame
+from .preprocess import Frame
 
 
 class Policy(OpenedPolicy):

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Union, get_args
+from typing import Union, get_args
 
 import numpy as np
 from PIL import Image
 
-from vla_edge.runtime.bundle.manifest import Preprocessing
+from vla_edge.runtime.bundle.manifest import Channels, Preprocessing
 from vla_edge.runtime.images.reading import check_file, check_image, check_size, read_image, to_rgb
 
 from .errors import ImageError, InputError
 
 Frame = Union[np.ndarray, Image.Image, str, "os.PathLike[str]"]
-Channels = Literal["rgb", "bgr"]
 
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,

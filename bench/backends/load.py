@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from vla_edge.bench.measure.agreement import PIXELS, FrameRunner, run_frames
+from vla_edge.bench.measure.agreement import FrameRunner, run_frames
 from vla_edge.bench.measure.jobs import Job
 from vla_edge.bench.profiles.stages import Stages
 from vla_edge.bench.report.types import Profile
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
-from vla_edge.runtime.bundle.manifest import CAMERA_STAGE, Manifest, TensorSpec
+from vla_edge.runtime.bundle.manifest import CAMERA_STAGE, PIXELS, Manifest, TensorSpec
 from vla_edge.runtime.engines.choice import open_session, unread_files
 from vla_edge.runtime.engines.registry import ENGINES
 from vla_edge.runtime.engines.session import Session

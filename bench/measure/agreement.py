@@ -10,13 +10,12 @@ import numpy as np
 from vla_edge.bench.report.types import BASELINE, LONGEST_WORDS, Agreement
 from vla_edge.runtime.bundle.bundle import Bundle, sample_inputs
 from vla_edge.runtime.bundle.graph_check import check_graph
-from vla_edge.runtime.bundle.manifest import ActionSpec
+from vla_edge.runtime.bundle.manifest import PIXELS, ActionSpec
 from vla_edge.runtime.engines.session import Session
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.images.order import images_in
 
 MAX_FRAMES = 1000
-PIXELS = "pixel_values"  # what PyTorch takes in place of a camera's frame, as golden samples call it
 
 Actions = list[list[list[float]]]
 

@@ -27,6 +27,7 @@ from vla_edge.bench.watch.memory import open_reader, read_host
 from vla_edge.bench.watch.nvml import open_gpu
 from vla_edge.runtime.action import Action
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
+from vla_edge.runtime.bundle.manifest import FRAME, PIXELS
 from vla_edge.runtime.command.console import COMMAND_SETTINGS, run_command
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.cuda.device import CudaDevice, MemoryName
@@ -97,7 +98,7 @@ def soak(folder: Path, backend: str, calls: int, **options: Any) -> SoakReport:
         VlaError: the bundle or engine cannot be used.
     """
     bundle = Bundle.open(folder, "size")
-    samples = load_golden(bundle)["frame" if bundle.manifest.camera else "pixel_values"][:SAMPLES]
+    samples = load_golden(bundle)[FRAME if bundle.manifest.camera else PIXELS][:SAMPLES]
     with _watched(backend, options) as watch:
         start = time.perf_counter()
         with Policy.load(folder, backend, **options) as policy:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from vla_edge.bench.options.options import MOST_SAMPLES, Options
+from vla_edge.runtime.bundle.manifest import Channels
 
 SCHEMA_VERSION: Literal[3] = 3
 LONGEST_WORDS = 500
@@ -385,7 +386,7 @@ class BundleReport(_Base, frozen=True):
     batch: Count = 1
     prompt_length: Count = 0
     # its order of channels, where the graph takes the frame as it is; null where it takes prepared pixels
-    camera: Literal["rgb", "bgr"] | None = None
+    camera: Channels | None = None
 
 
 class Rates(_Base, frozen=True):

@@ -6,16 +6,21 @@ import re
 from typing import TYPE_CHECKING
 
 from vla_edge.export.family import Family
-from vla_edge.runtime.bundle.manifest import CAMERA_STAGE, Camera, Preprocessing
+from vla_edge.runtime.bundle.manifest import (
+    CAMERA_STAGE,
+    FRAME,
+    MAX_CAMERA_PX,
+    MIN_CAMERA_PX,
+    PIXELS,
+    Camera,
+    Preprocessing,
+)
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.printable import one_line
 
 if TYPE_CHECKING:
     from vla_edge.export.graph.writer import GraphWriter, Value
 
-PIXELS = "pixel_values"  # as every family calls the input
-FRAME = "frame"
-SMALLEST_PX, LARGEST_PX = 8, 4096  # as the manifest has them
 _SIZE = re.compile(r"(h?)([0-9]{1,6})x(w?)([0-9]{1,6})")
 
 
@@ -31,9 +36,9 @@ def parse_camera(text: str, bgr: bool) -> Camera:
             f"--camera {one_line(text)} is no size of frames.", "Give height x width, such as 720x1280."
         )
     height, width = int(said[2]), int(said[4])
-    if not all(SMALLEST_PX <= side <= LARGEST_PX for side in (height, width)):
+    if not all(MIN_CAMERA_PX <= side <= MAX_CAMERA_PX for side in (height, width)):
         raise InputError(
-            f"--camera {text} is no size of a camera's frame: a side has {SMALLEST_PX} to {LARGEST_PX} pixels.",
+            f"--camera {text} is no size of a camera's frame: a side has {MIN_CAMERA_PX} to {MAX_CAMERA_PX} pixels.",
             "Give height x width, such as 720x1280.",
         )
     if height > width and not (said[1] and said[3]):
@@ -73,6 +78,6 @@ def put_camera(graph: GraphWriter, family: Family, camera: Camera, spec: Preproc
 
     def write() -> Value:
         frame = graph.input(FRAME, "uint8", (batch, camera.height, camera.width, 3))
-        return write_frame(graph, frame, spec, camera.channels)
+        return write_frame(graph, frame, spec, camera.channels, PIXELS)
 
     graph.precompute(PIXELS, CAMERA_STAGE, write)

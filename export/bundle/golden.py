@@ -16,10 +16,9 @@ import torch
 
 from vla_edge.export.family import Family
 from vla_edge.runtime.bundle.golden import MAX_GOLDEN_BYTES
-from vla_edge.runtime.bundle.manifest import ACTION_STAGE
+from vla_edge.runtime.bundle.manifest import ACTION_STAGE, FRAME, PIXELS
 from vla_edge.runtime.errors import CheckpointError, InputError
 
-from .camera import FRAME, PIXELS
 from .demands import unreturned
 from .frames import GoldenFrames
 
@@ -28,7 +27,7 @@ _HEADERS_BYTES = 1 << 20
 
 def make_inputs(frames: GoldenFrames, others: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The policy's inputs of all samples: `names`, `pixel_values` float32 [N, 3, H, W], and what the family adds."""
-    return {"names": np.array(frames.names), "pixel_values": frames.pixels, **others}
+    return {"names": np.array(frames.names), PIXELS: frames.pixels, **others}
 
 
 def see_through(inputs: dict[str, np.ndarray], frames: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from vla_edge.runtime.bundle.manifest import PIXELS
+
 from .demands import unreturned
 from .golden import Reference
 
@@ -40,7 +42,7 @@ def run_in_states(
         row = {name: array[at : at + 1].copy() for name, array in inputs.items()}
         row |= {source: values[at : at + 1] for source, values in states.items()}
         for frame in frames:
-            out = reference.run({**row, "pixel_values": frame[None]}, 0)
+            out = reference.run({**row, PIXELS: frame[None]}, 0)
             for source, target in state.items():
                 if target not in out:
                     raise unreturned(reference.family, target)

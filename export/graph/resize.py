@@ -25,12 +25,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import PIL
 
-from vla_edge.runtime.bundle.manifest import Preprocessing
+from vla_edge.runtime.bundle.manifest import Channels, Preprocessing
 
 from .writer import GraphWriter, Value
 
@@ -44,8 +43,8 @@ def write_frame(
     graph: GraphWriter,
     frame: Value,
     preprocessing: Preprocessing,
-    channels: Literal["rgb", "bgr"],
-    name: str = "pixel_values",
+    channels: Channels,
+    name: str,
 ) -> Value:
     """Resize and normalise frames, each to the byte as Pillow's `Image.resize` does.
 

@@ -29,6 +29,7 @@ from .manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     MODEL_NAME,
+    PIXELS,
     TOKENIZER_NAME,
     WEIGHTS_NAME,
     FileEntry,
@@ -158,7 +159,7 @@ def load_golden(bundle: Bundle) -> dict[str, np.ndarray]:
     """
     golden = read_golden(bundle.folder / GOLDEN_NAME, bundle.manifest)
     if bundle.manifest.camera is not None:
-        golden.setdefault("pixel_values", golden[f"stage_{CAMERA_STAGE}"])
+        golden.setdefault(PIXELS, golden[f"stage_{CAMERA_STAGE}"])
     return golden
 
 

@@ -41,18 +41,22 @@ OutputRole = Literal["actions", "state", "other"]
 Metric = Literal["relative_l2", "max_abs"]
 ACTION_STAGE = "action"  # of gates and errors: the graph's actions, in a component's own unit
 CAMERA_STAGE = "camera"  # where the graph takes a camera's frames: the pixels that it makes of them
+PIXELS = "pixel_values"  # what every family calls the input of that role, and golden samples its values
+FRAME = "frame"  # the same of a camera's frame
+Channels = Literal["rgb", "bgr"]  # their order in a frame's array; "bgr" as OpenCV has them
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(gt=0)]
 # Later code allocates by these numbers, so each has a largest value; sums are bounded by manifest_checks.
 Dim = Annotated[int, Meta(gt=0, le=1 << 28)]
 Shape = Annotated[tuple[Dim, ...], Meta(min_length=1, max_length=8)]
 Pixels = Annotated[int, Meta(gt=0, le=4096)]
-CameraPixels = Annotated[int, Meta(ge=8, le=4096)]  # less is no camera's frame, as `images.reading` says
+MIN_CAMERA_PX, MAX_CAMERA_PX = 8, 4096  # less is no camera's frame, as `images.reading` says
+CameraPixels = Annotated[int, Meta(ge=MIN_CAMERA_PX, le=MAX_CAMERA_PX)]
 TokenId = Annotated[int, Meta(ge=0, lt=1 << 31)]  # the graph takes int32
 Tokens = Annotated[int, Meta(ge=0, le=1 << 16)]
 Bytes = Annotated[int, Meta(ge=0, lt=1 << 50)]
 # msgspec accepts any finite JSON number as a float; JSON has no NaN.
-Channels = Annotated[tuple[float, float, float], Meta(description="one value per RGB channel")]
+PerChannel = Annotated[tuple[float, float, float], Meta(description="one value per RGB channel")]
 
 
 class _Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,8 +149,8 @@ class Preprocessing(_Base, frozen=True):
     resample: Literal["bilinear", "bicubic", "lanczos"]
     antialias: Literal[True]
     scale: float
-    mean: Channels
-    std: Channels
+    mean: PerChannel
+    std: PerChannel
 
 
 class Camera(_Base, frozen=True):
@@ -157,7 +161,7 @@ class Camera(_Base, frozen=True):
 
     height: CameraPixels
     width: CameraPixels
-    channels: Literal["rgb", "bgr"]
+    channels: Channels
 
     def __str__(self) -> str:
         return f"{self.width} wide, {self.height} high, {self.channels.upper()}"

@@ -106,12 +106,14 @@ def test_any_size_of_a_camera_gives_what_pillow_gives(
 def test_a_camera_that_is_written_wrongly_is_caught_by_its_gate(
     checkpoint_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    def write_wrongly(graph: GraphWriter, frame: Value, spec: Preprocessing, channels: str) -> Value:
+    def write_wrongly(
+        graph: GraphWriter, frame: Value, spec: Preprocessing, channels: str, name: str
+    ) -> Value:
         if fault == "filter":
             spec = replace(spec, resample="bicubic")
         if fault == "mean":
             spec = replace(spec, mean=(0.5, 0.5, 0.5))
-        return write_frame(graph, frame, spec, "rgb")
+        return write_frame(graph, frame, spec, "rgb", name)
 
     monkeypatch.setattr("vla_edge.export.graph.resize.write_frame", write_wrongly)
     camera = Camera(height=72, width=128, channels="bgr" if fault == "channels" else "rgb")

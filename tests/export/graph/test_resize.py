@@ -14,11 +14,10 @@ from PIL import Image
 
 from vla_edge.export.graph.resize import resize_matrix, write_frame
 from vla_edge.export.graph.writer import GraphWriter
-from vla_edge.runtime.bundle.manifest import Preprocessing
+from vla_edge.runtime.bundle.manifest import Channels, Preprocessing
 from vla_edge.runtime.preprocess import Preprocessor
 
 Kind = Literal["bilinear", "bicubic", "lanczos"]
-Channels = Literal["rgb", "bgr"]
 KINDS = get_args(Kind)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 EXACT = 1e-4  # of a level of 255: what float32 loses in normalising, and undoing it
@@ -43,7 +42,9 @@ def spec(height: int, width: int, kind: Kind) -> Preprocessing:
 def in_graph(frames: np.ndarray, preprocessing: Preprocessing, channels: Channels = "rgb") -> np.ndarray:
     """What the nodes make of uint8 [B, H, W, 3], by ONNX Runtime."""
     graph = GraphWriter()
-    pixels = write_frame(graph, graph.input("frame", "uint8", frames.shape), preprocessing, channels)
+    pixels = write_frame(
+        graph, graph.input("frame", "uint8", frames.shape), preprocessing, channels, "pixels"
+    )
     graph.output("out", pixels)
     model = graph.model("0", "frame")
     model.graph.initializer.extend(
@@ -175,7 +176,7 @@ def test_weights_are_exact_in_float32(kind: Kind) -> None:
     np.testing.assert_allclose(matrix.sum(axis=1), 1 << 22, atol=60)
 
 
-def test_the_result_has_the_name_of_the_pixels_of_a_graph_without_a_camera() -> None:
+def test_the_result_has_the_name_that_is_asked_for() -> None:
     graph = GraphWriter()
     frame = graph.input("frame", "uint8", (1, 48, 64, 3))
-    assert write_frame(graph, frame, spec(32, 32, "bilinear"), "rgb").name == "pixel_values"
+    assert write_frame(graph, frame, spec(32, 32, "bilinear"), "rgb", "seen").name == "seen"

@@ -125,7 +125,7 @@ Examples:
     type=click.IntRange(8, 250),
     help="How many, with --episodes.  [default: 10]",
 )
-@recording_options("--episodes")
+@recording_options("--episodes", actions=False)
 @click.option(
     "--weights",
     metavar="KEY",

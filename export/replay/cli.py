@@ -17,7 +17,11 @@ from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.result_file import check_output
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
-from vla_edge.runtime.episodes.options import RecordingArguments, recording_options
+from vla_edge.runtime.episodes.options import (
+    RecordingArguments,
+    recording_options,
+    refuse_in_place_of_actions,
+)
 from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.version import VERSION
 
@@ -123,6 +127,7 @@ def command(
     _check_use(against, checkpoint, max_difference)
     if output:
         check_output(output, SUFFIXES)
+        refuse_in_place_of_actions(output)
         if output.suffix.lower() == PARQUET:
             require("episodes", "pyarrow")
     if page:

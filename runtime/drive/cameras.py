@@ -14,6 +14,7 @@ from vla_edge.runtime.printable import one_line
 
 if TYPE_CHECKING:
     from vla_edge.runtime.bundle.manifest import Camera as CameraSpec
+    from vla_edge.runtime.episodes.opening import Choice
     from vla_edge.runtime.policy import Policy
 
 _DEVICE = re.compile(r"[0-9]{1,3}|/dev/video[0-9]{1,3}")
@@ -31,7 +32,11 @@ class OpenedCamera(Protocol):
 
 
 def open_camera(
-    said: str, rate_hz: float, size: str | None = None, taken: CameraSpec | None = None
+    said: str,
+    rate_hz: float,
+    size: str | None = None,
+    taken: CameraSpec | None = None,
+    choice: Choice | None = None,
 ) -> OpenedCamera:
     """The camera that is meant; a device or stream is opened by its first `read`.
 
@@ -41,6 +46,7 @@ def open_camera(
         rate_hz: of a recording that does not tell the times of its frames.
         size: of a device, such as "640x480".
         taken: whose frames alone the bundle takes; a device is asked for them.
+        choice: of what a recording holds.
 
     Raises:
         InputError: there is nothing like it, it holds several recordings, or its frames are not those of `taken`.
@@ -54,6 +60,8 @@ def open_camera(
             f"--camera-size {size} is not what this bundle takes: frames {taken.width} wide and {taken.height} high.",
             "Leave --camera-size out: a device is asked for what the bundle takes.",
         )
+    if choice and choice.view and (_DEVICE.fullmatch(said) or _STREAM.fullmatch(said)):
+        raise InputError("--view is of a recording alone.", "A device or stream is a camera by itself.")
     if _DEVICE.fullmatch(said):
         path = Path(f"/dev/video{said}" if said.isdigit() else said)
         if not path.exists():
@@ -70,7 +78,7 @@ def open_camera(
         raise InputError(
             f"{one_line(said)} is no stream that is read.", "Streams are rtsp://... or rtsps://..."
         )
-    return _recorded(Path(said), rate_hz, taken)
+    return _recorded(Path(said), rate_hz, taken, choice)
 
 
 def in_order(camera: Camera, policy: Policy) -> Camera:
@@ -97,7 +105,7 @@ def _live(url: str, format_name: str, options: dict[str, str], *, stamped: bool)
     return LiveCamera(Source(url, format_name, options, stamped))
 
 
-def _recorded(path: Path, rate_hz: float, taken: CameraSpec | None) -> OpenedCamera:
+def _recorded(path: Path, rate_hz: float, taken: CameraSpec | None, choice: Choice | None) -> OpenedCamera:
     from vla_edge.runtime.episodes.opening import open_episodes
 
     from .recorded_camera import RecordedCamera
@@ -107,7 +115,7 @@ def _recorded(path: Path, rate_hz: float, taken: CameraSpec | None) -> OpenedCam
             f"there is no camera or recording {one_line(str(path))}.",
             "Give a number, /dev/video0, rtsp://..., or the path of a video or folder.",
         )
-    episodes = open_episodes(path)
+    episodes = open_episodes(path, choice=choice)
     if len(episodes) > 1:
         names = ", ".join(one_line(name) for name in episodes.names[:3])
         raise InputError(f"{path} holds {len(episodes)} recordings: {names}...", "Give one of them.")

@@ -17,6 +17,11 @@ from vla_edge.runtime.command.console import (
 )
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
+from vla_edge.runtime.episodes.options import (
+    RecordingArguments,
+    recording_options,
+    refuse_in_place_of_actions,
+)
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
@@ -108,6 +113,7 @@ def _camera(context: click.Context, _option: click.Parameter, said: str | None) 
     metavar="MS",
     help="Play the steps that the policy predicts, this far apart, until a newer action comes.",
 )
+@recording_options("--camera FILE", skips=False, actions=False)
 @click.option("--camera-size", metavar="WxH", help="Ask a device for frames of this size.")
 @click.option("--end-on-fault", is_flag=True, help="End at the first fault, instead of waiting for Enter.")
 @click.option(
@@ -154,6 +160,7 @@ def command(
     output: Path | None,
     show: Place | None,
     engine: EngineArguments,
+    recordings: RecordingArguments,
     **loop: Any,
 ) -> int:
     """Drive ROBOT by the policy in BUNDLE, on what CAMERA sees.
@@ -178,7 +185,9 @@ def command(
 
     if output:
         check_output(output)
-    eye = open_camera(camera, rate_hz, camera_size, Bundle.open(bundle, "size").manifest.camera)
+        refuse_in_place_of_actions(output)
+    taken = Bundle.open(bundle, "size").manifest.camera
+    eye = open_camera(camera, rate_hz, camera_size, taken, recordings.choice)
     with warm_policy(bundle, engine) as policy:
         from vla_edge.runtime.control.controller import Controller, ControllerOptions
 

@@ -13,13 +13,12 @@ from vla_edge.runtime.images.reading import read_image
 
 from .action_csv import actions_beside
 from .episode import Episode, check_frame_count
+from .kinds import ACTIONS_NAME
 from .scenarios import told_instruction
 
-ACTIONS_NAME = "actions.csv"
 
-
-def open_image_folder(path: Path, name: str) -> Episode:
-    """The images of a folder; each is read when its turn comes.
+def open_image_folder(path: Path, name: str, with_actions: bool = True) -> Episode:
+    """The images of a folder, with the actions beside them where they are wanted; each is read when its turn comes.
 
     Raises:
         EpisodeError: no images, or an `actions.csv` that does not fit them.
@@ -33,5 +32,5 @@ def open_image_folder(path: Path, name: str) -> Episode:
                 raise EpisodeError(f"{file} is gone.", "Copy the episode again.")
             yield np.asarray(read_image(file))
 
-    actions = actions_beside(path / ACTIONS_NAME, count)
+    actions = actions_beside(path / ACTIONS_NAME, count) if with_actions else None
     return Episode(name, path, told_instruction(path.resolve().name), count, None, actions, read)

@@ -10,6 +10,7 @@ from vla_edge.runtime.images.order import IMAGE_SUFFIXES
 
 LEROBOT_INFO = Path("meta", "info.json")
 BAG_METADATA = "metadata.yaml"
+ACTIONS_NAME = "actions.csv"  # in a folder of images
 BAG_SUFFIXES = (".mcap", ".db3")
 
 _HEAD_BYTES = 64

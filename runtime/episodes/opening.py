@@ -26,10 +26,13 @@ class Choice:
     Attributes:
         view: a LeRobot feature ("observation.images.front") or a topic of images; None for the only one.
         commands: a topic of velocities ("/cmd_vel"); None for the only one.
+        actions: whether what was driven is read; without it no topic of velocities has to be chosen, and no CSV beside
+            frames is looked at.
     """
 
     view: str | None = None
     commands: str | None = None
+    actions: bool = True
 
 
 def open_episodes(path: Path, *, choice: Choice | None = None, skip_broken: bool = False) -> Episodes:
@@ -101,15 +104,20 @@ def _sources(path: Path, kind: Kind | None, choice: Choice) -> list[Source]:
     if kind is Kind.BAG:
         from .ros2.bag import open_bag
 
-        return [Source(path.name, partial(open_bag, path, path.name, choice.view, choice.commands))]
+        return [
+            Source(
+                path.name, partial(open_bag, path, path.name, choice.view, choice.commands, choice.actions)
+            )
+        ]
     if kind is Kind.VIDEO:
         from .video import open_video
 
-        return [Source(path.name, partial(open_video, path, path.name))]
+        return [Source(path.name, partial(open_video, path, path.name, choice.actions))]
     if kind is Kind.IMAGES:
         from .image_folder import open_image_folder
 
-        return [Source(path.resolve().name, partial(open_image_folder, path, path.resolve().name))]
+        name = path.resolve().name
+        return [Source(name, partial(open_image_folder, path, name, choice.actions))]
     return [Source(path.name, partial(_refuse, path))]
 
 

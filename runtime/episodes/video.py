@@ -28,8 +28,8 @@ _BITS = 8
 _DECODE_AGAIN = "Write it again as H.264 with 8 bits a channel: ffmpeg -i IN -pix_fmt yuv420p OUT.mp4"
 
 
-def open_video(path: Path, name: str) -> Episode:
-    """A video as an episode, with the actions of a CSV file of its name where there is one.
+def open_video(path: Path, name: str, with_actions: bool = True) -> Episode:
+    """A video as an episode, with the actions of a CSV file of its name where there is one and they are wanted.
 
     Raises:
         EpisodeError: no video stream, or it is damaged; names the file.
@@ -43,7 +43,7 @@ def open_video(path: Path, name: str) -> Episode:
     def read(start: int) -> Iterator[np.ndarray]:
         return frames_at(path, stamps_s[start:], close_s)
 
-    actions = actions_beside(path.with_suffix(".csv"), count)
+    actions = actions_beside(path.with_suffix(".csv"), count) if with_actions else None
     return Episode(name, path, told_instruction(path.stem), count, times_s, actions, read)
 
 

@@ -13,7 +13,11 @@ from vla_edge.runtime.command.console import run_command, stderr_console, verbos
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
-from vla_edge.runtime.episodes.options import RecordingArguments, recording_options
+from vla_edge.runtime.episodes.options import (
+    RecordingArguments,
+    recording_options,
+    refuse_in_place_of_actions,
+)
 from vla_edge.runtime.errors import ImageError, InputError
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.version import VERSION
@@ -63,7 +67,7 @@ if TYPE_CHECKING:
 )
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be used, with exit code 2.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line and image.")
-@recording_options(skips=False)
+@recording_options(skips=False, actions=False)
 @verbose_option
 @click.version_option(VERSION, prog_name="vla-run")
 def command(
@@ -101,6 +105,7 @@ def command(
     paths = list_images(images, recordings.choice)
     if output:
         check_output(output)
+        refuse_in_place_of_actions(output)
     if not reset_each:
         note_order([path for path in paths if isinstance(path, Path)])
     with (

@@ -243,7 +243,6 @@ def test_the_command_says_where_its_frames_are_from(
     [
         (["--samples", "9"], "--samples is about recordings: give them with --episodes."),
         (["--view", "front"], "--view is about recordings"),
-        (["--commands", "/cmd_vel"], "--commands is about recordings"),
         (["--skip-broken"], "--skip-broken is about recordings"),
         (["--episodes", ".", "--images", "."], "--images and --episodes both say"),
         (["--episodes", ".", "--samples", "7"], "7 is not in the range 8<=x<=250"),

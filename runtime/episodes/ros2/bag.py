@@ -50,13 +50,16 @@ class _At(NamedTuple):
         return self.stamp_ns if by_stamp and self.stamp_ns is not None else self.log_ns
 
 
-def open_bag(path: Path, name: str, view: str | None, commands: str | None) -> Episode:
+def open_bag(
+    path: Path, name: str, view: str | None, commands: str | None, with_actions: bool = True
+) -> Episode:
     """The episode in a bag: a file, or the folder that rosbag2 writes.
 
     Args:
         path: an MCAP or SQLite file, or a folder with some, which are one recording.
         name: of the episode.
         view, commands: topics; None for the only one of their kinds.
+        with_actions: whether velocities are wanted, and so have to be of one topic.
 
     Raises:
         EpisodeError: no images, several topics to choose from, or a file that is damaged.
@@ -69,7 +72,8 @@ def open_bag(path: Path, name: str, view: str | None, commands: str | None) -> E
     chosen = _chosen(scan.topics(IMAGES), view, "images", path)
     if chosen is None:
         raise EpisodeError(f"{path} has no images.", f"Known are topics of {' and '.join(IMAGES)}.")
-    driven = _chosen(scan.topics(COMMANDS), commands, "velocities", path)
+    spoken = scan.topics(COMMANDS) if with_actions else []
+    driven = _chosen(spoken, commands, "velocities", path)
     said = scan.found[driven] if driven else []
     by_stamp = _stamps_can_be_used([*scan.found[chosen], *said])
     places = sorted(scan.found[chosen], key=lambda at: at.time_ns(by_stamp))

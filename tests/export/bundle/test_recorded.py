@@ -91,6 +91,14 @@ def prepared(path: Path, at: int) -> np.ndarray:
     return out
 
 
+def test_nobody_asks_which_velocities_are_meant(take: Take, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    said = [Said("/front", at, raw_image(rng.integers(0, 256, (8, 8, 3), np.uint8))) for at in range(9)]
+    said += [Said(topic, 0.0, twist(1.0, 0.0, 0.0)) for topic in ("/cmd_vel", "/cmd_vel_nav")]
+    write_bag(tmp_path / "bag", said)
+    assert len(take(tmp_path / "bag", choice=Choice(actions=False)).names) == 9
+
+
 def test_a_sample_says_which_frame_it_is_and_is_that_frame_as_the_robot_sees_it(
     recordings: Path, take: Take, reporter: Collecting
 ) -> None:

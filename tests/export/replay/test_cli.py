@@ -276,6 +276,10 @@ WRONG = {
         ("bundle", "recordings", "--instruction", "fly"),
         "does not hold the instruction 'fly'",
     ),
+    "a file of what was driven": (
+        ("bundle", "recordings", "-o", "recordings/drive.csv"),
+        "drive.csv is where the actions of the recording .*drive.mp4 are looked for",
+    ),
     "another kind of file": (("bundle", "recordings", "-o", "steps.xlsx"), "is of no known kind"),
 }
 
@@ -286,10 +290,13 @@ def test_wrong_use_is_told_in_words(
     make_bundle: Make,
     recordings: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
     words: str,
 ) -> None:
     places = {"bundle": make_bundle(), "recordings": recordings}
+    (recordings / "drive.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    monkeypatch.chdir(recordings.parent)
     assert run(*(places.get(part, part) for part in arguments)) == 2
     assert re.search(words, capsys.readouterr().err)
 

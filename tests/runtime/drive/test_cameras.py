@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bag_files import Said, raw_image, twist, write_bag
 from episode_files import even_frames, numbers_seen, write_video
 from PIL import Image
 
@@ -14,8 +15,8 @@ from vla_edge.runtime.bundle.manifest import Camera as CameraSpec
 from vla_edge.runtime.drive.cameras import open_camera
 from vla_edge.runtime.drive.live_camera import LiveCamera, Source, captured_s
 from vla_edge.runtime.drive.recorded_camera import RecordedCamera
-from vla_edge.runtime.episodes.opening import open_episodes
-from vla_edge.runtime.errors import ImageError, InputError
+from vla_edge.runtime.episodes.opening import Choice, open_episodes
+from vla_edge.runtime.errors import EpisodeError, ImageError, InputError
 
 # FFmpeg's own device, as no camera is here
 GENERATED = Source("testsrc=size=64x48:rate=50", "lavfi")
@@ -118,6 +119,26 @@ def test_a_folder_of_recordings_asks_for_one(tmp_path: Path) -> None:
         write_video(tmp_path / name, even_frames(3))
     with pytest.raises(InputError, match=r"holds 2 recordings: a\.mp4, b\.mp4"):
         open_camera(str(tmp_path), 10.0)
+
+
+def test_one_camera_of_two_in_a_bag_is_taken_by_its_name_whatever_was_driven(tmp_path: Path) -> None:
+    said = [
+        Said("/left", 0, raw_image(even_frames(4)[1])),
+        Said("/right", 0, raw_image(even_frames(4)[2])),
+        *(Said(topic, 0, twist(1.0, 0.0, 0.0)) for topic in ("/cmd_vel", "/cmd_vel_nav")),
+    ]
+    write_bag(tmp_path / "bag", said)
+    with pytest.raises(EpisodeError, match=r"several topics: /left, /right.\n.*--view"):
+        open_camera(str(tmp_path / "bag"), 10.0, choice=Choice(actions=False))
+    camera = open_camera(str(tmp_path / "bag"), 10.0, choice=Choice("/right", actions=False))
+    shot = camera.read()
+    assert shot is not None
+    assert numbers_seen([shot.frame]) == [2]
+
+
+def test_a_device_has_no_views() -> None:
+    with pytest.raises(InputError, match="--view is of a recording alone"):
+        open_camera("0", 10.0, choice=Choice("/right"))
 
 
 TAKEN = CameraSpec(height=720, width=1280, channels="rgb")

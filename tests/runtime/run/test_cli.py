@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from bag_files import Said, raw_image, write_bag
+from bag_files import Said, raw_image, twist, write_bag
 from episode_files import FRAMES, even_frames, frames_of, write_hdf5, write_video
 from PIL import Image
 
 from vla_edge.runtime import Policy
 from vla_edge.runtime.engines.tensorrt.session import TensorRtOptions
+from vla_edge.runtime.episodes.opening import open_episodes
 from vla_edge.runtime.episodes.scenarios import LEFT
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.run.cli import command, main
@@ -253,7 +255,9 @@ def test_what_is_called_a_video_and_is_none_is_refused(tmp_path: Path) -> None:
 
 
 class TestRecordings:
-    def expected(self, bundle: Path, frames: np.ndarray, instruction: str | None) -> list[list[float]]:
+    def expected(
+        self, bundle: Path, frames: Iterable[np.ndarray], instruction: str | None
+    ) -> list[list[float]]:
         """One after another, as on a robot."""
         with Policy.load(bundle) as policy:
             return [list(policy.act(frame, instruction).values) for frame in frames]
@@ -288,6 +292,50 @@ class TestRecordings:
     ) -> None:
         assert run(pristine_bundle, write_video(tmp_path / "drive.mp4", even_frames())) == 0
         assert len(rows_of(capsys.readouterr().out)) == 12
+
+    def test_a_video_becomes_a_table_in_a_file(
+        self, run: Run, pristine_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        video, table, lines = (
+            write_video(tmp_path / "drive.mp4", even_frames()),
+            *(tmp_path / name for name in ("run.csv", "run.jsonl")),
+        )
+        assert run(pristine_bundle, video, "-o", table) == 0
+        assert run(pristine_bundle, video, "-o", lines) == 0
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["image"] for row in rows] == [f"{video}#{at}" for at in range(12)]
+        (episode,) = open_episodes(video)
+        wanted = self.expected(pristine_bundle, episode.frames(), None)
+        assert [[float(row["linear_x_mps"]), float(row["linear_y_mps"])] for row in rows] == wanted
+        assert [list(line["action"].values()) for line in self.shown(lines.read_text())] == wanted
+
+    @pytest.mark.parametrize("name", ["drive.csv", "frames/actions.csv"])
+    def test_results_never_stand_where_actions_are_looked_for(
+        self,
+        run: Run,
+        pristine_bundle: Path,
+        frames: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        name: str,
+    ) -> None:
+        driven = tmp_path / name
+        driven.write_text("linear_x [m/s],linear_y [m/s]\n")
+        video = write_video(tmp_path / "drive.mp4", even_frames())
+        assert run(pristine_bundle, video, "-o", driven) == 2
+        assert "is where the actions of the recording" in capsys.readouterr().err
+        assert driven.read_text() == "linear_x [m/s],linear_y [m/s]\n"
+
+    def test_what_was_driven_is_not_asked_for(
+        self, run: Run, pristine_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        said = [Said("/front", 0.1 * at, raw_image(frames_of()[at])) for at in range(3)]
+        said += [Said(topic, 0.1, twist(1.0, 0.0, 0.0)) for topic in ("/cmd_vel", "/cmd_vel_nav")]
+        write_bag(tmp_path / "bag", said)
+        assert run(pristine_bundle, tmp_path / "bag") == 0
+        (tmp_path / "drive.csv").write_text("not actions")
+        assert run(pristine_bundle, write_video(tmp_path / "drive.mp4", even_frames())) == 0
 
     def test_a_data_set_and_an_image_in_one_go(
         self, run: Run, pristine_bundle: Path, frames: Path, capsys: pytest.CaptureFixture[str]

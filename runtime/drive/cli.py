@@ -216,10 +216,12 @@ def _run_options(
     **same: Any,
 ) -> RunOptions:
     from vla_edge.runtime.control.loop.options import RunOptions
+    from vla_edge.runtime.process.started_by import STARTED_BY
 
     names = policy.manifest.action.names
     growth = None if acceleration is None else dict.fromkeys(names, acceleration)
-    return RunOptions(instruction, acceleration=growth, watch_parent=not outlive_parent, **same)
+    watched = not outlive_parent
+    return RunOptions(instruction, acceleration=growth, watch_parent=watched, started_by=STARTED_BY, **same)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vla_edge.runtime.control.causes import Cause
 from vla_edge.runtime.control.controller import ActingPolicy, Controller
 from vla_edge.runtime.control.loop.health import Health
+from vla_edge.runtime.control.loop.options import check_run
 
 from .frames import TopicCamera
 from .operator import Operator
@@ -49,6 +50,7 @@ class Node:
         self._stamped.at_reset = self._operator.at_reset
         self._wheels = Wheels(transport, self._stamped)
         self._options = parameters.run_options(tuple(action.names))
+        check_run(parameters.rate_hz, self._options, tuple(action.names), parameters.held_ms)
 
     def run(self) -> Health:
         """Drive until `deactivate`, the first fault (`end_on_fault`), the transport's or the parent's end, or a signal.

@@ -19,6 +19,8 @@ from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.files.regular_file import read_regular
 from vla_edge.runtime.foreign import finite_number, shown
 from vla_edge.runtime.images.reading import MAX_FILE_BYTES
+from vla_edge.runtime.printable import one_line
+from vla_edge.runtime.process.started_by import STARTED_BY
 
 from .topics import NODE
 
@@ -66,9 +68,14 @@ class NodeParameters:
     watch_parent: bool = True
     end_on_fault: bool = False
 
+    @property
+    def held_ms(self) -> float:
+        """How long one command is followed at most."""
+        return self.hold_ms or 2 * self.deadline_ms
+
     def controller_options(self) -> ControllerOptions:
         """For `Controller`, which checks them."""
-        return ControllerOptions(deadline_ms=self.deadline_ms, hold_ms=self.hold_ms or None)
+        return ControllerOptions(deadline_ms=self.deadline_ms, hold_ms=self.held_ms)
 
     def run_options(self, names: tuple[str, ...]) -> RunOptions:
         """For `Controller.run`, which checks them; the instruction is the node's own affair.
@@ -84,6 +91,7 @@ class NodeParameters:
             chunk_step_ms=self.chunk_step_ms or None,
             watch_parent=self.watch_parent,
             end_on_fault=self.end_on_fault,
+            started_by=STARTED_BY,
         )
 
 
@@ -145,7 +153,10 @@ def _of_node(sections: dict[Any, Any], node: str, path: Path) -> dict[Any, Any]:
     section = sections[node]
     found = section.get(_KEY) if isinstance(section, dict) else None
     if not isinstance(found, dict) or set(section) != {_KEY}:
-        raise InputError(f"{path}: {node} has no {_KEY}, or more.", f"Write them below {node}:, {_KEY}:.")
+        raise InputError(
+            f"{path}: {node} holds something else than {_KEY} with parameters.",
+            f"Write them below {node}:, {_KEY}:.",
+        )
     return found
 
 
@@ -153,17 +164,17 @@ def _sections(path: Path) -> dict[Any, Any]:
     require("ros2", "yaml")
     import yaml
 
+    from .plain_yaml import read_yaml
+
     try:
-        text = _text_of(path)
-        if any(isinstance(token, (yaml.AnchorToken, yaml.AliasToken)) for token in yaml.scan(text)):
-            raise InputError(f"{path} has an anchor or alias, which is not read.", "Write the value out.")
-        found = yaml.safe_load(text)
+        found = read_yaml(_text_of(path), str(path))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.", "Give a YAML file.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is no YAML: {type(error).__name__}.", "Write it as docs/ros2.md shows."
-        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f", line {mark.line + 1}"
+        problem = one_line(str(getattr(error, "problem", None) or type(error).__name__))
+        raise InputError(f"{path}{line} is no YAML: {problem}.", "Write it as docs/ros2.md shows.") from error
     if not isinstance(found, dict):
         raise InputError(f"{path} holds no table.", "Write it as docs/ros2.md shows.")
     return found

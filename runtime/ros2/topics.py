@@ -37,7 +37,7 @@ def check_topic(name: str) -> str:
     """
     if len(name) > _MAX_CHARACTERS or not _NAME.fullmatch(name):
         raise InputError(
-            f"{one_line(name[:_MAX_CHARACTERS])} is no name of a topic.",
+            f"{one_line(name[:_MAX_CHARACTERS])!r} is no name of a topic.",
             "Write it as /robot/cmd_vel: letters, digits and single underscores, no digit first in a part.",
         )
     return name
@@ -47,7 +47,8 @@ def remapped(topics: Topics, rules: Iterable[str]) -> Topics:
     """The topics after rules such as `/cmd_vel:=/robot/cmd_vel`, as ROS 2 writes them.
 
     Raises:
-        InputError: a rule of another form, of a topic that the node has not, or two topics of one name.
+        InputError: a rule of another form, of a topic that the node has not, two rules of one topic (of which ROS 2
+            would take the first), or two topics of one name.
     """
     fields_by_name = {getattr(topics, field.name): field.name for field in fields(topics)}
     changed: dict[str, str] = {}
@@ -58,6 +59,8 @@ def remapped(topics: Topics, rules: Iterable[str]) -> Topics:
                 f"{one_line(rule)} cannot be remapped.",
                 f"Write FROM:=TO, where FROM is one of {', '.join(fields_by_name)}.",
             )
+        if fields_by_name[old] in changed:
+            raise InputError(f"{old} is remapped twice.", "Give it one name.")
         changed[fields_by_name[old]] = check_topic(new)
     found = replace(topics, **changed)
     names = [getattr(found, field.name) for field in fields(found)]

@@ -13,6 +13,7 @@ from cyclonedds.util import duration
 
 from vla_edge.runtime.ros2.topics import dds_name
 
+from .mismatches import Mismatches
 from .participant import DdsError, Participant
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,10 @@ class Writer:
             self._writer.write(message)
         except DDSException as error:
             raise DdsError(f"{self._topic} cannot be written to: {error}", "Look at the network.") from error
+
+    def watched_by(self, mismatches: Mismatches) -> None:
+        """Have it told of those that cannot hear."""
+        mismatches.watch_writer(self._topic, self._writer)
 
     def close(self) -> None:
         """Wait a moment until every reliable reader has got it all, then leave."""

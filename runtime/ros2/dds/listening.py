@@ -29,6 +29,7 @@ class Listening:
         participant: joined; of the readers.
         heard: each reader with what is told its messages, in the order in which they are asked.
         failed: is told, in words, that nothing can be heard any more.
+        look: called after each look at the readers, twice a second at least.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class Listening:
         participant: Participant,
         heard: Sequence[tuple[Any, Tell]],
         failed: Callable[[str], object],
+        look: Callable[[], object] = lambda: None,
     ) -> None:
-        self._heard, self._failed = [*heard], failed
+        self._heard, self._failed, self._look = [*heard], failed, look
         self._over = GuardCondition(participant.entity)
         self._waiting = WaitSet(participant.entity)
         self._conditions = [ReadCondition(each, _ANY) for each, _ in self._heard]
@@ -63,6 +65,7 @@ class Listening:
                 self._waiting.wait(duration(seconds=_LOOK_S))
                 for each, tell in self._heard:
                     self._take(each, tell)
+                self._look()
         except BaseException as error:  # whatever it is: nothing is heard any more
             self._failed(f"nothing can be heard any more: {words_of(error)}")
 

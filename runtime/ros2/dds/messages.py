@@ -30,33 +30,53 @@ class Header(IdlStruct, typename="std_msgs.msg.dds_.Header_"):
 
 
 @dataclass
+class _StringBytes(IdlStruct, typename="std_msgs.msg.dds_.StringBytes_"):
+    data: bytes
+
+
+@dataclass
 class String(IdlStruct, typename="std_msgs.msg.dds_.String_"):
+    """ROS 2 lets a text be of any bytes; what is no UTF-8 becomes U+FFFD here, where cyclonedds would raise."""
+
     data: str
+
+    @classmethod
+    def deserialize(cls, *args: Any, **kwargs: Any) -> "String":
+        return cls(_text(_StringBytes.deserialize(*args, **kwargs).data))
+
+
+@dataclass
+class _HeaderBytes(IdlStruct, typename="std_msgs.msg.dds_.HeaderBytes_"):
+    stamp: Time
+    frame_id: bytes
 
 
 @dataclass
 class _CompressedImageBytes(IdlStruct, typename="sensor_msgs.msg.dds_.CompressedImageBytes_"):
-    header: Header
-    format: str
+    header: _HeaderBytes
+    format: bytes
     data: bytes
 
 
 @dataclass
 class CompressedImage(IdlStruct, typename="sensor_msgs.msg.dds_.CompressedImage_"):
     """`data` is `bytes`. cyclonedds would make a list of it, number by number; a field of type `bytes` has the same
-    layout, but no description that other participants could be told."""
+    layout, but no description that other participants could be told. Its texts are as `String` says."""
 
     header: Header
     format: str
     data: sequence[uint8]
 
     def serialize(self, *args: Any, **kwargs: Any) -> bytes:
-        return bytes(_CompressedImageBytes(self.header, self.format, self.data).serialize(*args, **kwargs))
+        header = _HeaderBytes(self.header.stamp, _raw(self.header.frame_id))
+        told = _CompressedImageBytes(header, _raw(self.format), self.data)
+        return bytes(told.serialize(*args, **kwargs))
 
     @classmethod
     def deserialize(cls, *args: Any, **kwargs: Any) -> "CompressedImage":
         found = _CompressedImageBytes.deserialize(*args, **kwargs)
-        return cls(found.header, found.format, found.data)
+        header = Header(found.header.stamp, _text(found.header.frame_id))
+        return cls(header, _text(found.format), found.data)
 
 
 @dataclass
@@ -96,6 +116,15 @@ class DiagnosticArray(IdlStruct, typename="diagnostic_msgs.msg.dds_.DiagnosticAr
 def twist(x: float, y: float) -> Twist:
     """m/s forward and to the left; no rotation."""
     return Twist(Vector3(x, y, 0.0), Vector3(0.0, 0.0, 0.0))
+
+
+def _raw(text: str) -> bytes:
+    """A text as CDR has it, with the zero at its end."""
+    return text.encode() + b"\0"
+
+
+def _text(raw: bytes) -> str:
+    return raw[:-1].decode(errors="replace")
 
 
 def time_of(nanoseconds: int) -> Time:

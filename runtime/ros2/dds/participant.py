@@ -14,6 +14,7 @@ from vla_edge.runtime.printable import one_line
 
 _MOST_DOMAIN_ID = 232  # RTPS' port numbers end there
 _HEADERS_BYTES = 1 << 16  # of a message, beside what is in it
+_SHOWN = 80
 _RANGES = ("", "SUBNET", "SYSTEM_DEFAULT", "LOCALHOST")
 
 # Beside this machine, nothing. As rmw_cyclonedds has it, and where no multicast is.
@@ -61,7 +62,7 @@ def configuration(environment: Mapping[str, str], most_bytes: int) -> str:
             takes memory for it; by itself it would take 2 GiB.
 
     Raises:
-        InputError: a range of discovery that is not known here.
+        InputError: a range of discovery that is not known here, or a configuration that cannot be passed on.
     """
     reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").strip().upper()
     if reach not in _RANGES:
@@ -73,6 +74,11 @@ def configuration(environment: Mapping[str, str], most_bytes: int) -> str:
     bound = f"<Internal><MaxSampleSize>{most_bytes + _HEADERS_BYTES} B</MaxSampleSize></Internal>"
     ours = f"<CycloneDDS><Domain>{_LOCALHOST if local else ''}{_BY_NAME}{bound}</Domain></CycloneDDS>"
     theirs = environment.get("CYCLONEDDS_URI", "").strip()
+    if not theirs.isascii():
+        raise InputError(
+            f"CYCLONEDDS_URI is {one_line(theirs[:_SHOWN])!r}, and cyclonedds takes ASCII alone.",
+            "Name a file whose path has no other letters.",
+        )
     return f"{ours},{theirs}" if theirs else ours
 
 
@@ -93,7 +99,7 @@ class Participant:
         try:
             self._domain: Any = Domain(number, told)
             self.entity: Any = DomainParticipant(number)
-        except (DDSException, UnicodeError) as error:
+        except DDSException as error:
             raise DdsError(
                 f"DDS domain {number} cannot be joined: {error}",
                 "Check ROS_DOMAIN_ID, CYCLONEDDS_URI and the network; Cyclone's own words stand above.",

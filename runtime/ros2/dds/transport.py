@@ -11,6 +11,7 @@ from vla_edge.runtime.ros2.transport import Diagnosis, Hearing
 from . import messages
 from .endpoints import LAST_STATUS, LATEST_COMMAND, SENSOR, TEXTS, Writer, reader
 from .listening import Listening
+from .mismatches import Mismatches
 from .participant import Participant
 
 
@@ -34,6 +35,9 @@ class DdsTransport:
         self._status = Writer(make, topics.status, messages.String, LAST_STATUS)
         self._result = Writer(make, topics.result, messages.String, TEXTS)
         self._diagnostics = Writer(make, topics.diagnostics, messages.DiagnosticArray, TEXTS)
+        self._mismatches = Mismatches()
+        for writer in (self._velocity, self._status, self._result, self._diagnostics):
+            writer.watched_by(self._mismatches)
         self._listening: Listening | None = None
         self._closed = False
         self.send_velocity(0.0, 0.0)
@@ -57,7 +61,9 @@ class DdsTransport:
             (topics.control, messages.String, TEXTS, control),
         )
         readers = [(reader(self._participant, name, kind, qos), tell) for name, kind, qos, tell in heard]
-        self._listening = Listening(self._participant, readers, hearing.hear_failure)
+        for (name, *_), (each, _) in zip(heard, readers, strict=True):
+            self._mismatches.watch_reader(name, each)
+        self._listening = Listening(self._participant, readers, hearing.hear_failure, self._mismatches.look)
 
     def send_velocity(self, x: float, y: float) -> None:
         self._velocity.say(messages.twist(x, y))
@@ -81,6 +87,7 @@ class DdsTransport:
         self._closed = True
         if self._listening is not None:
             self._listening.close()
+        self._mismatches.close()
         for writer in (self._velocity, self._status, self._result, self._diagnostics):
             writer.close()
         self._participant.close()

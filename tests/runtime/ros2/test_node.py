@@ -228,3 +228,13 @@ def test_components_are_told_by_name() -> None:
 def test_an_instruction_that_the_policy_does_not_know_is_refused_at_the_start() -> None:
     with pytest.raises(InstructionError, match="there is no 'fly'"):
         Node(FakePolicy(), Recorder(), NodeParameters(instruction="fly"), Topics())
+
+
+@pytest.mark.parametrize(
+    "parameters", [NodeParameters(rate_hz=0.0), NodeParameters(rate_hz=1.0), NodeParameters(camera_ms=0.0)]
+)
+def test_a_parameter_of_the_loop_that_cannot_be_used_is_refused_before_it_runs(
+    parameters: NodeParameters,
+) -> None:
+    with pytest.raises(InputError, match=r"rate_hz|camera_ms"):
+        Node(FakePolicy(), Recorder(), parameters, Topics())

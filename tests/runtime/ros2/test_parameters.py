@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,13 @@ def test_a_link_as_colcon_installs_it_is_followed(file: Path, tmp_path: Path) ->
         ("", "holds no table"),
         ("- 1\n", "holds no table"),
         ("{", "is no YAML"),
-        ("[" * 5000, "is no YAML"),
+        ("a:\n  b: [\n", "line 3 is no YAML: expected the node content"),
+        ("[" * 65_000, "nests more than 10 levels deep"),
+        ("- " * 32_000, "nests more than 10 levels deep"),
         ("\x00", "is no YAML"),
         ("another:\n  ros__parameters: {}\n", "has no parameters of vla_edge"),
-        ("vla_edge:\n  rate_hz: 10.0\n", "vla_edge has no ros__parameters"),
-        ("vla_edge:\n  ros__parameters: 3\n", "vla_edge has no ros__parameters"),
+        ("vla_edge:\n  rate_hz: 10.0\n", "vla_edge holds something else than ros__parameters"),
+        ("vla_edge:\n  ros__parameters: 3\n", "vla_edge holds something else than ros__parameters"),
         ("vla_edge:\n  ros__parameters:\n    rate: 1.0\n", "there is no parameter 'rate'"),
         ("vla_edge:\n  ros__parameters:\n    1: 1.0\n", "there is no parameter 1"),
         ("vla_edge:\n  ros__parameters:\n    rate_hz: 10\n", "rate_hz is 10.\nGive a number with a point"),
@@ -52,6 +55,11 @@ def test_a_link_as_colcon_installs_it_is_followed(file: Path, tmp_path: Path) ->
         ("vla_edge:\n  ros__parameters:\n    max_image_bytes: 10\n", "Give 1024 to"),
         ("a: &a 1\nvla_edge:\n  ros__parameters: {}\n", "has an anchor or alias"),
         ("vla_edge: !!python/object/apply:os.getcwd []\n", "is no YAML"),
+        (
+            "vla_edge:\n  ros__parameters:\n    hold_ms: 1.0\n    hold_ms: 9.0\n",
+            "line 4: 'hold_ms' stands twice",
+        ),
+        ("vla_edge:\n  a: 1\nb: 1\nvla_edge:\n  a: 1\n", "line 4: 'vla_edge' stands twice"),
         ("#" * 70_000, "has more than 65536 bytes"),
     ],
 )
@@ -71,7 +79,11 @@ def test_a_file_that_is_not_there_is_named(file: Path) -> None:
 def test_zeros_that_mean_nothing_become_none() -> None:
     options = NodeParameters().run_options(("linear_x",))
     assert (options.acceleration, options.chunk_step_ms) == (None, None)
-    assert NodeParameters().controller_options().hold_ms is None
+    assert NodeParameters(deadline_ms=70.0).controller_options().hold_ms == 140.0
     given = parameters_from({"acceleration": 0.5, "hold_ms": 300.0, "chunk_step_ms": 50.0}, "here")
     assert given.run_options(("linear_x",)).acceleration == {"linear_x": 0.5}
     assert given.controller_options().hold_ms == 300.0
+
+
+def test_the_parent_is_that_of_the_start_however_long_a_policy_loads() -> None:
+    assert NodeParameters().run_options(("linear_x",)).started_by == os.getppid()

@@ -38,3 +38,8 @@ def test_a_rule_of_another_form_is_refused(rule: str) -> None:
 def test_two_topics_of_one_name_are_refused() -> None:
     with pytest.raises(InputError, match="two topics of the node would be called /mobile_vla/task"):
         remapped(Topics(), ["/mobile_vla/system_control:=/mobile_vla/task"])
+
+
+def test_two_rules_of_one_topic_are_refused() -> None:
+    with pytest.raises(InputError, match="/cmd_vel is remapped twice"):
+        remapped(Topics(), ["/cmd_vel:=/a", "/cmd_vel:=/b"])

@@ -35,7 +35,6 @@ headers = st.builds(Header, times, texts)
 vectors = st.builds(Vector3, numbers, numbers, numbers)
 pairs = st.builds(KeyValue, texts, texts)
 # rosbags reads a byte as a signed number; levels are 0 to 3
-# rosbags reads a byte as a signed number; levels are 0 to 3
 statuses = st.builds(DiagnosticStatus, st.integers(0, 127), texts, texts, texts, st.lists(pairs, max_size=3))
 
 ANY = {
@@ -93,3 +92,17 @@ def test_its_type_is_called_as_ros_2_calls_it_on_dds(kind: str) -> None:
 def test_a_moment_stays_the_same(nanoseconds: int) -> None:
     nanoseconds %= (2**31 - 1) * 10**9
     assert nanoseconds_of(time_of(nanoseconds)) == nanoseconds
+
+
+NO_UTF_8 = b"\xff\xfe"
+
+
+def test_a_text_that_is_no_utf_8_is_read_nevertheless() -> None:
+    told = String("ab").serialize(use_version_2=False).replace(b"ab", NO_UTF_8)
+    assert String.deserialize(told) == String("\ufffd\ufffd")
+
+
+def test_an_image_s_own_words_may_be_no_utf_8() -> None:
+    image = CompressedImage(Header(Time(1, 2), "ab"), "ab", b"pixels")
+    found = CompressedImage.deserialize(image.serialize(use_version_2=False).replace(b"ab", NO_UTF_8))
+    assert found == CompressedImage(Header(Time(1, 2), "\ufffd\ufffd"), "\ufffd\ufffd", b"pixels")

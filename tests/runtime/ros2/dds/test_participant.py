@@ -59,3 +59,8 @@ def test_types_match_by_their_names_whoever_sends_them() -> None:
     told = configuration({}, 1)
     ignored = told.partition("<IgnoreTypeInformation>")[2].partition("<")[0].split(",")
     assert {"1.15", "1.16"} <= set(ignored)  # Fast DDS and Cyclone, which ROS 2 runs on
+
+
+def test_a_configuration_that_cyclonedds_cannot_take_is_refused() -> None:
+    with pytest.raises(InputError, match="takes ASCII alone"):
+        configuration({"CYCLONEDDS_URI": "file:///home/로봇/dds.xml"}, 1)

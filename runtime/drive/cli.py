@@ -22,6 +22,7 @@ from vla_edge.runtime.episodes.options import (
     recording_options,
     refuse_in_place_of_actions,
 )
+from vla_edge.runtime.process.parent import require_parent
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
@@ -203,6 +204,8 @@ def command(
             _outputs(controller, policy, robot, held_ms, output, metrics_port, looker) as send,
         ):
             seen = eye if looker is None else looker.watching(eye)
+            if options.watch_parent:
+                require_parent("Nothing was driven. To drive on without it: --outlive-parent.")
             health = controller.run(in_order(seen, policy), send, rate_hz, options)
     return _code(health)
 

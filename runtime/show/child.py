@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from vla_edge.runtime.foreign import words_of
@@ -16,6 +18,10 @@ from .recording import Recording
 
 _FLUSH_EVERY_S = 1.0  # what a power cut costs at most
 _CONNECT_S = 3.0
+_BEGIN_S, _STUCK_S = (
+    60,
+    20,
+)  # longest for a beginning, and for an update: whoever would kill it may have ended
 _NICE = 10  # the policy comes first
 
 
@@ -38,15 +44,27 @@ def _show() -> None:
     beginning = unpacked(read, Beginning)
     if beginning is None:
         return
+    # by the kernel: Rerun waits where no other thread of Python's comes to its turn
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_BEGIN_S)
     _require_listener(beginning.place)
     recording = Recording(beginning)
     flushed_s = float("-inf")
-    while (update := unpacked(read, Update)) is not None:
+    while (update := _next(read)) is not None:
         recording.add(update)
         if time.monotonic() - flushed_s >= _FLUSH_EVERY_S:
             recording.flush()
             flushed_s = time.monotonic()
     recording.end()
+
+
+def _next(read: Callable[[int], bytes]) -> Update | None:
+    """The next update, however late it comes; from here on the time runs in which it has to be shown."""
+    signal.alarm(0)
+    try:
+        return unpacked(read, Update)
+    finally:
+        signal.alarm(_STUCK_S)
 
 
 def _require_listener(place: Place) -> None:

@@ -90,6 +90,10 @@ class ShowProcess:
             with contextlib.suppress(OSError):
                 pipe.close()
 
+    def abandon(self) -> None:
+        """Kill it; from any thread, also while another one waits for it."""
+        self._process.kill()
+
     def _write(self, data: bytes, patience_s: float) -> None:
         left, until_s = memoryview(data), time.monotonic() + patience_s
         while left:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 from vla_edge.runtime.printable import one_line
@@ -12,6 +14,7 @@ from .layout import CAMERA, COMMAND, DEADLINE, LATENCY, LOG, LOOP, POLICY, STATE
 from .messages import Beginning, Told, Update
 
 _FLUSH_S = 5.0
+_ROOM_BYTES = 1 << 20  # a disk with less is full
 _LEVELS = {"moving": "INFO", "fault": "ERROR"}
 
 
@@ -130,8 +133,15 @@ class Recording:
 
         Raises:
             RuntimeError: from Rerun: it is not, within seconds.
+            OSError: the disk is full, of which Rerun says no more than that.
         """
-        self._to.flush(timeout_sec=_FLUSH_S)
+        try:
+            self._to.flush(timeout_sec=_FLUSH_S)
+        except RuntimeError:
+            place = self._beginning.place
+            if place.kind == "file" and shutil.disk_usage(Path(place.where).parent).free < _ROOM_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+            raise
 
     def end(self) -> None:
         """Flush, and give a file its name."""

@@ -115,7 +115,15 @@ class Show:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        try:
+            self._thread.join()
+        except BaseException:  # a signal, at which nobody waits any longer
+            process = self._process
+            if (
+                process is not None and self._place.kind != "file"
+            ):  # a file's ends by itself, when it is written
+                process.abandon()
+            raise
 
     def summary(self) -> str:
         """What was shown, in a line."""

@@ -251,6 +251,46 @@ subprocess.run([sys.executable, "-c", {child!r}, *{arguments!r}])
     assert time.monotonic() - killed_s < 2  # of frames for 7 s
 
 
+LOADING = """
+import os, time
+from vla_edge.runtime.command.start import vla_drive
+from vla_edge.runtime.policy import Policy
+load, parent = Policy.load, os.getppid()
+
+def load_for_long(*arguments, **named):
+    print("loading", flush=True)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    return load(*arguments, **named)
+
+Policy.load = load_for_long
+vla_drive()
+"""
+
+
+def test_the_parents_death_while_the_policy_is_loaded_is_seen_too(
+    pristine_bundle: Path, frames: Path, wheels: socket.socket, tmp_path: Path
+) -> None:
+    robot = f"udp://127.0.0.1:{wheels.getsockname()[1]}"
+    arguments = [str(pristine_bundle), "--camera", str(frames), "--robot", robot, *SLOW]
+    parent = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {LOADING!r}, *{arguments!r}])
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "loading\n"
+        process.kill()
+        told = process.stderr.read()  # until the orphan has ended, too
+    assert "error: the process that started this one has ended." in told
+    assert "--outlive-parent" in told
+    wheels.settimeout(0.2)
+    assert received(wheels) is None
+
+
 HANGING = """
 import threading
 from vla_edge.runtime.engines.onnxruntime import OnnxRuntimeSession as Session

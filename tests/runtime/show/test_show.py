@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from vla_edge.runtime.control.command import stop_for
 from vla_edge.runtime.control.loop.protocols import Captured
 from vla_edge.runtime.drive.watching import Sent
 from vla_edge.runtime.show import show
-from vla_edge.runtime.show.messages import Beginning, Place
+from vla_edge.runtime.show.messages import Beginning, Place, Update
 from vla_edge.runtime.show.process import GoneError, ShowProcess
 from vla_edge.runtime.show.show import Drive, Show
 
@@ -115,3 +118,36 @@ def test_a_process_that_was_killed_tells_so_at_its_end() -> None:
     with pytest.raises(GoneError, match="ended with code -9"):
         started.end()
     started.kill()
+
+
+STUCK = """
+import time
+from vla_edge.runtime.show import child
+
+class Stuck:
+    def __init__(self, beginning): pass
+    def add(self, update): time.sleep(600)
+
+child._STUCK_S, child.Recording = 1, Stuck
+child.main()
+"""
+
+
+def test_one_that_is_stuck_ends_though_nobody_is_left_to_kill_it() -> None:
+    beginning = Beginning(Place("file", "x.rrd"), "r", ("a",), ("m/s",), (1.0,), 100.0, ())
+    started = ShowProcess(beginning, (sys.executable, "-c", STUCK))
+    started.send(Update(0.0, (), None, "waiting", "", "", {}))
+    assert started._process.wait(60) == -signal.SIGALRM
+    started.kill()
+
+
+def test_one_that_nobody_waits_for_after_a_signal_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "PATIENCE_S", 600)
+    with pytest.raises(KeyboardInterrupt), shown(SLEEPS, []) as showing:  # noqa: PT012
+        seen = showing.watching(Camera(FRAME))
+        while showing.shown_frames == showing.frames or showing._process is None:
+            seen.read()
+            time.sleep(0.15)
+        process = showing._process._process
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    assert process.wait(10) == -signal.SIGKILL

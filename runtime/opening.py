@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from types import TracebackType
@@ -18,9 +19,11 @@ from vla_edge.runtime.process.exclusive_use import ExclusiveUse
 
 from .action import ActionDecoder
 from .camera_frame import FrameWriter, check_order
+from .errors import EngineError
 from .instructions import EncodedInstruction, instructions_of
 from .preprocess import Preprocessor
 
+_log = logging.getLogger(__name__)
 _Opened = TypeVar("_Opened", bound="OpenedPolicy")
 
 
@@ -140,7 +143,13 @@ class OpenedPolicy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except EngineError as busy:
+            if error is None:
+                raise
+            # its engine hangs in another thread: what ends the block, such as Ctrl-C, is what is told
+            _log.warning("left to the end of the process: %s", busy.problem)
 
     def _write_prompt(self, chosen: EncodedInstruction) -> None:
         """Into every row of the batch."""

@@ -22,8 +22,9 @@ def hear(wire: socket.socket) -> tuple[str, int, float, dict[str, float], str] |
         said = json.loads(wire.recv(2048))
         hold_s = min(said["hold_ms"] / 1e3, LONGEST_S)
         values = {} if said["stop"] else {name: float(value) for name, value in said["values"].items()}
-        if hold_s > 0 and math.isfinite(sum(values.values())):
-            return str(said["run"]), int(said["seq"]), hold_s, values, str(said["reason"])
+        why = "".join(filter(str.isprintable, said["reason"]))  # a stranger's may be anything
+        if hold_s > 0 and math.isfinite(sum(values.values())) and all(map(str.isprintable, values)):
+            return str(said["run"]), int(said["seq"]), hold_s, values, why
     except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         pass  # damaged, or a stranger's; or it is time to look whether the latest one still holds
     return None

@@ -28,9 +28,12 @@ def hear(wire: socket.socket, run: str, seq: int) -> tuple[str, int, float, dict
         said = json.loads(wire.recv(2048))
         until_s = said["time_s"] + min(said["hold_ms"], 1000) / 1e3  # one machine, one monotonic clock
         values = {} if said["stop"] else {name: float(value) for name, value in said["values"].items()}
-        new = said["seq"] > seq if said["run"] == run else not run
-        if new and 0 < until_s - time.monotonic() <= 1 and all(map(math.isfinite, values.values())):
-            return said["run"], said["seq"], until_s, values, said["reason"]
+        whose, number = str(said["run"]), int(said["seq"])
+        why = "".join(filter(str.isprintable, said["reason"]))  # a stranger's may be anything
+        new = number > seq if whose == run else whose and not run
+        good = all(map(math.isfinite, values.values())) and all(map(str.isprintable, values))
+        if new and good and 0 < until_s - time.monotonic() <= 1:
+            return whose, number, until_s, values, why
     except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         pass  # none came, or one that is none of ours: what was said last holds for as long as it said
     return None

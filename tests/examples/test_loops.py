@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from example_process import lines_until, run_example, started
+from example_process import command_of, lines_until, run_example, started
 from tiny_bundle import DEFAULT, LEFT
 
 FIXED_RATE = "05_fixed_rate/drive.py"
@@ -66,6 +68,39 @@ def test_a_signal_ends_it_stopped(pristine_bundle: Path, number: signal.Signals,
         last = process.communicate(timeout=30)[0].splitlines()[-1]
     assert process.returncode == code
     assert last == f"+0.000 +0.000 the program was told to end by {number.name}."
+
+
+HANGING = """
+import runpy, sys, threading
+from vla_edge.runtime.engines.onnxruntime import OnnxRuntimeSession as Session
+run, times = Session.run, iter(range(10**6))
+
+def hang(self, *arguments):
+    if next(times) > 4:
+        threading.Event().wait(600)
+    return run(self, *arguments)
+
+Session.run = hang
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_what_ends_it_where_the_engine_hangs(
+    pristine_bundle: Path, number: signal.Signals, code: int
+) -> None:
+    _, *command = command_of(FIXED_RATE, pristine_bundle, 60)
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        lines_until(process, "the policy has not answered for")
+        process.send_signal(number)
+        said, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "the policy has not answered for" in said.splitlines()[-1]
+    assert errors.endswith("\nleft to the end of the process: this policy is in use by another thread.\n")
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

@@ -66,12 +66,21 @@ def test_what_is_no_datagram_moves_nothing(receiver: subprocess.Popen[str], wire
         {"values": {"x": math.nan}},
         {"values": {"x": 10**400}},
         {"values": 1},
+        {"values": {"\ud800": 0.5}},
+        {"reason": 7},
     ):
         wire.send(json.dumps({**GOOD, **change}).encode())
     for junk in (b"", b"\xff", b"[" * 2000, b"[]", b"{}", b"null"):
         wire.send(junk)
     wire.send(json.dumps(GOOD).encode())
     assert lines_until(receiver, CEASED) == ["move x=+0.500 ", CEASED]
+
+
+def test_words_that_cannot_be_printed_do_not_end_it(
+    receiver: subprocess.Popen[str], wire: socket.socket
+) -> None:
+    wire.send(json.dumps({**GOOD, "stop": True, "reason": "a \ud800\x1b[2Jfault."}).encode())
+    assert lines_until(receiver, CEASED) == ["move a [2Jfault.", CEASED]
 
 
 def test_a_flood_of_what_is_passed_over_does_not_keep_the_wheels_turning(

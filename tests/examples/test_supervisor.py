@@ -157,6 +157,9 @@ def test_what_is_no_command_moves_nothing(port: int) -> None:
         {"values": {"x": math.inf}},
         {"values": {"x": 10**400}},
         {"values": [1]},
+        {"values": {"\ud800": 0.5}},
+        {"run": ""},
+        {"reason": 7},
         {"run": 3, "values": {"x": None}},
     ]
     with started(EXAMPLE, port, "--", *silent) as process:

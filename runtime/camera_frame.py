@@ -55,7 +55,9 @@ class FrameWriter:
         _copy(target, pixels if self._camera.channels == "rgb" else pixels[:, :, ::-1])
 
     def check(self, frame: Frame, out: np.ndarray) -> None:
-        """Refuse what cannot be a frame of this camera, by type, dtype, shape or missing file, not by its pixels.
+        """Refuse what cannot be a frame of this camera, by type, dtype, an array's shape or a missing file.
+
+        No pixel is looked at, and no file opened, so of images and files the size is not known.
 
         Raises:
             ImageError: as a call would.

@@ -123,6 +123,10 @@ def facts(record: PlanRecord, origins: Mapping[str, str] | None = None) -> list[
 def _how_built(record: PlanRecord, origins: Mapping[str, str]) -> str:
     own = [part for part in record.parts if part.build.found_in is None]
     built = [part.build for part in own if part.name not in origins] or [part.build for part in own]
+    if not built and len(record.parts) == 1:
+        part = record.parts[0]
+        where = origins.get(part.name, f"taken from export {part.build.found_in}")
+        return f"nothing built: {one_line(where)}"
     if not built:
         return f"nothing built: all {len(record.parts)} parts were found"
     host, peaks = max(build.peak_host_mib for build in built), [build.peak_mib for build in built]

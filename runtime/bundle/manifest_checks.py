@@ -249,10 +249,13 @@ def _stages_and_gates(manifest: Manifest) -> Iterator[str]:
         actions = {tensor.name for tensor in manifest.outputs if tensor.role == "actions"}
         if stage.name == ACTION_STAGE and stage.tensor not in actions:
             yield f"the stage {ACTION_STAGE!r} is the tensor {stage.tensor!r}, not the graph's actions"
-    shapes = {tensor.name: tensor.shape for tensor in manifest.outputs if tensor.role == "state"}
+    # What is compared is the tensor itself where it can be seen, as any output can.
+    crossing = (tensor for cut in manifest.cuts for tensor in cut.tensors)
+    told = [(tensor.name, tensor.shape) for tensor in (*manifest.inputs, *manifest.outputs, *crossing)]
     for stage in manifest.stages:
-        if stage.shape != shapes.get(stage.tensor, stage.shape):
-            yield f"the stage {stage.name!r} has not the shape of the state {stage.tensor!r}"
+        if any(name == stage.tensor and shape != stage.shape for name, shape in told):
+            what = "state" if stage.tensor in manifest.state_outputs else "tensor"
+            yield f"the stage {stage.name!r} has not the shape of the {what} {stage.tensor!r}"
     known = {ACTION_STAGE, *(stage.name for stage in manifest.stages)}
     parity = manifest.parity
     for told in [gate.stage for gate in parity.gates] + [error.stage for error in parity.errors]:

@@ -128,7 +128,9 @@ def _taken(kept: Kept, target: Path) -> bool:
         if regular_size(target) == kept.part.size_bytes and _hashed(target) == _File.of(kept.part):
             return True
         problem = "it was changed since it was built"
-    except (OSError, ValueError) as error:  # an empty file
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except ValueError as error:  # an empty file
         problem = str(error)
     _log.warning("nothing is taken from %s: %s", kept.path, problem)
     remove(target)

@@ -35,10 +35,11 @@ def _plan(line: PlanLine) -> str:
     word = "[red]rejected[/] " if line.rejected else ""
     name = f"{ENGINES[machine.backend].label} {one_line(machine.version)}"
     parts = f" in {len(line.parts)} parts" if len(line.parts) > 1 else ""
+    whose = f"\n{told}" if len(line.parts) == 1 and (told := _told(line.parts[0])) else ""
     return (
         f"{word}{name}, SM {build_view.dotted(machine.sm)}, {one_line(machine.gpu or 'built without its GPU')}, "
         f"{size(line.record.size_bytes)}{parts}{', SHA-256 right' if line.hashed else ''}\n"
-        f"{build_view.verdict(line.record.verification)}"
+        f"{build_view.verdict(line.record.verification)}{whose}"
     )
 
 

@@ -198,6 +198,18 @@ def test_the_command_says_which_parts_were_found(hybrid: Bundle, with_gpu: Calla
     assert "parts in line 2.000 ms, side by side 1.500 ms: side by side" in result.stdout
 
 
+def test_the_command_says_where_a_whole_plan_was_found(
+    hybrid: Bundle, with_gpu: Callable[[bool], None]
+) -> None:
+    with_gpu(True)
+    run(hybrid.folder, "--backend", "tensorrt-rtx", "--sm", 89, "--parts", 1)
+    other = hybrid.folder.with_name("policy-2")
+    shutil.copytree(hybrid.folder, other, ignore=shutil.ignore_patterns("plans"))
+    assert "nothing built: found in policy-1" in run(other, "--backend", "tensorrt-rtx", "--sm", 89).stdout
+    there = run(other, "--backend", "tensorrt-rtx", "--sm", 89).stdout
+    assert f"nothing built: taken from export {hybrid.manifest.name}" in there
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

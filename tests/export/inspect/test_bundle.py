@@ -385,6 +385,13 @@ class TestDamage:
         assert [part["shared_with"] for part in plan["parts"]] == [[], [], [], ["second"]]
         assert [part["problem"] for part in plan["parts"]] == [None] * 4
 
+    def test_a_whole_plan_that_another_bundle_has_too_is_told(self, copy: Path, inspect: Inspect) -> None:
+        plan = add_plan(copy)
+        other = Path(shutil.copytree(copy, copy.parent / "second"))
+        (other / "plans" / plan.name).unlink()
+        os.link(plan, other / "plans" / plan.name)
+        assert "one file with second\n" in inspect(copy)[1]
+
     def test_a_part_that_is_another_bundle_s_whole_plan_is_shared(self, copy: Path, inspect: Inspect) -> None:
         head = next(path for path in add_parts(copy) if ".head." in path.name)
         other = copy.parent / "plain" / "plans"

@@ -57,6 +57,10 @@ def test_the_frame_is_the_image_input_and_says_the_batch(with_camera: Path) -> N
     [
         (lambda m: m["stages"].pop(0), "a camera and no stage 'camera' of [1, 3, 16, 16]"),
         (lambda m: m["stages"][0].update(shape=[1, 3, 16, 17]), "a camera and no stage 'camera' of"),
+        (
+            lambda m: m["stages"][0].update(tensor="actions"),
+            "'camera' has not the shape of the tensor 'actions'",
+        ),
         (lambda m: m.update(camera=None), "frame uint8 [1, 48, 64, 3] is of no camera"),
         (lambda m: m["camera"].update(height=49), "is not of its camera, 49 high and 64 wide"),
         (lambda m: m["camera"].update(height=64, width=48), "is not of its camera, 64 high and 48 wide"),

@@ -16,7 +16,7 @@ from vla_edge.runtime.episodes.options import RecordingArguments, recording_opti
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
-    from vla_edge.export.bundle.recorded import RecordedSamples
+    from vla_edge.export.bundle.samples.recorded import RecordedSamples
     from vla_edge.runtime.bundle.manifest import Camera, Manifest
 
     from .options import ExportOptions
@@ -242,7 +242,7 @@ def _episodes(given: dict[str, Any]) -> RecordedSamples | None:
         return None
     if given["images"] is not None:
         raise click.UsageError("--images and --episodes both say where golden samples come from: give one.")
-    from vla_edge.export.bundle.recorded import USUAL_SAMPLES, RecordedSamples
+    from vla_edge.export.bundle.samples.recorded import USUAL_SAMPLES, RecordedSamples
 
     return RecordedSamples(path, count or USUAL_SAMPLES, recordings.choice, recordings.skip_broken)
 

@@ -11,7 +11,7 @@ from vla_edge.export.bundle.names import bundle_stem
 from vla_edge.export.family import PromptRequest
 
 if TYPE_CHECKING:
-    from vla_edge.export.bundle.recorded import RecordedSamples
+    from vla_edge.export.bundle.samples.recorded import RecordedSamples
     from vla_edge.runtime.bundle.manifest import Camera
 
 

@@ -36,8 +36,8 @@ from .libraries import import_reference
 from .options import ExportOptions
 
 if TYPE_CHECKING:
-    from vla_edge.export.bundle.frames import GoldenFrames
-    from vla_edge.export.bundle.golden import Reference
+    from vla_edge.export.bundle.samples.frames import GoldenFrames
+    from vla_edge.export.bundle.samples.golden import Reference
     from vla_edge.export.checkpoint.checkpoint import Checkpoint
     from vla_edge.export.graph.writer import GraphWriter
 
@@ -143,7 +143,7 @@ def _settle(options: ExportOptions, checkpoint: Checkpoint) -> ResolvedSettings[
 
 
 def _reference(checkpoint: Checkpoint, settings: ResolvedSettings[Any]) -> Reference:
-    from vla_edge.export.bundle.golden import Reference
+    from vla_edge.export.bundle.samples.golden import Reference
 
     family, values = checkpoint.family, settings.values
     policy = family.reference(checkpoint.architecture, values, checkpoint.tensors)
@@ -154,8 +154,8 @@ def _prepare(
     options: ExportOptions, checkpoint: Checkpoint, settings: ResolvedSettings[Any], reporter: Reporter
 ) -> _Job:
     """Everything that is quick: tokens and frames."""
-    from vla_edge.export.bundle.followed import listed, places, undeclared, unfollowed
-    from vla_edge.export.bundle.golden import make_inputs
+    from vla_edge.export.bundle.samples.followed import listed, places, undeclared, unfollowed
+    from vla_edge.export.bundle.samples.golden import make_inputs
 
     family, arch = checkpoint.family, checkpoint.architecture
     prompts = family.prompts(arch, settings.values, options.about_text)
@@ -187,12 +187,12 @@ def _frames(
     surroundings: Surroundings,
     reporter: Reporter,
 ) -> GoldenFrames:
-    from vla_edge.export.bundle.frames import image_frames
+    from vla_edge.export.bundle.samples.frames import image_frames
 
     if options.episodes is None:
         return image_frames(options.images, surroundings.preprocessing, options.camera)
-    from vla_edge.export.bundle.followed import Instructions
-    from vla_edge.export.bundle.recorded import Use, recorded_frames
+    from vla_edge.export.bundle.samples.followed import Instructions
+    from vla_edge.export.bundle.samples.recorded import Use, recorded_frames
 
     runtime = surroundings.runtime
     use = Use(surroundings.preprocessing, runtime.frame == "first", bool(runtime.state), options.camera)
@@ -218,8 +218,8 @@ def _export_one(
 ) -> Exported:
     """Write, measure and publish one precision. `expected` is filled by the first and reused."""
     from vla_edge.export.bundle.description import Description, parity_of, stages_of
-    from vla_edge.export.bundle.golden import save_golden, see_through
     from vla_edge.export.bundle.parity import measure_graph
+    from vla_edge.export.bundle.samples.golden import save_golden, see_through
 
     target = job.options.target(precision.name)
     graph = _graph(job, precision, reference)
@@ -263,8 +263,8 @@ def _run_reference(
     job: _Job, reference: Reference, graph: GraphWriter, source: SourceWatch, reporter: Reporter
 ) -> dict[str, np.ndarray]:
     """Stages and actions of all samples, from the state that real frames leave where they are recorded."""
-    from vla_edge.export.bundle.golden import array_of, run_reference
-    from vla_edge.export.bundle.run_in import run_in_states
+    from vla_edge.export.bundle.samples.golden import array_of, run_reference
+    from vla_edge.export.bundle.samples.run_in import run_in_states
 
     before = job.frames.before
     pairs = job.surroundings.runtime.state

@@ -116,8 +116,8 @@ def measure_half(checkpoint: Path, bundle: Bundle, golden: dict[str, np.ndarray]
     """
     import torch
 
-    from vla_edge.export.bundle.golden import Reference, output_of
     from vla_edge.export.bundle.parity import measure
+    from vla_edge.export.bundle.samples.golden import Reference, output_of
     from vla_edge.export.checkpoint.checkpoint import read_checkpoint
     from vla_edge.export.families import family_of_bundle
 

@@ -12,7 +12,7 @@ import numpy as np
 from vla_edge.export.family import Family
 from vla_edge.export.family_search import Need, Search
 
-from .features import Features
+from .features.features import Features
 from .protocol import Protocol, episode_errors
 from .recordings import Recordings
 

@@ -18,9 +18,9 @@ from vla_edge.runtime.episodes.episode import Episode
 from vla_edge.runtime.errors import CheckpointError
 
 from .combinations import combinations
-from .device import Device, chosen_device, peak_mib
 from .drive import Agreement, agreement
-from .features import Features, Forecast
+from .features.device import Device, chosen_device, peak_mib
+from .features.features import Features, Forecast
 from .fifth import judged_by_fifths
 from .protocol import protocols
 from .recordings import Recordings, prepared

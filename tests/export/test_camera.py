@@ -16,8 +16,8 @@ from msgspec.structs import asdict, replace
 from PIL import Image
 
 from vla_edge.export.bundle.camera import parse_camera, put_camera
-from vla_edge.export.bundle.frames import GoldenFrames, image_frames, require_room
 from vla_edge.export.bundle.gates import GatesMissedError
+from vla_edge.export.bundle.samples.frames import GoldenFrames, image_frames, require_room
 from vla_edge.export.cli import command
 from vla_edge.export.graph.resize import write_frame
 from vla_edge.export.graph.writer import GraphWriter, Value
@@ -37,8 +37,8 @@ LAYOUTS = [
     ("hybrid-b", "transformers"),
     ("hybrid-c", "transformers"),
 ]
-# Larger than the target of 28 x 28, smaller on a side or both, odd, upright, and of the target's own size.
-SIZES = [(72, 128), (480, 641), (17, 23), (9, 400), (131, 61), (28, 28), (28, 90)]
+# Of the target of 28 x 28 itself, smaller on a side, and upright. The bytes of any size: graph/test_resize.py beside.
+SIZES = [(28, 28), (9, 400), (131, 61)]
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +67,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory, checkpoint_of: Callable[..
 
 
 @pytest.mark.parametrize(("layout", "form"), LAYOUTS)
-@pytest.mark.parametrize(("precision", "channels"), [("fp16", "rgb"), ("fp16", "bgr"), ("fp32", "bgr")])
+@pytest.mark.parametrize(("precision", "channels"), [("fp16", "rgb"), ("fp32", "bgr")])
 def test_every_layout_keeps_its_gates_through_its_camera(
     exports: Exports, bundle_of: Callable[..., Path], layout: str, form: str, channels: str, precision: str
 ) -> None:

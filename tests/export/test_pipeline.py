@@ -311,7 +311,7 @@ def test_frames_of_the_users_own_become_golden_samples(tmp_path: Path, checkpoin
 def test_golden_frames_are_what_the_robot_sees(tmp_path: Path, bundle_of) -> None:
     from PIL import Image
 
-    from vla_edge.export.bundle.frames import image_frames
+    from vla_edge.export.bundle.samples.frames import image_frames
     from vla_edge.runtime.preprocess import Preprocessor
 
     spec = Bundle.open(bundle_of("pure", "none", "fp16")).manifest.preprocessing

@@ -17,7 +17,7 @@ from known_layouts import LAYOUTS
 
 from vla_edge.export.build.progress import Silent as SilentBuild
 from vla_edge.export.build.verify import judge, run_samples
-from vla_edge.export.bundle.recorded import RecordedSamples
+from vla_edge.export.bundle.samples.recorded import RecordedSamples
 from vla_edge.export.cli import main
 from vla_edge.export.pipeline import ExportOptions, export_bundle
 from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes

@@ -16,7 +16,7 @@ from planted_settings import Draw, Quiet, drive, is_truth, planted, searched, to
 
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint
 from vla_edge.export.kosmos2.family import FAMILY
-from vla_edge.export.search.features import Forecast
+from vla_edge.export.search.features.features import Forecast
 from vla_edge.export.search.scan import Evaluator
 from vla_edge.export.search.search import Outcome, SearchOptions, find_settings
 from vla_edge.runtime.episodes.episode import Actions

@@ -116,7 +116,8 @@ def test_a_signal_while_a_command_begins_ends_it_quietly(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
-    "moment", ["torch", "torch._utils", "numpy.linalg", "transformers", "vla_edge.export.bundle.golden"]
+    "moment",
+    ["torch", "torch._utils", "numpy.linalg", "transformers", "vla_edge.export.bundle.samples.golden"],
 )
 def test_a_signal_while_libraries_are_imported_ends_it_quietly_and_leaves_nothing(
     moment: str, number: signal.Signals, checkpoint_of: Callable[..., Path], tmp_path: Path

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vla_edge.export.family_search import Backbones, Need
+from vla_edge.export.search.recordings import Recordings, digest
 from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.files.cache_file import CacheFile
 
 from .ahead import Opened, grouped, opened_ahead
-from .recordings import Recordings, digest
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from bag_files import Said, raw_image, twist, write_bag
 
-from vla_edge.export.bundle.followed import Instructions
-from vla_edge.export.bundle.frames import GoldenFrames
-from vla_edge.export.bundle.recorded import RUN_IN, RecordedSamples, Use, recorded_frames
+from vla_edge.export.bundle.samples.followed import Instructions
+from vla_edge.export.bundle.samples.frames import GoldenFrames
+from vla_edge.export.bundle.samples.recorded import RUN_IN, RecordedSamples, Use, recorded_frames
 from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes
 from vla_edge.export.screen.reporter import Silent
 from vla_edge.runtime.bundle.manifest import Camera, Preprocessing

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from vla_edge.export.bundle.demands import unreturned
 from vla_edge.export.family import Family
 from vla_edge.runtime.bundle.golden import MAX_GOLDEN_BYTES
 from vla_edge.runtime.bundle.manifest import ACTION_STAGE, FRAME, PIXELS
 from vla_edge.runtime.errors import CheckpointError, InputError
 
-from .demands import unreturned
 from .frames import GoldenFrames
 
 _HEADERS_BYTES = 1 << 20

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_edge.export.bundle.spread import spread
+from vla_edge.export.bundle.samples.spread import spread
 
 recordings = st.lists(st.tuples(st.integers(1, 30), st.sampled_from("abc")), min_size=1, max_size=40)
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from vla_edge.export.search.ahead import Opened, grouped, opened_ahead
+from vla_edge.export.search.features.ahead import Opened, grouped, opened_ahead
 
 
 def test_a_group_has_one_instruction_and_at_most_so_many_frames() -> None:

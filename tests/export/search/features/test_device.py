@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vla_edge.export.search.device import chosen_device, peak_mib
+from vla_edge.export.search.features.device import chosen_device, peak_mib
 from vla_edge.runtime.errors import InputError
 
 

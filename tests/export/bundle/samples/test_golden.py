@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla_edge.export.bundle.golden import save_golden
+from vla_edge.export.bundle.samples.golden import save_golden
 from vla_edge.runtime.errors import InputError
 
 

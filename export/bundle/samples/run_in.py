@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from vla_edge.export.bundle.demands import unreturned
 from vla_edge.runtime.bundle.manifest import PIXELS
 
-from .demands import unreturned
 from .golden import Reference
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vla_edge.export.bundle.frames import golden_frames
+from vla_edge.export.bundle.samples.frames import golden_frames
 from vla_edge.runtime.errors import InputError
 
 

@@ -28,6 +28,7 @@ struct Tensor {
     size_t bytes = 0;
     char* host = nullptr;  // page-locked; none of what parts hand to each other
     void* device = nullptr;
+    bool used = false;  // by a part
 };
 struct Part {
     std::string file, sha256;
@@ -55,6 +56,32 @@ inline void require(bool good, const std::string& why) {
 
 inline void cuda(cudaError_t error, const std::string& what) {
     require(error == cudaSuccess, what + ": " + cudaGetErrorString(error));
+}
+
+inline Tensor& one_of(std::vector<Tensor>& tensors, const std::string Tensor::*field, const std::string& wanted) {
+    for (Tensor& tensor : tensors)
+        if (tensor.*field == wanted) return tensor;
+    throw std::runtime_error("the policy has no tensor for its " + wanted);
+}
+
+// What the rest relies on where it reads and writes memory.
+inline void require_consistent(Description& said) {
+    for (auto* tensors : {&said.inputs, &said.outputs, &said.between})
+        for (Tensor& tensor : *tensors)
+            require(tensor.bytes > 0 && tensor.bytes < size_t{1} << 31, tensor.name + " has no size");
+    for (Tensor& tensor : said.inputs)
+        require(tensor.role == "frame" || tensor.bytes % 4 == 0, tensor.name + " holds no numbers of four bytes");
+    for (auto& carried : said.state) {
+        const Tensor& from = one_of(said.outputs, &Tensor::name, carried.first);
+        const Tensor& to = one_of(said.inputs, &Tensor::name, carried.second);
+        require(from.dtype == "float32" && from.dtype == to.dtype && from.bytes == to.bytes && to.role == "state",
+                from.name + " does not become " + to.name);
+    }
+    const Tensor& actions = one_of(said.outputs, &Tensor::role, "actions");
+    bool enough = actions.bytes / sizeof(float) >= said.components.size();
+    require(enough && actions.dtype == "float32", "the policy has no action for each component");
+    require(said.check_action.size() == said.components.size(), "the check is not of this action");
+    for (const Component& one : said.components) require(one.limit > 0, one.name + " has no limit");
 }
 
 inline Description read_description(const std::string& path) {
@@ -100,15 +127,16 @@ inline Description read_description(const std::string& path) {
         require(bool(file), path + " is damaged at " + word);
     }
     require(word == "end" && !said.parts.empty() && !said.components.empty(), path + " is cut short");
+    require_consistent(said);
     return said;
 }
 
 inline std::string read_checked(const Part& part) {
-    std::ifstream file(part.file, std::ios::binary);
-    std::string data(part.bytes, '\0');
+    std::ifstream file(part.file, std::ios::binary | std::ios::ate);  // at its end, whose place is its size
+    bool whole = file && static_cast<uint64_t>(file.tellg()) == part.bytes && file.seekg(0);
+    std::string data(whole ? part.bytes : 0, '\0');
     file.read(data.data(), static_cast<std::streamsize>(data.size()));
-    bool whole = file.gcount() == static_cast<std::streamsize>(data.size());
-    require(whole && file.peek() == std::ifstream::traits_type::eof(), part.file + " is missing or of another size");
+    require(whole && file, part.file + " is missing or of another size");
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned size = 0;
     require(EVP_Digest(data.data(), data.size(), digest, &size, EVP_sha256(), nullptr) == 1, "no SHA-256");
@@ -145,6 +173,7 @@ class Policy {
             }
         }
         for (const Part& part : said_.parts) load(part);  // nothing is deserialised before its hash was right
+        for (auto& named : by_name_) require(named.second->used, named.first + " is in no part");
         feed();
         queue();  // the first run loads kernels, which a capture must not meet
         cuda(cudaStreamSynchronize(stream_), "the first run");
@@ -158,7 +187,7 @@ class Policy {
         reset();
     }
 
-    Tensor& frame() { return role(said_.inputs, "frame"); }
+    Tensor& frame() { return one_of(said_.inputs, &Tensor::role, "frame"); }
 
     void reset() {  // an episode begins
         for (const auto& carried : said_.state) {
@@ -179,7 +208,8 @@ class Policy {
             require(Clock::now() < deadline, "the engine has not answered in time");
             std::this_thread::sleep_for(std::chrono::microseconds(50));
         }
-        const auto* raw = reinterpret_cast<const float*>(role(said_.outputs, "actions").host);  // [steps][components]
+        const Tensor& actions = one_of(said_.outputs, &Tensor::role, "actions");
+        const auto* raw = reinterpret_cast<const float*>(actions.host);  // [steps][components]
         std::vector<double> action;
         for (size_t at = 0; at < said_.components.size(); ++at) {
             const Component& one = said_.components[at];
@@ -192,7 +222,6 @@ class Policy {
             const auto* values = reinterpret_cast<const float*>(from.host);
             const auto* end = values + from.bytes / sizeof(float);
             require(std::all_of(values, end, [](float x) { return std::isfinite(x); }), from.name + " is not finite");
-            require(from.bytes == to.bytes, from.name + " is not " + to.name);
             std::memcpy(to.host, from.host, to.bytes);
         }
         if (said_.holds_first) held_ = action;
@@ -212,12 +241,6 @@ class Policy {
     }
 
   private:
-    static Tensor& role(std::vector<Tensor>& tensors, const std::string& role) {
-        for (Tensor& tensor : tensors)
-            if (tensor.role == role) return tensor;
-        throw std::runtime_error("the policy has no tensor for its " + role);
-    }
-
     static std::pair<std::string, size_t> known(nvinfer1::DataType dtype) {  // its name, and bytes of one
         switch (dtype) {
             case nvinfer1::DataType::kFLOAT: return {"float32", 4};
@@ -237,15 +260,17 @@ class Policy {
         require(bool(contexts_.back()), "no memory for " + part.file);
         for (int at = 0; at < engine.getNbIOTensors(); ++at) {
             const char* name = engine.getIOTensorName(at);
-            auto found = by_name_.find(name);
-            require(found != by_name_.end(), part.file + " has an unknown tensor " + name);
+            auto named = by_name_.find(name);
+            require(named != by_name_.end(), part.file + " has an unknown tensor " + name);
+            Tensor& tensor = *named->second;
             nvinfer1::Dims shape = engine.getTensorShape(name);
             nvinfer1::DataType dtype = engine.getTensorDataType(name);
             auto [dtype_name, bytes] = known(dtype);
             for (int axis = 0; axis < shape.nbDims; ++axis) bytes *= static_cast<size_t>(shape.d[axis]);
-            require(dtype_name == found->second->dtype && bytes == found->second->bytes,
+            require(dtype_name == tensor.dtype && bytes == tensor.bytes,
                     part.file + " has another dtype or size of " + name);
-            require(contexts_.back()->setTensorAddress(name, found->second->device), part.file + " refuses " + name);
+            require(contexts_.back()->setTensorAddress(name, tensor.device), part.file + " refuses " + name);
+            tensor.used = true;
         }
     }
 

@@ -232,6 +232,17 @@ def test_a_plan_that_was_changed_is_not_deserialised(host: Path, described: Call
         (("input frame frame", "input frames frame"), "has an unknown tensor frame"),
         (("component linear_x m/s 1e-07", "component linear_x m/s 9e-07"), "is not the one of describe.py"),
         (("component linear_x m/s 1e-07", "component linear_x m/s x"), "is damaged at component"),
+        (
+            ("\npart ", "\ninput extra instruction_index int32 1\npart "),
+            "extra holds no numbers of four bytes",
+        ),
+        (("\npart ", "\ninput extra instruction_index int32 4\npart "), "extra is in no part"),
+        (("\npart ", "\nbetween extra - float32 18446744073709551615\npart "), "extra has no size"),
+        (("\npart ", "\nstate actions input_ids\npart "), "actions does not become input_ids"),
+        (("\npart ", "\nstate nothing input_ids\npart "), "no tensor for its nothing"),
+        (("\npart ", "\npart 9"), "is missing or of another size"),
+        (("\ncheck ", "\ncomponent z m 1 0 1\ncheck 0 "), "no action for each component"),
+        (("\nend", "\ncomponent z m 1 0 1\nend"), "no action for each component"),
     ],
 )
 def test_a_description_that_is_another_is_refused(

@@ -16,7 +16,6 @@ import click
 from vla_edge.runtime.errors import VlaError
 from vla_edge.runtime.process.environment import stand_in_for_missing_user
 from vla_edge.runtime.process.interrupts import Interrupted, SignalsRaise
-from vla_edge.runtime.process.started_by import STARTED_BY as STARTED_BY  # looked up now
 
 from .failures import in_plain_words
 from .interrupted import INTERRUPTED, INTERRUPTED_WORD

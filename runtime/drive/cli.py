@@ -219,12 +219,10 @@ def _run_options(
     **same: Any,
 ) -> RunOptions:
     from vla_edge.runtime.control.loop.options import RunOptions
-    from vla_edge.runtime.process.started_by import STARTED_BY
 
     names = policy.manifest.action.names
     growth = None if acceleration is None else dict.fromkeys(names, acceleration)
-    watched = not outlive_parent
-    return RunOptions(instruction, acceleration=growth, watch_parent=watched, started_by=STARTED_BY, **same)
+    return RunOptions(instruction, acceleration=growth, watch_parent=not outlive_parent, **same)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from vla_edge.runtime.command.console import COMMAND_SETTINGS, print_error, run_
 from vla_edge.runtime.command.extras import require
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
 from vla_edge.runtime.errors import InputError, VlaError
-from vla_edge.runtime.process.parent import require_parent
 from vla_edge.runtime.version import VERSION
 
 if TYPE_CHECKING:
@@ -119,10 +118,6 @@ def _driven(bundle: Path, engine: EngineArguments, parameters: NodeParameters, t
         contextlib.closing(transport),
     ):
         node = Node(policy, transport, parameters, topics)
-        if parameters.watch_parent:
-            require_parent(
-                "Nothing was driven. To drive on without it: watch_parent: false, in --params FILE."
-            )
         click.echo(f"drives {topics.velocity} on what comes on {topics.image}", err=True)
         return node.run()
 

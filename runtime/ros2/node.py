@@ -6,6 +6,7 @@ from vla_edge.runtime.control.causes import Cause
 from vla_edge.runtime.control.controller import ActingPolicy, Controller
 from vla_edge.runtime.control.loop.health import Health
 from vla_edge.runtime.control.loop.options import check_run
+from vla_edge.runtime.process.parent import require_parent
 
 from .frames import TopicCamera
 from .operator import Operator
@@ -57,8 +58,11 @@ class Node:
 
         Raises:
             InputError: not in the main thread, or a parameter that cannot be used.
+            VlaError: the process that started this one has ended while the policy was loaded (`watch_parent`).
             KeyboardInterrupt, SystemExit: a signal, as `stop_on_exit` says.
         """
+        if self._parameters.watch_parent:
+            require_parent("Nothing was driven. To drive on without it: watch_parent: false.")
         self._transport.begin(self)
         with Reporter(self._transport, self._report, self._wheels.news).reporting():
             return self._controller.run(self._camera, self._wheels, self._parameters.rate_hz, self._options)

@@ -20,7 +20,6 @@ from vla_edge.runtime.files.regular_file import read_regular
 from vla_edge.runtime.foreign import finite_number, shown
 from vla_edge.runtime.images.reading import MAX_FILE_BYTES
 from vla_edge.runtime.printable import one_line
-from vla_edge.runtime.process.started_by import STARTED_BY
 
 from .topics import NODE
 
@@ -91,7 +90,6 @@ class NodeParameters:
             chunk_step_ms=self.chunk_step_ms or None,
             watch_parent=self.watch_parent,
             end_on_fault=self.end_on_fault,
-            started_by=STARTED_BY,
         )
 
 

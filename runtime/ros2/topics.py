@@ -62,14 +62,22 @@ def remapped(topics: Topics, rules: Iterable[str]) -> Topics:
         if fields_by_name[old] in changed:
             raise InputError(f"{old} is remapped twice.", "Give it one name.")
         changed[fields_by_name[old]] = check_topic(new)
-    found = replace(topics, **changed)
-    names = [getattr(found, field.name) for field in fields(found)]
+    return check_distinct(replace(topics, **changed))
+
+
+def check_distinct(topics: Topics) -> Topics:
+    """The topics, if each has a name of its own: a node that hears what it says would obey itself.
+
+    Raises:
+        InputError: two have the same.
+    """
+    names = [getattr(topics, field.name) for field in fields(topics)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(
             f"two topics of the node would be called {twice[0]}.", "Give each a name of its own."
         )
-    return found
+    return topics
 
 
 def dds_name(topic: str) -> str:

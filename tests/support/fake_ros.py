@@ -84,6 +84,7 @@ class Ros:
 
     def __init__(self) -> None:
         self.overrides: dict[str, Any] = {}
+        self.remappings: dict[str, str] = {}
         self.arguments: list[str] = []
         self.published: list[tuple[str, Any]] = []
         self.qualities: dict[str, Any] = {}
@@ -265,7 +266,7 @@ def modules(ros: Ros) -> dict[str, ModuleType]:
 
         @as_in(f"{_NODE}.resolve_topic_name")
         def resolve_topic_name(self, topic: str) -> str:
-            return topic
+            return ros.remappings.get(topic, topic)
 
         @as_in(f"{_NODE}.get_clock")
         def get_clock(self) -> Clock:

@@ -80,7 +80,7 @@ class Machine:
         self._controller, self._robot, self._work = controller, robot, work
         self._options, self._limits = options, limits
         self._clock, self._parent = clock, parent
-        self._born_of = parent() if options.started_by is None else options.started_by
+        self._born_of = parent()
         self.rate_hz = rate_hz
         self.began_s = clock()
         self.ticks = Ticks(rate_hz, self.began_s)

@@ -29,8 +29,6 @@ class RunOptions:
             the rest is dropped when one comes. None repeats the first step. Either ends after `hold_ms`.
         watch_parent: whether the death of the process that started this one is a stop and ends the loop.
         end_on_fault: whether the loop ends at the first fault, stopped, instead of waiting for a reset.
-        started_by: the number of the process that started this one, as it was long before the loop, so that its death
-            meanwhile is seen; None for what it is when the loop begins.
     """
 
     instruction: str | None = None
@@ -41,7 +39,6 @@ class RunOptions:
     chunk_step_ms: float | None = None
     watch_parent: bool = True
     end_on_fault: bool = False
-    started_by: int | None = None
 
 
 def check_run(rate_hz: float, options: RunOptions, names: tuple[str, ...], hold_ms: float) -> float:

@@ -26,7 +26,7 @@ from vla_edge.runtime.foreign import words_of
 from vla_edge.runtime.policy import Policy
 from vla_edge.runtime.ros2.node import Node
 from vla_edge.runtime.ros2.parameters import NodeParameters, parameters_from
-from vla_edge.runtime.ros2.topics import NODE, Topics
+from vla_edge.runtime.ros2.topics import NODE, Topics, check_distinct
 
 from .transport import RosTransport
 
@@ -85,12 +85,13 @@ class Driving:
         """Load the policy.
 
         Raises:
-            VlaError: a parameter or the bundle cannot be used.
+            VlaError: a parameter, a remapping or the bundle cannot be used.
         """
         values = {field.name: self._ros.get_parameter(field.name).value for field in fields(NodeParameters)}
         self._parameters = parameters_from(values, f"the parameters of {NODE}")
         if not self._parameters.bundle:
             raise InputError("the parameter bundle is empty.", "Give the folder of a bundle.")
+        check_distinct(self._topics())
         with contextlib.ExitStack() as opened:
             # closed last: its engine may hang
             self._policy = opened.enter_context(warm_policy(Path(self._parameters.bundle), self._given))
@@ -105,11 +106,14 @@ class Driving:
         """
         if self._policy is None or self._transport is None:
             raise InputError("there is no policy.", "Configure the node first.")
-        names = (getattr(Topics(), each.name) for each in fields(Topics))
-        topics = Topics(*(self._ros.resolve_topic_name(name) for name in names))
-        self._driving = Node(self._policy, self._transport, self._parameters, topics)
+        self._driving = Node(self._policy, self._transport, self._parameters, self._topics())
         self._at_rest.clear()
         self._to_drive.put(self._driving)
+
+    def _topics(self) -> Topics:
+        """As ROS has remapped them."""
+        names = (getattr(Topics(), each.name) for each in fields(Topics))
+        return Topics(*(self._ros.resolve_topic_name(name) for name in names))
 
     def deactivate(self, reason: str = "the node was deactivated.") -> None:
         """Zero velocity, and the loop's end; where it is not active, nothing.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+import vla_edge.runtime.process.parent  # noqa: F401  # looks up who has started this, before anything slow
 from vla_edge.runtime.command.console import print_error, run_command
 from vla_edge.runtime.engine_options import EngineArguments
 from vla_edge.runtime.errors import MissingPackageError, VlaError

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from no_dds import why_no_dds
 
 from vla_edge.bench.proof.dds.report import Report, Stop, Trip, judge, print_report
 from vla_edge.bench.proof.dds.round_trip import SIZES, run
@@ -32,7 +33,8 @@ REPORT = Report(
 
 
 def test_frames_become_velocities_and_stops_are_kept(bundle_of: Callable[..., Path]) -> None:
-    pytest.importorskip("cyclonedds")
+    if (why := why_no_dds()) is not None:
+        pytest.skip(why)
     report = run(bundle_of("pure"), 1.0, 10.0, 20.0, 5000.0, times=1)
     assert [(trip.width, trip.height) for trip in report.trips] == list(SIZES)
     assert all(trip.commands > 4 and 0 < trip.node_p50_ms < trip.p50_ms for trip in report.trips)

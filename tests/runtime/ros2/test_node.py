@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 from PIL import Image
 
 from vla_edge.runtime.control.command import Command, stop_for
-from vla_edge.runtime.errors import InputError, InstructionError
+from vla_edge.runtime.errors import InputError, InstructionError, VlaError
+from vla_edge.runtime.process import parent
 from vla_edge.runtime.ros2.node import Node
 from vla_edge.runtime.ros2.parameters import NodeParameters
 from vla_edge.runtime.ros2.topics import Topics
@@ -238,3 +240,12 @@ def test_a_parameter_of_the_loop_that_cannot_be_used_is_refused_before_it_runs(
 ) -> None:
     with pytest.raises(InputError, match=r"rate_hz|camera_ms"):
         Node(FakePolicy(), Recorder(), parameters, Topics())
+
+
+def test_a_parent_that_died_while_the_policy_was_loaded_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "_STARTED_BY", -1)
+    recorder = Recorder()
+    with pytest.raises(VlaError, match="the process that started this one has ended"):
+        Node(FakePolicy(), recorder, PARAMETERS, Topics()).run()
+    assert recorder.hearing is None
+    run(recorder, lambda node: None, replace(PARAMETERS, watch_parent=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -83,7 +82,3 @@ def test_zeros_that_mean_nothing_become_none() -> None:
     given = parameters_from({"acceleration": 0.5, "hold_ms": 300.0, "chunk_step_ms": 50.0}, "here")
     assert given.run_options(("linear_x",)).acceleration == {"linear_x": 0.5}
     assert given.controller_options().hold_ms == 300.0
-
-
-def test_the_parent_is_that_of_the_start_however_long_a_policy_loads() -> None:
-    assert NodeParameters().run_options(("linear_x",)).started_by == os.getppid()

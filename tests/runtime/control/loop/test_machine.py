@@ -384,13 +384,6 @@ def test_the_parents_death_and_a_fault_that_is_to_end_it_end_the_loop() -> None:
     assert bench.turn() == 0
 
 
-def test_a_parent_that_died_before_the_loop_began_is_missed() -> None:
-    bench = Bench(RunOptions(started_by=6))
-    assert bench.turn() == 0
-    assert bench.controller.cause is Cause.PARENT
-    assert bench.robot.moving == 0
-
-
 def test_a_halt_that_comes_while_a_command_is_on_its_way_is_followed_by_a_stop_at_once() -> None:
     bench = Bench()
     bench.drive(2)

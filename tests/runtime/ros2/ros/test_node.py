@@ -109,6 +109,15 @@ def test_configured_it_stands_active_it_drives_deactivated_it_stands(ros: fake_r
     assert topics == {"/cmd_vel", "/mobile_vla/status", "/mobile_vla/inference_result", "/diagnostics"}
 
 
+def test_a_node_that_would_obey_itself_is_not_configured(ros: fake_ros.Ros) -> None:
+    ros.remappings = {"/mobile_vla/system_control": "/mobile_vla/status"}
+    returned: list[str] = []
+    drive(ros, lambda: returned.append(ros.transition("configure")))
+    assert returned == [fake_ros.Returned.FAILURE]
+    assert "two topics of the node would be called /mobile_vla/status" in ros.errors[0]
+    assert ros.velocities() == []
+
+
 def test_words_and_tasks_are_heard(ros: fake_ros.Ros) -> None:
     ros.overrides["autostart"] = False
     text = fake_ros.MESSAGES["std_msgs/msg/String"]

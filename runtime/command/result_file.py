@@ -113,7 +113,7 @@ class _Counted:
 
 
 def value_columns(names: Sequence[str], units: Sequence[str], others: Collection[str]) -> list[str]:
-    """Columns of a CSV for the components of an action, each with its unit, as `linear_x_mps`.
+    """Columns of a table for the components of an action, each with its unit, as `linear_x_mps`.
 
     Args:
         names, units: of the components.
@@ -125,7 +125,7 @@ def value_columns(names: Sequence[str], units: Sequence[str], others: Collection
     columns = [f"{name}_{unit.replace('/', 'p')}" for name, unit in zip(names, units, strict=True)]
     if twice := [name for name in columns if name in others or columns.count(name) > 1]:
         raise InputError(
-            f"two columns of a CSV would be named {twice[0]!r}: the action's components are called so.",
+            f"two columns would be named {twice[0]!r}: the action's components are called so.",
             "Write .jsonl instead.",
         )
     return columns

@@ -16,6 +16,7 @@ from vla_edge.runtime.command.console import (
     verbose_option,
 )
 from vla_edge.runtime.command.finite import FiniteFloat
+from vla_edge.runtime.command.result_file import check_output, result_file
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
 from vla_edge.runtime.episodes.options import (
     RecordingArguments,
@@ -182,10 +183,10 @@ def command(
     from vla_edge.runtime.control.warm_policy import warm_policy
 
     from .cameras import in_order, open_camera
-    from .output_file import check_output
+    from .output_file import SUFFIXES
 
     if output:
-        check_output(output)
+        check_output(output, SUFFIXES)
         refuse_in_place_of_actions(output)
     taken = Bundle.open(bundle, "size").manifest.camera
     eye = open_camera(camera, rate_hz, camera_size, taken, recordings.choice)
@@ -256,7 +257,7 @@ def _outputs(
     """Where commands go, and who is told of them."""
     from .keyboard import reset_on_enter
     from .metrics import served
-    from .output_file import result_file
+    from .output_file import writers
     from .robots import open_robot
     from .screen import Screen
     from .watching import Watched
@@ -266,7 +267,7 @@ def _outputs(
     with (
         contextlib.closing(open_robot(robot, action.names, action.units, hold_ms)) as wheels,
         served(metrics_port, controller.health),
-        result_file(output, action) as write,
+        result_file(output, writers(action)) as write,
     ):
         seen = (show.sent,) if show else ()
         with Watched(wheels, write, screen, *seen) as watched:

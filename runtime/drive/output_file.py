@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vla_edge.runtime.command import result_file as files
 from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.command.result_file import Write, safe_cell, value_columns
+from vla_edge.runtime.command.result_file import Write, Writers, safe_cell, value_columns
 
 if TYPE_CHECKING:
     from vla_edge.runtime.bundle.manifest import ActionSpec
@@ -19,39 +15,25 @@ if TYPE_CHECKING:
     from .watching import Sent
 
 
-def check_output(path: Path) -> None:
-    """Refuse what cannot become a file of commands, before anything moves.
-
-    Raises:
-        InputError: as `vla_edge.runtime.command.result_file.check_output`.
-    """
-    files.check_output(path, _WRITERS)
+def writers(spec: ActionSpec) -> Writers:
+    """By a file's suffix: what takes each `Sent`; `spec` has the components and their units."""
+    return {".csv": partial(_csv, spec=spec), ".jsonl": _json_lines, ".ndjson": _json_lines}
 
 
-def result_file(path: Path | None, action: ActionSpec) -> AbstractContextManager[Write]:
-    """Yields what to call with each `Sent`; see `vla_edge.runtime.command.result_file.result_file`.
-
-    Args:
-        path: ends in .csv, .jsonl or .ndjson; None writes nothing.
-        action: its components and their units.
-    """
-    writers = {
-        suffix: partial(begin, names=action.names, units=action.units) for suffix, begin in _WRITERS.items()
-    }
-    return files.result_file(path, writers)
+SUFFIXES = dict.fromkeys((".csv", ".jsonl", ".ndjson"))
 
 
-def _json_lines(file: IO[str], names: Sequence[str], units: Sequence[str]) -> Write:
+def _json_lines(file: IO[str]) -> Write:
     def write(sent: Sent) -> None:
         file.write(json_text(sent.as_fields(), indent=None) + "\n")
 
     return write
 
 
-def _csv(file: IO[str], names: Sequence[str], units: Sequence[str]) -> Write:
+def _csv(file: IO[str], spec: ActionSpec) -> Write:
     """A row a command, stops included."""
     first, last = ("time_s", "moving"), ("latency_ms", "instruction", "reason")
-    values = value_columns(names, units, {*first, *last})
+    values = value_columns(spec.names, spec.units, {*first, *last})
     columns = [*first, *values, *last]
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writerow({column: safe_cell(column) for column in columns})
@@ -69,6 +51,3 @@ def _csv(file: IO[str], names: Sequence[str], units: Sequence[str]) -> Write:
         writer.writerow(row)
 
     return write
-
-
-_WRITERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}

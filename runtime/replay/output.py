@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from vla_edge.runtime.bundle.manifest import ActionSpec
 from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.command.result_file import Writers, safe_cell
+from vla_edge.runtime.command.result_file import Writers, safe_cell, value_columns
 
 from .lines import Line
 from .table_file import TableFile
@@ -56,8 +56,7 @@ def _json_lines(file: IO[str], spec: ActionSpec) -> Callable[[Line], None]:
 
 
 def _csv(file: IO[str], spec: ActionSpec) -> Callable[[Line], None]:
-    units = [unit.replace("/", "p") for unit in spec.units]
-    names = [f"{name}_{unit}" for name, unit in zip(spec.names, units, strict=True)]
+    names = value_columns(spec.names, spec.units, ())
     columns = ["episode", "step", "time_s", "instruction"]
     columns += [f"{what}_{name}" for what in ("recorded", "predicted", "error", "against") for name in names]
     columns += [f"normalised_error_{name}" for name in spec.names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from vla_edge.runtime.bundle.manifest import ActionSpec
+from vla_edge.runtime.command.result_file import value_columns
 from vla_edge.runtime.printable import one_line
 
 from .lines import Line
@@ -21,15 +22,16 @@ class TableFile:
     Args:
         file: the bytes go to its buffer.
         spec: of the policy's actions.
+
+    Raises:
+        InputError: two columns would have one name.
     """
 
     def __init__(self, file: IO[str], spec: ActionSpec) -> None:
         from pyarrow import parquet
 
         self._spec = spec
-        self._names = [
-            f"{name}_{unit.replace('/', 'p')}" for name, unit in zip(spec.names, spec.units, strict=True)
-        ]
+        self._names = value_columns(spec.names, spec.units, ())
         self._schema = self._columns()
         self._rows: list[dict[str, Any]] = []
         self._open = True

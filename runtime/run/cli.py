@@ -12,6 +12,7 @@ import click
 from vla_edge.runtime.command.console import run_command, stderr_console, verbose_option
 from vla_edge.runtime.command.finite import FiniteFloat
 from vla_edge.runtime.command.json_text import json_text
+from vla_edge.runtime.command.result_file import check_output, result_file
 from vla_edge.runtime.engine_options import EngineArguments, engine_options
 from vla_edge.runtime.episodes.options import (
     RecordingArguments,
@@ -23,7 +24,7 @@ from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.version import VERSION
 
 from .images import Result, list_images, run_batches, run_images
-from .output_file import Write, as_fields, check_output, result_file
+from .output_file import SUFFIXES, Write, as_fields, writers
 from .time_limit import MOST_SECONDS, TimeLimit
 from .view import Table, note_order, print_refusal
 
@@ -104,7 +105,7 @@ def command(
     """
     paths = list_images(images, recordings.choice)
     if output:
-        check_output(output)
+        check_output(output, SUFFIXES)
         refuse_in_place_of_actions(output)
     if not reset_each:
         note_order([path for path in paths if isinstance(path, Path)])
@@ -115,7 +116,7 @@ def command(
         limit.next()
         table = None if as_json else Table(policy.manifest, policy.identity)
         results = _results(policy, paths, instruction, reset_each=reset_each, strict=strict, swapped=bgr)
-        with result_file(output, policy.manifest.action) as write:
+        with result_file(output, writers(policy.manifest.action)) as write:
             failures = _show(results, write, table, limit)
     return 1 if failures else 0
 

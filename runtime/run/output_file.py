@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vla_edge.runtime.command import result_file as files
 from vla_edge.runtime.command.json_text import json_text
-from vla_edge.runtime.command.result_file import safe_cell, value_columns
+from vla_edge.runtime.command.result_file import Writers, safe_cell, value_columns
 from vla_edge.runtime.errors import ImageError
 
 from .images import Result
@@ -30,37 +27,25 @@ def as_fields(result: Result) -> dict[str, Any]:
     return {"image": str(path), **found.as_dict()}
 
 
-def check_output(path: Path) -> None:
-    """Refuse what cannot become a file of results, before any work is done.
-
-    Raises:
-        InputError: as `vla_edge.runtime.command.result_file.check_output`.
-    """
-    files.check_output(path, _WRITERS)
+def writers(spec: ActionSpec) -> Writers:
+    """By a file's suffix: what takes each `Result`; `spec` has the components and their units."""
+    return {".csv": partial(_csv, spec=spec), ".jsonl": _json_lines, ".ndjson": _json_lines}
 
 
-def result_file(path: Path | None, action: ActionSpec) -> AbstractContextManager[Write]:
-    """Yields what to call with each result; see `vla_edge.runtime.command.result_file.result_file`.
-
-    Args:
-        path: ends in .csv, .jsonl or .ndjson; None writes nothing.
-        action: its components and their units.
-    """
-    writers = {suffix: partial(begin, action=action) for suffix, begin in _WRITERS.items()}
-    return files.result_file(path, writers)
+SUFFIXES = dict.fromkeys((".csv", ".jsonl", ".ndjson"))
 
 
-def _json_lines(file: IO[str], action: ActionSpec) -> Write:
+def _json_lines(file: IO[str]) -> Write:
     def write(result: Result) -> None:
         file.write(json_text(as_fields(result), indent=None) + "\n")
 
     return write
 
 
-def _csv(file: IO[str], action: ActionSpec) -> Write:
+def _csv(file: IO[str], spec: ActionSpec) -> Write:
     """A row an image; the columns are the same for all. Of a policy of several steps the command now."""
     first, last = ("image", "instruction"), ("clamped", "held", "total_ms", "error")
-    values = value_columns(action.names, action.units, {*first, *last})
+    values = value_columns(spec.names, spec.units, {*first, *last})
     columns = [*first, *values, *last]
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writerow({column: safe_cell(column) for column in columns})
@@ -77,6 +62,3 @@ def _csv(file: IO[str], action: ActionSpec) -> Write:
         writer.writerow(row)
 
     return write
-
-
-_WRITERS = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines}

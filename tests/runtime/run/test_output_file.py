@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from vla_edge.runtime.bundle.manifest import ActionSpec
+from vla_edge.runtime.command.result_file import check_output, result_file
 from vla_edge.runtime.errors import ImageError, InputError
 from vla_edge.runtime.files import staging
-from vla_edge.runtime.run.output_file import check_output, result_file
+from vla_edge.runtime.run.output_file import SUFFIXES, writers
 
 Make = Callable[..., Path]
 
@@ -74,12 +75,12 @@ def test_components_whose_columns_would_be_one_are_refused_a_csv(
 ) -> None:
     action = msgspec.structs.replace(action_of(*names), units=units)
     with (
-        pytest.raises(InputError, match="two columns of a CSV would be named '") as refused,
-        result_file(tmp_path / "a.csv", action),
+        pytest.raises(InputError, match="two columns would be named '") as refused,
+        result_file(tmp_path / "a.csv", writers(action)),
     ):
         pass
     assert refused.value.hint == "Write .jsonl instead."
-    with result_file(tmp_path / "a.jsonl", action):
+    with result_file(tmp_path / "a.jsonl", writers(action)):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
@@ -118,7 +119,7 @@ def test_ctrl_c_keeps_the_results_so_far(tmp_path: Path) -> None:
     error = ImageError("a.png is empty.", "Look.")
 
     def interrupted() -> None:
-        with result_file(path, action_of("linear_x")) as write:
+        with result_file(path, writers(action_of("linear_x"))) as write:
             write((Path("a.png"), error))
             raise KeyboardInterrupt
 
@@ -131,7 +132,7 @@ def test_ctrl_c_keeps_the_results_so_far(tmp_path: Path) -> None:
 
 def test_a_text_that_a_spreadsheet_would_run_is_marked(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    with result_file(path, action_of("linear_x")) as write:
+    with result_file(path, writers(action_of("linear_x"))) as write:
         write((Path("=cmd.png"), ImageError("=cmd.png is empty.")))
     assert path.read_text().splitlines()[1] == "'=cmd.png,,,,,,'=cmd.png is empty."
 
@@ -139,7 +140,7 @@ def test_a_text_that_a_spreadsheet_would_run_is_marked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\uff1d", "\u3000="])
 def test_a_name_of_the_action_is_no_formula_in_the_header(tmp_path: Path, start: str) -> None:
     path = tmp_path / "a.csv"
-    with result_file(path, action_of(f'{start}HYPERLINK("http://x")', "linear_y")) as write:
+    with result_file(path, writers(action_of(f'{start}HYPERLINK("http://x")', "linear_y"))) as write:
         write((Path(f"{start}a.png"), ImageError("a is empty.")))
     head, row = csv.reader(path.read_text(encoding="utf-8").splitlines())
     assert head[2] == f'\'{start}HYPERLINK("http://x")_mps'
@@ -149,7 +150,7 @@ def test_a_name_of_the_action_is_no_formula_in_the_header(tmp_path: Path, start:
 
 def test_a_cell_commands_no_terminal_and_stays_in_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    with result_file(path, action_of("x\x9b31m\u202e\ny")) as write:
+    with result_file(path, writers(action_of("x\x9b31m\u202e\ny"))) as write:
         write((Path("a\x9b31m\u202e\x7f\nb.png"), ImageError("a is empty.")))
     head, row = csv.reader(path.read_text(encoding="utf-8").splitlines())
     assert head[2] == "x\\x9b31m\\u202e\\ny_mps"
@@ -168,7 +169,7 @@ def test_a_cell_commands_no_terminal_and_stays_in_its_line(tmp_path: Path) -> No
 def test_what_cannot_be_a_file_of_results_is_refused(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=words):
-        check_output(tmp_path / name)
+        check_output(tmp_path / name, SUFFIXES)
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_the_bundle_is_loaded(
@@ -191,7 +192,7 @@ def test_results_that_a_neighbour_took_for_a_dead_one_s_are_begun_anew(
         real(descriptor)
 
     monkeypatch.setattr(staging, "take_lock", late)
-    with result_file(tmp_path / "actions.csv", action_of("linear_x")) as write:
+    with result_file(tmp_path / "actions.csv", writers(action_of("linear_x"))) as write:
         write((Path("컵.png"), ImageError("컵.png is not an image.", "Give another.")))
     assert tidied
     assert "컵.png is not an image." in (tmp_path / "actions.csv").read_text(encoding="utf-8")

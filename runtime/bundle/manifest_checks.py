@@ -251,9 +251,9 @@ def _stages_and_gates(manifest: Manifest) -> Iterator[str]:
             yield f"the stage {ACTION_STAGE!r} is the tensor {stage.tensor!r}, not the graph's actions"
     # What is compared is the tensor itself where it can be seen, as any output can.
     crossing = (tensor for cut in manifest.cuts for tensor in cut.tensors)
-    told = [(tensor.name, tensor.shape) for tensor in (*manifest.inputs, *manifest.outputs, *crossing)]
+    seen = [(tensor.name, tensor.shape) for tensor in (*manifest.inputs, *manifest.outputs, *crossing)]
     for stage in manifest.stages:
-        if any(name == stage.tensor and shape != stage.shape for name, shape in told):
+        if any(name == stage.tensor and shape != stage.shape for name, shape in seen):
             what = "state" if stage.tensor in manifest.state_outputs else "tensor"
             yield f"the stage {stage.name!r} has not the shape of the {what} {stage.tensor!r}"
     known = {ACTION_STAGE, *(stage.name for stage in manifest.stages)}

@@ -62,8 +62,7 @@ class Screen:
 
     def lines(self, health: Health, sent: Sent) -> list[str]:
         """What is shown: the state, the figures, and what can be done about a fault."""
-        rate_hz = health.ticks / health.running_s if health.running_s > 0 else 0.0
-        figures = f"{rate_hz:.1f} Hz, {health.missed_ticks} missed"
+        figures = f"{health.answered_hz:.1f} Hz, {health.missed_ticks} missed"
         if health.latency_p50_ms is not None and health.latency_p99_ms is not None:
             figures += f", latency p50 {health.latency_p50_ms:.0f} p99 {health.latency_p99_ms:.0f} ms"
         if health.state is State.MOVING and not sent.command.stopped:

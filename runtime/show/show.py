@@ -34,6 +34,7 @@ _AGAIN_S, _LAST_S = 5.0, 2.0
 _MOST_COMMANDS = 10_000
 _FRAMES_KNOWN = 256  # their numbers: seconds of a fast camera
 _NICE = 10
+_LOST, _NO_PICTURE = "lost", "no picture"  # what is noted once each
 
 
 class Sent(Protocol):
@@ -95,7 +96,7 @@ class Show:
         self._frame, self._instruction = 0, ""
         self._process: ShowProcess | None = None
         self._again_s = 0.0
-        self._noted = False
+        self._noted: set[str] = set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="show", daemon=True)
         self.frames = self.shown_frames = self.shown_commands = self.dropped_commands = 0
@@ -130,7 +131,7 @@ class Show:
         text = f"shown: {self.shown_frames} of {self.frames} frames (at most {1 / EVERY_S:g} a second)"
         if self.dropped_commands:
             text += f", without {self.dropped_commands} commands, which nobody took in time"
-        if self._place.kind == "file" and not self._noted:
+        if self._place.kind == "file" and _LOST not in self._noted:
             size_mb = Path(self._place.where).stat().st_size / 1e6
             minutes = (time.monotonic() - self._began_s) / 60
             text += f"; {size_mb:.1f} MB, {size_mb / minutes:.1f} a minute, in {one_line(self._place.where)}"
@@ -178,12 +179,14 @@ class Show:
         again = self._place.kind == "address"
         self._again_s = time.monotonic() + (_AGAIN_S if again else float("inf"))
         more = f"it is tried every {_AGAIN_S:g} s" if again else "nothing more is shown"
-        self._say(f"{_FAILED[self._place.kind]}: {one_line(why).rstrip('.')}. The drive goes on; {more}.")
+        self._say(
+            _LOST, f"{_FAILED[self._place.kind]}: {one_line(why).rstrip('.')}. The drive goes on; {more}."
+        )
 
-    def _say(self, text: str) -> None:
-        """The first time; afterwards it is known that not all is shown."""
-        if not self._noted:
-            self._noted = True
+    def _say(self, what: str, text: str) -> None:
+        """The first time that it is so; afterwards it is known that not all is shown."""
+        if what not in self._noted:
+            self._noted.add(what)
             self._note(text)
 
     def _taken(self) -> Update:
@@ -200,7 +203,7 @@ class Show:
         try:
             data = jpeg(captured.frame, LONGEST_PX, QUALITY)
         except Exception as error:  # no picture; whether the robot may go on is the controller's to say
-            self._say(f"frame {number} cannot be shown: {words_of(error)}.")
+            self._say(_NO_PICTURE, f"frame {number} cannot be shown: {words_of(error)}.")
             return None
         return Frame(number, captured.captured_s - self._began_s, data)
 
@@ -245,7 +248,7 @@ def _figures(health: Health | None) -> dict[str, float]:
     if health is None:
         return {}
     found = {
-        "rate [Hz]": health.ticks / health.running_s if health.running_s > 0 else 0.0,
+        "rate [Hz]": health.answered_hz,
         "ticks missed": float(health.missed_ticks),
         "frames not used": float(health.dropped_frames),
     }

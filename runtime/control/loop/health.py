@@ -69,6 +69,11 @@ class Health:
     engine: str
     bundle: str
 
+    @property
+    def answered_hz(self) -> float:
+        """The rate that was kept: ticks answered per second."""
+        return self.ticks / self.running_s if self.running_s > 0 else 0.0
+
 
 class Counts:
     """What a loop counts while it runs; bounded, however long that is."""

@@ -102,6 +102,17 @@ def test_a_frame_that_is_none_is_noted_and_commands_are_shown(tmp_path: Path) ->
     assert path.exists()
 
 
+def test_a_recording_that_is_lost_is_noted_though_a_frame_was_before(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with shown(FAILS, notes, "file") as showing:
+        showing.watching(Camera(np.zeros((3,), np.complex64))).read()
+    assert [note.partition(":")[0] for note in notes] == [
+        "frame 1 cannot be shown",
+        "the recording cannot be written",
+    ]
+    assert "MB" not in showing.summary()
+
+
 def test_a_file_that_cannot_be_written_ends_the_showing_alone(tmp_path: Path) -> None:
     notes: list[str] = []
     (tmp_path / "drive.partial.rrd").mkdir()

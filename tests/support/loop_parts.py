@@ -41,6 +41,7 @@ class Bench:
         jump_s: by which the controller's clock is off from the loop's.
         values: that the policy says next; an exception is raised.
         chunk: that it predicts beside.
+        mixed: whether the policy was asked to follow an instruction while it remembered another one's frames.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Bench:
         self.values: tuple[float, ...] | BaseException = (0.5, -0.25)
         self.chunk: tuple[tuple[float, ...], ...] = ()
         self.resets = 0
+        self.mixed = False
+        self._remembers: tuple[str | None, ...] = ()
         self.refuses_reset: Exception | None = None
         self.robot = Robot()
         self.jobs: list[Shot] = []
@@ -110,6 +113,8 @@ class Bench:
             self.pass_s(PERIOD_S - takes_s)
 
     def _act(self, frame: Any, instruction: str | None = None) -> Any:
+        self.mixed |= self._remembers not in ((), (instruction,))
+        self._remembers = (instruction,)
         if isinstance(self.values, BaseException):
             raise self.values
         return SimpleNamespace(names=NAMES, values=self.values, chunk=self.chunk or (self.values,))
@@ -117,4 +122,5 @@ class Bench:
     def _reset(self) -> None:
         if self.refuses_reset is not None:
             raise self.refuses_reset
+        self._remembers = ()
         self.resets += 1

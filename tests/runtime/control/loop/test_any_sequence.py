@@ -114,6 +114,12 @@ class Anything(RuleBasedStateMachine):
         self.bench.refuses_reset = EngineError("closed.") if refused else None
         self.bench.machine.inbox.ask_reset()
 
+    @rule(text=st.sampled_from([None, "left", "right"]))
+    def another_instruction(self, text: str | None) -> None:
+        fault = self.bench.controller.fault
+        self.bench.controller.instruct(text)
+        assert self.bench.controller.fault == fault
+
     @rule()
     def camera_ends(self) -> None:
         self.bench.machine.inbox.put_camera_end()
@@ -136,6 +142,10 @@ class Anything(RuleBasedStateMachine):
         if self.ended:
             assert len(self.bench.robot.sent) == self.sent_at_end
             assert self.bench.robot.sent[-1].stopped
+
+    @invariant()
+    def no_frame_of_another_instruction_is_remembered(self) -> None:
+        assert not self.bench.mixed
 
     @invariant()
     def every_command_is_a_number_within_the_limits(self) -> None:

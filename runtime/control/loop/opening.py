@@ -57,4 +57,5 @@ def open_loop(
         limits,
         "" if engine is None else one_line(str(engine)),
         one_line(str(bundle)),
+        None if getattr(policy.manifest, "camera", None) is None else getattr(policy, "frame", None),
     )

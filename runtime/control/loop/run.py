@@ -8,8 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from vla_edge.runtime.control.causes import Cause
 from vla_edge.runtime.control.exits.stop_on_exit import stop_on_exit
+from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.foreign import finite_number, shown, words_of
 
 from .health import Health
@@ -29,6 +32,7 @@ class Loop:
         controller, camera, robot, rate_hz, options: as there.
         limits: of the controller.
         engine, bundle: for `health`.
+        engines_own: the engine's own memory for a frame, where it has one: no frame may lie there.
     """
 
     def __init__(
@@ -41,8 +45,9 @@ class Loop:
         limits: Limits,
         engine: str,
         bundle: str,
+        engines_own: np.ndarray | None = None,
     ) -> None:
-        self._controller, self._camera = controller, camera
+        self._controller, self._camera, self._engines_own = controller, camera, engines_own
         self._engine, self._bundle = engine, bundle
         self._jobs: queue.SimpleQueue[Shot | None] = queue.SimpleQueue()  # of one at most
         self._over = threading.Event()
@@ -142,12 +147,22 @@ class Loop:
             number = finite_number(captured_s)
             if number is None:
                 raise TypeError(f"the camera's time is {shown(captured_s)}")
+            self._require_own_memory(frame)
         except BaseException as error:
             inbox.put_camera_fault(error)
             self._over.wait(_AGAIN_S)
         else:
             inbox.put_frame(frame, number, time.monotonic())
         return True
+
+    def _require_own_memory(self, frame: object) -> None:
+        """Refuse what the camera's thread would overwrite while the policy's acts on it."""
+        own = self._engines_own
+        if own is not None and isinstance(frame, np.ndarray) and np.may_share_memory(frame, own):
+            raise InputError(
+                "the camera gives policy.frame, which the engine reads while the next frame is written.",
+                "Give Controller.run frames in memory of their own; policy.frame is for Controller.step.",
+            )
 
     def _act(self, inbox: Inbox) -> None:
         """The policy's thread."""

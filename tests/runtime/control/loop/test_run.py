@@ -68,6 +68,24 @@ def test_it_drives_from_the_first_stop_to_the_last(pristine_bundle: Any) -> None
     assert controller.health() is not None
 
 
+def test_a_camera_that_writes_where_the_engine_reads_is_refused(make_bundle: Callable[..., Path]) -> None:
+    robot = Robot()
+    with Policy.load(make_bundle(camera=(48, 64, "rgb")), threads=1) as policy:
+
+        class Driver(Camera):
+            def read(self) -> tuple[np.ndarray, float] | None:
+                shot = super().read()
+                if shot is None:
+                    return None
+                policy.frame[0] = shot[0]
+                return policy.frame[0], shot[1]
+
+        health = Controller(policy).run(Driver(), robot, RATE_HZ)
+    assert robot.moving == 0
+    assert health.cause is Cause.CAMERA
+    assert "the camera gives policy.frame, which the engine reads" in health.reason
+
+
 def test_a_policy_that_never_returns_is_stopped_by_the_loop() -> None:
     let_go = threading.Event()
     robot, turns = Robot(), iter(range(100))

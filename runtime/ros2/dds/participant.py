@@ -62,8 +62,10 @@ def configuration(environment: Mapping[str, str], most_bytes: int) -> str:
             takes memory for it; by itself it would take 2 GiB.
 
     Raises:
-        InputError: a range of discovery that is not known here, or a configuration that cannot be passed on.
+        InputError: a range of discovery that is not known here, a configuration that cannot be passed on, or
+            security that is enforced.
     """
+    _refuse_enforced_security(environment)
     reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").strip().upper()
     if reach not in _RANGES:
         raise InputError(
@@ -80,6 +82,16 @@ def configuration(environment: Mapping[str, str], most_bytes: int) -> str:
             "Name a file whose path has no other letters.",
         )
     return f"{ours},{theirs}" if theirs else ours
+
+
+def _refuse_enforced_security(environment: Mapping[str, str]) -> None:
+    """ROS 2's own nodes would not begin without their keys; this one would, and be heard by nobody who has some."""
+    wanted = (environment.get("ROS_SECURITY_ENABLE"), environment.get("ROS_SECURITY_STRATEGY"))
+    if wanted == ("true", "Enforce"):
+        raise InputError(
+            "ROS_SECURITY_STRATEGY is Enforce, and there is no DDS Security in cyclonedds.",
+            "Take vla-node --transport rclpy where ROS 2 is installed.",
+        )
 
 
 class Participant:

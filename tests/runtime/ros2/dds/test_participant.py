@@ -64,3 +64,10 @@ def test_types_match_by_their_names_whoever_sends_them() -> None:
 def test_a_configuration_that_cyclonedds_cannot_take_is_refused() -> None:
     with pytest.raises(InputError, match="takes ASCII alone"):
         configuration({"CYCLONEDDS_URI": "file:///home/로봇/dds.xml"}, 1)
+
+
+def test_security_that_is_enforced_is_not_passed_over() -> None:
+    enforced = {"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}
+    with pytest.raises(InputError, match="no DDS Security"):
+        configuration(enforced, 1)
+    assert configuration(enforced | {"ROS_SECURITY_ENABLE": "false"}, 1)

@@ -11,6 +11,8 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 from cyclonedds.util import duration
 
+from vla_edge.runtime.ros2 import qualities
+from vla_edge.runtime.ros2.qualities import Quality
 from vla_edge.runtime.ros2.topics import dds_name
 
 from .mismatches import Mismatches
@@ -22,17 +24,19 @@ _BLOCKED_MS = 10  # at most, where a reliable reader does not keep up; the loop 
 _ACKNOWLEDGED_MS = 500
 
 
-def _qos(depth: int, *policies: Any) -> Qos:
-    plain_cdr = Policy.DataRepresentation(use_cdrv0_representation=True)
-    return Qos(Policy.History.KeepLast(depth), plain_cdr, *policies)
+def _qos(quality: Quality) -> Qos:
+    blocked = duration(milliseconds=_BLOCKED_MS)
+    return Qos(
+        Policy.DataRepresentation(use_cdrv0_representation=True),  # plain CDR, as ROS 2 has it
+        Policy.History.KeepLast(quality.depth),
+        Policy.Reliability.Reliable(blocked) if quality.reliable else Policy.Reliability.BestEffort,
+        Policy.Durability.TransientLocal if quality.lasting else Policy.Durability.Volatile,
+    )
 
 
-_RELIABLE = Policy.Reliability.Reliable(max_blocking_time=duration(milliseconds=_BLOCKED_MS))
-# A command is the latest one or none; texts as rclpy's default; who comes later gets the last status.
-LATEST_COMMAND = _qos(1, _RELIABLE, Policy.Durability.Volatile)
-TEXTS = _qos(10, _RELIABLE, Policy.Durability.Volatile)
-LAST_STATUS = _qos(1, _RELIABLE, Policy.Durability.TransientLocal)
-SENSOR = _qos(1, Policy.Reliability.BestEffort, Policy.Durability.Volatile)
+LATEST_COMMAND, TEXTS, LAST_STATUS, SENSOR = map(
+    _qos, (qualities.LATEST_COMMAND, qualities.TEXTS, qualities.LAST_STATUS, qualities.SENSOR)
+)
 
 
 class Writer:

@@ -13,6 +13,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
+from vla_edge.runtime.ros2.qualities import LAST_STATUS, LATEST_COMMAND, SENSOR, TEXTS, Quality
 from vla_edge.runtime.ros2.topics import Topics
 from vla_edge.runtime.ros2.transport import Diagnosis, Hearing
 
@@ -20,9 +21,12 @@ _NS = 1_000_000_000
 _ACKNOWLEDGED_S = 0.5
 
 
-def _qos(depth: int, reliability: Any, durability: Any) -> Any:
+def _qos(quality: Quality) -> Any:
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability
+        history=HistoryPolicy.KEEP_LAST,
+        depth=quality.depth,
+        reliability=ReliabilityPolicy.RELIABLE if quality.reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if quality.lasting else DurabilityPolicy.VOLATILE,
     )
 
 
@@ -37,13 +41,9 @@ class RosTransport:
     def __init__(self, node: LifecycleNode, topics: Topics) -> None:
         self._node = node
         self._hearing: Hearing | None = None
-        volatile, lasting = DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL
-        command = _qos(1, ReliabilityPolicy.RELIABLE, volatile)
-        texts = _qos(10, ReliabilityPolicy.RELIABLE, volatile)
-        status = _qos(1, ReliabilityPolicy.RELIABLE, lasting)
-        sensor = _qos(1, ReliabilityPolicy.BEST_EFFORT, volatile)
-        self._velocity = node.create_publisher(Twist, topics.velocity, command)
-        self._status = node.create_publisher(String, topics.status, status)
+        texts, sensor = _qos(TEXTS), _qos(SENSOR)
+        self._velocity = node.create_publisher(Twist, topics.velocity, _qos(LATEST_COMMAND))
+        self._status = node.create_publisher(String, topics.status, _qos(LAST_STATUS))
         self._result = node.create_publisher(String, topics.result, texts)
         self._diagnostics = node.create_publisher(DiagnosticArray, topics.diagnostics, texts)
         self._subscriptions = [

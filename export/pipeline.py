@@ -225,7 +225,9 @@ def _export_one(
     graph = _graph(job, precision, reference)
     pairs = job.surroundings.runtime.state
     largest = max(int(np.prod(weight.value.shape)) * 4 for weight in graph.weights)
-    needs = resources.estimate(sum(weight.size_bytes for weight in graph.weights), largest)
+    frame = job.options.camera.frame_bytes if job.options.camera else 0
+    weights = sum(weight.size_bytes for weight in graph.weights)
+    needs = resources.estimate(weights, largest, job.options.batch * frame, len(job.frames.names) * frame)
     for line in resources.check(needs, target, job.options.ignore_memory):
         reporter.note(line)
     stages = stages_of(graph)
@@ -301,6 +303,7 @@ def _graph(job: _Job, precision: Precision, reference: Reference) -> GraphWriter
     demands.require_arguments(job.family, graph, pairs, reference.arguments(job.inputs))
     if job.options.camera:
         put_camera(graph, job.family, job.options.camera, job.surroundings.preprocessing)
+    demands.require_size(graph)
     return graph
 
 

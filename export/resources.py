@@ -15,6 +15,8 @@ LIBRARIES_BYTES = int(0.9 * GIB)  # torch, transformers and ONNX Runtime loaded
 SPARE_DISK_BYTES = 256 << 20  # golden samples, the graph, file system overhead
 # Parity keeps the graph's own buffers and one widened weight at a time beside the mapped files.
 ACTIVATION_BYTES = int(1.2 * GIB)
+# For each byte of a frame to resize on a CPU: 60 MiB for 720x1280, 1,110 for 4096x4096 (ONNX Runtime 1.31).
+RESIZE_FACTOR = 22
 
 LITTLE_MEMORY = (
     "warning: the export may run out of memory. What helps: stop other programs, add swap, or export on a larger "
@@ -30,10 +32,20 @@ class Needs:
     memory: int
 
 
-def estimate(weights_bytes: int, largest_weight_bytes: int) -> Needs:
-    """From the size of the data file and of its largest weight in FP32."""
+def estimate(
+    weights_bytes: int, largest_weight_bytes: int, call_bytes: int = 0, golden_bytes: int = 0
+) -> Needs:
+    """What an export takes.
+
+    Args:
+        weights_bytes: of the data file.
+        largest_weight_bytes: of its largest weight, in FP32.
+        call_bytes: of a camera's frames that the graph takes in one call.
+        golden_bytes: of those of all golden samples.
+    """
     memory = LIBRARIES_BYTES + ACTIVATION_BYTES + 6 * largest_weight_bytes
-    return Needs(disk=weights_bytes + SPARE_DISK_BYTES, memory=memory)
+    memory += RESIZE_FACTOR * call_bytes + golden_bytes
+    return Needs(disk=weights_bytes + golden_bytes + SPARE_DISK_BYTES, memory=memory)
 
 
 def check(needs: Needs, folder: Path, ignore_memory: bool = False) -> list[str]:

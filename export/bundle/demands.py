@@ -5,13 +5,15 @@ A family comes from a package of others: what it left out is told in words, as a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vla_edge.export.family import Family
 from vla_edge.runtime.bundle.manifest import ACTION_STAGE
+from vla_edge.runtime.bundle.manifest_checks import MAX_IO_BYTES, MAX_STAGE_BYTES
 from vla_edge.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,6 +89,27 @@ def require_arguments(family: Family, graph: GraphWriter, state: Pairs, given: C
                 f"its reference is called without the input {value.name!r} of its graph",
                 f"reference_inputs has to give it, of one sample: {value.dtype} {sizes}",
             )
+
+
+def require_size(graph: GraphWriter) -> None:
+    """Refuse a graph that no manifest may describe, before minutes and gigabytes go into running it.
+
+    Raises:
+        InputError: says how many bytes a call, or its stages, take.
+    """
+    for what, values, most in (
+        ("inputs and outputs", (*graph.inputs, *graph.outputs), MAX_IO_BYTES),
+        ("stages", graph.stages.values(), MAX_STAGE_BYTES),
+    ):
+        if (size_bytes := _bytes_of(values)) > most:
+            raise InputError(
+                f"the {what} of a call would take {size_bytes} bytes, at most {most} are allowed.",
+                "Give a smaller --batch, or a smaller --camera.",
+            )
+
+
+def _bytes_of(values: Iterable[Value]) -> int:
+    return sum(math.prod(value.shape) * np.dtype(value.dtype).itemsize for value in values)
 
 
 def _require_golden(family: Family, value: Value, is_state: bool, golden: Mapping[str, np.ndarray]) -> None:

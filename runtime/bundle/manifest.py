@@ -167,6 +167,11 @@ class Camera(_Base, frozen=True):
         return f"{self.width} wide, {self.height} high, {self.channels.upper()}"
 
     @property
+    def frame_bytes(self) -> int:
+        """Of one frame."""
+        return 3 * self.height * self.width
+
+    @property
     def options(self) -> str:
         """What to give `vla-export` for it: height x width, said in letters where it stands upright."""
         upright = self.height > self.width

@@ -188,6 +188,22 @@ def test_a_batch_of_frames_is_exported_and_compared(exports: Exports) -> None:
     assert first.raw == pytest.approx(again[0].raw, abs=1e-6)  # type: ignore[union-attr]
 
 
+def test_a_batch_that_no_call_may_take_is_refused_before_it_runs(
+    checkpoint_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> None:
+        raise AssertionError("ran")
+
+    monkeypatch.setattr("vla_edge.export.bundle.golden.run_reference", run)
+    camera = Camera(height=4096, width=4096, channels="rgb")
+    with pytest.raises(InputError) as raised:
+        export_bundle(ExportOptions(checkpoint_of(), tmp_path, camera=camera, batch=11))
+    assert "would take 553" in raised.value.problem
+    assert "at most 536870912" in raised.value.problem
+    assert "--batch" in raised.value.hint
+    assert not list(tmp_path.iterdir())
+
+
 def test_state_is_carried_behind_a_camera(exports: Exports) -> None:
     bundle = exports(40, 50, settings={"lstm": "carried"})
     frame = np.random.default_rng(4).integers(0, 256, (40, 50, 3), dtype=np.uint8)

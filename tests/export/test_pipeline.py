@@ -240,6 +240,12 @@ def test_too_little_disk_is_refused_with_figures(tmp_path: Path) -> None:
         resources.check(resources.Needs(disk=1 << 60, memory=1), tmp_path / "not" / "yet")
 
 
+def test_a_camera_s_frames_are_counted_before_an_export_runs() -> None:
+    plain, seeing = resources.estimate(100, 10), resources.estimate(100, 10, call_bytes=30, golden_bytes=300)
+    assert seeing.disk - plain.disk == 300
+    assert seeing.memory - plain.memory == 300 + 30 * resources.RESIZE_FACTOR
+
+
 @pytest.mark.parametrize(
     ("memory", "ignore", "warns"), [(1 << 60, False, True), (1 << 60, True, False), (1, False, False)]
 )

@@ -93,7 +93,7 @@ def require_room(count: int, camera: Camera | None) -> None:
     Raises:
         InputError: says how many bytes they take.
     """
-    size_bytes = count * camera.height * camera.width * 3 if camera else 0
+    size_bytes = count * camera.frame_bytes if camera else 0
     if camera and size_bytes > MAX_GOLDEN_BYTES // 2:
         raise InputError(
             f"{count} frames of {camera.width} by {camera.height} pixels take {size_bytes} bytes, the frames of a "

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_edge.export.build.memory import weights_bytes
+from vla_edge.export.resources import RESIZE_FACTOR
 from vla_edge.runtime.bundle.bundle import Bundle
+from vla_edge.runtime.bundle.manifest import Manifest
 from vla_edge.runtime.errors import BundleError
 
 from ..machine import Machine
@@ -49,12 +51,18 @@ def running_memory(folder: Path | None, machine: Machine) -> Running:
     if bundle is None:
         return Running("any policy", None, PROGRAM_BYTES, CUDA_BYTES if with_gpu else 0)
     weights = weights_bytes(bundle.manifest)
+    on_cpu = Running("it on the CPU", weights, PROGRAM_BYTES + weights + _resizing(bundle.manifest), 0)
     if machine.gpu is None:
-        return Running("it on the CPU", weights, PROGRAM_BYTES + weights, 0)
+        return on_cpu
     plans = [plan for name in planners(machine) if (plan := fits(bundle, machine, name))]
     if plans:
         weights = plans[0].record.size_bytes
     elif not planners(machine):
-        return Running("it on the CPU", weights, PROGRAM_BYTES + weights, 0)
+        return on_cpu
     what = "its plan" if plans else "its plan, once it is built,"
     return Running(what, weights, PROGRAM_BYTES, CUDA_BYTES + SCRATCH_BYTES + weights)
+
+
+def _resizing(manifest: Manifest) -> int:
+    """What a CPU takes to resize a camera's frames."""
+    return RESIZE_FACTOR * manifest.batch * manifest.camera.frame_bytes if manifest.camera else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from vla_edge.export.doctor.checks.running import (
 )
 from vla_edge.export.doctor.finding import Finding
 from vla_edge.export.doctor.machine import Gpu, Machine
+from vla_edge.export.resources import RESIZE_FACTOR
 
 MIB = 1 << 20
 HYBRID = 3113 * MIB  # the plan that was measured
@@ -171,6 +173,16 @@ def test_the_sizes_are_the_side_file_s(tmp_path: Path) -> None:
     assert (on_cpu.what, on_cpu.gpu) == ("it on the CPU", 0)
     (bundle.folder / "manifest.json").write_text("{")
     assert running_memory(bundle.folder, machine).weights is None
+
+
+def test_resizing_a_camera_s_frames_on_the_cpu_is_counted(
+    tmp_path: Path, make_bundle: Callable[..., Path]
+) -> None:
+    machine = laptop(tmp_path)
+    plain = running_memory(make_bundle(name="plain"), machine)
+    seeing = running_memory(make_bundle(name="seeing", camera=(480, 640, "rgb")), machine)
+    around = [running.host - (running.weights or 0) for running in (plain, seeing)]
+    assert around == [PROGRAM_BYTES, PROGRAM_BYTES + RESIZE_FACTOR * 480 * 640 * 3]
 
 
 def test_a_full_disk_stops_a_build_where_nothing_else_runs(tmp_path: Path) -> None:

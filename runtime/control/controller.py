@@ -28,7 +28,7 @@ from .clock_watch import ClockWatch
 from .command import Command
 from .followed import Followed
 from .frame_watch import FrameWatch
-from .judging import RefusalError, limited_values, started_s
+from .judging import RefusalError, exceeding, limited_values, started_s
 from .latch import Fault, FaultLatch
 from .options import ControllerOptions, check_options, limits_of
 
@@ -262,7 +262,7 @@ class Controller:
         age_ms = max(self._clock.now() - latest.at_s, self._clock.real_s() - latest.real_s) * 1e3
         if age_ms > self._hold_ms:
             raise RefusalError(
-                f"no new command for {age_ms:.0f} ms, {self._hold_ms:.0f} ms are allowed.", Cause.STALE
+                f"no new command for {exceeding(age_ms)} ms, {self._hold_ms:g} ms are allowed.", Cause.STALE
             )
         # Asked last: a halt of meanwhile counts. So does a whole reset, after which this command is none.
         fault = self._latch.fault
@@ -288,7 +288,7 @@ class Controller:
 
     def _late(self, latency_ms: float) -> Command:
         self._late_in_row += 1
-        reason = f"the command took {latency_ms:.0f} ms, {self._options.deadline_ms:.0f} ms are allowed."
+        reason = f"the command took {exceeding(latency_ms)} ms, {self._options.deadline_ms:g} ms are allowed."
         if self._late_in_row > self._options.late_allowed:
             raise RefusalError(reason, Cause.LATE)
         return Command(self._names, (0.0,) * len(self._names), True, reason, None, latency_ms)

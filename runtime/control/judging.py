@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from vla_edge.runtime.errors import VlaError
@@ -22,6 +23,11 @@ class RefusalError(VlaError):
     def __init__(self, problem: str, cause: Cause = Cause.OTHER) -> None:
         super().__init__(problem)
         self.cause = cause
+
+
+def exceeding(ms: float) -> int:
+    """A time that is longer than what is allowed, rounded so that it reads so."""
+    return math.ceil(ms - 1e-3)
 
 
 def started_s(called_s: float, captured_s: float | None) -> float:

@@ -72,7 +72,7 @@ class Health:
     @property
     def answered_hz(self) -> float:
         """The rate that was kept: ticks answered per second."""
-        return self.ticks / self.running_s if self.running_s > 0 else 0.0
+        return (self.ticks - 1) / self.running_s if self.ticks > 1 and self.running_s > 0 else 0.0
 
 
 class Counts:

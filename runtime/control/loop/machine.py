@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from vla_edge.runtime.control.causes import Cause, cause_of
 from vla_edge.runtime.control.command import Command, stop_for
+from vla_edge.runtime.control.judging import exceeding
 from vla_edge.runtime.foreign import words_of
 
 from .health import Counts, State
@@ -181,14 +182,14 @@ class Machine:
         patience_s = self._limits.deadline_s + (self._limits.hold_s if self._limits.late_allowed else 0.0)
         if worked_s > patience_s:
             self._controller.halt(
-                f"the policy has not answered for {worked_s * 1e3:.0f} ms, {patience_s * 1e3:.0f} ms are allowed.",
+                f"the policy has not answered for {exceeding(worked_s * 1e3)} ms, {patience_s * 1e3:g} ms are allowed.",
                 Cause.HANG,
             )
         unseen_s = now_s - self._seen_s
         limit_ms = self._options.camera_ms if self._seen_first else self._options.first_frame_ms
         if unseen_s * 1e3 > limit_ms * max(1.0, factor) and not self.inbox.camera_ended:
             self._controller.halt(
-                f"the camera has given no new frame for {unseen_s * 1e3:.0f} ms, {limit_ms:.0f} ms are allowed.",
+                f"the camera has given no new frame for {exceeding(unseen_s * 1e3)} ms, {limit_ms:g} ms are allowed.",
                 Cause.CAMERA,
             )
 

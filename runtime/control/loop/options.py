@@ -61,8 +61,8 @@ def check_run(rate_hz: float, options: RunOptions, names: tuple[str, ...], hold_
         raise InputError(f"rate_hz={shown(rate_hz)} is no rate.", f"Give a number up to {MOST_HZ:g}.")
     if 1e3 / rate > hold_ms:
         raise InputError(
-            f"rate_hz={rate:g} leaves {1e3 / rate:.0f} ms between two commands, and a command holds for "
-            f"{hold_ms:.0f} ms.",
+            f"rate_hz={rate:g} leaves {1e3 / rate:g} ms between two commands, and a command holds for "
+            f"{hold_ms:g} ms.",
             "Choose a higher rate, or a longer hold_ms (--hold of vla-drive).",
         )
     for name in ("camera_ms", "first_frame_ms"):

@@ -66,10 +66,21 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_onnxruntime_is_imported_in_one_place_which_keeps_it_from_sending_anything() -> None:
+    assert importers_of("onnxruntime") == ["runtime/engines/onnxruntime.py"]
+
+
+@pytest.mark.parametrize(("package", "room"), [("cyclonedds", "dds"), ("rclpy", "ros"), ("std_msgs", "ros")])
+def test_what_speaks_to_ros_2_is_imported_by_one_transport_alone(package: str, room: str) -> None:
+    importers = importers_of(package)
+    assert importers
+    assert {path.rpartition("/")[0] for path in importers} == {f"runtime/ros2/{room}"}
+
+
+def importers_of(package: str) -> list[str]:
+    """The files of the product that import a package, anywhere in them."""
     root = Path(__file__).parents[2]
     files = [path for folder in ("runtime", "export", "bench") for path in (root / folder).rglob("*.py")]
-    importers = [path.relative_to(root).as_posix() for path in files if "onnxruntime" in imported_by(path)]
-    assert importers == ["runtime/engines/onnxruntime.py"]
+    return [path.relative_to(root).as_posix() for path in files if package in imported_by(path)]
 
 
 def imported_by(path: Path) -> set[str]:

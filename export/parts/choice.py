@@ -26,7 +26,6 @@ from .lanes import lanes, needs
 from .split import in_order
 
 Predict = Callable[[int], int]
-Ways = tuple[tuple[int, ...], ...]  # for 1, 2, .. parts where each part of the best split ends
 
 _MOST_PIECES = 8  # kept apart: each choice of borders between them is tried; a hybrid policy has three
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vla_edge.export.libraries import gpu_memory_explained
 from vla_edge.runtime.bundle.bundle import Bundle, load_golden
-from vla_edge.runtime.bundle.manifest import Manifest
+from vla_edge.runtime.bundle.manifest import PIXELS, Manifest
 from vla_edge.runtime.engines.session import EngineIdentity, HostWork, nothing
 from vla_edge.runtime.errors import EngineError, InputError
 from vla_edge.runtime.files.digest import sha256_of
@@ -104,7 +104,7 @@ class _Pixels:
         for frame, out in zip(inputs[self._frame], self._pixels, strict=True):
             self._prepare(frame, out)
         others = {name: value for name, value in inputs.items() if name != self._frame}
-        return {"pixel_values": self._pixels, **others}
+        return {PIXELS: self._pixels, **others}
 
 
 class ReferenceSession:

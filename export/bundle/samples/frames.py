@@ -18,7 +18,7 @@ from vla_edge.runtime.images.reading import read_image
 from vla_edge.runtime.preprocess import FILTERS, Preprocessor
 
 PATTERN_SEED = 7
-CAMERA = (360, 640)  # height, width of the patterns
+PATTERN_SIZE = (360, 640)  # height, width
 FEWEST = 8  # fewer would not show how an error varies
 
 
@@ -160,7 +160,7 @@ def _photographs() -> Iterator[Frame]:
 def _patterns() -> Iterator[Frame]:
     """Extremes of a camera: noise, a lens cap, glare, a ramp, sharp edges."""
     rng = np.random.default_rng(PATTERN_SEED)
-    height, width = CAMERA
+    height, width = PATTERN_SIZE
     rows, columns = np.mgrid[0:height, 0:width]
     yield Frame("noise", rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
     yield Frame("dark", rng.integers(0, 12, (height, width, 3), dtype=np.uint8))

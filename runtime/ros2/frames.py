@@ -116,10 +116,12 @@ class TopicCamera:
     def _captured_s(self, image: _Image) -> float:
         if not self._use_stamp:
             return image.received_s
+        if image.stamp_ns == 0:
+            raise ClockError(f"an image on {self._topic} has no stamp, and use_stamp asks for one.")
         age_s = (image.wall_ns - image.stamp_ns) / _NS
         if not -_SLACK_S <= age_s <= _OTHER_CLOCK_S:
             raise ClockError(
-                f"an image on {self._topic} was taken {age_s:.3f} s before it came, by its stamp and this "
-                "machine's clock of day: the clocks differ (see use_stamp in docs/ros2.md)."
+                f"an image on {self._topic} was taken {abs(age_s):.3f} s {'before' if age_s > 0 else 'after'} it came, "
+                "by its stamp and this machine's clock of day: the clocks differ (see use_stamp in docs/ros2.md)."
             )
         return image.received_s - max(age_s, 0.0)

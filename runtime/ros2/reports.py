@@ -51,7 +51,9 @@ def diagnosis_of(health: Health, state: str, name: str) -> Diagnosis:
     """What `rqt_robot_monitor` and its like show: moving is well, a fault is an error, everything else a warning."""
     level = {State.MOVING.value: OK, State.FAULT.value: ERROR}.get(state, WARN)
     message = state if not health.reason else f"{state}: {health.reason}"
-    values = {key: "" if value is None else str(value) for key, value in _figures(health).items()}
+    figures = _figures(health)
+    figures["stops"] = ", ".join(f"{cause} {times}" for cause, times in figures["stops"].items())
+    values = {key: "" if value is None else str(value) for key, value in figures.items()}
     values |= {"engine": health.engine, "bundle": health.bundle}
     return Diagnosis(level, name, message, values)
 

@@ -203,6 +203,7 @@ def test_an_end_at_the_first_fault_ends_it() -> None:
 
     _, health = run(recorder, script, NodeParameters(autostart=True, end_on_fault=True, deadline_ms=1000.0))
     assert "neither JPEG nor PNG" in health.reason
+    assert recorder.all("diagnosis")[-1].values["stops"] == "frame 1"
 
 
 @pytest.mark.parametrize(

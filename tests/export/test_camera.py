@@ -194,7 +194,7 @@ def test_a_batch_that_no_call_may_take_is_refused_before_it_runs(
     def run(*_: object) -> None:
         raise AssertionError("ran")
 
-    monkeypatch.setattr("vla_edge.export.bundle.golden.run_reference", run)
+    monkeypatch.setattr("vla_edge.export.bundle.samples.golden.run_reference", run)
     camera = Camera(height=4096, width=4096, channels="rgb")
     with pytest.raises(InputError) as raised:
         export_bundle(ExportOptions(checkpoint_of(), tmp_path, camera=camera, batch=11))

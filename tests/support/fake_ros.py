@@ -231,12 +231,14 @@ def modules(ros: Ros) -> dict[str, ModuleType]:
         def __init__(self, node_name: str) -> None:
             assert ros.is_up
             self.declared: dict[str, Any] = {}
+            self._parameter_overrides = ros.overrides
             ros.node = self
 
         @as_in(f"{_NODE}.declare_parameters")
         def declare_parameters(self, namespace: str, parameters: list[tuple[str, Any]]) -> None:
             self.declared = dict(parameters)
-            for name, value in ros.overrides.items():
+            for name in self.declared.keys() & ros.overrides.keys():
+                value = ros.overrides[name]
                 assert type(value) is type(self.declared[name]), "InvalidParameterTypeException"
                 self.declared[name] = value
 

@@ -24,12 +24,14 @@ from vla_edge.runtime.engine_options import EngineArguments
 from vla_edge.runtime.errors import InputError, VlaError
 from vla_edge.runtime.foreign import words_of
 from vla_edge.runtime.policy import Policy
+from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.ros2.node import Node
 from vla_edge.runtime.ros2.parameters import NodeParameters, parameters_from
 from vla_edge.runtime.ros2.topics import NODE, Topics, check_distinct
 
 from .transport import RosTransport
 
+_KNOWN = {field.name for field in fields(NodeParameters)} | {"use_sim_time", "start_type_description_service"}
 _STOP_S = 2.0  # for the loop's last command, when it is told to end
 
 
@@ -158,6 +160,10 @@ class RosNode(LifecycleNode):
     def __init__(self, given: EngineArguments) -> None:
         super().__init__(NODE)
         self.declare_parameters("", [(field.name, field.default) for field in fields(NodeParameters)])
+        # rclpy passes over what nobody declares, and has no public way to it; those of every node are among them
+        for name in sorted(getattr(self, "_parameter_overrides", {})):
+            if name not in _KNOWN and not name.startswith("qos_overrides."):
+                self.get_logger().error(f"there is no parameter {one_line(name)}: it does nothing.")
         self.vla_edge = Driving(self, given)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

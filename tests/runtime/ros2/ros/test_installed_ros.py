@@ -202,6 +202,14 @@ def test_the_lifecycle_of_ros_2_begins_and_ends_it(pristine_bundle: Path, parame
         ros.wait_for(lambda: not ros.moves, "the last command moves")
 
 
+def test_a_parameter_that_is_not_known_is_told() -> None:
+    command = [str(ROS_PYTHON), "-m", "vla_edge.runtime.ros2.ros.start", "--ros-args", "-p", "deadline:=5.0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "there is no parameter deadline: it does nothing." in process.stderr.readline()
+        process.kill()
+
+
 def test_a_parameter_of_another_type_is_told(pristine_bundle: Path) -> None:
     command = [str(ROS_PYTHON), "-m", "vla_edge.runtime.ros2.ros.start", "--ros-args", "-p", "rate_hz:=ten"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)

@@ -118,6 +118,12 @@ def test_a_node_that_would_obey_itself_is_not_configured(ros: fake_ros.Ros) -> N
     assert ros.velocities() == []
 
 
+def test_a_parameter_that_is_not_known_is_told(ros: fake_ros.Ros) -> None:
+    ros.overrides |= {"deadline": 5.0, "use_sim_time": False, "qos_overrides./cmd_vel.publisher.depth": 1}
+    drive(ros, lambda: None)
+    assert ros.errors == ["there is no parameter deadline: it does nothing."]
+
+
 def test_words_and_tasks_are_heard(ros: fake_ros.Ros) -> None:
     ros.overrides["autostart"] = False
     text = fake_ros.MESSAGES["std_msgs/msg/String"]

@@ -174,7 +174,7 @@ def _prepare(
     if prompts and frames.instructions:
         followed["instructions"] = places(prompts, frames.instructions)
         if left := unfollowed(prompts, frames.instructions):
-            reporter.note(f"compared in no recorded frame: {listed(list(map(repr, left)))}")
+            reporter.note(f"not compared, since no recorded frame has it: {listed(list(map(repr, left)))}")
     with asking(family):
         others = family.golden_inputs(arch, settings.values, prompts, len(frames.names), **followed)
     return _Job(options, checkpoint, settings, prompts, frames, make_inputs(frames, others), surroundings)

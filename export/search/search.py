@@ -249,7 +249,7 @@ def _run_backbones(
     def forecast(told: Forecast) -> None:
         reporter.note(
             f"backbones: {told.of_one_s:.1f} s for an episode on {features.device}, {len(features.runs)} runs each; "
-            f"about {_duration(told.left_s)} for {told.left} more; ended early, what was done is kept"
+            f"about {_duration(told.left_s)} for {told.left} more; if it is ended early, what was done is kept"
         )
         if forecast_only:
             raise _ForecastGiven

@@ -85,7 +85,19 @@ def no_bundle(root: Path) -> BundleError:
         hint = f"{parent / unfinished} is left of an interrupted export: delete it and export again."
     if root.is_dir():
         return BundleError(f"{root} is not a bundle: it has no {MANIFEST_NAME}.", _lies_there(root) or hint)
+    if root.is_file():
+        return BundleError(f"{root} is not a folder.", _made_of(root) or hint)
     return BundleError(f"{root} is not a folder." if root.exists() else f"{root} does not exist.", hint)
+
+
+def _made_of(file: Path) -> str:
+    """What makes a bundle of a checkpoint or of a packed bundle; empty for any other file."""
+    name = shlex.quote(str(file))
+    if file.suffix.lower() in CHECKPOINT_SUFFIXES:
+        return f"It looks like a checkpoint; a bundle of it: vla-export --ckpt {name}"
+    if file.suffix.lower() == ".vla":
+        return f"It looks like a packed bundle; on the robot: vla-bundle deploy {name} FOLDER"
+    return ""
 
 
 def _lies_there(folder: Path) -> str:

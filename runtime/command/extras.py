@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import sys
 
 from vla_edge.runtime.errors import MissingPackageError
@@ -65,7 +66,10 @@ def missing_packages(modules: list[str], extra: str | None = None) -> MissingPac
     extras = dict.fromkeys([extra] if extra else [])
     extras |= {EXTRA_OF[name]: None for name in modules if EXTRA_OF[name] not in _HOLDS.get(extra or "", ())}
     names = f"{', '.join(modules[:-1])} and {modules[-1]} are" if modules[1:] else f"{modules[0]} is"
-    return MissingPackageError(f"{names} not installed here.", f"pip install 'vla-edge[{','.join(extras)}]'")
+    hint = f"pip install 'vla-edge[{','.join(extras)}]'"
+    if "cyclonedds" in modules and platform.machine() in ("aarch64", "arm64"):
+        hint = f"It has no wheel for this machine: vla-node --transport rclpy, or build it (docs/ros2.md), then {hint}"
+    return MissingPackageError(f"{names} not installed here.", hint)
 
 
 def is_installed(module: str) -> bool:

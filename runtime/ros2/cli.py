@@ -119,6 +119,8 @@ def _driven(bundle: Path, engine: EngineArguments, parameters: NodeParameters, t
     ):
         node = Node(policy, transport, parameters, topics)
         click.echo(f"drives {topics.velocity} on what comes on {topics.image}", err=True)
+        if not parameters.autostart:
+            click.echo(f'waits for "start" on {topics.control}', err=True)
         return node.run()
 
 

@@ -65,7 +65,7 @@ def test_each_sample_is_a_recorded_frame_with_the_instruction_of_its_episode(
             episode, _, frame = name.partition(" frame ")
             action = policy.act(next(episodes[episode].frames(int(frame))), episodes[episode].instruction)
             np.testing.assert_allclose(np.ravel(action.raw), actions[0], atol=1e-3)
-    assert f"compared in no recorded frame: {OTHER!r}" in reporter.notes
+    assert f"not compared, since no recorded frame has it: {OTHER!r}" in reporter.notes
 
 
 def test_new_instructions_are_declared_where_the_vocabulary_is_kept(

@@ -110,6 +110,19 @@ def test_a_folder_without_manifest_names_what_lies_there(
     assert words.format(tmp_path) in refusal(tmp_path).hint
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a b.pth", "vla-export --ckpt '{0}/a b.pth'"),
+        ("policy.vla", "vla-bundle deploy {0}/policy.vla FOLDER"),
+        ("readme.txt", "Give a folder that vla-export wrote."),
+    ],
+)
+def test_a_file_in_place_of_a_bundle_is_told_by_its_kind(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).touch()
+    assert words.format(tmp_path) in refusal(tmp_path / name).hint
+
+
 def test_an_interrupted_export_is_mentioned(tmp_path: Path) -> None:
     (tmp_path / ".hybrid.4711.partial").mkdir()
     error = refusal(tmp_path / "hybrid")

@@ -47,7 +47,8 @@ def refuse_existing(target: Path, force: bool) -> None:
         return
     if not force:
         raise InputError(
-            f"{target} exists already.", "Choose another --name, or another place with -o; or replace it with --force."
+            f"{target} exists already.",
+            "Choose another --name, or another place with -o; or replace it with --force.",
         )
     if not (target / MANIFEST_NAME).is_file():
         raise InputError(

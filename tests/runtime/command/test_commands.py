@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command_process import COMMANDS, module_of, run
 
-from vla_edge.runtime.command.extras import EXTRA_OF
+from vla_edge.runtime.command.extras import EXTRA_OF, missing_packages
 from vla_edge.runtime.version import VERSION
 
 BASE = {"click", "msgspec", "numpy", "PIL", "rich"}
@@ -235,3 +235,9 @@ def test_every_command_begins_at_its_own_entry_point() -> None:
     found = dict(re.findall(r'^(vla-\w+) = "(.*)"$', text, re.MULTILINE))
     assert found == {name: f"vla_edge.runtime.command.start:{name.replace('-', '_')}" for name in COMMANDS}
     assert all(callable(getattr(start, name.replace("-", "_"))) for name in COMMANDS)
+
+
+def test_a_machine_without_a_wheel_of_cyclonedds_hears_of_other_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert "vla-node --transport rclpy" in missing_packages(["cyclonedds"], "ros2").hint
+    assert missing_packages(["h5py"]).hint == "pip install 'vla-edge[episodes]'"

@@ -258,26 +258,26 @@ def _outputs(
     from .keyboard import reset_on_enter
     from .metrics import served
     from .output_file import writers
+    from .painting import Painter
     from .robots import open_robot
     from .screen import Screen
     from .watching import Watched
 
     action = policy.manifest.action
-    screen = Screen(action.names, action.units, controller.health, reset_on_enter(controller))
+    painter = Painter(Screen(action.names, action.units, controller.health, reset_on_enter(controller)))
     with (
         contextlib.closing(open_robot(robot, action.names, action.units, hold_ms)) as wheels,
         served(metrics_port, controller.health),
         result_file(output, writers(action)) as write,
     ):
-        seen = (show.sent,) if show else ()
-        with Watched(wheels, write, screen, *seen) as watched:
+        with painter, Watched(wheels, write, (painter, show.sent) if show else (painter,)) as watched:
             yield watched
         if watched.error is not None:
             raise watched.error
         if watched.dropped:
             click.echo(f"{watched.dropped} commands were not written: the disk was too slow.", err=True)
-    if watched.unseen is not None:
-        raise watched.unseen
+    if painter.error is not None:
+        raise painter.error
 
 
 def _code(health: Health) -> int:

@@ -1,19 +1,19 @@
-"""What was sent, for a file and a screen: written by a thread of its own, so that no disk holds the robot up."""
+"""What was sent, for a file and others: written by a thread of its own, so that no disk holds the robot up."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from vla_edge.runtime.control.command import Command
 from vla_edge.runtime.control.loop.protocols import Robot
 
 _MOST_WAITING = 10_000  # commands: minutes of a disk that hangs
-_REDRAW_S = 0.1
+_LOOK_S = 0.1
 
 
 class Sent(NamedTuple):
@@ -37,43 +37,31 @@ class Sent(NamedTuple):
         return fields
 
 
-class Redrawn(Protocol):
-    """What shows the latest command."""
-
-    def __call__(self, sent: Sent, /) -> object: ...
-
-    def end(self) -> object: ...
-
-
 class Watched:
     """A robot whose commands are kept. Entered, it writes them; left, it has written all.
 
     Args:
         robot: gets each command first.
         write: called with each `Sent`, by the other thread.
-        screen: called ten times a second with the latest one, by the other thread, and ended by it.
-        show: called with each as well, also where none can be written; must not wait.
+        told: called with each as well, also where none can be written; must not wait.
 
     Attributes:
         dropped: commands that were not written, since the file was too slow.
         error: that ended the writing.
-        unseen: that ended the showing on the screen, as of a terminal that is gone; the writing goes on.
     """
 
     def __init__(
         self,
         robot: Robot,
         write: Callable[[Sent], object],
-        screen: Redrawn,
-        show: Callable[[Sent], object] = lambda sent: None,
+        told: Sequence[Callable[[Sent], object]] = (),
     ) -> None:
-        self._robot, self._write, self._screen, self._show = robot, write, screen, show
+        self._robot, self._write, self._told = robot, write, told
         self._waiting: deque[Sent] = deque()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="watching", daemon=True)
         self.dropped = 0
         self.error: Exception | None = None
-        self.unseen: Exception | None = None
 
     def send(self, command: Command) -> None:
         """To the robot; what it raises is the loop's."""
@@ -94,31 +82,18 @@ class Watched:
         self._thread.join()
 
     def _work(self) -> None:
-        latest: Sent | None = None
-        while True:
-            over = self._over.wait(_REDRAW_S)  # before the last look: what was sent until then is there
-            latest = self._write_all() or latest
-            self._redraw(latest, over)
-            if over:
-                return
+        over = False
+        while not over:
+            over = self._over.wait(_LOOK_S)  # before the last look: what was sent until then is there
+            self._write_all()
 
-    def _redraw(self, latest: Sent | None, over: bool) -> None:
-        try:
-            if latest is not None and self.unseen is None:
-                self._screen(latest)
-            if over:
-                self._screen.end()
-        except Exception as error:  # nobody may see it any more, but the file is whole
-            self.unseen = self.unseen or error
-
-    def _write_all(self) -> Sent | None:
-        latest = None
+    def _write_all(self) -> None:
         while self._waiting:
-            latest = self._waiting.popleft()
-            self._show(latest)
+            sent = self._waiting.popleft()
+            for tell in self._told:
+                tell(sent)
             if self.error is None:
-                self._write_one(latest)
-        return latest
+                self._write_one(sent)
 
     def _write_one(self, sent: Sent) -> None:
         try:

@@ -119,6 +119,25 @@ def test_a_screen_that_cannot_be_written_to_leaves_the_file_whole(
     assert sent_in(log)[-1]["reason"] == "the camera has ended."
 
 
+def test_a_reader_that_takes_nothing_keeps_neither_the_file_nor_the_end_waiting(
+    pristine_bundle: Path, frames: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    command = [sys.executable, "-c", "from vla_edge.runtime.command.start import vla_drive; vla_drive()"]
+    options = ["--camera", str(frames), "--rate", "20", "-o", str(log), *SLOW]
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(theirs, b" " * 4096)
+    os.set_blocking(theirs, True)
+    with subprocess.Popen([*command, str(pristine_bundle), *options], stdout=theirs) as process:
+        os.close(theirs)
+        assert process.wait(60) == 0
+    os.close(ours)
+    assert sent_in(log)[-1]["reason"] == "the camera has ended."
+
+
 def test_a_terminal_that_rewrites_no_lines_gets_new_ones_and_is_told_what_enter_does(
     pristine_bundle: Path, frames: Path
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from loop_parts import NAMES, Robot
 
@@ -12,48 +11,14 @@ from vla_edge.runtime.drive import watching
 from vla_edge.runtime.drive.watching import Sent, Watched
 
 
-class Seen(list[Sent]):
-    """A screen that remembers."""
-
-    ended = 0
-
-    def __call__(self, sent: Sent) -> None:
-        self.append(sent)
-
-    def end(self) -> None:
-        self.ended += 1
-
-
-class Gone(Seen):
-    """A terminal that was closed."""
-
-    def __call__(self, sent: Sent) -> None:
-        super().__call__(sent)
-        raise OSError(5, "Input/output error")
-
-
 def test_all_that_was_sent_is_written_when_it_is_left() -> None:
-    robot, written, drawn = Robot(), list[Sent](), Seen()
-    with Watched(robot, written.append, drawn) as watched:
+    robot, written, told = Robot(), list[Sent](), list[Sent]()
+    with Watched(robot, written.append, [told.append]) as watched:
         for at in range(100):
             watched.send(stop_for(NAMES, f"{at}."))
     assert [sent.command.reason for sent in written] == [f"{at}." for at in range(100)]
-    assert drawn[-1] is written[-1]
-    assert drawn.ended == 1
+    assert told == written
     assert len(robot.sent) == 100
-
-
-def test_a_screen_that_fails_is_asked_no_more_and_the_file_is_whole() -> None:
-    screen, written = Gone(), list[Sent]()
-    with Watched(Robot(), written.append, screen) as watched:
-        watched.send(stop_for(NAMES, "a reason."))
-        while watched.unseen is None:
-            time.sleep(0.01)
-        for _ in range(100):
-            watched.send(stop_for(NAMES, "another."))
-    assert len(written) == 101
-    assert (len(screen), screen.ended) == (1, 1)
-    assert watched.error is None
 
 
 def test_a_full_disk_is_kept_for_the_end_and_commands_go_on() -> None:
@@ -61,7 +26,7 @@ def test_a_full_disk_is_kept_for_the_end_and_commands_go_on() -> None:
         raise OSError(28, "No space left on device")
 
     robot = Robot()
-    with Watched(robot, write, Seen()) as watched:
+    with Watched(robot, write) as watched:
         for _ in range(10):
             watched.send(stop_for(NAMES, "a reason."))
     assert isinstance(watched.error, OSError)
@@ -70,7 +35,7 @@ def test_a_full_disk_is_kept_for_the_end_and_commands_go_on() -> None:
 
 def test_a_disk_that_hangs_takes_bounded_memory() -> None:
     let_go, robot = threading.Event(), Robot()
-    with Watched(robot, lambda sent: let_go.wait(20), Seen()) as watched:
+    with Watched(robot, lambda sent: let_go.wait(20)) as watched:
         for _ in range(watching._MOST_WAITING + 100):
             watched.send(stop_for(NAMES, "a reason."))
         assert watched.dropped >= 99

@@ -68,6 +68,7 @@ class UdpRobot:
             self._socket = socket.socket(family, kind, protocol)
             self._socket.setblocking(False)
             self._socket.connect(address)
+            self._place = f"udp://{host}:{port}"
         except (OSError, UnicodeError) as error:
             raise InputError(
                 f"udp://{host}:{port} cannot be sent to: {error}.", "Check the address."
@@ -79,10 +80,10 @@ class UdpRobot:
         data = datagram(command, self._run, self._number, self._hold_ms, time.monotonic())
         try:
             self._socket.send(data)
-        except ConnectionRefusedError:
+        except ConnectionRefusedError as error:
             # told of the datagram before: this one was not sent
             if not command.stopped:
-                raise
+                raise ConnectionRefusedError(f"nobody listens at {self._place}") from error
             self._socket.send(data)
 
     def close(self) -> None:

@@ -103,6 +103,10 @@ def command(
       vla-run engines/pure-fp16 drive.mp4 --instruction "컵까지 가세요"
       vla-run from-a-stranger/ photo.jpg --time-limit 60
     """
+    if bundle.is_file():  # before the images, of which it would be said that they are none
+        from vla_edge.runtime.bundle.finding import no_bundle
+
+        raise no_bundle(bundle)
     paths = list_images(images, recordings.choice)
     if output:
         check_output(output, SUFFIXES)

@@ -70,7 +70,7 @@ def test_nobody_listening_is_told_by_the_next_moving_command_and_stops_are_sent_
     robot = UdpRobot("127.0.0.1", free_port(), NAMES, 200.0)
     for _ in range(3):
         robot.send(stop_for(NAMES, "no command yet."))
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(ConnectionRefusedError, match="nobody listens at udp://"):
         robot.send(MOVING)
     robot.send(stop_for(NAMES, "the robot's driver failed."))
     robot.close()

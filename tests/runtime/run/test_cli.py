@@ -195,6 +195,14 @@ def test_a_folder_that_is_no_bundle_ends_with_2(
     assert "is not a bundle: it has no manifest.json" in capsys.readouterr().err
 
 
+def test_an_image_in_the_bundle_s_place_is_named_before_the_bundle_is_looked_for_images(
+    run: Run, make_bundle: Make, frames: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next(iter(frames.iterdir()))
+    assert run(image, make_bundle()) == 2
+    assert f"{image.name} is not a folder" in capsys.readouterr().err
+
+
 def test_a_policy_that_gives_nan_ends_with_1(
     run: Run, make_bundle: Make, tmp_path: Path, dark_frame: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,7 +102,8 @@ class Policy(OpenedPolicy):
     def warmup(self, runs: int = 3) -> None:
         """Act on an even grey frame, result unused, so that the first `act` is as fast as later ones.
 
-        What an episode carries (state, held action) stays as it is.
+        What an episode carries (state, held action) stays as it is; what was written into `frame` or `pixel_values`
+        does not.
 
         Args:
             runs: how many times.

@@ -83,9 +83,8 @@ _RTX_HOST, _RTX_GPU = Line(128, 0, 3.0), Line(0, 0, 0.0)
 
 # Of what a line has above the builder's own the least that a build took was 0.68 (table above); with a margin.
 _LEAST_ABOVE = 0.6
-_MOST_SCALED = (
-    2  # an excess grows with the weights at most so far: a small part's tells little of a large one
-)
+# An excess grows with the weights at most so far: a small part's tells little of a large one.
+_MOST_SCALED = 2
 _MOST_LESS, _MOST_MORE = 0.5, 2  # of the line: side files are others', and one alone must not steer a build
 
 

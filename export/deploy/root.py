@@ -143,9 +143,8 @@ def deployed_in(root: Path) -> list[Path]:
         match = _DEPLOYED.fullmatch(path.name)
         if not match or path.name.startswith(".") or path.is_symlink():
             continue
-        with suppress(
-            BundleError, OSError
-        ):  # damaged, gone, or not ours: not to be counted, nor to be removed
+        # damaged, gone, or not ours: not to be counted, nor to be removed
+        with suppress(BundleError, OSError):
             sha256 = Bundle.unchecked(path).manifest_sha256
             if sha256.startswith(match["digits"]):
                 record = read_record(path, sha256)

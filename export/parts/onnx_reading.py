@@ -28,12 +28,8 @@ from vla_edge.runtime.bundle.onnx_wire import (
 )
 from vla_edge.runtime.printable import one_line
 
-DATA_TYPES = {
-    1: "float32",
-    10: "float16",
-    6: "int32",
-    2: "uint8",
-}  # TensorProto.DataType of what crosses a border
+# TensorProto.DataType of what crosses a border
+DATA_TYPES = {1: "float32", 10: "float16", 6: "int32", 2: "uint8"}
 _SUBGRAPHS = (6, 11)  # fields of an AttributeProto: a graph, and graphs
 _LEFT_OUT = {15: "sparse initialisers", 14: "quantisation annotations"}  # fields of a GraphProto
 _MOST_SHOWN = 100

@@ -24,9 +24,8 @@ GOLDEN_NAME = "golden.npz"
 TOKENIZER_NAME = "tokenizer.json"
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_INSTRUCTIONS = 1000  # as many as an export declares
-MAX_LISTED = (
-    256  # of what is told one by one, far beyond any export's: who shows or compares them takes their time
-)
+# Of what is told one by one, far beyond any export's: who shows or compares them takes their time.
+MAX_LISTED = 256
 
 # Patterns end in `$(?!\n)`: to Python "$" alone also stands before a line feed at the end.
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$(?!\\n)")]

@@ -62,9 +62,8 @@ class _Outliving(io.FileIO):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            if not isinstance(
-                error, BrokenPipeError
-            ):  # a full disk is told, and not again when the process ends
+            # a full disk is told, and not again when the process ends
+            if not isinstance(error, BrokenPipeError):
                 raise
             return super().write(data)
 

@@ -19,9 +19,8 @@ import h5py
 
 from vla_edge.runtime.errors import EpisodeError
 
-MAX_CHUNK_BYTES = (
-    64 << 20
-)  # unpacked; also the file's cache, so that no chunk is unpacked for each of its frames
+# Unpacked; also the file's cache, so that no chunk is unpacked for each of its frames.
+MAX_CHUNK_BYTES = 64 << 20
 MAX_CHUNKS_A_ROW = 4096
 
 # How many times a filter's input may become at most, by zlib's and LZF's formats.

@@ -23,9 +23,8 @@ from typing import BinaryIO
 from vla_edge.runtime.process.interrupts import uninterrupted
 
 PARTIAL_SUFFIX = ".partial"  # of what is still being written
-RESUMED_SUFFIX = (
-    ".resumable"  # the same, where the next process may go on from it: it goes only when asked for
-)
+# The same, where the next process may go on from it: it goes only when asked for.
+RESUMED_SUFFIX = ".resumable"
 OLD_SUFFIX = ".old"  # of what is about to be replaced, see exchange.py
 _NAME = re.compile(r"\.(?P<target>.+)\.vla-[0-9a-f]{16}(?P<suffix>\.[a-z]+)", re.DOTALL)
 

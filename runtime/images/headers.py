@@ -31,9 +31,8 @@ _SAVE_AGAIN = "Decode it with another program and save it as PNG."
 _JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 _FILL = b"\xff" * (MAX_FILL_BYTES + 1)
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
-_WITHOUT_LENGTH = frozenset(
-    {0xC8, _SOI, _EOI, *range(0xF0, 0xFE)}
-)  # to Pillow, which looks for the first scan
+# to Pillow, which looks for the first scan
+_WITHOUT_LENGTH = frozenset({0xC8, _SOI, _EOI, *range(0xF0, 0xFE)})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 

@@ -18,10 +18,8 @@ from .recording import Recording
 
 _FLUSH_EVERY_S = 1.0  # what a power cut costs at most
 _CONNECT_S = 3.0
-_BEGIN_S, _STUCK_S = (
-    60,
-    20,
-)  # longest for a beginning, and for an update: whoever would kill it may have ended
+# Longest for a beginning, and for an update: whoever would kill it may have ended.
+_BEGIN_S, _STUCK_S = 60, 20
 _NICE = 10  # the policy comes first
 
 

@@ -120,9 +120,8 @@ class Show:
             self._thread.join()
         except BaseException:  # a signal, at which nobody waits any longer
             process = self._process
-            if (
-                process is not None and self._place.kind != "file"
-            ):  # a file's ends by itself, when it is written
+            # a file's ends by itself, when it is written
+            if process is not None and self._place.kind != "file":
                 process.abandon()
             raise
 

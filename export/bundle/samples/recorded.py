@@ -143,8 +143,7 @@ def _read(episodes: list[Episode], places: Sequence[Place], use: Use, opened: Ep
 
 def _clip(episode: Episode, start: int, count: int, use: Use) -> _Clip:
     taken = Taken(count, use.preprocessing, use.camera)
-    for _, image in zip(
-        range(count), episode.frames(start), strict=False
-    ):  # which has all that it said, or raises
+    # an episode has all the frames that it said, or raises
+    for _, image in zip(range(count), episode.frames(start), strict=False):
         taken.add(Frame(episode.name, image))
     return _Clip(taken.pixels, None if taken.frames is None else taken.frames[-1].copy(), taken.resized)

@@ -15,6 +15,7 @@ CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 # The links of a robot's folder of bundles: to the one that runs, and to the one before.
 CURRENT, PREVIOUS = "current", "previous"
 _NAMED = 3  # of what lies in a folder
+_COMPARED = 1000  # names beside a wrong one
 
 
 def find_bundles(folder: str | os.PathLike[str]) -> list[Path]:
@@ -87,7 +88,20 @@ def no_bundle(root: Path) -> BundleError:
         return BundleError(f"{root} is not a bundle: it has no {MANIFEST_NAME}.", _lies_there(root) or hint)
     if root.is_file():
         return BundleError(f"{root} is not a folder.", _made_of(root) or hint)
-    return BundleError(f"{root} is not a folder." if root.exists() else f"{root} does not exist.", hint)
+    if root.exists():
+        return BundleError(f"{root} is not a folder.", hint)
+    return BundleError(f"{root} does not exist.", hint if partial else _meant(root, siblings) or hint)
+
+
+def _meant(root: Path, siblings: list[str]) -> str:
+    """The bundles beside it whose names are near, such as those that only add `-fp16`; empty where there are none."""
+    from difflib import get_close_matches  # for a wrong name alone
+
+    whole = [name for name in siblings[:_COMPARED] if not _is_unfinished(Path(name))]
+    near = [name for name in whole if name.startswith(root.name)][:_NAMED]
+    near += get_close_matches(root.name, whole, _NAMED)
+    found = [root.parent / name for name in dict.fromkeys(near) if _may_be_bundle(root.parent / name)]
+    return f"Did you mean {' or '.join(map(str, found[:_NAMED]))}?" if found else ""
 
 
 def _made_of(file: Path) -> str:

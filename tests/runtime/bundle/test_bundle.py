@@ -123,6 +123,14 @@ def test_a_file_in_place_of_a_bundle_is_told_by_its_kind(tmp_path: Path, name: s
     assert words.format(tmp_path) in refusal(tmp_path / name).hint
 
 
+@pytest.mark.parametrize("said", ["policy-cam", "polciy-cam-fp16"])
+def test_a_bundle_s_name_that_is_not_there_is_answered_with_the_nearest(tmp_path: Path, said: str) -> None:
+    for name in ("policy-cam-fp16/manifest.json", "other/manifest.json", "policy-cam-notes/readme.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert refusal(tmp_path / said).hint == f"Did you mean {tmp_path / 'policy-cam-fp16'}?"
+
+
 def test_an_interrupted_export_is_mentioned(tmp_path: Path) -> None:
     (tmp_path / ".hybrid.4711.partial").mkdir()
     error = refusal(tmp_path / "hybrid")

@@ -220,7 +220,8 @@ class Controller:
         The first and the last thing that the robot is sent is a stop. Commands are sent from this thread, which
         waits for neither camera nor policy: a stop is sent though the engine never returns. Frames are read by
         another thread, the newest one wins; the policy acts in a third one, at most once a tick. Signals, an
-        exception and the parent's death end the loop, stopped: `stop_on_exit` is part of it.
+        exception and the parent's death end the loop, stopped: `stop_on_exit` is part of it. What is latched, also
+        by the end of an earlier run, stays so: `reset` before another one.
 
         Args:
             camera: gives frames and their times.

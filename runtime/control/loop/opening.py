@@ -6,6 +6,7 @@ from typing import Any
 
 from vla_edge.runtime.control.clock_watch import ClockWatch
 from vla_edge.runtime.control.options import ControllerOptions, check_options, limits_of
+from vla_edge.runtime.errors import InputError
 from vla_edge.runtime.printable import one_line
 
 from .machine import Limits
@@ -38,6 +39,7 @@ def open_loop(
     action = policy.manifest.action
     hold_ms = check_options(controlled)
     rate = check_run(rate_hz, options, tuple(action.names), clock.real_ms(hold_ms))
+    _check_chunk(rate, options.chunk_step_ms, policy.manifest)
     limits = Limits(
         names=tuple(action.names),
         largest=limits_of(controlled, policy.manifest),
@@ -59,3 +61,21 @@ def open_loop(
         one_line(str(bundle)),
         None if getattr(policy.manifest, "camera", None) is None else getattr(policy, "frame", None),
     )
+
+
+def _check_chunk(rate_hz: float, step_ms: float | None, manifest: Any) -> None:
+    """Refuse steps that are over before a newer action can be there.
+
+    Raises:
+        InputError: says how long they last.
+    """
+    actions = getattr(manifest, "actions", None)
+    if step_ms is None or actions is None:
+        return
+    steps = actions.shape[1]
+    if steps * step_ms < 1e3 / rate_hz:
+        raise InputError(
+            f"the policy predicts {steps} step{'s' if steps > 1 else ''}, which chunk_step_ms={step_ms:g} ends after "
+            f"{steps * step_ms:g} ms, and rate_hz={rate_hz:g} leaves {1e3 / rate_hz:g} ms between two commands.",
+            "Leave chunk_step_ms (--chunk-step) out, or give the time between two steps that it was trained with.",
+        )

@@ -88,7 +88,8 @@ class Shaper:
             return command.values
         if at >= len(chunk):
             raise ChunkError(
-                f"the {len(chunk)} steps of the latest action are over, and no newer one came.", Cause.STALE
+                f"the latest action is over after its last step, of {len(chunk)}, and no newer one came.",
+                Cause.STALE,
             )
         values = [finite_number(value) for value in chunk[at]]
         known = [value for value in values if value is not None]

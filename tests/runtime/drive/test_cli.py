@@ -175,6 +175,10 @@ def test_one_that_is_to_end_it_ends_it(run: Run, pristine_bundle: Path, frames: 
         (("--camera", "FRAMES", "--instruction", "go home"), "does not hold the instruction 'go home'"),
         (("--camera", "http://cam/1"), "http://cam/1 is no stream that is read"),
         (("--camera", "FRAMES", "--rate", "1"), "leaves 1000 ms between two commands"),
+        (
+            ("--camera", "FRAMES", "--chunk-step", "50"),
+            "the policy predicts 1 step, which chunk_step_ms=50 ends after 50 ms, and rate_hz=10 leaves 100 ms",
+        ),
         (("--camera", "FRAMES", "-o", "log.txt"), "give one that ends in .csv or .jsonl or .ndjson"),
         (("--camera", "FRAMES", "--show", "drive.mp4"), "drive.mp4 is no place to show a drive"),
         (("--camera", "FRAMES", "--rate", "nan"), "no finite number"),

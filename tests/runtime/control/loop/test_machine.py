@@ -429,7 +429,9 @@ def test_a_chunk_is_played_by_time_and_dropped_when_a_newer_one_comes() -> None:
     bench.pass_s(0.11)
     bench.turn()
     assert (bench.state, bench.controller.cause) == ("fault", Cause.STALE)
-    assert "the 2 steps of the latest action are over" in bench.machine.reason
+    assert (
+        "the latest action is over after its last step, of 2, and no newer one came" in bench.machine.reason
+    )
 
 
 def test_a_chunk_that_holds_nan_is_a_fault_when_its_turn_comes() -> None:

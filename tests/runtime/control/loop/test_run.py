@@ -68,6 +68,18 @@ def test_it_drives_from_the_first_stop_to_the_last(pristine_bundle: Any) -> None
     assert controller.health() is not None
 
 
+def test_another_run_stands_until_the_end_of_the_one_before_is_reset() -> None:
+    controller, robot = controller_of(), Robot()
+    controller.run(Camera(), robot, RATE_HZ)
+    moved = robot.moving
+    assert moved > 0
+    assert controller.run(Camera(10), robot, RATE_HZ).reason == "the camera has ended."
+    assert robot.moving == moved
+    controller.reset()
+    controller.run(Camera(), robot, RATE_HZ)
+    assert robot.moving > moved
+
+
 def test_a_camera_that_writes_where_the_engine_reads_is_refused(make_bundle: Callable[..., Path]) -> None:
     robot = Robot()
     with Policy.load(make_bundle(camera=(48, 64, "rgb")), threads=1) as policy:

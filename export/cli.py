@@ -85,7 +85,7 @@ Examples:
     "--camera",
     metavar="HxW",
     help="Let the graph take a camera's frames as they are, height x width, such as 720x1280: resize and "
-    "normalisation run in the engine.",
+    "normalisation run in the engine. For a GPU and one camera; frames of another size are refused.",
 )
 @click.option("--bgr", is_flag=True, help="With --camera: its frames are BGR, as OpenCV's are.")
 @click.option("--batch", type=click.IntRange(1, 64), default=1, show_default=True, help="Frames a call.")

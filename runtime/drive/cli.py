@@ -116,7 +116,11 @@ def _camera(context: click.Context, _option: click.Parameter, said: str | None) 
     help="Play the steps that the policy predicts, this far apart, until a newer action comes.",
 )
 @recording_options("--camera FILE", skips=False, actions=False)
-@click.option("--camera-size", metavar="WxH", help="Ask a device for frames of this size.")
+@click.option(
+    "--camera-size",
+    metavar="WxH",
+    help="Ask a device for frames of this size, width first (vla-export has height first).",
+)
 @click.option("--end-on-fault", is_flag=True, help="End at the first fault, instead of waiting for Enter.")
 @click.option(
     "--outlive-parent", is_flag=True, help="Drive on when the process that started this one has ended."

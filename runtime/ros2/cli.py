@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     type=click.Choice(["dds", "rclpy"]),
     default="dds",
     show_default=True,
-    help="dds needs no ROS; rclpy is ROS' own, where it is installed.",
+    help="dds needs no ROS, but cyclonedds, of which a Jetson has no wheel; rclpy is ROS' own, where it is installed.",
 )
 @engine_options
 @verbose_option

@@ -84,6 +84,17 @@ class Peer:
     def show(self, data: bytes, stamp_ns: int | None = None) -> None:
         self._images.say(image(data, stamp_ns))
 
+    def fault_of(self, data: bytes) -> dict[str, Any]:
+        """The status of the fault that such images lead to: again and again, since a newer one may replace any."""
+        begin = len(self.statuses)
+
+        def found() -> dict[str, Any] | None:
+            self.show(data)
+            return next((each for each in self.statuses[begin:] if each["state"] == "fault"), None)
+
+        self.wait_for(found, "no fault")
+        return next(each for each in self.statuses[begin:] if each["state"] == "fault")
+
     def say(self, word: str) -> None:
         self._controls.say(messages.String(word))
 

@@ -120,8 +120,7 @@ def test_a_lost_camera_stops_it_in_time_and_for_good(peer: Peer, running: psutil
 
 
 def test_a_damaged_jpeg_stops_it_until_reset_and_start(driving: Peer) -> None:
-    driving.show(b"\xff\xd8\xff\xe0 no picture")
-    assert driving.wait_for_state("fault")["cause"] == "frame"
+    assert driving.fault_of(b"\xff\xd8\xff\xe0 no picture")["cause"] == "frame"
     _stands_for_a_while(driving)
     driving.say("start")
     driving.wait_for(lambda: "reset first" in driving.statuses[-1]["answer"], "no answer")
@@ -132,8 +131,7 @@ def test_a_damaged_jpeg_stops_it_until_reset_and_start(driving: Peer) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a" + bytes(100), jpeg(0)[:-400]], ids=["empty", "gif", "cut"])
 def test_what_is_no_frame_stops_it(driving: Peer, data: bytes) -> None:
-    driving.show(data)
-    assert "an image on /camera/image/compressed" in driving.wait_for_state("fault")["reason"]
+    assert "an image on /camera/image/compressed" in driving.fault_of(data)["reason"]
 
 
 def test_messages_beyond_the_bound_take_no_memory_and_are_no_frames(

@@ -238,7 +238,8 @@ def command(
 
     \b
     Examples:
-      python -m vla_edge.bench.proof.faults.driving BUNDLE --port 5005 --fault nan
+      python -m vla_edge.bench.proof.faults.driving BUNDLE --port 5005 \\
+        --fault nan
     """
     plan = Plan()
     with Policy.load(bundle) as policy:

@@ -125,6 +125,7 @@ class Prompts:
     default_instruction: str
     kept_ids: tuple[int, ...] | None  # tokenizer id of each embedding row, None for all
     tokenizer_json: str | None  # goes into the bundle where new instructions can be tokenised
+    doubt: str | None = None  # told where these ids can hardly be those of a trained checkpoint
 
 
 @dataclass(frozen=True)

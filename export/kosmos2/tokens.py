@@ -7,6 +7,7 @@ token. Their embeddings are replaced by the image, so their ids never matter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ TEMPLATES = {
     "image_first": "<s><image> {image_tokens} </image> {instruction}",
     "image_first_grounding": "<s><image> {image_tokens} </image> <grounding> {instruction}",
 }
+SAMPLE_TOKENIZER = (
+    "the tokenizer is that of vla-sample, not the one that this checkpoint was trained with: instructions become "
+    "other ids, no gate sees it, and the robot drives wrongly; give the trained policy's with --tokenizer"
+)
 HINT = (
     "Give a Kosmos-2 tokenizer with --tokenizer (a folder with tokenizer.json, or a hub id), "
     "or explicit ids with --instruction-ids 'TEXT=0,64003,...'."
@@ -40,14 +45,22 @@ HINT = (
 
 def prompts_of(arch: Architecture, settings: PolicySettings, request: PromptRequest) -> Prompts:
     """What an export was asked for, with the tokenizer that it needs. Raises as `build_prompts`."""
-    return build_prompts(
+    tokenizer = _tokenizer(request, settings.instructions)
+    prompts = build_prompts(
         arch,
         settings,
-        tokenizer=_tokenizer(request, settings.instructions),
+        tokenizer=tokenizer,
         explicit_ids=request.explicit_ids,
         keep_vocabulary=request.keep_vocabulary,
         length=request.length,
     )
+    return replace(prompts, doubt=SAMPLE_TOKENIZER) if _is_of_samples(tokenizer) else prompts
+
+
+def _is_of_samples(tokenizer: Any | None) -> bool:
+    from .sample.tokenizer import build_tokenizer
+
+    return tokenizer is not None and tokenizer.get_vocab() == build_tokenizer().get_vocab()
 
 
 def _tokenizer(request: PromptRequest, instructions: Sequence[str]) -> Any | None:

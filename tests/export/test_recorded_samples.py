@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from foreign_export import export_foreign
 from known_layouts import LAYOUTS
 
@@ -19,6 +20,7 @@ from vla_edge.export.build.progress import Silent as SilentBuild
 from vla_edge.export.build.verify import judge, run_samples
 from vla_edge.export.bundle.samples.recorded import RecordedSamples
 from vla_edge.export.cli import main
+from vla_edge.export.kosmos2.sample.tokenizer import write_tokenizer
 from vla_edge.export.pipeline import ExportOptions, export_bundle
 from vla_edge.export.sample.episodes import EpisodeSamples, write_episodes
 from vla_edge.export.screen.reporter import Silent
@@ -258,3 +260,17 @@ def test_options_about_recordings_stand_together(
 ) -> None:
     assert run(["--ckpt", str(checkpoint_of("pure")), *arguments], monkeypatch) == 2
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_trained_checkpoint_with_the_samples_tokenizer_is_warned_of(
+    tmp_path: Path, checkpoint_of: CheckpointOf, trained: bool
+) -> None:
+    container = torch.load(checkpoint_of("pure", "none"), weights_only=False)
+    if trained:
+        del container["args"].vla_sample
+    torch.save(container, tmp_path / "policy.pth")
+    write_tokenizer(tmp_path / "tokenizer")
+    reporter = Collecting()
+    export_bundle(ExportOptions(tmp_path / "policy.pth", tmp_path / "out", ("fp32",)), reporter)
+    assert any("the tokenizer is that of vla-sample" in note for note in reporter.notes) is trained

@@ -153,7 +153,11 @@ def test_golden_samples_are_named_by_its_inputs(wordless: Path) -> None:
             lambda m: m["cuts"][0]["tensors"].append(m["cuts"][0]["tensors"][0]),
             "names the tensor 'colour' twice",
         ),
-        (lambda m: m["cuts"][0]["tensors"][0].update(shape=[1 << 20, 1 << 10]), "take 4294967296 bytes"),
+        (lambda m: m["cuts"][0]["tensors"][0].update(shape=[3]), "not the shape of the tensor 'colour'"),
+        (
+            lambda m: m["cuts"][0]["tensors"][0].update(name="crossing", shape=[1 << 20, 1 << 10]),
+            "take 4294967296 bytes",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(change: Callable[[dict[str, Any]], object], words: str) -> None:

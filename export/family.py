@@ -125,7 +125,9 @@ class Prompts:
     default_instruction: str
     kept_ids: tuple[int, ...] | None  # tokenizer id of each embedding row, None for all
     tokenizer_json: str | None  # goes into the bundle where new instructions can be tokenised
-    doubt: str | None = None  # told where these ids can hardly be those of a trained checkpoint
+    doubt: str | None = (
+        None  # why these ids cannot be those of a trained checkpoint, which is refused with it
+    )
 
 
 @dataclass(frozen=True)

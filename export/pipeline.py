@@ -171,7 +171,7 @@ def _prepare(
         prompts = family.prompts(arch, settings.values, options.about_text)
         reporter.note(f"declared, since recorded: {listed(list(map(repr, new)))}")
     if prompts and prompts.doubt and checkpoint.weights_origin == "checkpoint":
-        reporter.note(f"warning: {prompts.doubt}")
+        raise InputError(prompts.doubt, "Give the trained policy's with --tokenizer.")
     followed = {}  # given where it is needed alone, so that a family may leave it out
     if prompts and frames.instructions:
         followed["instructions"] = places(prompts, frames.instructions)

@@ -34,8 +34,8 @@ TEMPLATES = {
     "image_first_grounding": "<s><image> {image_tokens} </image> <grounding> {instruction}",
 }
 SAMPLE_TOKENIZER = (
-    "the tokenizer is that of vla-sample, not the one that this checkpoint was trained with: instructions become "
-    "other ids, no gate sees it, and the robot drives wrongly; give the trained policy's with --tokenizer"
+    "the tokenizer is that of vla-sample, not the one that this checkpoint was trained with: instructions would become "
+    "other ids, which no gate sees, and the robot would drive wrongly."
 )
 HINT = (
     "Give a Kosmos-2 tokenizer with --tokenizer (a folder with tokenizer.json, or a hub id), "

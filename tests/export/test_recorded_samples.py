@@ -262,15 +262,15 @@ def test_options_about_recordings_stand_together(
     assert words in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("trained", [True, False])
-def test_a_trained_checkpoint_with_the_samples_tokenizer_is_warned_of(
-    tmp_path: Path, checkpoint_of: CheckpointOf, trained: bool
+def test_a_trained_checkpoint_with_the_samples_tokenizer_is_refused(
+    tmp_path: Path, checkpoint_of: CheckpointOf
 ) -> None:
     container = torch.load(checkpoint_of("pure", "none"), weights_only=False)
-    if trained:
-        del container["args"].vla_sample
-    torch.save(container, tmp_path / "policy.pth")
     write_tokenizer(tmp_path / "tokenizer")
-    reporter = Collecting()
-    export_bundle(ExportOptions(tmp_path / "policy.pth", tmp_path / "out", ("fp32",)), reporter)
-    assert any("the tokenizer is that of vla-sample" in note for note in reporter.notes) is trained
+    torch.save(container, tmp_path / "sample.pth")
+    export_bundle(ExportOptions(tmp_path / "sample.pth", tmp_path / "out", ("fp32",)))
+    del container["args"].vla_sample
+    torch.save(container, tmp_path / "policy.pth")
+    with pytest.raises(InputError, match=r"the tokenizer is that of vla-sample.*\n.*--tokenizer"):
+        export_bundle(ExportOptions(tmp_path / "policy.pth", tmp_path / "out", ("fp32",)))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sample-fp32"]

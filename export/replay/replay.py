@@ -81,17 +81,30 @@ class Replay:
             return self._through(policy, other, told)
 
     def _through(self, policy: Policy, other: OtherPolicy | None, told: Told) -> Summary:
+        found: list[Kept] = []
+        with _told_if_ended(found, policy.manifest.action, other is not None, told.as_json):
+            summary = self._written(policy, other, told, found)
+        if told.as_json:
+            broken = {name: error.problem for name, error in self.opened.broken.items()}
+            click.echo(json_text({"summary": summary, "broken": broken}, indent=None))
+        else:
+            name, left_out = other.name if other else None, len(self.opened.broken)
+            print_summary(summary, policy.manifest, policy.identity, name, left_out)
+            click.echo("")
+            print_table(found, policy.manifest.action, other is not None)
+        return summary
+
+    def _written(self, policy: Policy, other: OtherPolicy | None, told: Told, found: list[Kept]) -> Summary:
+        """Replay all, and write what was asked for; `found` grows by each episode that is done."""
         spec = policy.manifest.action
         commanded = None if other is None else other.commanded
         pictures = Pictures(spec) if told.page else None
-        found: list[Kept] = []
         with result_file(told.output, writers(spec)) as write, contextlib.ExitStack() as stack:
             lookers: list[Seen] = [pictures.see] if pictures else []
             if told.rerun:
                 from .rerun_file import rerun_file
 
                 lookers.append(stack.enter_context(rerun_file(told.rerun, spec, commanded)))
-            stack.enter_context(_told_if_ended(found, spec, commanded is not None, told.as_json))
             for replayed in self.episodes(policy, str(self.opened.path), _each(lookers)):
                 found.append(kept_of(replayed, spec, commanded))
                 self._write(replayed, commanded, policy, write, told.as_json)
@@ -107,14 +120,6 @@ class Replay:
             from .page import write_page
 
             write_page(told.page, policy, summary, found, pictures, other.label if other else "")
-        if told.as_json:
-            broken = {name: error.problem for name, error in self.opened.broken.items()}
-            click.echo(json_text({"summary": summary, "broken": broken}, indent=None))
-        else:
-            name, left_out = other.name if other else None, len(self.opened.broken)
-            print_summary(summary, policy.manifest, policy.identity, name, left_out)
-            click.echo("")
-            print_table(found, spec, other is not None)
         return summary
 
     def _write(
@@ -176,10 +181,10 @@ def other_policy(replay: Replay, against: Path, checkpoint: Path | None) -> Othe
 
 @contextlib.contextmanager
 def _told_if_ended(found: Sequence[Kept], spec: ActionSpec, against: bool, as_json: bool) -> Iterator[None]:
-    """Where a replay ends early, the episodes that were done are shown all the same."""
+    """Where a replay ends early, or what it was to write cannot be written, the episodes that were done are shown."""
     try:
         yield
-    except (VlaError, KeyboardInterrupt):
+    except (VlaError, OSError, KeyboardInterrupt):
         if found and not as_json:
             print_table(found, spec, against)
         raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vla_edge.runtime.bundle.manifest import ActionSpec
+from vla_edge.runtime.errors import ResourceError
 from vla_edge.runtime.files.atomic import staging_file, sync_folder
 from vla_edge.runtime.printable import one_line
 from vla_edge.runtime.replay.against import Other
@@ -37,6 +38,7 @@ def rerun_file(path: Path, spec: ActionSpec, other: Other | None) -> Iterator[Se
 
     Raises:
         OSError: the folder cannot be written.
+        ResourceError: the disk is full.
     """
     import rerun
 
@@ -47,11 +49,21 @@ def rerun_file(path: Path, spec: ActionSpec, other: Other | None) -> Iterator[Se
         try:
             yield log.see
             recording.send_blueprint(replay_layout(log.episodes, spec))
+            _flush(recording, path)
         finally:
-            recording.flush()
             recording.disconnect()
         staged.replace(path)
     sync_folder(path.parent)
+
+
+def _flush(recording: rerun.RecordingStream, path: Path) -> None:
+    try:
+        recording.flush()
+    except RuntimeError as error:  # of the thread that writes, which has logged the disk's own word
+        raise ResourceError(
+            f"{path} cannot be written: the disk is full, or it went away.",
+            "Free some of it, or give another place.",
+        ) from error
 
 
 class _Log:

@@ -38,7 +38,10 @@ class SqliteFile:
         if journal.exists() and journal.stat().st_size:
             raise EpisodeError(f"{path} was not closed: {journal.name} holds the rest of it.", _RECOVER)
         # immutable: no journal and no lock is looked for beside it, and none is written
-        self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+        # Frames may be begun in a camera's thread and ended in another, though never in two at once.
+        self._connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+        )
         try:
             # what a stranger's schema calls is not called
             self._connection.execute("PRAGMA trusted_schema=OFF")

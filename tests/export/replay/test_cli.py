@@ -225,6 +225,23 @@ class TestABrokenEpisodeInTheMiddle:
         assert re.search(r"no episode of .* can be read: .* cannot be read as HDF5", capsys.readouterr().err)
 
 
+def test_a_page_that_does_not_fit_the_disk_takes_nothing_from_the_answer(
+    run: Run,
+    make_bundle: Make,
+    recordings: Path,
+    small_disk: Callable[[int], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = small_disk(8)
+    assert run(make_bundle(), recordings, "--page", place / "replay.html") == 1
+    shown = capsys.readouterr()
+    assert "replay.html is full" in shown.err
+    assert [line.split()[-1] for line in shown.out.splitlines()][2:] == [
+        path.name for path in sorted(recordings.iterdir())
+    ]
+    assert not list(place.iterdir())
+
+
 def test_a_video_without_actions_is_replayed_too(
     run: Run, make_bundle: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

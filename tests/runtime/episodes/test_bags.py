@@ -5,7 +5,10 @@ from __future__ import annotations
 import sqlite3
 import struct
 import tracemalloc
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -111,6 +114,15 @@ def test_grey_stays_grey_in_rgb(tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", [Said("/image", 1, raw_image(grey[..., None], encoding="mono8"))])
     frame = next(only(tmp_path / "bag").frames())
     assert all((frame[..., channel] == grey).all() for channel in range(3))
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_frames_that_one_thread_began_another_ends(tmp_path: Path, storage: str) -> None:
+    write_bag(tmp_path / "bag", [Said("/front", at, raw_image(frames_of()[at])) for at in range(3)], storage)
+    frames = cast("Generator[np.ndarray, None, None]", only(tmp_path / "bag").frames())
+    with ThreadPoolExecutor(1) as camera:
+        np.testing.assert_array_equal(camera.submit(next, frames).result(), frames_of()[0])
+    frames.close()
 
 
 def test_the_camera_is_asked_for_where_there_are_two(tmp_path: Path) -> None:

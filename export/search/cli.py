@@ -147,7 +147,7 @@ def command(
     if as_json:
         click.echo(json_text(view.as_json(outcome, written)))
     else:
-        view.print_outcome(outcome, written)
+        view.print_outcome(outcome, written, limited=limit is not None)
     return int(outcome.verdict.kind == "none" or bool(opened.broken))
 
 

@@ -19,8 +19,14 @@ SHOWN = 8  # of the combinations that fit, or come nearest
 _VALUES = 4  # of a setting that is open
 
 
-def print_outcome(outcome: Outcome, written: Path | None) -> None:
-    """Print the verdict and what it rests on."""
+def print_outcome(outcome: Outcome, written: Path | None, limited: bool = False) -> None:
+    """Print the verdict and what it rests on.
+
+    Args:
+        outcome: of the search.
+        written: the settings file, if there is one.
+        limited: whether some episodes were left out beforehand, so that none was to be written.
+    """
     console = result_console(80)
     say(console, f"[bold]{escape(headline(outcome))}[/]")
     for line in _basis(outcome):
@@ -32,8 +38,9 @@ def print_outcome(outcome: Outcome, written: Path | None) -> None:
     if outcome.verdict.kind != "found":
         _fits(console, outcome)
     console.print()
-    if outcome.verdict.kind == "several":
-        prose(console, "To export one of these whole: --take N (with --force, where a file is there)")
+    if outcome.verdict.kind == "several" and not limited:
+        for line in _which_one(outcome):
+            prose(console, line)
     if written:
         path = one_line(written)
         say(
@@ -41,7 +48,7 @@ def print_outcome(outcome: Outcome, written: Path | None) -> None:
             f"{path}  written: vla-export --ckpt {one_line(outcome.checkpoint.path)} --settings {path}",
         )
     else:
-        prose(console, _what_next(outcome))
+        prose(console, _what_next(outcome, limited))
 
 
 def headline(outcome: Outcome) -> str:
@@ -129,19 +136,28 @@ def _told(outcome: Outcome, fit: Fit) -> str:
     return " ".join(told) or "(the defaults)"
 
 
-def _what_next(outcome: Outcome) -> str:
-    if outcome.verdict.kind == "found":
+def _which_one(outcome: Outcome) -> list[str]:
+    """How somebody who has several goes on."""
+    lines = ["What you know of the training: --try NAME=VALUE, which leaves fewer."]
+    if outcome.validated == "fifth":
+        lines.append("If you know which episodes it was validated on: those alone, --validated-on all.")
+    lines.append("To export one of these whole: --take N (with --force, where a file is there);")
+    lines.append("then watch it beside what was driven before it drives: vla-replay.")
+    return lines
+
+
+def _what_next(outcome: Outcome, limited: bool) -> str:
+    if limited and outcome.verdict.kind != "none":
         return "Nothing written: val_mae is of all episodes, and --limit left some out."
     if outcome.is_by_chance:
-        return "Chance explains these: nothing written.\nFewer values with --try leave less to chance."
+        return "Chance explains these: nothing written."
     if outcome.verdict.kind == "none":
         return (
             "Are these all the episodes of its validation, and no others?\n"
+            "Is val_mae of these weights' epoch? Another, from a log: --val-mae NUMBER\n"
             "Other values: --try NAME=VALUE,VALUE (vla-export --list-settings)"
         )
-    return (
-        "No setting is the same in all that fit: nothing to write.\nFewer values with --try tell more apart."
-    )
+    return "No setting is the same in all that fit: nothing to write."
 
 
 def _value(value: Any) -> str:

@@ -54,15 +54,17 @@ class CacheFile:
             return b""
         return content
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Replace its content as a whole, or leave it as it was."""
+    def write(self, data: bytes | memoryview) -> bool:
+        """Replace its content as a whole, or leave it as it was; tells whether it is there now."""
         if self.path is None:
-            return
+            return False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path, lambda file: file.writelines((self._head(data), b"\n", data)))
         except OSError as error:
             _log.warning("the %s %s cannot be written: %s", self.name, self.path, error)
+            return False
+        return True
 
     def _head(self, content: bytes | memoryview) -> bytes:
         made_by = self.made_by.encode("unicode_escape").decode("ascii")

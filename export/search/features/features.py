@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,17 +14,14 @@ import numpy as np
 from vla_edge.export.family_search import Backbones, Need
 from vla_edge.export.search.recordings import Recordings, digest
 from vla_edge.runtime.errors import ResourceError
-from vla_edge.runtime.files.cache_file import CacheFile
 
 from .ahead import Opened, grouped, opened_ahead
+from .kept import Arrays, KeptFile, computed_by
 
 if TYPE_CHECKING:
     import torch
 
-_FORMAT = 2  # 1 computed each prompt by itself, and so rounded otherwise
 _HELD_BYTES = 2 << 30  # of features in memory; a run of 72 episodes at full size is 100 MB
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -121,12 +115,16 @@ class Features:
         collected: dict[str, list[np.ndarray]] = {name: [] for name in self._asked[run]}
         for at in range(self.recordings.count):
             arrays = self._kept(at, run)
-            if not self._has_all(arrays, run):  # removed or damaged meanwhile
-                [_] = self._run([self._open(at)], [run])
-                arrays = self._kept(at, run)
+            if not self._has_all(arrays, run):  # removed, damaged or replaced meanwhile
+                [(_, arrays)] = ((run, each[at]) for run, each in self._run([self._open(at)], [run]))
             for name, rows in collected.items():
                 found = arrays[name]
                 rows.append(np.concatenate([found, found[-1:].repeat(steps - len(found), axis=0)]))
+        if any(len({each.shape for each in rows}) > 1 for rows in collected.values()):
+            raise ResourceError(
+                f"outputs of different widths are kept in {self.folder}: something else wrote there.",
+                "Give another folder with --cache.",
+            )
         return {name: torch.from_numpy(np.stack(rows)).to(self.device) for name, rows in collected.items()}
 
     def _count(self, at: int) -> int:
@@ -156,8 +154,8 @@ class Features:
             for _ in self.backbones.run(group[0].frames[:1], instruction, self._asked):
                 pass
 
-    def _run(self, group: Sequence[Opened], runs: Collection[str]) -> Iterator[str]:
-        """Run some episodes of one instruction and keep what comes; yields each run when it is kept."""
+    def _run(self, group: Sequence[Opened], runs: Collection[str]) -> Iterator[tuple[str, dict[int, Arrays]]]:
+        """Run some episodes of one instruction; yields each run when it is kept, and what it gave by episode."""
         if not runs:
             return
         frames = [frame for each in group for frame in each.frames]
@@ -165,17 +163,16 @@ class Features:
         asked = {run: self._asked[run] for run in runs}
         instruction = self.recordings.instructions[group[0].at]
         for run, found in self.backbones.run(frames, instruction, asked):
-            for each, end in zip(group, ends, strict=True):
-                rows = slice(end - len(each.frames), end)
-                self._keep(each.at, run, {name: values[rows] for name, values in found.items()})
-            yield run
+            parts = {
+                each.at: {name: values[end - len(each.frames) : end] for name, values in found.items()}
+                for each, end in zip(group, ends, strict=True)
+            }
+            for at, arrays in parts.items():
+                self._keep(at, run, arrays)
+            yield run, parts
 
     def _keep(self, at: int, run: str, found: Arrays) -> None:
-        content = io.BytesIO()
-        np.savez(content, **{**self._kept(at, run), **found})  # type: ignore[arg-type]
-        file = self._file(at, run)
-        file.write(content.getbuffer())
-        if file.path is None or not file.path.exists():  # a log says why
+        if not self._file(at, run).write({**self._kept(at, run), **found}):  # a log says why
             raise ResourceError(
                 f"what the backbones gave cannot be kept in {self.folder}: the disk is full, or not writable.",
                 "Give another folder with --cache; what is kept already stays.",
@@ -185,27 +182,13 @@ class Features:
         return self._asked[run] <= arrays.keys()
 
     def _kept(self, at: int, run: str) -> Arrays:
-        content = self._file(at, run).read()
-        if not content:
-            return {}
-        # a hash stands before it, so that it is what was written here
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        return self._file(at, run).read()
 
-    def _file(self, at: int, run: str) -> CacheFile:
-        text = self.backbones.text_key(self.recordings.instructions[at])
-        parts = [_FORMAT, self.checkpoint, self._digest(at), self.recordings.instructions[at], text, run]
-        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        return CacheFile(self.folder / f"{key}.features", "feature cache", _made_by(self.device))
+    def _file(self, at: int, run: str) -> KeptFile:
+        instruction = self.recordings.instructions[at]
+        parts = (self.checkpoint, self._digest(at), instruction, self.backbones.text_key(instruction), run)
+        return KeptFile.of(self.folder, parts, computed_by(self.device), self._count(at))
 
 
 def _size(held: Iterable[Mapping[str, torch.Tensor]]) -> int:
     return sum(tensor.numel() * tensor.element_size() for each in held for tensor in each.values())
-
-
-def _made_by(device: str) -> str:
-    import torch
-
-    kind = torch.device(device).type
-    rounded = " in TF32" if kind == "cuda" and torch.backends.cudnn.allow_tf32 else ""
-    return f"torch {torch.__version__} on {kind}{rounded}"

@@ -121,13 +121,20 @@ def test_a_fifth_shows_shares(run: Callable[..., Result]) -> None:
     result = run("--validated-on", "fifth")
     assert "share" in result.stdout
     assert "validated on an unknown fifth of them" in result.stdout
+    assert "What you know of the training: --try NAME=VALUE" in result.stdout
+    assert "If you know which episodes it was validated on: those alone, --validated-on all." in result.stdout
+    assert "vla-replay" in result.stdout
 
 
 def test_some_episodes_write_no_file(run: Callable[..., Result]) -> None:
     result = run("--limit", "3", *NARROW)
     assert result.exception is None
     assert "the first 3 episodes only" in result.stderr
-    assert " written: " not in result.stdout
+    assert "written: vla-export" not in result.stdout
+    several = run("--limit", "3", "--tolerance", "0.05", "--val-mae", "0.4", "--take", "1").stdout
+    assert several.startswith("several fit")
+    assert several.endswith("Nothing written: val_mae is of all episodes, and --limit left some out.\n")
+    assert "--take" not in several
     everything = run("--limit", "100")
     assert everything.stdout.startswith("found: ")
     assert "Nothing written: val_mae is of all episodes, and --limit left some out." in everything.stdout

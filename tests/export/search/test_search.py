@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import planted_settings
 import pytest
 import torch
 from msgspec.structs import replace
 from planted_settings import Draw, Quiet, drive, is_truth, planted, searched, token_ids
+from safetensors.numpy import save
 
 from vla_edge.export.checkpoint.checkpoint import read_checkpoint
 from vla_edge.export.kosmos2.family import FAMILY
 from vla_edge.export.search.features.features import Forecast
+from vla_edge.export.search.features.kept import KeptFile, computed_by
 from vla_edge.export.search.scan import Evaluator
 from vla_edge.export.search.search import Outcome, SearchOptions, find_settings
 from vla_edge.runtime.episodes.episode import Actions
 from vla_edge.runtime.errors import CheckpointError, InputError, ResourceError
+from vla_edge.runtime.files.cache_file import CacheFile
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +138,60 @@ def test_a_damaged_feature_is_computed_anew(
     assert runs[0] == 1
     assert "is damaged" in caplog.text
     assert [fit.mae for fit in after.verdict.fits] == [fit.mae for fit in before.verdict.fits]
+
+
+FOREIGN = (
+    b"not of this form",
+    save({"vision": np.zeros((3, 8), np.float32)}),  # of other frames
+    save({"vision": np.zeros(18, np.float32)}),
+    save({"vision": np.zeros((18, 8), np.float64)}),
+)
+
+
+def test_what_somebody_else_put_into_the_cache_is_computed_anew(
+    pure: tuple[Draw, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, before = pure
+    shutil.copytree(draw.path.parent / "cache", tmp_path, dirs_exist_ok=True)
+    for path, content in zip(sorted(tmp_path.iterdir()), FOREIGN, strict=False):  # their hashes are right
+        CacheFile(path, "feature cache", computed_by("cpu")).write(content)
+    runs = counted_runs(monkeypatch)
+    after = searched(draw, tmp_path)
+    assert runs[0] == len(FOREIGN)
+    assert [fit.mae for fit in after.verdict.fits] == [fit.mae for fit in before.verdict.fits]
+
+
+def test_a_newer_pillow_makes_features_of_its_own(
+    pure: tuple[Draw, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, _ = pure
+    shutil.copytree(draw.path.parent / "cache", tmp_path, dirs_exist_ok=True)
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(PIL, "__version__", "99.0")
+    runs = counted_runs(monkeypatch)
+    searched(draw, tmp_path)
+    assert runs[0] == len(draw.episodes) * 8
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_what_another_search_replaces_meanwhile_is_computed_and_used(
+    pure: tuple[Draw, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, before = pure
+    monkeypatch.setattr(KeptFile, "read", lambda file: {})
+    after = searched(draw, tmp_path)
+    assert [fit.mae for fit in after.verdict.fits] == [fit.mae for fit in before.verdict.fits]
+
+
+def test_a_disk_that_fills_up_over_an_older_file_is_told(
+    pure: tuple[Draw, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, _ = pure
+    shutil.copytree(draw.path.parent / "cache", tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(KeptFile, "read", lambda file: {})
+    monkeypatch.setattr(CacheFile, "write", lambda file, data: False)  # as a full disk, the older file stays
+    with pytest.raises(ResourceError, match="cannot be kept"):
+        searched(draw, tmp_path)
 
 
 def test_a_full_disk_ends_the_search_and_keeps_what_is_there(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LONGEST_PX = 640  # of a frame's sides: 72 episodes of 18 frames make some 40 MB
 QUALITY = 80  # of JPEG
+FLUSH_S = 30  # for what is not on the disk yet, a few megabytes
 _COLORS = {"driven": (150, 150, 150), "predicted": (70, 150, 255), "against": (255, 150, 50)}
 
 
@@ -57,11 +58,12 @@ def rerun_file(path: Path, spec: ActionSpec, other: Other | None) -> Iterator[Se
 
 
 def _flush(recording: rerun.RecordingStream, path: Path) -> None:
+    """Wait for the thread that writes; where the disk was full it has ended, and an answer may never come."""
     try:
-        recording.flush()
-    except RuntimeError as error:  # of the thread that writes, which has logged the disk's own word
+        recording.flush(timeout_sec=FLUSH_S)
+    except RuntimeError as error:  # that thread has logged the disk's own word
         raise ResourceError(
-            f"{path} cannot be written: the disk is full, or it went away.",
+            f"{path} cannot be written: the disk is full, or does not answer.",
             "Free some of it, or give another place.",
         ) from error
 

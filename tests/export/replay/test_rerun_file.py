@@ -78,19 +78,3 @@ def test_it_appears_whole_or_not_at_all(
     (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     assert run(monkeypatch, make_bundle(), tmp_path / "broken.h5", "--rerun", tmp_path / "drive.rrd") == 2
     assert [path.name for path in tmp_path.iterdir() if "rrd" in path.name] == []
-
-
-def test_a_full_disk_is_told_in_words_and_the_answer_stays(
-    monkeypatch: pytest.MonkeyPatch,
-    make_bundle: Make,
-    small_disk: Callable[[int], Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    write_hdf5(tmp_path / "0.h5")
-    place = small_disk(8)
-    assert run(monkeypatch, make_bundle(), tmp_path / "0.h5", "--rerun", place / "drive.rrd") != 0
-    shown = capsys.readouterr()
-    assert "drive.rrd cannot be written: the disk is full" in shown.err
-    assert shown.out.splitlines()[-1].endswith("0.h5")
-    assert not list(place.iterdir())

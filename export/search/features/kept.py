@@ -51,7 +51,7 @@ class KeptFile:
         A hash shows damage. Who may write the folder can make up one that is right, so nothing is unpacked, and every
         size is checked against the bytes that are there.
         """
-        from safetensors import SafetensorError  # transformers brings it
+        from safetensors import SafetensorError
         from safetensors.numpy import load
 
         content = self.file.read()
